@@ -1,0 +1,62 @@
+//! What kinds of things happen, and of what kind a message is.
+
+use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// What happened, by the names that streams and webhooks use.
+///
+/// Stored as text and part of the contract: a name is never reused for something else.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A pairing QR code, at each rotation.
+    Qr,
+    /// Pairing was accepted by the phone.
+    Authenticated,
+    /// Progress between pairing or login and `ready`.
+    LoadingScreen,
+    /// Connected and logged in.
+    Ready,
+    /// The connection changed without ending for good: dialling, lost, coming back.
+    ChangeState,
+    /// An end that will not mend by itself.
+    Disconnected,
+    /// WhatsApp refused the pairing, the credentials or the client.
+    AuthFailure,
+    /// A message to this account.
+    Message,
+    /// A message from this account: sent here, on the phone or on another linked device.
+    MessageCreate,
+    /// An outbound message came further.
+    MessageAck,
+    /// A message that could not be decrypted, so far.
+    MessageCiphertext,
+    /// A voice or video call.
+    Call,
+}
+
+/// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum MessageKind {
+    Text,
+    Image,
+    Video,
+    Audio,
+    Document,
+    Sticker,
+    Location,
+    Contact,
+    Poll,
+    PollVote,
+    Reaction,
+    Edit,
+    Revoke,
+    Unsupported,
+}

@@ -1,0 +1,23 @@
+//! A tenant.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{UnixMillis, id::OrganizationId};
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "organization")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: OrganizationId,
+    /// The small integer that webhook payloads carry.
+    #[sea_orm(unique)]
+    pub client_id: i64,
+    pub name: String,
+    /// Sequence number of the organization's newest event. Events take theirs from here inside
+    /// their own transaction, so a reader never sees a number before a smaller one.
+    pub last_seq: i64,
+    pub created_at: UnixMillis,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,71 @@
+//! One linked device of one WhatsApp account, and all that is known of its state.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    UnixMillis,
+    id::{OrganizationId, SessionId, SessionKey},
+    state::{DesiredState, Origin, SessionStatus},
+};
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "session")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: SessionKey,
+    #[sea_orm(unique_key = "organization_session")]
+    pub organization_id: OrganizationId,
+    /// What its users call it.
+    #[sea_orm(unique_key = "organization_session")]
+    pub session_id: SessionId,
+    pub origin: Origin,
+    /// The tenant's own user, opaque to us.
+    pub user_id: Option<String>,
+    /// Digits only, with country code. The caller's until the account itself is known.
+    pub phone_number: Option<String>,
+    pub push_name: Option<String>,
+    /// The account's own address, once paired: `<digits>@s.whatsapp.net`.
+    pub account_jid: Option<String>,
+    /// The account's hidden identity, once paired: `<digits>@lid`.
+    pub account_lid: Option<String>,
+    /// Where its Signal state is kept; none before the first start.
+    pub device_id: Option<i32>,
+
+    /// What the operator wants.
+    pub desired_state: DesiredState,
+    /// What was last observed. Written only through `event::transition`.
+    pub status: SessionStatus,
+    /// When `status` last changed.
+    pub status_since: UnixMillis,
+    /// Why, for people; none for the standard sentence of the status.
+    pub message: Option<String>,
+    /// The connection is lost and will be tried again.
+    pub reconnecting: bool,
+    /// When the next try is due, while waiting for one.
+    pub next_attempt_at: Option<UnixMillis>,
+    pub loading_percent: Option<i16>,
+
+    /// The pairing code to show as a QR image. It contains a secret: never log it.
+    pub qr: Option<String>,
+    pub qr_issued_at: Option<UnixMillis>,
+    pub qr_expires_at: Option<UnixMillis>,
+    /// Counts QR codes of this session, over all of its life.
+    pub qr_sequence: i64,
+
+    pub connected_at: Option<UnixMillis>,
+    pub last_active_at: Option<UnixMillis>,
+    pub last_disconnect_reason: Option<String>,
+    /// WhatsApp's own code for it, where it gave one.
+    pub last_disconnect_code: Option<i32>,
+    pub last_disconnect_at: Option<UnixMillis>,
+    /// How long WhatsApp refuses this account, after a ban.
+    pub banned_until: Option<UnixMillis>,
+
+    /// Counts runs. A run that is not the newest changes nothing any more.
+    pub generation: i64,
+    pub created_at: UnixMillis,
+    pub updated_at: UnixMillis,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

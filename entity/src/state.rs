@@ -1,0 +1,114 @@
+//! Closed sets of states, stored as readable text.
+
+use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// What a session's socket was last observed to be. The words are the contract of the status API.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum SessionStatus {
+    /// Nothing is running, and nothing will by itself.
+    SessionNotConnected,
+    /// Dialling, or waiting for the next try after the connection was lost.
+    Connecting,
+    /// Unpaired, and a QR code can be scanned.
+    QrGenerated,
+    /// Paired, and catching up before it is ready.
+    Loading,
+    /// Logged in: messages go both ways.
+    SessionConnected,
+    /// WhatsApp refused the pairing, the credentials or the client.
+    AuthFailure,
+    /// Something else stands in the way that will not mend by itself.
+    Error,
+}
+
+/// What the operator wants of a session. Only the API writes it, and it outlives restarts.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum DesiredState {
+    Running,
+    Stopped,
+}
+
+/// Where a session's socket lives.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum Origin {
+    /// Here: this daemon owns the socket.
+    Embedded,
+    /// Elsewhere: its events are posted to us.
+    External,
+}
+
+/// What a token's holder may do; each role may do all that the ones before it may.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum Role {
+    Viewer,
+    Manager,
+    Admin,
+    /// Above all organizations.
+    Operator,
+}
+
+/// Whether a message came to the session's account or went out from it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum Direction {
+    Inbound,
+    Outbound,
+}
+
+/// How far a message has come.
+///
+/// Inbound messages are `Received`. An outbound one is written as `Queued` before anything is sent,
+/// so that a retry after a crash uses the same id; from `Sent` on, its ack level tells the rest.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum MessageStatus {
+    Received,
+    /// Stored, not yet written to the socket.
+    Queued,
+    /// Written to the socket; WhatsApp has not said that it has it.
+    Sending,
+    /// WhatsApp has it.
+    Sent,
+    /// The recipient's device has it.
+    Delivered,
+    /// The recipient has seen it.
+    Read,
+    /// The recipient has played it.
+    Played,
+    /// It will not be sent, or WhatsApp refused it.
+    Failed,
+}

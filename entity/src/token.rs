@@ -1,0 +1,29 @@
+//! A bearer token. The secret itself is nowhere: only its hash is kept.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    UnixMillis,
+    id::{OrganizationId, TokenId},
+    state::Role,
+};
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "token")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: TokenId,
+    /// Whose it is; an operator's token belongs to the organization that it acts in by default.
+    pub organization_id: OrganizationId,
+    pub role: Role,
+    /// SHA-256 of the secret, in hexadecimal. The secret has 256 random bits, so it needs no salt.
+    #[sea_orm(unique)]
+    pub secret_hash: String,
+    pub label: String,
+    pub created_at: UnixMillis,
+    pub expires_at: Option<UnixMillis>,
+    pub revoked_at: Option<UnixMillis>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

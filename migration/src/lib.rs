@@ -1,0 +1,28 @@
+//! The schema of wagate: forward only, one step a file, written by hand.
+//!
+//! A migration describes one change on one day, so it names tables and columns as text and knows
+//! nothing of the `entity` crate, which describes today. There is no way down: mistakes are mended by
+//! the next step, disasters from a backup.
+
+use sea_orm_migration::prelude::*;
+
+mod m20261122_000001_tenants;
+mod m20261122_000002_sessions;
+mod m20261122_000003_messages;
+mod m20261122_000004_devices;
+
+/// All steps, oldest first.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261122_000001_tenants::Migration),
+            Box::new(m20261122_000002_sessions::Migration),
+            Box::new(m20261122_000003_messages::Migration),
+            Box::new(m20261122_000004_devices::Migration),
+        ]
+    }
+}
