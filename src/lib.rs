@@ -1,1 +1,22 @@
-//! Placeholder.
+//! wagate: one daemon that owns many WhatsApp Web sessions.
+//!
+//! # Follow one message
+//!
+//! 1. WhatsApp delivers a stanza; the client library decrypts it and, because a durability hook is
+//!    registered, does *not* acknowledge it yet: [`session`].
+//! 2. The client's message becomes our [`event::Event`], by a pure function.
+//! 3. [`store`] writes the event, the message and what the session's row says of it in one
+//!    transaction that it shares with whatever else waits to be written.
+//! 4. The hook returns, and the library acknowledges. Had the process died before, WhatsApp would
+//!    deliver again and step 3 would find a duplicate.
+//! 5. A bell rings. Streams look at the table and send what is new: [`http`].
+//!
+//! Imports go one way: `http → service → {store, session}`, `session → {event, device, store}`,
+//! `device → store`, `store → {entity, event}`. Only [`daemon`] sees all; a test checks it.
+
+pub mod clock;
+pub mod event;
+
+/// Whether this build may talk to the simulated WhatsApp of `tests/simulator`, and so does not check
+/// the server's certificate chain. Never true of a release build.
+pub const SIMULATOR: bool = cfg!(feature = "simulator");

@@ -1,0 +1,121 @@
+//! What time is it; and, in tests, what time shall it be.
+//!
+//! Every "now" and every wait for a point in time goes through a [`Clock`], so that a test can move
+//! time instead of waiting for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use entity::UnixMillis;
+use tokio::sync::Notify;
+
+/// The source of time. Cheap to clone; clones of a manual clock move together.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug)]
+struct Manual {
+    now: AtomicI64,
+    moved: Notify,
+}
+
+impl Clock {
+    /// The machine's own clock.
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still at `now` until it is moved.
+    pub fn manual(now: UnixMillis) -> Self {
+        Self(Source::Manual(Arc::new(Manual {
+            now: AtomicI64::new(now.0),
+            moved: Notify::new(),
+        })))
+    }
+
+    /// The present point in time.
+    pub fn now(&self) -> UnixMillis {
+        match &self.0 {
+            // A clock before 1970 or past the year 292 million is a broken machine; stay in range.
+            Source::System => UnixMillis(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .ok()
+                    .and_then(|since| i64::try_from(since.as_millis()).ok())
+                    .unwrap_or(0),
+            ),
+            Source::Manual(manual) => UnixMillis(manual.now.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock forward and wakes who waits for a time that has now come.
+    ///
+    /// # Panics
+    ///
+    /// On the system clock, which is not ours to move.
+    pub fn advance(&self, by: Duration) {
+        match &self.0 {
+            Source::System => panic!("the system clock cannot be moved"),
+            Source::Manual(manual) => {
+                let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+                manual.now.fetch_add(millis, Ordering::SeqCst);
+                manual.moved.notify_waiters();
+            }
+        }
+    }
+
+    /// Waits until `at`; returns at once when that is past.
+    pub async fn sleep_until(&self, at: UnixMillis) {
+        match &self.0 {
+            Source::System => tokio::time::sleep(at.since(self.now())).await,
+            Source::Manual(manual) => loop {
+                // Registered before the time is read, so a move in between is not missed.
+                let moved = manual.moved.notified();
+                if self.now() >= at {
+                    return;
+                }
+                moved.await;
+            },
+        }
+    }
+
+    /// Waits for `duration` from now.
+    pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.now() + duration).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_sleepers_when_it_is_moved() {
+        let clock = Clock::manual(UnixMillis(1_000));
+        let sleeper = {
+            let clock = clock.clone();
+            async move {
+                clock.sleep(Duration::from_secs(60)).await;
+                clock.now()
+            }
+        };
+        let mover = async {
+            clock.advance(Duration::from_secs(59));
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_secs(1));
+        };
+        let (woken_at, ()) = tokio::join!(sleeper, mover);
+        assert_eq!(woken_at, UnixMillis(61_000));
+    }
+}

@@ -1,0 +1,146 @@
+//! Messages, their acknowledgements, and calls, as events carry them.
+
+use entity::{
+    UnixMillis,
+    id::MessageId,
+    kind::{EventKind, MessageKind},
+    state::{Direction, MessageStatus},
+};
+
+/// A message that is new to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    pub id: MessageId,
+    /// WhatsApp's id of the message; unique within a chat and a sender.
+    pub wa_id: String,
+    /// The conversation's address, without device: `…@s.whatsapp.net`, `…@lid`, `…@g.us`.
+    pub chat: String,
+    /// The writer's address, without device.
+    pub sender: String,
+    pub direction: Direction,
+    pub kind: MessageKind,
+    /// Text, caption, emoji of a reaction, or what stands for it.
+    pub body: Option<String>,
+    /// WhatsApp's id of the message that a reaction, edit, revoke or reply is about.
+    pub target_wa_id: Option<String>,
+    /// The protobuf message as it came.
+    pub raw: Option<Vec<u8>>,
+    pub push_name: Option<String>,
+    pub sent_at: UnixMillis,
+    pub is_group: bool,
+    /// Came from the server's offline queue.
+    pub offline: bool,
+    pub status: MessageStatus,
+}
+
+impl NewMessage {
+    /// What makes a redelivery recognisable: WhatsApp's id is unique only within chat and sender.
+    pub fn dedupe_key(&self) -> String {
+        format!("m:{}:{}:{}", self.chat, self.sender, self.wa_id)
+    }
+
+    /// The event that announces it.
+    pub fn event_kind(&self) -> EventKind {
+        match self.direction {
+            Direction::Inbound => EventKind::Message,
+            Direction::Outbound => EventKind::MessageCreate,
+        }
+    }
+}
+
+/// How far an outbound message has come. The order of the variants is the order of the levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckLevel {
+    /// WhatsApp refused it.
+    Error,
+    /// WhatsApp's server has it.
+    Sent,
+    /// The recipient's device has it.
+    Delivered,
+    Read,
+    Played,
+}
+
+impl AckLevel {
+    /// The number that the API shows: -1 error, 1 sent, 2 delivered, 3 read, 4 played.
+    pub const fn level(self) -> i16 {
+        match self {
+            Self::Error => -1,
+            Self::Sent => 1,
+            Self::Delivered => 2,
+            Self::Read => 3,
+            Self::Played => 4,
+        }
+    }
+
+    /// The message status that goes with it.
+    pub const fn status(self) -> MessageStatus {
+        match self {
+            Self::Error => MessageStatus::Failed,
+            Self::Sent => MessageStatus::Sent,
+            Self::Delivered => MessageStatus::Delivered,
+            Self::Read => MessageStatus::Read,
+            Self::Played => MessageStatus::Played,
+        }
+    }
+}
+
+/// An acknowledgement of a message of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// WhatsApp's id of the message acknowledged.
+    pub wa_id: String,
+    /// The conversation, as the acknowledgement names it (it may say LID where we said PN).
+    pub chat: String,
+    /// Who acknowledged: the chat itself, or a member of a group.
+    pub by: String,
+    pub level: AckLevel,
+    /// WhatsApp's error code, for [`AckLevel::Error`].
+    pub error: Option<String>,
+    pub at: UnixMillis,
+}
+
+impl Ack {
+    /// The same acknowledgement twice is one event; in a group each member's is one of its own.
+    pub fn dedupe_key(&self) -> String {
+        format!("a:{}:{}:{}", self.wa_id, self.by, self.level.level())
+    }
+}
+
+/// A call to the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub id: String,
+    pub from: String,
+    pub video: bool,
+    pub group: bool,
+    /// Stable word: `offer`, `accept`, `reject`, `terminate`, `missed`, `ended_elsewhere`.
+    pub stage: &'static str,
+    pub at: UnixMillis,
+}
+
+impl Call {
+    pub fn dedupe_key(&self) -> String {
+        format!("c:{}:{}", self.id, self.stage)
+    }
+}
+
+/// The address as streams and webhooks write it: the seeds' `@c.us` for people, the rest unchanged.
+pub fn public_address(jid: &str) -> String {
+    match jid.strip_suffix("@s.whatsapp.net") {
+        Some(user) => format!("{user}@c.us"),
+        None => jid.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_written_as_the_seeds_write_them() {
+        assert_eq!(public_address("6281234567890@s.whatsapp.net"), "6281234567890@c.us");
+        assert_eq!(public_address("120363000000000001@g.us"), "120363000000000001@g.us");
+        assert_eq!(public_address("100000000000001@lid"), "100000000000001@lid");
+    }
+}

@@ -1,0 +1,92 @@
+//! What happened, in our words.
+//!
+//! Every fact, wherever it comes from, becomes an [`Event`]: an embedded client's events, later also
+//! those posted by sessions that run elsewhere. The same value then decides three things, each by a
+//! pure function: the session's status ([`status::apply`]), what streams and webhooks are told
+//! ([`payload`]), and what is stored besides.
+//!
+//! Nothing here reads a clock, a database or a socket.
+
+pub mod message;
+pub mod payload;
+pub mod reason;
+pub mod status;
+
+use entity::{UnixMillis, kind::EventKind};
+
+pub use message::{Ack, AckLevel, Call, NewMessage};
+pub use reason::{AuthFailure, Disconnect};
+
+/// Something that happened on a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A pairing code to show as a QR image. It holds a secret of the pairing.
+    Qr { qr: String, expires_at: UnixMillis },
+    /// The phone accepted the pairing.
+    Authenticated,
+    /// Catching up before it is ready; `percent` is 0 to 100.
+    LoadingScreen { percent: u8, message: String },
+    /// Connected and logged in.
+    Ready(Account),
+    /// The connection changed without ending for good.
+    ChangeState(Change),
+    /// An end that will not mend by itself.
+    Disconnected(Disconnect),
+    /// WhatsApp refused the pairing, the credentials or the client.
+    AuthFailure(AuthFailure),
+    /// A message, in or out.
+    Message(Box<NewMessage>),
+    /// An outbound message came further, or failed.
+    Ack(Ack),
+    /// A voice or video call.
+    Call(Call),
+}
+
+/// The account that a session turned out to be linked to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Digits only, with country code.
+    pub phone_number: Option<String>,
+    pub push_name: Option<String>,
+    /// `<digits>@s.whatsapp.net`
+    pub jid: Option<String>,
+    /// `<digits>@lid`
+    pub lid: Option<String>,
+}
+
+/// How the connection changed, for [`Event::ChangeState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Dialling for the first time of this run.
+    Connecting,
+    /// The connection was lost and will be tried again, at once or at the time given.
+    Reconnecting { next_attempt_at: Option<UnixMillis> },
+}
+
+impl Change {
+    /// The word that streams and webhooks use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Reconnecting { .. } => "reconnecting",
+        }
+    }
+}
+
+impl Event {
+    /// The name under which it is stored, streamed and delivered.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Qr { .. } => EventKind::Qr,
+            Self::Authenticated => EventKind::Authenticated,
+            Self::LoadingScreen { .. } => EventKind::LoadingScreen,
+            Self::Ready(_) => EventKind::Ready,
+            Self::ChangeState(_) => EventKind::ChangeState,
+            Self::Disconnected(_) => EventKind::Disconnected,
+            Self::AuthFailure(_) => EventKind::AuthFailure,
+            Self::Message(message) => message.event_kind(),
+            Self::Ack(_) => EventKind::MessageAck,
+            Self::Call(_) => EventKind::Call,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What streams and webhooks are told: the `data` of each event, as JSON.
+//!
+//! Shapes are those of the seed documents, with members added and none taken away. They are part of
+//! the contract: a member is never renamed, and a change of meaning is a new member.
+
+use serde_json::{Value, json};
+
+use super::{
+    Change, Event, NewMessage,
+    message::{Ack, Call, public_address},
+};
+use entity::{UnixMillis, state::Direction};
+
+/// The event's `data`.
+pub fn data(event: &Event) -> Value {
+    match event {
+        Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
+        Event::Authenticated => json!({}),
+        Event::LoadingScreen { percent, message } => {
+            json!({ "percent": percent, "message": message })
+        }
+        Event::Ready(account) => json!({
+            "phoneNumber": account.phone_number,
+            "pushName": account.push_name,
+        }),
+        Event::ChangeState(change) => match change {
+            Change::Connecting => json!({ "state": change.word() }),
+            Change::Reconnecting { next_attempt_at } => json!({
+                "state": change.word(),
+                "nextAttemptAt": next_attempt_at.map(rfc3339),
+            }),
+        },
+        Event::Disconnected(reason) => json!({
+            "reason": reason.word(),
+            "message": reason.sentence(),
+            "code": reason.code(),
+        }),
+        Event::AuthFailure(failure) => json!({
+            "msg": failure.sentence(),
+            "reason": failure.word(),
+            "code": failure.code(),
+            "until": failure.until().map(rfc3339),
+        }),
+        Event::Message(message) => json!({ "message": message_data(message) }),
+        Event::Ack(ack) => ack_data(ack),
+        Event::Call(call) => json!({ "call": call_data(call) }),
+    }
+}
+
+fn message_data(message: &NewMessage) -> Value {
+    let (from, to) = match message.direction {
+        Direction::Inbound if message.is_group => (&message.chat, None),
+        Direction::Inbound => (&message.sender, None),
+        Direction::Outbound => (&message.sender, Some(&message.chat)),
+    };
+    json!({
+        "id": message.wa_id,
+        "messageId": message.id,
+        "body": message.body,
+        "type": message.kind,
+        "from": public_address(from),
+        "to": to.map(|to| public_address(to)),
+        "chat": public_address(&message.chat),
+        "author": message.is_group.then(|| public_address(&message.sender)),
+        "fromMe": message.direction == Direction::Outbound,
+        "isGroup": message.is_group,
+        "targetId": message.target_wa_id,
+        "pushName": message.push_name,
+        "timestamp": message.sent_at.as_secs(),
+        "offline": message.offline,
+    })
+}
+
+fn ack_data(ack: &Ack) -> Value {
+    json!({
+        "message": { "id": ack.wa_id, "to": public_address(&ack.chat), "fromMe": true },
+        "ack": ack.level.level(),
+        "by": public_address(&ack.by),
+        "error": ack.error,
+        "timestamp": ack.at.as_secs(),
+    })
+}
+
+fn call_data(call: &Call) -> Value {
+    json!({
+        "id": call.id,
+        "from": public_address(&call.from),
+        "isVideo": call.video,
+        "isGroup": call.group,
+        "stage": call.stage,
+        "timestamp": call.at.as_secs(),
+    })
+}
+
+/// RFC 3339 in UTC with milliseconds, as every time in the API is written: `2025-01-20T10:00:00.000Z`.
+pub fn rfc3339(at: UnixMillis) -> String {
+    use time::{OffsetDateTime, macros::format_description};
+
+    let format =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000)
+        .ok()
+        .and_then(|at| at.format(format).ok())
+        // Only a time past the year 9999 cannot be written so.
+        .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_the_seeds_write_them() {
+        assert_eq!(rfc3339(UnixMillis(1_737_367_200_000)), "2025-01-20T10:00:00.000Z");
+        assert_eq!(rfc3339(UnixMillis(i64::MAX)), "9999-12-31T23:59:59.999Z");
+    }
+}

@@ -1,0 +1,99 @@
+//! The status machine: what an event makes of a session.
+//!
+//! [`transition`] is the one place where a status comes from; [`apply`] writes it, and what goes with
+//! it, into a session's row. Nothing else may set those columns.
+
+use entity::{UnixMillis, session, state::SessionStatus};
+
+use super::{Change, Event};
+
+/// The status after `event`. Total and pure: the present status matters only where nothing changes.
+pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
+    match event {
+        Event::Qr { .. } => SessionStatus::QrGenerated,
+        Event::Authenticated | Event::LoadingScreen { .. } => SessionStatus::Loading,
+        Event::Ready(_) => SessionStatus::SessionConnected,
+        Event::ChangeState(Change::Connecting | Change::Reconnecting { .. }) => {
+            SessionStatus::Connecting
+        }
+        Event::Disconnected(_) => SessionStatus::SessionNotConnected,
+        Event::AuthFailure(_) => SessionStatus::AuthFailure,
+        Event::Message(_) | Event::Ack(_) | Event::Call(_) => status,
+    }
+}
+
+/// Writes what `event` means into the session's row.
+///
+/// `at` is when it happened. Everything about the earlier status that is no longer true is cleared:
+/// a QR code that cannot be scanned any more, a percentage, the next try.
+pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
+    if matches!(event, Event::Message(_) | Event::Ack(_) | Event::Call(_)) {
+        row.last_active_at = row.last_active_at.max(Some(at));
+        return;
+    }
+
+    let status = transition(row.status, event);
+    if status != row.status {
+        row.status = status;
+        row.status_since = at;
+    }
+    row.message = None;
+    row.reconnecting = false;
+    row.next_attempt_at = None;
+    row.loading_percent = None;
+    row.updated_at = row.updated_at.max(at);
+    if !matches!(event, Event::Qr { .. }) {
+        row.qr = None;
+        row.qr_issued_at = None;
+        row.qr_expires_at = None;
+    }
+
+    match event {
+        Event::Qr { qr, expires_at } => {
+            row.qr = Some(qr.clone());
+            row.qr_issued_at = Some(at);
+            row.qr_expires_at = Some(*expires_at);
+            row.qr_sequence += 1;
+        }
+        Event::LoadingScreen { percent, message } => {
+            row.loading_percent = Some(i16::from((*percent).min(100)));
+            row.message = Some(message.clone());
+        }
+        Event::Ready(account) => {
+            // What is not known this time is not forgotten.
+            row.phone_number = account.phone_number.clone().or(row.phone_number.take());
+            row.push_name = account.push_name.clone().or(row.push_name.take());
+            row.account_jid = account.jid.clone().or(row.account_jid.take());
+            row.account_lid = account.lid.clone().or(row.account_lid.take());
+            row.connected_at = Some(at);
+            row.last_active_at = row.last_active_at.max(Some(at));
+            row.banned_until = None;
+        }
+        Event::ChangeState(Change::Reconnecting { next_attempt_at }) => {
+            row.reconnecting = true;
+            row.next_attempt_at = *next_attempt_at;
+        }
+        Event::Disconnected(reason) => {
+            row.message = Some(reason.sentence().to_owned());
+            row.last_disconnect_reason = Some(reason.word().to_owned());
+            row.last_disconnect_code = reason.code();
+            row.last_disconnect_at = Some(at);
+        }
+        Event::AuthFailure(failure) => {
+            row.message = Some(failure.sentence());
+            row.last_disconnect_reason = Some(failure.word().to_owned());
+            row.last_disconnect_code = failure.code();
+            row.last_disconnect_at = Some(at);
+            row.banned_until = failure.until();
+        }
+        Event::Authenticated
+        | Event::ChangeState(Change::Connecting)
+        | Event::Message(_)
+        | Event::Ack(_)
+        | Event::Call(_) => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

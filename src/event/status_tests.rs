@@ -1,0 +1,149 @@
+use entity::{
+    id::{OrganizationId, SessionKey},
+    state::{DesiredState, Origin},
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{
+    Account, AuthFailure, Disconnect,
+    message::{Ack, AckLevel},
+};
+
+fn row() -> session::Model {
+    session::Model {
+        id: SessionKey::new(UnixMillis(1), 1),
+        organization_id: OrganizationId::new(UnixMillis(1), 1),
+        session_id: "s".parse().unwrap(),
+        origin: Origin::Embedded,
+        user_id: None,
+        phone_number: None,
+        push_name: None,
+        account_jid: None,
+        account_lid: None,
+        device_id: None,
+        desired_state: DesiredState::Running,
+        status: SessionStatus::SessionNotConnected,
+        status_since: UnixMillis(0),
+        message: None,
+        reconnecting: false,
+        next_attempt_at: None,
+        loading_percent: None,
+        qr: None,
+        qr_issued_at: None,
+        qr_expires_at: None,
+        qr_sequence: 0,
+        connected_at: None,
+        last_active_at: None,
+        last_disconnect_reason: None,
+        last_disconnect_code: None,
+        last_disconnect_at: None,
+        banned_until: None,
+        generation: 1,
+        created_at: UnixMillis(0),
+        updated_at: UnixMillis(0),
+    }
+}
+
+fn qr() -> Event {
+    Event::Qr { qr: "2@code".to_owned(), expires_at: UnixMillis(60_000) }
+}
+
+fn ack() -> Event {
+    Event::Ack(Ack {
+        wa_id: "X".to_owned(),
+        chat: "1@s.whatsapp.net".to_owned(),
+        by: "1@s.whatsapp.net".to_owned(),
+        level: AckLevel::Read,
+        error: None,
+        at: UnixMillis(0),
+    })
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(qr()),
+        Just(Event::Authenticated),
+        (0..=255u8).prop_map(|percent| Event::LoadingScreen { percent, message: "m".to_owned() }),
+        Just(Event::Ready(Account {
+            phone_number: Some("15550001111".to_owned()),
+            ..Account::default()
+        })),
+        Just(Event::ChangeState(Change::Connecting)),
+        proptest::option::of(0..1_000_000i64).prop_map(|at| {
+            Event::ChangeState(Change::Reconnecting { next_attempt_at: at.map(UnixMillis) })
+        }),
+        Just(Event::Disconnected(Disconnect::Stopped)),
+        Just(Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })),
+        Just(Event::AuthFailure(AuthFailure::Banned { code: 101, until: UnixMillis(9) })),
+        Just(ack()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_events_leaves_a_row_that_contradicts_itself(
+        events in proptest::collection::vec(events(), 1..40)
+    ) {
+        let mut row = row();
+        for (at, event) in (1i64..).zip(&events) {
+            let before = row.status;
+            apply(&mut row, event, UnixMillis(at));
+
+            prop_assert_eq!(row.status, transition(before, event));
+            prop_assert_eq!(row.qr.is_some(), row.status == SessionStatus::QrGenerated);
+            prop_assert_eq!(row.qr.is_some(), row.qr_expires_at.is_some());
+            prop_assert!(!row.reconnecting || row.status == SessionStatus::Connecting);
+            prop_assert!(row.next_attempt_at.is_none() || row.reconnecting);
+            prop_assert!(row.loading_percent.is_none_or(|percent| (0..=100).contains(&percent)));
+            prop_assert!(
+                row.loading_percent.is_none() || row.status == SessionStatus::Loading
+            );
+            if before != row.status {
+                prop_assert_eq!(row.status_since, UnixMillis(at));
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_and_acknowledgements_move_only_the_last_activity() {
+    let mut row = row();
+    apply(&mut row, &qr(), UnixMillis(10));
+    let before = row.clone();
+    apply(&mut row, &ack(), UnixMillis(20));
+    assert_eq!(row, session::Model { last_active_at: Some(UnixMillis(20)), ..before });
+}
+
+#[test]
+fn a_code_is_cleared_by_whatever_comes_next() {
+    let mut row = row();
+    apply(&mut row, &qr(), UnixMillis(10));
+    assert_eq!((row.status, row.qr_sequence), (SessionStatus::QrGenerated, 1));
+    apply(&mut row, &Event::Authenticated, UnixMillis(20));
+    assert_eq!((row.status, row.qr.clone()), (SessionStatus::Loading, None));
+    apply(&mut row, &qr(), UnixMillis(30));
+    assert_eq!(row.qr_sequence, 2);
+}
+
+#[test]
+fn a_lost_connection_is_not_a_logout() {
+    let mut row = row();
+    apply(&mut row, &Event::Ready(Account::default()), UnixMillis(10));
+    let lost = Change::Reconnecting { next_attempt_at: Some(UnixMillis(1_000)) };
+    apply(&mut row, &Event::ChangeState(lost), UnixMillis(20));
+    assert_eq!(row.status, SessionStatus::Connecting);
+    assert_eq!(row.next_attempt_at, Some(UnixMillis(1_000)));
+    assert_eq!(row.last_disconnect_reason, None);
+    assert_eq!(row.connected_at, Some(UnixMillis(10)));
+}
+
+#[test]
+fn an_account_is_not_forgotten_when_a_later_login_does_not_name_it() {
+    let mut row = row();
+    let account =
+        Account { phone_number: Some("15550001111".to_owned()), ..Account::default() };
+    apply(&mut row, &Event::Ready(account), UnixMillis(10));
+    apply(&mut row, &Event::Ready(Account::default()), UnixMillis(20));
+    assert_eq!(row.phone_number.as_deref(), Some("15550001111"));
+}

@@ -1,0 +1,102 @@
+//! What a session looks like from outside: the one function that every endpoint, list, stream and
+//! metric goes through.
+
+use entity::{
+    UnixMillis,
+    id::SessionId,
+    session,
+    state::{DesiredState, SessionStatus},
+};
+
+/// A session's state at one moment, with the computed flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusView {
+    pub session_id: SessionId,
+    pub status: SessionStatus,
+    /// For people, always there.
+    pub message: String,
+    /// The code to scan; none when there is none or it has expired.
+    pub qr: Option<String>,
+    pub qr_issued_at: Option<UnixMillis>,
+    pub qr_expires_at: Option<UnixMillis>,
+    pub qr_sequence: i64,
+    pub user_id: Option<String>,
+    pub phone_number: Option<String>,
+    pub push_name: Option<String>,
+    pub loading_percent: Option<i16>,
+    pub is_connected: bool,
+    pub needs_qr: bool,
+    pub is_loading: bool,
+    pub has_error: bool,
+    pub reconnecting: bool,
+    /// When the status last changed.
+    pub since: UnixMillis,
+    pub next_attempt_at: Option<UnixMillis>,
+    pub last_disconnect: Option<LastDisconnect>,
+    pub desired_state: DesiredState,
+    pub connected_at: Option<UnixMillis>,
+    pub last_active_at: Option<UnixMillis>,
+    pub created_at: UnixMillis,
+    pub updated_at: UnixMillis,
+}
+
+/// Why and when the session last ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastDisconnect {
+    /// A stable word.
+    pub reason: String,
+    /// WhatsApp's own code.
+    pub code: Option<i32>,
+    pub at: UnixMillis,
+}
+
+/// Computes the view of a session at `now`.
+pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
+    let live = row.status == SessionStatus::QrGenerated
+        && row.qr.is_some()
+        && row.qr_expires_at.is_some_and(|expires_at| now < expires_at);
+    let message = row.message.clone().unwrap_or_else(|| sentence(row).to_owned());
+    let last_disconnect = row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(
+        |(reason, at)| LastDisconnect { reason: reason.clone(), code: row.last_disconnect_code, at },
+    );
+    StatusView {
+        session_id: row.session_id.clone(),
+        status: row.status,
+        message,
+        qr: row.qr.clone().filter(|_| live),
+        qr_issued_at: row.qr_issued_at.filter(|_| live),
+        qr_expires_at: row.qr_expires_at.filter(|_| live),
+        qr_sequence: row.qr_sequence,
+        user_id: row.user_id.clone(),
+        phone_number: row.phone_number.clone(),
+        push_name: row.push_name.clone(),
+        loading_percent: row.loading_percent,
+        is_connected: row.status == SessionStatus::SessionConnected,
+        needs_qr: live,
+        is_loading: matches!(row.status, SessionStatus::Loading | SessionStatus::Connecting),
+        has_error: matches!(row.status, SessionStatus::AuthFailure | SessionStatus::Error),
+        reconnecting: row.reconnecting,
+        since: row.status_since,
+        next_attempt_at: row.next_attempt_at,
+        last_disconnect,
+        desired_state: row.desired_state,
+        connected_at: row.connected_at,
+        last_active_at: row.last_active_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }
+}
+
+/// The standard sentence of a status, where the event gave none of its own.
+fn sentence(row: &session::Model) -> &'static str {
+    match row.status {
+        SessionStatus::SessionNotConnected => "WhatsApp session is not connected",
+        SessionStatus::Connecting if row.reconnecting => "Connection lost, reconnecting to WhatsApp",
+        SessionStatus::Connecting => "Connecting to WhatsApp",
+        SessionStatus::QrGenerated => "QR code generated, scan to connect",
+        SessionStatus::Loading => "Loading WhatsApp session",
+        SessionStatus::SessionConnected => "WhatsApp session connected successfully",
+        SessionStatus::AuthFailure => "WhatsApp refused the session",
+        SessionStatus::Error => "The session has failed",
+    }
+}
