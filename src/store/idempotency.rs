@@ -1,0 +1,96 @@
+//! Idempotency keys: what each of them made, kept in the transaction that made it.
+
+use entity::{
+    UnixMillis,
+    id::OrganizationId,
+    idempotency::{self, Column, Entity},
+};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, TryInsertResult,
+    sea_query::Expr,
+};
+
+/// A key that the caller chose for a request, and the request in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub key: String,
+    /// SHA-256 of the request, in hexadecimal.
+    pub fingerprint: String,
+}
+
+/// Whether a key was free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// It is the caller's now: make the resource, in this transaction.
+    Free,
+    /// The same request made this before.
+    Made { resource_id: String },
+    /// The key was used for another request.
+    Reused,
+}
+
+/// Claims a key for the resource that is about to be made.
+///
+/// Two requests with one key at the same time: the second waits for the first's commit, here or at
+/// the writer's lane, and then finds what it made.
+pub(super) async fn claim(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: &Key,
+    resource_id: &str,
+    now: UnixMillis,
+) -> Result<Claimed, DbErr> {
+    let row = idempotency::Model {
+        organization_id: organization.clone(),
+        key: key.key.clone(),
+        fingerprint: key.fingerprint.clone(),
+        resource_id: resource_id.to_owned(),
+        created_at: now,
+    };
+    let inserted = Entity::insert(idempotency::ActiveModel::from(row))
+        .on_conflict_do_nothing_on([Column::OrganizationId, Column::Key])
+        .exec(txn)
+        .await?;
+    if matches!(inserted, TryInsertResult::Inserted(_)) {
+        return Ok(Claimed::Free);
+    }
+    let made = Entity::find_by_id((organization.clone(), key.key.clone()))
+        .one(txn)
+        .await?
+        .ok_or_else(|| DbErr::RecordNotFound("an idempotency key that was there".to_owned()))?;
+    Ok(if made.fingerprint == key.fingerprint {
+        Claimed::Made { resource_id: made.resource_id }
+    } else {
+        Claimed::Reused
+    })
+}
+
+/// Lets a key stand for another resource, because the one it made is gone.
+pub(super) async fn reassign(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: &Key,
+    resource_id: &str,
+) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::ResourceId, Expr::value(resource_id))
+        .filter(idempotency::COLUMN.organization_id.eq(organization.clone()))
+        .filter(idempotency::COLUMN.key.eq(key.key.as_str()))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// Frees the key that made a resource which shall never have been.
+pub(super) async fn release(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    resource_id: &str,
+) -> Result<(), DbErr> {
+    Entity::delete_many()
+        .filter(idempotency::COLUMN.organization_id.eq(organization.clone()))
+        .filter(idempotency::COLUMN.resource_id.eq(resource_id))
+        .exec(txn)
+        .await?;
+    Ok(())
+}

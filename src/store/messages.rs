@@ -1,0 +1,340 @@
+//! Messages: stored before they are sent, found again afterwards.
+//!
+//! How far a message came at WhatsApp (its acknowledgements) is written by `store::events`.
+
+use entity::{
+    UnixMillis,
+    id::{MessageId, OrganizationId, SessionKey},
+    kind::MessageKind,
+    message,
+    state::{Direction, MessageStatus},
+};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
+};
+
+use super::{
+    Error, Store,
+    idempotency::{self, Claimed},
+    page::Page,
+    writer::Patience,
+};
+
+pub use super::idempotency::Key;
+
+/// A message to be sent.
+#[derive(Clone, Debug)]
+pub struct NewOutbound {
+    pub id: MessageId,
+    pub session_key: SessionKey,
+    /// WhatsApp's id for it, chosen by us: every try to send it uses this one.
+    pub wa_id: String,
+    /// `…@s.whatsapp.net`, `…@lid` or `…@g.us`
+    pub chat: String,
+    /// The account's own address; empty while it is not known.
+    pub sender: String,
+    pub kind: MessageKind,
+    pub body: Option<String>,
+}
+
+/// What became of a message to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is stored as queued.
+    New(Box<message::Model>),
+    /// The same request made this one before.
+    Replayed(Box<message::Model>),
+    /// The idempotency key belongs to another request.
+    KeyReused,
+}
+
+/// Which messages to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The conversation's address.
+    pub chat: Option<String>,
+}
+
+/// Queries over messages.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    store: Store,
+}
+
+impl Messages {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Stores a message to be sent, once per idempotency key.
+    pub async fn create(
+        &self,
+        organization: &OrganizationId,
+        new: NewOutbound,
+        key: Option<Key>,
+    ) -> Result<Created, Error> {
+        let now = self.store.clock().now();
+        let row = queued(organization, new, now);
+        let lane = row.session_key.to_string();
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (row, key) = (row.clone(), key.clone());
+                Box::pin(async move { create(txn, row, key, now).await })
+            })
+            .await
+    }
+
+    /// What a request with this key made before, if anything.
+    pub async fn replay(
+        &self,
+        organization: &OrganizationId,
+        key: &Key,
+    ) -> Result<Option<Created>, Error> {
+        let id = (organization.clone(), key.key.clone());
+        let reader = self.store.reader();
+        let Some(made) = entity::idempotency::Entity::find_by_id(id).one(reader).await? else {
+            return Ok(None);
+        };
+        if made.fingerprint != key.fingerprint {
+            return Ok(Some(Created::KeyReused));
+        }
+        let found = message::Entity::find()
+            .filter(message::COLUMN.id.eq(made.resource_id))
+            .one(reader)
+            .await?;
+        Ok(found.map(|row| Created::Replayed(Box::new(row))))
+    }
+
+    /// Looks one message of a session up.
+    pub async fn find(
+        &self,
+        organization: &OrganizationId,
+        session: &SessionKey,
+        id: &MessageId,
+    ) -> Result<Option<message::Model>, Error> {
+        let found = message::Entity::find_by_id(id.clone())
+            .filter(message::COLUMN.organization_id.eq(organization.clone()))
+            .filter(message::COLUMN.session_key.eq(session.clone()))
+            .one(self.store.reader())
+            .await?;
+        Ok(found)
+    }
+
+    /// Looks one message up, whosever it is.
+    pub async fn find_by_id(&self, id: &MessageId) -> Result<Option<message::Model>, Error> {
+        Ok(message::Entity::find_by_id(id.clone()).one(self.store.reader()).await?)
+    }
+
+    /// Lists messages of a session, the newest first.
+    pub async fn list(
+        &self,
+        organization: &OrganizationId,
+        session: &SessionKey,
+        filter: &Filter,
+        page: &Page<MessageId>,
+    ) -> Result<Vec<message::Model>, Error> {
+        let mut query = message::Entity::find()
+            .filter(message::COLUMN.organization_id.eq(organization.clone()))
+            .filter(message::COLUMN.session_key.eq(session.clone()));
+        if let Some(chat) = &filter.chat {
+            query = query.filter(message::COLUMN.chat.eq(chat.as_str()));
+        }
+        if let Some(after) = &page.after {
+            let earlier = message::COLUMN.created_at.lt(after.at);
+            let same_time = message::COLUMN.created_at.eq(after.at);
+            let lower_id = message::COLUMN.id.lt(after.id.clone());
+            query = query.filter(
+                Condition::any().add(earlier).add(Condition::all().add(same_time).add(lower_id)),
+            );
+        }
+        let rows = query
+            .order_by_desc(message::COLUMN.created_at)
+            .order_by_desc(message::COLUMN.id)
+            .limit(page.limit)
+            .all(self.store.reader())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Messages of a session that wait to be sent, the oldest first.
+    pub async fn queued(
+        &self,
+        session: &SessionKey,
+        limit: u64,
+    ) -> Result<Vec<message::Model>, Error> {
+        let rows = message::Entity::find()
+            .filter(message::COLUMN.session_key.eq(session.clone()))
+            .filter(message::COLUMN.direction.eq(Direction::Outbound))
+            .filter(message::COLUMN.status.eq(MessageStatus::Queued))
+            .order_by_asc(message::COLUMN.created_at)
+            .order_by_asc(message::COLUMN.id)
+            .limit(limit)
+            .all(self.store.reader())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Takes a queued message to send it. False when it is not queued (any more): leave it alone.
+    pub async fn mark_sending(&self, id: &MessageId) -> Result<bool, Error> {
+        self.move_on(id, MessageStatus::Queued, MessageStatus::Sending, None).await
+    }
+
+    /// Gives a message up that is queued or being sent. `reason` is a stable word.
+    ///
+    /// One that WhatsApp has acknowledged meanwhile stays what it is.
+    pub async fn mark_failed(&self, id: &MessageId, reason: &str) -> Result<(), Error> {
+        for from in [MessageStatus::Queued, MessageStatus::Sending] {
+            if self.move_on(id, from, MessageStatus::Failed, Some(reason.to_owned())).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts messages back into the queue that an earlier run was sending when it ended.
+    ///
+    /// Whether they reached WhatsApp is not known; sent again with the same id, they arrive once.
+    pub async fn requeue_sending(&self, session: &SessionKey) -> Result<u64, Error> {
+        let now = self.store.clock().now();
+        let (lane, session) = (session.to_string(), session.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let session = session.clone();
+                Box::pin(async move {
+                    let moved = message::Entity::update_many()
+                        .col_expr(message::Column::Status, Expr::value(MessageStatus::Queued))
+                        .col_expr(message::Column::UpdatedAt, Expr::value(now))
+                        .filter(message::COLUMN.session_key.eq(session))
+                        .filter(message::COLUMN.direction.eq(Direction::Outbound))
+                        .filter(message::COLUMN.status.eq(MessageStatus::Sending))
+                        .exec(txn)
+                        .await?;
+                    Ok(moved.rows_affected)
+                })
+            })
+            .await
+    }
+
+    /// Undoes the creation of a message that is still queued, with its idempotency key.
+    ///
+    /// False when it is not queued any more: somebody has begun to send it.
+    pub async fn withdraw(
+        &self,
+        organization: &OrganizationId,
+        id: &MessageId,
+    ) -> Result<bool, Error> {
+        let (lane, organization, id) = (id.to_string(), organization.clone(), id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, id) = (organization.clone(), id.clone());
+                Box::pin(async move {
+                    let deleted = message::Entity::delete_many()
+                        .filter(message::COLUMN.organization_id.eq(organization.clone()))
+                        .filter(message::COLUMN.id.eq(id.clone()))
+                        .filter(message::COLUMN.status.eq(MessageStatus::Queued))
+                        .exec(txn)
+                        .await?;
+                    if deleted.rows_affected == 0 {
+                        return Ok(false);
+                    }
+                    idempotency::release(txn, &organization, id.as_str()).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Moves a message from one status to another, if it is in the first.
+    async fn move_on(
+        &self,
+        id: &MessageId,
+        from: MessageStatus,
+        to: MessageStatus,
+        error: Option<String>,
+    ) -> Result<bool, Error> {
+        let now = self.store.clock().now();
+        let (lane, id) = (id.to_string(), id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let (id, error) = (id.clone(), error.clone());
+                Box::pin(async move {
+                    let mut update = message::Entity::update_many()
+                        .col_expr(message::Column::Status, Expr::value(to))
+                        .col_expr(message::Column::UpdatedAt, Expr::value(now));
+                    if to == MessageStatus::Failed {
+                        update = update
+                            .col_expr(message::Column::Ack, Expr::value(-1_i16))
+                            .col_expr(message::Column::Error, Expr::value(error));
+                    }
+                    let moved = update
+                        .filter(message::COLUMN.id.eq(id))
+                        .filter(message::COLUMN.status.eq(from))
+                        .exec(txn)
+                        .await?;
+                    Ok(moved.rows_affected > 0)
+                })
+            })
+            .await
+    }
+}
+
+fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> message::Model {
+    message::Model {
+        id: new.id,
+        organization_id: organization.clone(),
+        session_key: new.session_key,
+        // As `event::NewMessage::dedupe_key` makes it: the echo of this message is this message.
+        dedupe_key: format!("m:{}:{}:{}", new.chat, new.sender, new.wa_id),
+        wa_id: new.wa_id,
+        chat: new.chat,
+        sender: new.sender,
+        direction: Direction::Outbound,
+        kind: new.kind,
+        body: new.body,
+        target_wa_id: None,
+        raw: None,
+        push_name: None,
+        sent_at: now,
+        offline: false,
+        status: MessageStatus::Queued,
+        ack: 0,
+        error: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+async fn create(
+    txn: &DatabaseTransaction,
+    row: message::Model,
+    key: Option<Key>,
+    now: UnixMillis,
+) -> Result<Created, DbErr> {
+    if let Some(key) = key {
+        let organization = &row.organization_id;
+        match idempotency::claim(txn, organization, &key, row.id.as_str(), now).await? {
+            Claimed::Free => {}
+            Claimed::Reused => return Ok(Created::KeyReused),
+            Claimed::Made { resource_id } => {
+                let made = message::Entity::find()
+                    .filter(message::COLUMN.id.eq(resource_id))
+                    .one(txn)
+                    .await?;
+                if let Some(made) = made {
+                    return Ok(Created::Replayed(Box::new(made)));
+                }
+                // Deleted with its session since.
+                idempotency::reassign(txn, organization, &key, row.id.as_str()).await?;
+            }
+        }
+    }
+    message::Entity::insert(message::ActiveModel::from(row.clone()))
+        .exec_without_returning(txn)
+        .await?;
+    Ok(Created::New(Box::new(row)))
+}

@@ -1,0 +1,527 @@
+//! Sessions: which there are, what is wanted of them, and who runs them.
+//!
+//! What is *observed* of a session (status, QR code, account) is written by `store::events` alone,
+//! together with the event that says so. The one exception is [`Sessions::after_restart`].
+
+use std::collections::HashMap;
+
+use entity::{
+    UnixMillis,
+    id::{OrganizationId, SessionId, SessionKey},
+    session,
+    state::{DesiredState, Origin, SessionStatus},
+};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect, TryInsertResult,
+    sea_query::Expr,
+};
+
+use super::{Error, Store, page::Page, writer::Patience};
+
+/// The statuses that claim a live socket, or one on its way.
+const LIVE: [SessionStatus; 4] = [
+    SessionStatus::Connecting,
+    SessionStatus::QrGenerated,
+    SessionStatus::Loading,
+    SessionStatus::SessionConnected,
+];
+
+/// A session to be made.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    pub session_id: SessionId,
+    pub origin: Origin,
+    pub user_id: Option<String>,
+    /// Digits only.
+    pub phone_number: Option<String>,
+    pub desired_state: DesiredState,
+}
+
+/// What became of a session to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    New(Box<session::Model>),
+    /// The organization has a session of this id already.
+    Exists,
+}
+
+/// What to do with one setting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    #[default]
+    Keep,
+    Clear,
+    To(T),
+}
+
+impl<T> Change<T> {
+    /// Whether there is anything to do.
+    pub const fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
+    fn into_option(self) -> Option<Option<T>> {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(None),
+            Self::To(value) => Some(Some(value)),
+        }
+    }
+}
+
+/// Changes of what the caller may set.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub user_id: Change<String>,
+    /// Digits only.
+    pub phone_number: Change<String>,
+}
+
+/// The five groups that lists count by. Every session is in exactly one at any moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Connected,
+    /// Also sessions whose last QR code has expired: there is nothing to scan.
+    Disconnected,
+    Loading,
+    NeedsQr,
+    Error,
+}
+
+/// Which sessions to list, by status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// The stored word.
+    Word(SessionStatus),
+    Group(Group),
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub user_id: Option<String>,
+    pub status: Option<StatusFilter>,
+}
+
+/// How many sessions are in each group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub connected: u64,
+    pub disconnected: u64,
+    pub loading: u64,
+    pub needs_qr: u64,
+    pub error: u64,
+}
+
+impl Summary {
+    /// All sessions.
+    pub const fn total(&self) -> u64 {
+        self.connected + self.disconnected + self.loading + self.needs_qr + self.error
+    }
+}
+
+/// Queries over sessions.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    store: Store,
+}
+
+impl Sessions {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Makes a session, unless its id is taken.
+    pub async fn create(
+        &self,
+        organization: &OrganizationId,
+        new: NewSession,
+    ) -> Result<Created, Error> {
+        let now = self.store.clock().now();
+        let row = session::Model {
+            id: SessionKey::new(now, rand::random()),
+            organization_id: organization.clone(),
+            session_id: new.session_id,
+            origin: new.origin,
+            user_id: new.user_id,
+            phone_number: new.phone_number,
+            push_name: None,
+            account_jid: None,
+            account_lid: None,
+            device_id: None,
+            desired_state: new.desired_state,
+            status: SessionStatus::SessionNotConnected,
+            status_since: now,
+            message: None,
+            reconnecting: false,
+            next_attempt_at: None,
+            loading_percent: None,
+            qr: None,
+            qr_issued_at: None,
+            qr_expires_at: None,
+            qr_sequence: 0,
+            connected_at: None,
+            last_active_at: None,
+            last_disconnect_reason: None,
+            last_disconnect_code: None,
+            last_disconnect_at: None,
+            banned_until: None,
+            generation: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        self.store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let row = row.clone();
+                Box::pin(async move {
+                    let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
+                        .on_conflict_do_nothing_on([
+                            session::Column::OrganizationId,
+                            session::Column::SessionId,
+                        ])
+                        .exec(txn)
+                        .await?;
+                    Ok(match inserted {
+                        TryInsertResult::Inserted(_) => Created::New(Box::new(row)),
+                        TryInsertResult::Conflicted | TryInsertResult::Empty => Created::Exists,
+                    })
+                })
+            })
+            .await
+    }
+
+    /// Looks one session up by what its users call it.
+    pub async fn find(
+        &self,
+        organization: &OrganizationId,
+        id: &SessionId,
+    ) -> Result<Option<session::Model>, Error> {
+        let found = session::Entity::find()
+            .filter(session::COLUMN.organization_id.eq(organization.clone()))
+            .filter(session::COLUMN.session_id.eq(id.clone()))
+            .one(self.store.reader())
+            .await?;
+        Ok(found)
+    }
+
+    /// Looks one session up by its row's key.
+    pub async fn find_by_key(&self, key: &SessionKey) -> Result<Option<session::Model>, Error> {
+        Ok(session::Entity::find_by_id(key.clone()).one(self.store.reader()).await?)
+    }
+
+    /// What the sessions of these rows are called.
+    pub async fn names(
+        &self,
+        organization: &OrganizationId,
+        keys: Vec<SessionKey>,
+    ) -> Result<HashMap<SessionKey, SessionId>, Error> {
+        let names: Vec<(SessionKey, SessionId)> = session::Entity::find()
+            .select_only()
+            .column(session::Column::Id)
+            .column(session::Column::SessionId)
+            .filter(session::COLUMN.organization_id.eq(organization.clone()))
+            .filter(session::COLUMN.id.is_in(keys))
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+        Ok(names.into_iter().collect())
+    }
+
+    /// Lists sessions, the oldest first.
+    pub async fn list(
+        &self,
+        organization: &OrganizationId,
+        filter: &Filter,
+        page: &Page<SessionKey>,
+    ) -> Result<Vec<session::Model>, Error> {
+        let now = self.store.clock().now();
+        let mut query = session::Entity::find()
+            .filter(session::COLUMN.organization_id.eq(organization.clone()))
+            .filter(of_user(filter.user_id.as_deref()));
+        if let Some(status) = filter.status {
+            query = query.filter(has_status(status, now));
+        }
+        if let Some(after) = &page.after {
+            let later = session::COLUMN.created_at.gt(after.at);
+            let same_time = session::COLUMN.created_at.eq(after.at);
+            let higher_id = session::COLUMN.id.gt(after.id.clone());
+            query = query.filter(
+                Condition::any().add(later).add(Condition::all().add(same_time).add(higher_id)),
+            );
+        }
+        let rows = query
+            .order_by_asc(session::COLUMN.created_at)
+            .order_by_asc(session::COLUMN.id)
+            .limit(page.limit)
+            .all(self.store.reader())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Counts sessions by group.
+    pub async fn summary(
+        &self,
+        organization: &OrganizationId,
+        user_id: Option<&str>,
+    ) -> Result<Summary, Error> {
+        let now = self.store.clock().now();
+        let scannable = Expr::case(scannable(now), 1);
+        let counts: Vec<(SessionStatus, i64, i64)> = session::Entity::find()
+            .select_only()
+            .column(session::Column::Status)
+            .column_as(session::COLUMN.id.count(), "sessions")
+            .column_as(Expr::expr(scannable).count(), "scannable")
+            .filter(session::COLUMN.organization_id.eq(organization.clone()))
+            .filter(of_user(user_id))
+            .group_by(session::COLUMN.status)
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+
+        let mut summary = Summary::default();
+        for (status, sessions, scannable) in counts {
+            let sessions = u64::try_from(sessions).unwrap_or(0);
+            let scannable = u64::try_from(scannable).unwrap_or(0);
+            match status {
+                SessionStatus::SessionConnected => summary.connected += sessions,
+                SessionStatus::SessionNotConnected => summary.disconnected += sessions,
+                SessionStatus::Connecting | SessionStatus::Loading => summary.loading += sessions,
+                SessionStatus::QrGenerated => {
+                    summary.needs_qr += scannable;
+                    summary.disconnected += sessions.saturating_sub(scannable);
+                }
+                SessionStatus::AuthFailure | SessionStatus::Error => summary.error += sessions,
+            }
+        }
+        Ok(summary)
+    }
+
+    /// Changes settings; none when there is no such session any more.
+    pub async fn change(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        settings: Settings,
+    ) -> Result<Option<session::Model>, Error> {
+        let change = session::ActiveModel {
+            user_id: settings.user_id.into_option().map_or(NotSet, Set),
+            phone_number: settings.phone_number.into_option().map_or(NotSet, Set),
+            ..Default::default()
+        };
+        self.update(organization, key, change).await
+    }
+
+    /// Writes what the operator wants; none when there is no such session any more.
+    pub async fn set_desired_state(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        desired_state: DesiredState,
+    ) -> Result<Option<session::Model>, Error> {
+        let change =
+            session::ActiveModel { desired_state: Set(desired_state), ..Default::default() };
+        self.update(organization, key, change).await
+    }
+
+    /// Deletes a session with all its events and messages. Whether there was one.
+    pub async fn delete(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+    ) -> Result<bool, Error> {
+        let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, key) = (organization.clone(), key.clone());
+                Box::pin(async move {
+                    let deleted = session::Entity::delete_many()
+                        .filter(session::COLUMN.organization_id.eq(organization))
+                        .filter(session::COLUMN.id.eq(key))
+                        .exec(txn)
+                        .await?;
+                    Ok(deleted.rows_affected > 0)
+                })
+            })
+            .await
+    }
+
+    /// The sessions of all organizations that shall run here, the most recently active first.
+    pub async fn resumable(&self) -> Result<Vec<session::Model>, Error> {
+        let mut rows = session::Entity::find()
+            .filter(session::COLUMN.origin.eq(Origin::Embedded))
+            .filter(session::COLUMN.desired_state.eq(DesiredState::Running))
+            .order_by_asc(session::COLUMN.created_at)
+            .order_by_asc(session::COLUMN.id)
+            .all(self.store.reader())
+            .await?;
+        // Sorted here: the databases disagree on where a missing time comes.
+        rows.sort_by_key(|row| std::cmp::Reverse(row.last_active_at));
+        Ok(rows)
+    }
+
+    /// Begins a new run of a session and returns its number; none when the session is gone.
+    pub async fn next_generation(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
+        let (lane, key) = (key.to_string(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let key = key.clone();
+                Box::pin(async move {
+                    let rows = session::Entity::update_many()
+                        .col_expr(
+                            session::Column::Generation,
+                            Expr::col(session::Column::Generation).add(1_i64),
+                        )
+                        .filter(session::COLUMN.id.eq(key))
+                        .exec_with_returning(txn)
+                        .await?;
+                    Ok(rows.first().map(|row| row.generation))
+                })
+            })
+            .await
+    }
+
+    /// Says where the session's Signal state is kept.
+    pub async fn set_device(&self, key: &SessionKey, device_id: i32) -> Result<(), Error> {
+        let (lane, key) = (key.to_string(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let key = key.clone();
+                Box::pin(async move {
+                    session::Entity::update_many()
+                        .col_expr(session::Column::DeviceId, Expr::value(device_id))
+                        .filter(session::COLUMN.id.eq(key))
+                        .exec(txn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Takes back what the last process claimed of its sockets: they are gone with it.
+    ///
+    /// Called before the API answers. A session that shall run is `connecting` from now on, and so
+    /// it will be, as soon as its turn to dial comes; any other is not connected. Statuses that say
+    /// why a session ended stay.
+    pub async fn after_restart(&self) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        self.store
+            .writer()
+            .run("after_restart", Patience::Fail, move |txn| {
+                Box::pin(async move {
+                    reset(txn, DesiredState::Running, SessionStatus::Connecting, now).await?;
+                    reset(txn, DesiredState::Stopped, SessionStatus::SessionNotConnected, now).await
+                })
+            })
+            .await
+    }
+
+    async fn update(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        change: session::ActiveModel,
+    ) -> Result<Option<session::Model>, Error> {
+        let now = self.store.clock().now();
+        let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, key) = (organization.clone(), key.clone());
+                let mut change = change.clone();
+                change.updated_at = Set(now);
+                Box::pin(async move {
+                    let rows = session::Entity::update_many()
+                        .set(change)
+                        .filter(session::COLUMN.organization_id.eq(organization))
+                        .filter(session::COLUMN.id.eq(key))
+                        .exec_with_returning(txn)
+                        .await?;
+                    Ok(rows.into_iter().next())
+                })
+            })
+            .await
+    }
+}
+
+/// Puts every live embedded session of which `desired` is wanted into `status`.
+async fn reset(
+    txn: &DatabaseTransaction,
+    desired: DesiredState,
+    status: SessionStatus,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    let claims = Condition::all()
+        .add(session::COLUMN.origin.eq(Origin::Embedded))
+        .add(session::COLUMN.desired_state.eq(desired))
+        .add(session::COLUMN.status.is_in(LIVE));
+    // Not for those already there: since when they are so is still true.
+    session::Entity::update_many()
+        .col_expr(session::Column::StatusSince, Expr::value(now))
+        .col_expr(session::Column::UpdatedAt, Expr::value(now))
+        .filter(claims.clone())
+        .filter(session::COLUMN.status.ne(status))
+        .exec(txn)
+        .await?;
+    session::Entity::update_many()
+        .set(session::ActiveModel {
+            status: Set(status),
+            message: Set(None),
+            reconnecting: Set(false),
+            loading_percent: Set(None),
+            qr: Set(None),
+            qr_issued_at: Set(None),
+            qr_expires_at: Set(None),
+            ..Default::default()
+        })
+        .filter(claims)
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// Sessions of this user, or of all users.
+fn of_user(user_id: Option<&str>) -> Condition {
+    Condition::all().add_option(user_id.map(|user_id| session::COLUMN.user_id.eq(user_id)))
+}
+
+/// Sessions that show a QR code at `now`. The same rule as `session::view`, in SQL.
+fn scannable(now: UnixMillis) -> Condition {
+    Condition::all()
+        .add(session::COLUMN.status.eq(SessionStatus::QrGenerated))
+        .add(session::COLUMN.qr.is_not_null())
+        .add(session::COLUMN.qr_expires_at.gt(now))
+}
+
+fn has_status(filter: StatusFilter, now: UnixMillis) -> Condition {
+    let word = |word: SessionStatus| Condition::all().add(session::COLUMN.status.eq(word));
+    match filter {
+        StatusFilter::Word(status) => word(status),
+        StatusFilter::Group(Group::Connected) => word(SessionStatus::SessionConnected),
+        StatusFilter::Group(Group::NeedsQr) => scannable(now),
+        StatusFilter::Group(Group::Disconnected) => Condition::any()
+            .add(word(SessionStatus::SessionNotConnected))
+            .add(word(SessionStatus::QrGenerated).add(unscannable(now))),
+        StatusFilter::Group(Group::Loading) => {
+            Condition::any().add(word(SessionStatus::Loading)).add(word(SessionStatus::Connecting))
+        }
+        StatusFilter::Group(Group::Error) => {
+            Condition::any().add(word(SessionStatus::AuthFailure)).add(word(SessionStatus::Error))
+        }
+    }
+}
+
+/// The code is missing or has expired; spelt out, because `NOT` of a comparison with a missing
+/// time is neither true nor false.
+fn unscannable(now: UnixMillis) -> Condition {
+    Condition::any()
+        .add(session::COLUMN.qr.is_null())
+        .add(session::COLUMN.qr_expires_at.is_null())
+        .add(session::COLUMN.qr_expires_at.lte(now))
+}
