@@ -1,0 +1,91 @@
+//! What the operator decides: one structure per section, and the loader that fills them.
+//!
+//! A value comes from a flag, else from the environment (`WAGATE_<SECTION>__<KEY>`), else from the
+//! TOML file, else from the defaults written here. A key nobody knows is an error wherever it
+//! stands: a typing mistake that silently leaves a default in force is the worst kind.
+//!
+//! Everything is checked before anything is opened, and a mistake is one line that names the key
+//! and where it was set. That line never shows a text value: it might be a password.
+//!
+//! To add a key: a field with a doc comment and a default, a line in `examples/wagate.toml` (a test
+//! compares the two), and, when not every value makes sense, a line in the section's `validate`.
+
+mod database;
+mod error;
+mod http;
+mod layers;
+mod log;
+mod whatsapp;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    database::{Database, DatabaseUrl},
+    error::Error,
+    http::Http,
+    layers::{Flag, Loaded, Sources, load},
+    log::{Format, Level, Log},
+    whatsapp::WhatsApp,
+};
+
+/// Everything the operator can decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the daemon keeps what it must not lose: the database (unless it is elsewhere), the
+    /// operator's token, the lock. Made with mode 0700 when absent.
+    pub state_dir: PathBuf,
+    /// The HTTP listener.
+    pub http: Http,
+    /// The database.
+    pub database: Database,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The WhatsApp clients.
+    pub whatsapp: WhatsApp,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("wagate-data"),
+            http: Http::default(),
+            database: Database::default(),
+            log: Log::default(),
+            whatsapp: WhatsApp::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot: ranges, and values that exclude one another.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        if self.state_dir.as_os_str().is_empty() {
+            return Err(Invalid::new("state_dir", "must not be empty"));
+        }
+        self.http.validate()?;
+        self.database.validate()?;
+        self.log.validate()?;
+        self.whatsapp.validate()
+    }
+}
+
+/// A value of the right type that makes no sense.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The key, with its section.
+    pub key: &'static str,
+    /// What is wrong, without repeating the value.
+    pub reason: String,
+}
+
+impl Invalid {
+    fn new(key: &'static str, reason: impl Into<String>) -> Self {
+        Self { key, reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! `[whatsapp]`: how sessions reach WhatsApp.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::Invalid;
+use crate::SIMULATOR;
+
+/// The WhatsApp clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhatsApp {
+    /// The WhatsApp Web version to say we are, as in `2.3000.1023456789`. Without it the current one
+    /// is asked of WhatsApp once per process.
+    #[serde(with = "version")]
+    pub version: Option<(u32, u32, u32)>,
+    /// The server to dial instead of WhatsApp's, as in `ws://127.0.0.1:7000/ws/chat`. Only a build
+    /// with the `simulator` feature accepts it: such a build does not check who answers.
+    pub url: Option<String>,
+    /// What a phone shows in its list of linked devices.
+    pub device_name: String,
+    /// How often a session that waits to be paired is given a fresh series of QR codes (six, worth
+    /// some 160 seconds) before it is left alone.
+    pub max_qr_rounds: u32,
+    /// Sessions that may be dialling at the same time.
+    pub dial_concurrency: u32,
+    /// Dials begun per second, over all sessions: WhatsApp limits what comes from one address.
+    pub dial_rate_per_second: u32,
+    /// How long all sessions together may take to disconnect in good order when the daemon stops.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for WhatsApp {
+    fn default() -> Self {
+        Self {
+            version: None,
+            url: None,
+            device_name: "wagate".to_owned(),
+            max_qr_rounds: 3,
+            dial_concurrency: 16,
+            dial_rate_per_second: 10,
+            shutdown_grace: Duration::from_secs(15),
+        }
+    }
+}
+
+impl WhatsApp {
+    pub(super) fn validate(&self) -> Result<(), Invalid> {
+        if let Some(url) = &self.url {
+            if !SIMULATOR {
+                return Err(Invalid::new(
+                    "whatsapp.url",
+                    "this build talks to WhatsApp only; another server needs the `simulator` \
+                     feature, which is for tests",
+                ));
+            }
+            match Url::parse(url) {
+                Ok(url) if matches!(url.scheme(), "ws" | "wss") && url.has_host() => {}
+                _ => return Err(Invalid::new("whatsapp.url", "expected ws://host:port/path")),
+            }
+        }
+        // WhatsApp cuts longer names; control characters would end up on a phone's screen.
+        let name = &self.device_name;
+        if name.trim().is_empty() || name.chars().count() > 50 || name.contains(char::is_control) {
+            return Err(Invalid::new("whatsapp.device_name", "must have 1 to 50 characters"));
+        }
+        for (key, value) in [
+            ("whatsapp.max_qr_rounds", self.max_qr_rounds),
+            ("whatsapp.dial_concurrency", self.dial_concurrency),
+            ("whatsapp.dial_rate_per_second", self.dial_rate_per_second),
+        ] {
+            if !(1..=10_000).contains(&value) {
+                return Err(Invalid::new(key, "must be between 1 and 10000"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A version of WhatsApp Web as text: three numbers and the dots between them.
+mod version {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        version: &Option<(u32, u32, u32)>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        version
+            .map(|(major, minor, build)| format!("{major}.{minor}.{build}"))
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<(u32, u32, u32)>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let mut numbers = text.split('.').map(str::parse::<u32>);
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(build)), None) => {
+                Ok(Some((major, minor, build)))
+            }
+            _ => Err(D::Error::custom("expected three numbers, as in 2.3000.1023456789")),
+        }
+    }
+}
