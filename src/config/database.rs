@@ -1,6 +1,10 @@
 //! `[database]`: where the rows are.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -61,7 +65,11 @@ impl Database {
 /// A database's address, which may hold a password: it shows itself without user and options.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct DatabaseUrl(Url);
+pub struct DatabaseUrl {
+    /// As it was given: reading and writing it again might spell a password differently.
+    text: String,
+    url: Url,
+}
 
 /// The text is no address of a database. It is not repeated: it may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -72,28 +80,46 @@ pub enum ParseUrlError {
     /// Some other kind of database.
     #[error("expected a URL that starts with postgres:// or sqlite:")]
     Scheme,
+    /// SQLite without a file, or with options: those are ours to choose.
+    #[error("expected the path of a file after sqlite: and no options")]
+    Sqlite,
 }
 
 impl DatabaseUrl {
     /// The SQLite file at `path`.
+    ///
+    /// # Panics
+    ///
+    /// Never: an escaped path is part of a URL.
     pub fn sqlite(path: &Path) -> Self {
         // Without slashes after the scheme: behind two of them a relative path would lose its first
         // folder to the place where a host stands.
-        let mut escaped = String::new();
+        let mut text = "sqlite:".to_owned();
         for byte in path.as_os_str().as_encoded_bytes() {
             match byte {
-                b'%' | b'?' | b'#' | b' ' => escaped.push_str(&format!("%{byte:02X}")),
-                byte if byte.is_ascii_graphic() => escaped.push(char::from(*byte)),
-                byte => escaped.push_str(&format!("%{byte:02X}")),
+                b'!'..=b'~' if !b"%?#".contains(byte) => text.push(char::from(*byte)),
+                _ => write!(text, "%{byte:02X}").expect("a string takes all that is written to it"),
             }
         }
-        let url = Url::parse(&format!("sqlite:{escaped}"));
-        Self(url.expect("a scheme and an escaped path are a URL"))
+        let url = Url::parse(&text).expect("a scheme and an escaped path are a URL");
+        Self { text, url }
+    }
+
+    /// The file, if this is SQLite's.
+    pub fn sqlite_file(&self) -> Option<PathBuf> {
+        let path = (self.url.scheme() == "sqlite").then(|| {
+            let rest = self.text.strip_prefix("sqlite:").unwrap_or_default();
+            rest.strip_prefix("//").unwrap_or(rest)
+        })?;
+        // A file's URL knows how to undo the escapes; the slash is for a path that is relative.
+        let url = Url::parse(&format!("file:///{path}")).ok()?;
+        let file = url.to_file_path().ok()?;
+        if path.starts_with('/') { Some(file) } else { file.strip_prefix("/").ok().map(Into::into) }
     }
 
     /// The whole address, password and all: for the driver's eyes only.
     pub fn expose(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 }
 
@@ -103,7 +129,10 @@ impl TryFrom<String> for DatabaseUrl {
     fn try_from(text: String) -> Result<Self, ParseUrlError> {
         let url = Url::parse(&text).map_err(ParseUrlError::Syntax)?;
         match url.scheme() {
-            "postgres" | "postgresql" | "sqlite" => Ok(Self(url)),
+            "sqlite" if url.query().is_some() || matches!(url.path(), "" | "/" | ":memory:") => {
+                Err(ParseUrlError::Sqlite)
+            }
+            "postgres" | "postgresql" | "sqlite" => Ok(Self { text, url }),
             _ => Err(ParseUrlError::Scheme),
         }
     }
@@ -111,12 +140,12 @@ impl TryFrom<String> for DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.host_str(), self.0.port()) {
-            (Some(host), Some(port)) => write!(f, "{}://{host}:{port}", self.0.scheme())?,
-            (Some(host), None) => write!(f, "{}://{host}", self.0.scheme())?,
-            (None, _) => write!(f, "{}:", self.0.scheme())?,
+        match (self.url.host_str(), self.url.port()) {
+            (Some(host), Some(port)) => write!(f, "{}://{host}:{port}", self.url.scheme())?,
+            (Some(host), None) => write!(f, "{}://{host}", self.url.scheme())?,
+            (None, _) => write!(f, "{}:", self.url.scheme())?,
         }
-        f.write_str(self.0.path())
+        f.write_str(self.url.path())
     }
 }
 

@@ -146,8 +146,8 @@ fn read_file(sources: &Sources, schema: &Schema) -> Result<Option<(PathBuf, Dict
 fn parse(path: &Path, text: &str) -> Result<Dict, Error> {
     Toml::from_str::<Dict>(text).map_err(|error| {
         // The parser's own rendering quotes the line, which may hold a password.
-        let before = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
         Error::Syntax { path: path.to_owned(), line, reason: one_line(error.message()) }
     })
 }

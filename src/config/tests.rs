@@ -56,7 +56,7 @@ fn a_flag_beats_a_variable_which_beats_the_file_which_beats_the_default() {
 
     let http = config(&sources).http;
     assert_eq!(http.listen.port(), 3);
-    assert_eq!(http.request_timeout, Duration::from_secs(120));
+    assert_eq!(http.request_timeout, Duration::from_mins(2));
     assert_eq!(http.max_body_bytes(), 2 * 1024 * 1024);
     assert_eq!(http.shutdown_grace, Http::default().shutdown_grace);
 }
@@ -207,12 +207,37 @@ fn no_error_and_no_debug_output_shows_a_password() {
 }
 
 #[test]
+fn sqlite_is_a_file_and_nothing_else() {
+    for wrong in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:///a.db?mode=memory"] {
+        let line = complaint(&variables(&[("WAGATE_DATABASE__URL", wrong)]));
+        assert!(
+            line.ends_with("expected the path of a file after sqlite: and no options"),
+            "{line}"
+        );
+    }
+    let config = config(&variables(&[("WAGATE_DATABASE__URL", "sqlite:///srv/wagate.db")]));
+    let url = config.database.url.unwrap();
+    assert_eq!(
+        (url.expose(), url.to_string().as_str()),
+        ("sqlite:///srv/wagate.db", "sqlite:/srv/wagate.db")
+    );
+}
+
+#[test]
 fn without_an_address_the_database_is_a_file_in_the_state_directory() {
     let database = Database::default();
     let url = |dir: &str| database.url_in(Path::new(dir)).expose().to_owned();
     assert_eq!(url("wagate-data"), "sqlite:wagate-data/wagate.db");
     assert_eq!(url("/srv/a b"), "sqlite:/srv/a%20b/wagate.db");
     assert_eq!(url("/srv/50%?"), "sqlite:/srv/50%25%3F/wagate.db");
+    for dir in ["wagate-data", "/srv/a b", "/srv/50%?", "/srv/ä"] {
+        let file = Path::new(dir).join("wagate.db");
+        assert_eq!(DatabaseUrl::sqlite(&file).sqlite_file(), Some(file));
+    }
+    let file = |url: &str| DatabaseUrl::try_from(url.to_owned()).unwrap().sqlite_file();
+    assert_eq!(file("sqlite:///srv/a.db"), Some("/srv/a.db".into()));
+    assert_eq!(file("sqlite://data/a.db"), Some("data/a.db".into()));
+    assert_eq!(file("postgres://db/wagate"), None);
 }
 
 #[test]

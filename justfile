@@ -1,0 +1,45 @@
+# The steps of .ci/run, one by one. `just` alone lists them.
+
+_list:
+    @just --list --unsorted
+
+# Run the gateway
+run *arguments:
+    cargo run --release -- {{arguments}}
+
+# Run it beside a simulated WhatsApp: no phone, no internet
+sandbox *arguments:
+    cargo run --example sandbox -- {{arguments}}
+
+# All tests
+test:
+    cargo test --workspace
+
+# Format
+fmt:
+    cargo fmt --all
+
+# What clippy has to say
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The documentation, ours only, private parts too
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --lib --bins --examples
+
+# That the production build cannot be pointed at anything but WhatsApp
+production:
+    cargo build -p wagate -p wagate-production --bins
+    cargo test -p wagate-production --test production
+
+# Licences, duplicate crates, banned crates
+deny:
+    cargo deny check bans licenses sources
+
+# Keep cargo from building the WhatsApp client twice; once after the first build of a fresh target
+settle:
+    find target -path '*/build/waproto-*/out/whatsapp.local.desc' -exec touch -d 2020-01-01 {} +
+
+# Everything that must hold before a change lands
+ci:
+    .ci/run

@@ -1,0 +1,177 @@
+//! The state directory: what one daemon keeps, and that it is the only one to do so.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// The file that holds the operator's bearer token, and nothing else.
+const TOKEN: &str = "operator.token";
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot make the state directory {}", .0.display())]
+    Make(PathBuf, #[source] io::Error),
+    #[error("another wagate is running: it holds {}", .0.display())]
+    InUse(PathBuf),
+    #[error("cannot lock {}", .0.display())]
+    Lock(PathBuf, #[source] io::Error),
+    #[error("cannot read the operator's token from {}", .0.display())]
+    ReadToken(PathBuf, #[source] io::Error),
+    #[error("{} is empty: put a token there, or delete it to be given one", .0.display())]
+    EmptyToken(PathBuf),
+    #[error("cannot write the operator's token to {}", .0.display())]
+    WriteToken(PathBuf, #[source] io::Error),
+}
+
+/// A state directory that is ours until this is dropped, or the process ends in whatever way.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// The kernel holds these locks for as long as the files are open. There is no pid to go stale.
+    locks: Vec<File>,
+}
+
+impl StateDir {
+    /// Makes the directory if it is not there, readable by us only, and takes it.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| Error::Make(path.to_owned(), source))?;
+        // An absolute path stays right if the working directory ever changes, and reads better.
+        let path = fs::canonicalize(path).map_err(|err| Error::Make(path.to_owned(), err))?;
+        let mut this = Self { path, locks: Vec::new() };
+        this.lock(&this.path.join("lock"))?;
+        Ok(this)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes a database file that lies elsewhere: it is what two daemons must not share.
+    pub fn lock_database(&mut self, database: &Path) -> Result<(), Error> {
+        if database.starts_with(&self.path) {
+            return Ok(());
+        }
+        // Beside the file, not on it: on some network file systems the two kinds of lock meet.
+        let mut name = database.as_os_str().to_owned();
+        name.push(".lock");
+        self.lock(Path::new(&name))
+    }
+
+    fn lock(&mut self, path: &Path) -> Result<(), Error> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| Error::Lock(path.to_owned(), source))?;
+        match file.try_lock() {
+            Ok(()) => {
+                self.locks.push(file);
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(Error::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(Error::Lock(path.to_owned(), source)),
+        }
+    }
+
+    /// Where the operator's token is.
+    pub fn token_path(&self) -> PathBuf {
+        self.path.join(TOKEN)
+    }
+
+    /// Reads the operator's token; puts what `new` makes there when there is none.
+    ///
+    /// The file comes before the database on purpose: whatever moment the process is killed at, the
+    /// next start finds the same token and lets the database know it.
+    pub fn operator_token(&self, new: impl FnOnce() -> String) -> Result<String, Error> {
+        let path = self.token_path();
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Err(Error::EmptyToken(path)),
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let token = new();
+                self.write_token(&path, &token).map_err(|err| Error::WriteToken(path, err))?;
+                Ok(token)
+            }
+            Err(error) => Err(Error::ReadToken(path, error)),
+        }
+    }
+
+    /// Never there with half of its content, never readable by others, not even for a moment.
+    fn write_token(&self, path: &Path, token: &str) -> io::Result<()> {
+        let temporary = path.with_extension("token.new");
+        // Left behind by a start that was killed; its token was never valid.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        writeln!(file, "{token}")?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        // The name is part of the directory, and survives a power cut only if that is written too.
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn it_is_made_for_us_alone_and_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/state");
+        let held = StateDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+
+        let error = StateDir::open(&path).unwrap_err();
+        assert!(matches!(&error, Error::InUse(lock) if lock.ends_with("a/state/lock")), "{error}");
+
+        drop(held);
+        StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_database_elsewhere_is_taken_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("wagate.db");
+        let mut one = StateDir::open(&dir.path().join("one")).unwrap();
+        let mut two = StateDir::open(&dir.path().join("two")).unwrap();
+        one.lock_database(&database).unwrap();
+        assert!(matches!(two.lock_database(&database), Err(Error::InUse(_))));
+    }
+
+    #[test]
+    fn the_token_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        fs::write(dir.path().join("operator.token.new"), "half").unwrap();
+
+        assert_eq!(state.operator_token(|| "first".to_owned()).unwrap(), "first");
+        assert_eq!(mode(&state.token_path()), 0o600);
+        assert_eq!(state.operator_token(|| unreachable!("there is one")).unwrap(), "first");
+        assert!(!dir.path().join("operator.token.new").exists());
+
+        fs::write(state.token_path(), "\n").unwrap();
+        let error = state.operator_token(|| unreachable!("there is a file")).unwrap_err();
+        assert!(matches!(error, Error::EmptyToken(_)));
+    }
+}
