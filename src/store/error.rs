@@ -1,0 +1,137 @@
+//! What can go wrong with the database, sorted by what should be done about it.
+
+use std::borrow::Cow;
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The statement itself is at fault; the same one will fail again.
+    #[error("the database refused a statement")]
+    Database(#[source] DbErr),
+    /// Connection lost, no connection free, disk full, read-only, or busy beyond patience.
+    #[error("the database is not available")]
+    Unavailable(#[source] DbErr),
+    /// The store was closed; nothing is read or written any more.
+    #[error("the store is closed")]
+    Stopped,
+}
+
+impl Error {
+    /// Whether a row with the same unique key is there already.
+    pub fn is_unique_violation(&self) -> bool {
+        matches!(self, Self::Database(err)
+            if matches!(err.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))))
+    }
+}
+
+impl From<DbErr> for Error {
+    fn from(err: DbErr) -> Self {
+        match Fault::of(&err) {
+            Fault::Statement => Self::Database(err),
+            Fault::Contention | Fault::Outage => Self::Unavailable(err),
+        }
+    }
+}
+
+/// Who is to blame for an error, and so what helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The statement: trying again is useless.
+    Statement,
+    /// Another transaction was in the way: the whole transaction may simply be run again, now.
+    Contention,
+    /// The database: later, on a new connection.
+    Outage,
+}
+
+impl Fault {
+    /// Sorts an error.
+    pub(crate) fn of(err: &DbErr) -> Self {
+        match err {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Outage,
+            DbErr::Exec(RuntimeErr::SqlxError(err)) | DbErr::Query(RuntimeErr::SqlxError(err)) => {
+                Self::of_driver(err)
+            }
+            _ => Self::Statement,
+        }
+    }
+
+    fn of_driver(err: &SqlxError) -> Self {
+        match err {
+            SqlxError::Io(_)
+            | SqlxError::Tls(_)
+            | SqlxError::PoolTimedOut
+            | SqlxError::PoolClosed
+            | SqlxError::WorkerCrashed
+            // The two ends no longer agree where in the conversation they are, or in what
+            // transaction: only a new connection helps.
+            | SqlxError::Protocol(_)
+            | SqlxError::InvalidSavePointStatement
+            | SqlxError::BeginFailed => Self::Outage,
+            SqlxError::Database(err) => err.code().map_or(Self::Statement, |code| of_code(&code)),
+            _ => Self::Statement,
+        }
+    }
+}
+
+/// Sorts a database's own code: five characters of SQLSTATE, or SQLite's (extended) number.
+fn of_code(code: &Cow<'_, str>) -> Fault {
+    if code.len() == 5 {
+        return match &**code {
+            // Serialization failure, deadlock, lock not available.
+            "40001" | "40P01" | "55P03" => Fault::Contention,
+            // A standby, or a primary being demoted.
+            "25006" => Fault::Outage,
+            // Connection lost; out of disk, memory or connections; operator intervention; I/O.
+            code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+                Fault::Outage
+            }
+            _ => Fault::Statement,
+        };
+    }
+    // The lower byte is the primary code; the rest says more about it.
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        // BUSY, LOCKED, INTERRUPT.
+        Ok(5 | 6 | 9) => Fault::Contention,
+        // NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL.
+        Ok(7 | 8 | 10 | 13 | 14 | 15) => Fault::Outage,
+        _ => Fault::Statement,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_sorted_by_what_helps() {
+        for (code, fault) in [
+            ("23505", Fault::Statement),
+            ("25P02", Fault::Statement),
+            ("40001", Fault::Contention),
+            ("40P01", Fault::Contention),
+            ("53100", Fault::Outage),
+            ("57P01", Fault::Outage),
+            ("08006", Fault::Outage),
+            ("25006", Fault::Outage),
+            ("1", Fault::Statement),
+            ("5", Fault::Contention),
+            ("517", Fault::Contention),
+            ("13", Fault::Outage),
+            ("778", Fault::Outage),
+            ("1555", Fault::Statement),
+            ("2067", Fault::Statement),
+        ] {
+            assert_eq!(of_code(&Cow::Borrowed(code)), fault, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_an_outage() {
+        let err = DbErr::Query(RuntimeErr::SqlxError(SqlxError::PoolTimedOut.into()));
+        assert!(matches!(Error::from(err), Error::Unavailable(_)));
+        assert!(matches!(Error::from(DbErr::RecordNotInserted), Error::Database(_)));
+    }
+}

@@ -1,0 +1,390 @@
+//! One group of units in one transaction.
+//!
+//! # Savepoints, and when there are none
+//!
+//! A unit that fails must not take its neighbours with it, which is what savepoints are for: two
+//! more statements a unit. But units hardly ever fail, and a unit may run twice. So a group is
+//! first run without any; if all goes well, as nearly always, it is committed as it is. If a unit
+//! fails, everything is rolled back and the group runs again, carefully: each unit in a savepoint
+//! of its own. A unit that is alone needs no savepoint at all: its transaction is one.
+//!
+//! # Events
+//!
+//! Neighbouring events are written by one call, which costs a few statements for all of them. They
+//! may overtake units of other keys on the way, never of their own: see [`plan`].
+
+use std::{collections::HashMap, panic::AssertUnwindSafe};
+
+use entity::UnixMillis;
+use futures_util::FutureExt;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
+
+use super::{
+    error::Fault,
+    events::{self, NewEvent, Recorded},
+    lane::Job,
+    writer::Work,
+};
+
+/// A transaction that intends to write.
+///
+/// Takes SQLite's lock before the first read: two transactions that read first and upgrade later
+/// would have one of them fail at once, without ever waiting for the busy timeout.
+const WRITE: TransactionOptions = TransactionOptions {
+    isolation_level: None,
+    access_mode: None,
+    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+};
+
+/// How one unit ended: an event says whether it was new, other units keep their result themselves.
+pub(super) type Outcome = Result<Option<Recorded>, DbErr>;
+
+/// What became of a group.
+pub(super) enum Fate {
+    /// On disk. One outcome for each job, in their order.
+    Committed(Vec<Outcome>),
+    /// Rolled back, for a reason that is not a unit's own.
+    Failed(DbErr),
+    /// The connection broke while it was committed; [`was_committed`] tells.
+    Unknown {
+        /// PostgreSQL's id of the transaction.
+        transaction: String,
+        /// What to answer, should it be committed.
+        outcomes: Vec<Outcome>,
+        /// What broke.
+        err: DbErr,
+    },
+}
+
+/// Why an attempt came to nothing.
+enum Interrupted {
+    /// A unit failed; which one is found out by running carefully.
+    ByUnit(Outcome),
+    /// The database is in the way.
+    ByDatabase(DbErr),
+}
+
+impl Interrupted {
+    fn by(err: DbErr) -> Self {
+        match Fault::of(&err) {
+            Fault::Statement => Self::ByUnit(Err(err)),
+            Fault::Contention | Fault::Outage => Self::ByDatabase(err),
+        }
+    }
+}
+
+/// Whether an answer means that there is something new to look at.
+pub(super) fn is_new(recorded: &Recorded) -> bool {
+    matches!(recorded, Recorded::New { .. })
+}
+
+/// Runs `group` in one transaction and commits it. `join` adds to it what arrives meanwhile.
+pub(super) async fn commit(
+    db: &DatabaseConnection,
+    group: &mut Vec<Job>,
+    now: UnixMillis,
+    join: &mut (dyn FnMut(&mut Vec<Job>) + Send),
+) -> Fate {
+    let run = match attempt(db, group, now, Some(join)).await {
+        Err(Interrupted::ByUnit(outcome)) if group.len() == 1 => {
+            return Fate::Committed(vec![outcome]);
+        }
+        Err(Interrupted::ByUnit(_)) => attempt(db, group, now, None).await,
+        run => run,
+    };
+    let Attempt { txn, transaction, outcomes } = match run {
+        Ok(run) => run,
+        Err(Interrupted::ByDatabase(err) | Interrupted::ByUnit(Err(err))) => {
+            return Fate::Failed(err);
+        }
+        Err(Interrupted::ByUnit(Ok(_))) => unreachable!("a unit that succeeds interrupts nothing"),
+    };
+    match (txn.commit().await, transaction) {
+        (Ok(()), _) => Fate::Committed(outcomes),
+        (Err(err), Some(transaction)) if Fault::of(&err) == Fault::Outage => {
+            Fate::Unknown { transaction, outcomes, err }
+        }
+        (Err(err), _) => Fate::Failed(err),
+    }
+}
+
+/// All that is left to do is to commit it.
+struct Attempt {
+    txn: DatabaseTransaction,
+    /// What to ask PostgreSQL for, should the connection break during the commit.
+    transaction: Option<String>,
+    outcomes: Vec<Outcome>,
+}
+
+/// Runs the units, in savepoints if nobody is to `join`. On an error all of it is rolled back.
+async fn attempt(
+    db: &DatabaseConnection,
+    group: &mut Vec<Job>,
+    now: UnixMillis,
+    mut join: Option<&mut (dyn FnMut(&mut Vec<Job>) + Send)>,
+) -> Result<Attempt, Interrupted> {
+    let txn = db.begin_with_options(WRITE).await.map_err(Interrupted::ByDatabase)?;
+    let careful = join.is_none();
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut result = Ok(());
+    while outcomes.len() < group.len() && result.is_ok() {
+        let begun = outcomes.len();
+        outcomes.resize_with(group.len(), || Ok(None));
+        result = if careful {
+            run_carefully(&txn, &mut group[begun..], now, &mut outcomes[begun..]).await
+        } else {
+            run_boldly(&txn, &mut group[begun..], now, &mut outcomes[begun..]).await
+        };
+        if let Some(join) = &mut join {
+            join(group);
+        }
+    }
+    // An error a unit met on PostgreSQL has ended the transaction, even if the unit kept quiet about
+    // it: then this question fails too, and it comes before the commit would be a silent rollback.
+    let result = match result {
+        Ok(()) => transaction_id(&txn).await.map_err(Interrupted::by),
+        Err(interrupted) => Err(interrupted),
+    };
+    match result {
+        Ok(transaction) => Ok(Attempt { txn, transaction, outcomes }),
+        Err(interrupted) => match txn.rollback().await {
+            Ok(()) => Err(interrupted),
+            // SQLite has rolled back by itself, or the connection is gone: it is not to be used
+            // again, whatever the reason was.
+            Err(err) => Err(Interrupted::ByDatabase(broken(interrupted, err))),
+        },
+    }
+}
+
+/// An error that makes the lane open a new connection.
+fn broken(interrupted: Interrupted, rollback: DbErr) -> DbErr {
+    match interrupted {
+        Interrupted::ByDatabase(err) if Fault::of(&err) == Fault::Outage => err,
+        Interrupted::ByDatabase(_) | Interrupted::ByUnit(_) => {
+            DbErr::Conn(sea_orm::RuntimeErr::Internal(format!("cannot roll back: {rollback}")))
+        }
+    }
+}
+
+async fn run_boldly(
+    txn: &DatabaseTransaction,
+    group: &mut [Job],
+    now: UnixMillis,
+    outcomes: &mut [Outcome],
+) -> Result<(), Interrupted> {
+    for phase in plan(group) {
+        if !phase.events.is_empty() {
+            let recorded = record(txn, now, group, &phase.events).await.map_err(Interrupted::by)?;
+            for (&at, recorded) in phase.events.iter().zip(recorded) {
+                outcomes[at] = Ok(Some(recorded));
+            }
+        }
+        for at in phase.units {
+            run_unit(txn, &mut group[at]).await.map_err(Interrupted::by)?;
+        }
+    }
+    Ok(())
+}
+
+async fn run_carefully(
+    txn: &DatabaseTransaction,
+    group: &mut [Job],
+    now: UnixMillis,
+    outcomes: &mut [Outcome],
+) -> Result<(), Interrupted> {
+    for phase in plan(group) {
+        // One bad event spoils the call for all; without it the others still share one.
+        let mut together: Vec<Vec<usize>> = vec![phase.events];
+        while let Some(some) = together.pop().filter(|some| !some.is_empty()) {
+            let savepoint = txn.begin().await.map_err(Interrupted::by)?;
+            match record(&savepoint, now, group, &some).await {
+                Ok(recorded) => {
+                    savepoint.commit().await.map_err(Interrupted::by)?;
+                    for (&at, recorded) in some.iter().zip(recorded) {
+                        outcomes[at] = Ok(Some(recorded));
+                    }
+                }
+                Err(err) => {
+                    savepoint.rollback().await.map_err(Interrupted::by)?;
+                    blame(&err)?;
+                    if let [only] = some[..] {
+                        outcomes[only] = Err(err);
+                    } else {
+                        let (earlier, later) = some.split_at(some.len() / 2);
+                        together.push(later.to_vec());
+                        together.push(earlier.to_vec());
+                    }
+                }
+            }
+        }
+        for at in phase.units {
+            let savepoint = txn.begin().await.map_err(Interrupted::by)?;
+            let mut run = run_unit(&savepoint, &mut group[at]).await;
+            if run.is_ok() {
+                run = still_open(&savepoint).await;
+            }
+            match run {
+                Ok(()) => savepoint.commit().await.map_err(Interrupted::by)?,
+                Err(err) => {
+                    savepoint.rollback().await.map_err(Interrupted::by)?;
+                    blame(&err)?;
+                    outcomes[at] = Err(err);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Passes on what is not the unit's own fault.
+fn blame(err: &DbErr) -> Result<(), Interrupted> {
+    match Fault::of(err) {
+        Fault::Statement => Ok(()),
+        Fault::Contention | Fault::Outage => Err(Interrupted::ByDatabase(err.clone())),
+    }
+}
+
+async fn run_unit(txn: &DatabaseTransaction, job: &mut Job) -> Result<(), DbErr> {
+    match &mut job.work {
+        // The call is inside: a unit may also panic before it returns its future.
+        Work::Unit(unit) => contained(async { unit.attempt(txn).await }).await,
+        Work::Event { .. } => Ok(()),
+    }
+}
+
+async fn record(
+    txn: &DatabaseTransaction,
+    now: UnixMillis,
+    group: &[Job],
+    which: &[usize],
+) -> Result<Vec<Recorded>, DbErr> {
+    let events: Vec<&NewEvent> = which
+        .iter()
+        .filter_map(|&at| match &group[at].work {
+            Work::Event { event, .. } => Some(&**event),
+            Work::Unit(_) => None,
+        })
+        .collect();
+    let recorded = contained(async { events::record_batch(txn, now, &events).await }).await?;
+    if recorded.len() == events.len() {
+        Ok(recorded)
+    } else {
+        Err(DbErr::Custom("not every event got an answer".to_owned()))
+    }
+}
+
+/// Turns a panic into an error, so that it ends its unit and not the lane.
+///
+/// What the unit had in its hands is dropped with it, and its statements are rolled back; nothing
+/// half-changed is left for others to see.
+async fn contained<T>(work: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(DbErr::Custom("a unit of work panicked".to_owned())))
+}
+
+/// Events that are written together, then units one by one. Positions in the group.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Phase {
+    events: Vec<usize>,
+    units: Vec<usize>,
+}
+
+/// Puts a group into as few calls as the order within each key allows.
+///
+/// Within a phase events come first. So an event can join the phase its key is in, unless a unit of
+/// that key is there already; then it opens the next one. A unit stays in its key's phase.
+fn plan(group: &[Job]) -> Vec<Phase> {
+    arrange(group.iter().map(|job| (&*job.key, matches!(job.work, Work::Event { .. }))))
+}
+
+fn arrange<'a>(jobs: impl Iterator<Item = (&'a str, bool)>) -> Vec<Phase> {
+    let mut phases: Vec<Phase> = Vec::new();
+    // Where a key is: its phase, and whether the last of it there is a unit.
+    let mut reached: HashMap<&str, (usize, bool)> = HashMap::new();
+    for (at, (key, is_event)) in jobs.enumerate() {
+        let (phase, behind_unit) = reached.get(key).copied().unwrap_or((0, false));
+        let phase = if is_event && behind_unit { phase + 1 } else { phase };
+        reached.insert(key, (phase, !is_event));
+        if phases.len() <= phase {
+            phases.resize_with(phase + 1, Phase::default);
+        }
+        let of = &mut phases[phase];
+        if is_event { of.events.push(at) } else { of.units.push(at) }
+    }
+    phases
+}
+
+/// Fails on PostgreSQL if a statement has failed before in this (sub)transaction.
+async fn still_open(txn: &DatabaseTransaction) -> Result<(), DbErr> {
+    if txn.get_database_backend() == DbBackend::Postgres {
+        txn.execute_unprepared("SELECT 1").await?;
+    }
+    Ok(())
+}
+
+/// PostgreSQL's id of the transaction. SQLite has none and needs none: a commit that failed there
+/// did not happen.
+async fn transaction_id(txn: &DatabaseTransaction) -> Result<Option<String>, DbErr> {
+    if txn.get_database_backend() != DbBackend::Postgres {
+        return Ok(None);
+    }
+    let ask = "SELECT pg_current_xact_id_if_assigned()::text";
+    let row = txn.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
+    row.map_or(Ok(None), |row| row.try_get_by_index(0))
+}
+
+/// What became of a transaction: committed, rolled back, or (none) not known yet.
+pub(super) async fn was_committed(
+    db: &DatabaseConnection,
+    transaction: &str,
+) -> Result<Option<bool>, DbErr> {
+    let ask = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT pg_xact_status($1::text::xid8)",
+        [transaction.into()],
+    );
+    let status: Option<String> = match db.query_one_raw(ask).await? {
+        Some(row) => row.try_get_by_index(0)?,
+        None => None,
+    };
+    Ok(match status.as_deref() {
+        Some("committed") => Some(true),
+        Some("in progress") => None,
+        // So old that nobody knows is not possible here: it was ours a moment ago.
+        _ => Some(false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_written_together_but_never_overtake_a_unit_of_their_own_key() {
+        let phases = arrange(
+            [
+                ("a", true),
+                ("b", false),
+                ("a", true),
+                ("b", true), // behind its unit: next phase
+                ("c", true),
+                ("a", false),
+                ("b", false),
+                ("a", true), // behind its unit: next phase
+            ]
+            .into_iter(),
+        );
+        assert_eq!(
+            phases,
+            [
+                Phase { events: vec![0, 2, 4], units: vec![1, 5] },
+                Phase { events: vec![3, 7], units: vec![6] },
+            ]
+        );
+    }
+}

@@ -1,0 +1,367 @@
+//! One connection that writes, and the queue before it.
+//!
+//! A lane takes what waits, commits it as a group, and answers. When the database is away it keeps
+//! those who wait, answers those who will not, and tries again: at once after a broken connection,
+//! then at growing distances.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sea_orm::{DatabaseConnection, DbErr};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error,
+    connect::Connector,
+    error::Fault,
+    group::{self, Fate, Outcome},
+    writer::{Patience, Shared, Work},
+};
+
+/// How many callers of each patience may be queued in one lane. The rest wait for a place, which
+/// is how a slow disk slows down WhatsApp's receivers instead of filling the memory.
+const PLACES: usize = 1024;
+
+/// How long after its start a group still takes in what arrives.
+const JOINING: Duration = Duration::from_millis(2);
+
+/// A group that takes longer has lost its connection without being told: no group is large enough.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often contention is retried before a caller who will not wait is told.
+const CONTENTIONS: u32 = 8;
+
+/// The first distance between tries of an absent database, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The same for contention, which passes quickly.
+const CONTENTION_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(2), Duration::from_millis(100));
+
+/// A unit of work on its way.
+pub(super) struct Job {
+    pub(super) key: Box<str>,
+    pub(super) patience: Patience,
+    pub(super) work: Work,
+    /// Its place in the queue, free again once it is answered.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Job {
+    /// Tells the caller.
+    fn answer(self, outcome: Outcome) {
+        // The caller may have given up; that is its right.
+        match self.work {
+            Work::Unit(unit) => unit.answer(outcome.map(|_| ()).map_err(Error::from)),
+            Work::Event { reply, .. } => {
+                let answer = match outcome {
+                    Ok(Some(recorded)) => Ok(recorded),
+                    Ok(None) => Err(Error::Stopped),
+                    Err(err) => Err(err.into()),
+                };
+                reply.send(answer).ok();
+            }
+        }
+    }
+
+    /// Tells the caller that the database is not there.
+    fn refuse(self, err: &DbErr) {
+        let refusal = Error::Unavailable(err.clone());
+        match self.work {
+            Work::Unit(unit) => unit.answer(Err(refusal)),
+            Work::Event { reply, .. } => {
+                reply.send(Err(refusal)).ok();
+            }
+        }
+    }
+}
+
+/// The callers' end of a lane.
+#[derive(Debug)]
+pub(super) struct Queue {
+    jobs: mpsc::UnboundedSender<Job>,
+    patient: Arc<Semaphore>,
+    impatient: Arc<Semaphore>,
+    ended: CancellationToken,
+}
+
+impl Queue {
+    /// Queues a unit of work, after waiting for a place if there is none.
+    pub(super) async fn submit(
+        &self,
+        key: &str,
+        patience: Patience,
+        work: Work,
+    ) -> Result<(), Error> {
+        // Two sets of places: those who wait out an outage must not take them all.
+        let places = match patience {
+            Patience::Wait => &self.patient,
+            Patience::Fail => &self.impatient,
+        };
+        let place = places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
+        self.jobs
+            .send(Job { key: key.into(), patience, work, _place: place })
+            .map_err(|_| Error::Stopped)
+    }
+
+    /// Takes nothing more; returns when everything taken was answered.
+    pub(super) async fn close(&self) {
+        self.patient.close();
+        self.impatient.close();
+        self.ended.cancelled().await;
+    }
+}
+
+/// The lane itself: a task.
+pub(super) struct Lane {
+    connector: Connector,
+    shared: Arc<Shared>,
+    arrivals: mpsc::UnboundedReceiver<Job>,
+    /// Taken from `arrivals`, not yet answered; oldest first.
+    backlog: VecDeque<Job>,
+    /// None after a failure: the next group begins by opening one.
+    db: Option<DatabaseConnection>,
+    /// How many may share a commit; less for a while after a deadlock.
+    limit: usize,
+    /// Groups that failed since the last that did not.
+    failures: u32,
+    /// Says when the task is over, however it ends.
+    ended: tokio_util::sync::DropGuard,
+}
+
+impl Lane {
+    /// Opens the connection; the task is still to be spawned.
+    pub(super) async fn open(
+        connector: Connector,
+        shared: Arc<Shared>,
+    ) -> Result<(Self, Queue), DbErr> {
+        let db = connector.writer().await?;
+        let (jobs, arrivals) = mpsc::unbounded_channel();
+        let ended = CancellationToken::new();
+        let queue = Queue {
+            jobs,
+            patient: Arc::new(Semaphore::new(PLACES)),
+            impatient: Arc::new(Semaphore::new(PLACES)),
+            ended: ended.clone(),
+        };
+        let lane = Self {
+            limit: connector.group_limit(),
+            connector,
+            shared,
+            arrivals,
+            backlog: VecDeque::new(),
+            db: Some(db),
+            failures: 0,
+            ended: ended.drop_guard(),
+        };
+        Ok((lane, queue))
+    }
+
+    /// Commits groups until the store closes.
+    pub(super) async fn run(mut self) {
+        while self.wait_for_work().await {
+            let group = self.next_group();
+            let (group, fate) = self.commit(group).await;
+            match fate {
+                Fate::Committed(outcomes) => self.settle(group, outcomes),
+                Fate::Failed(err) => self.put_back(group, err).await,
+                Fate::Unknown { transaction, outcomes, err } => {
+                    self.find_out(group, &transaction, outcomes, err).await;
+                }
+            }
+        }
+        if let Some(db) = self.db.take() {
+            // Nothing is open on it; the process ends either way.
+            db.close().await.ok();
+        }
+        drop(self.ended);
+    }
+
+    /// Whether there is work; false when there will be none any more.
+    async fn wait_for_work(&mut self) -> bool {
+        if self.backlog.is_empty() {
+            let arrived = tokio::select! {
+                biased;
+                job = self.arrivals.recv() => job,
+                // Those with a place queue without waiting, so what is here now is all there is.
+                () = self.shared.closing.cancelled() => self.arrivals.try_recv().ok(),
+            };
+            self.backlog.extend(arrived);
+        }
+        while let Ok(job) = self.arrivals.try_recv() {
+            self.backlog.push_back(job);
+        }
+        !self.backlog.is_empty()
+    }
+
+    fn next_group(&mut self) -> Vec<Job> {
+        let size = self.backlog.len().min(self.limit);
+        self.backlog.drain(..size).collect()
+    }
+
+    /// Runs a group on an open connection, within the deadline.
+    async fn commit(&mut self, mut group: Vec<Job>) -> (Vec<Job>, Fate) {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => match self.connector.writer().await {
+                Ok(db) => db,
+                Err(err) => return (group, Fate::Failed(err)),
+            },
+        };
+        let now = self.shared.clock.now();
+        let until = Instant::now() + JOINING;
+        let limit = self.limit;
+        let backlog = &mut self.backlog;
+        let arrivals = &mut self.arrivals;
+        // What is behind in the queue joins before what arrives now: the order is kept.
+        let mut join = |group: &mut Vec<Job>| {
+            while group.len() < limit && Instant::now() < until {
+                match backlog.pop_front().or_else(|| arrivals.try_recv().ok()) {
+                    Some(job) => group.push(job),
+                    None => break,
+                }
+            }
+        };
+        let run = group::commit(&db, &mut group, now, &mut join);
+        let fate = match tokio::time::timeout(DEADLINE, run).await {
+            Ok(fate) => fate,
+            Err(_) => Fate::Failed(timed_out()),
+        };
+        match &fate {
+            Fate::Committed(_) => self.db = Some(db),
+            Fate::Failed(err) if Fault::of(err) != Fault::Outage => self.db = Some(db),
+            // It may be broken, or in a transaction nobody knows of; dropping it closes it.
+            Fate::Failed(_) | Fate::Unknown { .. } => {}
+        }
+        (group, fate)
+    }
+
+    /// Answers a group that was committed.
+    fn settle(&mut self, group: Vec<Job>, outcomes: Vec<Outcome>) {
+        if self.failures > 0 && self.db.is_some() {
+            tracing::info!(store.failures = self.failures, "The database takes writes again");
+        }
+        self.failures = 0;
+        self.limit = self.connector.group_limit();
+        let counters = &self.shared.counters;
+        counters.groups.fetch_add(1, Ordering::Relaxed);
+
+        let mut recorded = false;
+        for (job, outcome) in group.into_iter().zip(outcomes) {
+            match &job.work {
+                Work::Unit(_) => counters.units.fetch_add(1, Ordering::Relaxed),
+                Work::Event { .. } => counters.events.fetch_add(1, Ordering::Relaxed),
+            };
+            recorded |= matches!(&outcome, Ok(Some(recorded)) if group::is_new(recorded));
+            job.answer(outcome);
+        }
+        if recorded {
+            self.shared.ring();
+        }
+    }
+
+    /// Keeps a group for another try, answers those who will not wait for it, and waits a moment.
+    async fn put_back(&mut self, group: Vec<Job>, err: DbErr) {
+        let fault = Fault::of(&err);
+        self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.failures = self.failures.saturating_add(1);
+        let closing = self.shared.closing.is_cancelled();
+        let (give_up, (first, longest)) = match fault {
+            // The first time it is the connection that broke; a new one may well do.
+            Fault::Outage => (self.failures > 1, BACKOFF),
+            Fault::Contention | Fault::Statement => {
+                // Smaller groups hold fewer locks: a deadlock cannot repeat itself for ever.
+                self.limit = (self.limit / 2).max(1);
+                (self.failures > CONTENTIONS, CONTENTION_BACKOFF)
+            }
+        };
+        if self.failures == 2 && fault == Fault::Outage {
+            tracing::error!(error = &err as &dyn std::error::Error, "The database is away; waiting");
+        }
+        let alone = group.len() == 1;
+        for job in group.into_iter().rev() {
+            if fault == Fault::Statement && alone {
+                // Not the unit's statements but its commit was refused; it has no one else to blame.
+                job.answer(Err(err.clone()));
+            } else if give_up && (closing || job.patience == Patience::Fail) {
+                job.refuse(&err);
+            } else {
+                self.backlog.push_front(job);
+            }
+        }
+        if fault == Fault::Outage && self.failures == 1 {
+            return;
+        }
+        let tries = self.failures.min(16) - 1;
+        self.pause(first.saturating_mul(1 << tries).min(longest), give_up.then_some(&err)).await;
+    }
+
+    /// Waits, spread a little, so that lanes do not knock together. Whoever arrives meanwhile and
+    /// will not wait is refused, if there is something to refuse them with.
+    async fn pause(&mut self, distance: Duration, refusal: Option<&DbErr>) {
+        let until = Instant::now() + distance.mul_f64(rand::random_range(0.75..1.25));
+        let closing = self.shared.closing.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => return,
+                // Nobody wants to wait for us to wait; what is left is tried once more.
+                () = closing.cancelled() => return,
+                Some(job) = self.arrivals.recv() => match refusal {
+                    Some(err) if job.patience == Patience::Fail => job.refuse(err),
+                    _ => self.backlog.push_back(job),
+                },
+            }
+        }
+    }
+
+    /// Asks the database what became of a commit it could not confirm, until it knows.
+    async fn find_out(
+        &mut self,
+        group: Vec<Job>,
+        transaction: &str,
+        outcomes: Vec<Outcome>,
+        err: DbErr,
+    ) {
+        tracing::warn!(
+            error = &err as &dyn std::error::Error,
+            "The connection broke during a commit; asking what became of it"
+        );
+        let mut distance = BACKOFF.0;
+        loop {
+            let committed = match self.connector.writer().await {
+                Ok(db) => {
+                    let committed = group::was_committed(&db, transaction).await;
+                    self.db = Some(db);
+                    committed
+                }
+                Err(err) => Err(err),
+            };
+            match committed {
+                Ok(Some(true)) => return self.settle(group, outcomes),
+                Ok(Some(false)) => return self.put_back(group, err).await,
+                // Still running, as far as the server knows; or the server is away.
+                Ok(None) | Err(_) if self.shared.closing.is_cancelled() => {
+                    group.into_iter().for_each(|job| job.refuse(&err));
+                    return;
+                }
+                Ok(None) | Err(_) => {
+                    self.pause(distance, Some(&err)).await;
+                    distance = (distance * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+}
+
+fn timed_out() -> DbErr {
+    let reason = format!("no answer within {} seconds", DEADLINE.as_secs());
+    DbErr::Conn(sea_orm::RuntimeErr::Internal(reason))
+}

@@ -1,0 +1,167 @@
+//! Every SQL statement, but for those of WhatsApp's own state (`crate::device`).
+//!
+//! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema.
+//! - `writer.rs`: the one write path. `lane.rs`: a connection that writes, and its queue.
+//!   `group.rs`: one transaction for all that waits.
+//! - `error.rs`: errors, sorted by what helps.
+//! - one file for each table's questions and commands, reached by a method of [`Store`].
+//!
+//! Reads go to a pool of their own and never wait for the writer; they see what was committed
+//! before they began, at once, on both databases.
+//!
+//! # When the database is away
+//!
+//! HTTP is told ([`Patience::Fail`]) and answers 503. Sessions wait ([`Patience::Wait`]), for
+//! reads as for writes: the receiver of the session that waits takes nothing more from WhatsApp,
+//! which keeps it for later. Nothing is acknowledged that is not stored.
+
+pub mod connect;
+pub mod error;
+pub mod events;
+mod group;
+pub mod idempotency;
+mod lane;
+pub mod messages;
+pub mod organizations;
+pub mod page;
+mod schema;
+pub mod sessions;
+pub mod tokens;
+pub mod writer;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    error::Error,
+    writer::{Patience, Writer, WriterStats},
+};
+use self::{
+    connect::{Connector, OpenError},
+    error::Fault,
+};
+use crate::clock::Clock;
+
+/// The first distance between tries of a read, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    reader: DatabaseConnection,
+    writer: Writer,
+    clock: Clock,
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date (or refuses), and proves that it can be
+    /// written to.
+    ///
+    /// The writer's lanes run on `tracker` until [`Store::close`]: it must not be one that is
+    /// waited for before that.
+    pub async fn open(
+        options: connect::Options,
+        clock: Clock,
+        tracker: &TaskTracker,
+    ) -> Result<Self, OpenError> {
+        let connector = Connector::new(options)?;
+        connector.prepare().await?;
+        let reader = connector.readers().await.map_err(OpenError::Connect)?;
+        let writer = Writer::start(&connector, clock.clone(), tracker)
+            .await
+            .map_err(OpenError::Connect)?;
+        let store = Self { reader, writer, clock };
+        store.ping().await.map_err(OpenError::NotWritable)?;
+        Ok(store)
+    }
+
+    /// Connections to read with.
+    pub(crate) fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// The one write path.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> sessions::Sessions {
+        sessions::Sessions::new(self.clone())
+    }
+
+    /// The messages, both ways.
+    pub fn messages(&self) -> messages::Messages {
+        messages::Messages::new(self.clone())
+    }
+
+    /// What happened.
+    pub fn events(&self) -> events::Events {
+        events::Events::new(self.clone())
+    }
+
+    /// The bearer tokens.
+    pub fn tokens(&self) -> tokens::Tokens {
+        tokens::Tokens::new(self.clone())
+    }
+
+    /// The tenants.
+    pub fn organizations(&self) -> organizations::Organizations {
+        organizations::Organizations::new(self.clone())
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Reads with `query`, again and again while the database is away and the patience lasts.
+    pub(crate) async fn read<T, Q>(&self, patience: Patience, query: Q) -> Result<T, Error>
+    where
+        Q: for<'c> Fn(&'c DatabaseConnection) -> BoxFuture<'c, Result<T, DbErr>> + Send + Sync,
+    {
+        let mut distance = BACKOFF.0;
+        loop {
+            let err = match query(&self.reader).await {
+                Ok(answer) => return Ok(answer),
+                Err(err) => err,
+            };
+            let waits = patience == Patience::Wait && Fault::of(&err) != Fault::Statement;
+            if !waits || self.writer.closing().is_cancelled() {
+                return Err(err.into());
+            }
+            let spread = distance.mul_f64(rand::random_range(0.75..1.25));
+            tokio::select! {
+                () = self.writer.closing().cancelled() => {}
+                () = tokio::time::sleep(spread) => {}
+            }
+            distance = (distance * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Whether the database answers a read and takes a write.
+    ///
+    /// The write touches no row, but goes the whole way: through a lane's queue, past the lock, to
+    /// a commit.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.reader.execute_unprepared("SELECT 1").await?;
+        self.writer
+            .run("ping", Patience::Fail, |txn| {
+                Box::pin(async move {
+                    txn.execute_unprepared("DELETE FROM session WHERE id = ''").await.map(drop)
+                })
+            })
+            .await
+    }
+
+    /// Writes what was handed over, and closes. For when every task that uses the store has ended:
+    /// whatever comes after is answered [`Error::Stopped`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        // Whether the goodbye was heard changes nothing.
+        self.reader.close_by_ref().await.ok();
+    }
+}

@@ -1,0 +1,53 @@
+//! Whether the schema is the one this program was written for, and making it so.
+
+use std::collections::BTreeSet;
+
+use migration::Migrator;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait};
+use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
+
+use super::connect::OpenError;
+
+/// Held while migrating on PostgreSQL, so that two daemons starting together do it one after the
+/// other. Any number will do; this one is "wagate" in hexadecimal.
+const MIGRATION_LOCK: &str = "131260229973093";
+
+/// Migrates, or refuses to go on: with steps missing when `migrate` is off, and always with steps
+/// this program does not know.
+pub(super) async fn bring_up_to_date(
+    db: &DatabaseConnection,
+    migrate: bool,
+) -> Result<(), OpenError> {
+    let postgres = db.get_database_backend() == DbBackend::Postgres;
+    if postgres && migrate {
+        let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
+        db.execute_unprepared(&lock).await.map_err(OpenError::Connect)?;
+    }
+
+    // The lock is the connection's, and the caller closes that.
+    let applied = applied(db).await.map_err(OpenError::Connect)?;
+    let known: BTreeSet<String> =
+        Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
+    let newer: Vec<String> = applied.difference(&known).cloned().collect();
+    if !newer.is_empty() {
+        return Err(OpenError::Newer(newer));
+    }
+    let pending: Vec<String> = known.difference(&applied).cloned().collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    if !migrate {
+        return Err(OpenError::Pending(pending));
+    }
+    tracing::info!(database.migrations = pending.len(), "Bringing the schema up to date");
+    Migrator::up(db, None).await.map_err(OpenError::Migrate)
+}
+
+/// The steps this database has seen. Reads only: an unmigrated database stays untouched.
+async fn applied(db: &DatabaseConnection) -> Result<BTreeSet<String>, DbErr> {
+    if !SchemaManager::new(db).has_table("seaql_migrations").await? {
+        return Ok(BTreeSet::new());
+    }
+    let rows = seaql_migrations::Entity::find().all(db).await?;
+    Ok(rows.into_iter().map(|row| row.version).collect())
+}

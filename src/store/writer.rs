@@ -1,0 +1,264 @@
+//! The one write path: callers hand over units of work, lanes commit them in groups.
+//!
+//! A commit costs a flush to disk, and a disk does a few hundred of them a second; a group costs
+//! one, whatever its size. So a unit is never committed alone when others wait: each lane
+//! (`lane.rs`) takes all that waits, up to a limit, runs it in one transaction (`group.rs`), and
+//! answers everybody after the one commit. Nothing is delayed to make a group larger: the next
+//! group is what arrived while the previous one was being committed, and what arrives in the first
+//! 2 ms of a group while its statements run still joins it.
+//!
+//! # What a caller can rely on
+//!
+//! - An answer `Ok` means: committed, and on disk.
+//! - A unit that fails, or panics, changes nothing and harms nobody else in its group.
+//! - Units with the same key take effect in the order they were handed over, whether their callers
+//!   wait for the answers or not. One key is always served by one lane.
+//! - A caller may give up waiting. Its unit is then committed or not, but never in part, and the
+//!   group does not notice.
+//! - While the database is away, [`Patience::Wait`] waits as long as it takes, and
+//!   [`Patience::Fail`] is told [`Error::Unavailable`] soon. Both queues are bounded: when they are
+//!   full, callers wait before they are queued.
+//! - A unit that was committed is not run again, even if the connection broke before the database
+//!   could say so: PostgreSQL is asked what became of the transaction. SQLite has no such gap.
+//!
+//! # What a unit must keep to
+//!
+//! It may run several times (its group was rolled back and tried again), so it must have no effect
+//! but its SQL. And on PostgreSQL it must not go on after an error of one of its statements as if
+//! nothing had happened: the transaction is lost then, and the unit fails whatever it returns.
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures_util::future::BoxFuture;
+use sea_orm::{DatabaseTransaction, DbErr};
+use tokio::sync::{oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use super::{
+    Error,
+    connect::Connector,
+    events::{NewEvent, Recorded},
+    lane::{self, Lane},
+};
+use crate::clock::Clock;
+
+/// What to do while the database is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Wait for it to come back. For what must not be lost: Signal state, events.
+    Wait,
+    /// Say so. For callers who can ask again: HTTP.
+    ///
+    /// Contention (busy, deadlock, serialization failure) and one broken connection are still
+    /// retried: they pass by themselves.
+    Fail,
+}
+
+/// Commits what callers hand over, in groups. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    lanes: Arc<[lane::Queue]>,
+    shared: Arc<Shared>,
+}
+
+/// What the lanes have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) counters: Counters,
+    pub(super) bell: watch::Sender<u64>,
+    /// From now on nobody waits for a lost database.
+    pub(super) closing: CancellationToken,
+}
+
+/// Counts since start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) groups: AtomicU64,
+    pub(super) units: AtomicU64,
+    pub(super) events: AtomicU64,
+    pub(super) retries: AtomicU64,
+}
+
+/// What the writer has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterStats {
+    /// Transactions committed.
+    pub groups: u64,
+    /// Units of work answered from a committed group, failed ones included; without events.
+    pub units: u64,
+    /// Events handed over and answered, known ones included.
+    pub events: u64,
+    /// Groups rolled back and tried again.
+    pub retries: u64,
+}
+
+impl Writer {
+    /// Opens the lanes' connections and starts their tasks on `tracker`.
+    pub(super) async fn start(
+        connector: &Connector,
+        clock: Clock,
+        tracker: &TaskTracker,
+    ) -> Result<Self, DbErr> {
+        let shared = Arc::new(Shared {
+            clock,
+            counters: Counters::default(),
+            bell: watch::Sender::new(0),
+            closing: CancellationToken::new(),
+        });
+        let mut queues = Vec::with_capacity(connector.lanes());
+        for number in 0..connector.lanes() {
+            let (lane, queue) = Lane::open(connector.clone(), shared.clone()).await?;
+            tracker.spawn(lane.run().instrument(tracing::info_span!("store.lane", number)));
+            queues.push(queue);
+        }
+        Ok(Self { lanes: queues.into(), shared })
+    }
+
+    /// Runs a unit of work and returns what it returned, once that is committed.
+    ///
+    /// `key` names what the unit is about, a session key or an organization's id: units of one key
+    /// keep their order. The unit may run more than once, so it must have no effect but its SQL.
+    pub async fn run<T, F>(&self, key: &str, patience: Patience, unit: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, DbErr>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Unit(Box::new(Closure { unit, value: Mutex::new(None), reply }));
+        self.lane(key).submit(key, patience, work).await?;
+        // A lane that ends without an answer has not run the unit.
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Records an event with its effect, together with all other events that wait.
+    pub async fn record(&self, event: NewEvent, patience: Patience) -> Result<Recorded, Error> {
+        let (reply, answer) = oneshot::channel();
+        let key = event.session_key.as_str().to_owned();
+        let work = Work::Event { event: Box::new(event), reply };
+        self.lane(&key).submit(&key, patience, work).await?;
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// What was done since start.
+    pub fn stats(&self) -> WriterStats {
+        let counters = &self.shared.counters;
+        WriterStats {
+            groups: counters.groups.load(Ordering::Relaxed),
+            units: counters.units.load(Ordering::Relaxed),
+            events: counters.events.load(Ordering::Relaxed),
+            retries: counters.retries.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes after every commit that recorded events. It carries nothing: look at the table.
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.shared.bell.subscribe()
+    }
+
+    /// Rings the bell, for a unit of work that recorded events of its own. After its commit.
+    pub fn ring(&self) {
+        self.shared.ring();
+    }
+
+    /// Takes nothing more, commits what was handed over, closes the connections.
+    ///
+    /// From here on a lost database is not waited for: what cannot be written now is answered with
+    /// [`Error::Unavailable`], whatever its patience.
+    pub(super) async fn close(&self) {
+        self.shared.closing.cancel();
+        for lane in &*self.lanes {
+            lane.close().await;
+        }
+    }
+
+    /// Ends when the writer is closing.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.shared.closing
+    }
+
+    fn lane(&self, key: &str) -> &lane::Queue {
+        // Any hash will do that gives one key one lane for as long as the process lives.
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let lanes = self.lanes.len() as u64;
+        let number = usize::try_from(hasher.finish() % lanes).unwrap_or(0);
+        &self.lanes[number]
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("lanes", &self.lanes.len())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn ring(&self) {
+        self.bell.send_modify(|rings| *rings = rings.wrapping_add(1));
+    }
+}
+
+/// What a caller handed over.
+pub(super) enum Work {
+    /// Anything at all.
+    Unit(Box<dyn Unit>),
+    /// An event, which is written together with its neighbours.
+    Event {
+        /// The event.
+        event: Box<NewEvent>,
+        /// Where the caller waits.
+        reply: oneshot::Sender<Result<Recorded, Error>>,
+    },
+}
+
+/// A unit of work whose result's type is nobody's business but the caller's.
+pub(super) trait Unit: Send + Sync {
+    /// Runs it; keeps what it returned for [`Unit::answer`].
+    fn attempt<'a>(&'a mut self, txn: &'a DatabaseTransaction) -> BoxFuture<'a, Result<(), DbErr>>;
+
+    /// Tells the caller how it ended. `Ok` after a successful attempt only.
+    fn answer(self: Box<Self>, outcome: Result<(), Error>);
+}
+
+struct Closure<T, F> {
+    unit: F,
+    /// What the last attempt returned. Never contended: the lock only makes it shareable.
+    value: Mutex<Option<T>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Unit for Closure<T, F>
+where
+    T: Send + 'static,
+    F: for<'t> Fn(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, DbErr>> + Send + Sync,
+{
+    fn attempt<'a>(&'a mut self, txn: &'a DatabaseTransaction) -> BoxFuture<'a, Result<(), DbErr>> {
+        Box::pin(async move {
+            let value = (self.unit)(txn).await?;
+            *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), Error>) {
+        let Self { value, reply, .. } = *self;
+        let value = value.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // The caller may have given up; that is its right.
+        reply.send(outcome.and_then(|()| value.ok_or(Error::Stopped))).ok();
+    }
+}
