@@ -15,7 +15,12 @@
 //! `device → store`, `store → {entity, event}`. Only [`daemon`] sees all; a test checks it.
 
 pub mod clock;
+pub mod config;
 pub mod event;
+pub mod lifecycle;
+pub mod state_dir;
+pub mod store;
+pub mod telemetry;
 
 /// Whether this build may talk to the simulated WhatsApp of `tests/simulator`, and so does not check
 /// the server's certificate chain. Never true of a release build.

@@ -1,8 +1,8 @@
 //! What is logged: lines for people or JSON for programs, on standard error.
 //!
 //! Wagate's own lines follow the configured level. Everything else, and with it the WhatsApp client
-//! under all the target names it uses, is limited to warnings: below that it tells of phone numbers
-//! and stanzas. The client logs partly through `log`; that is bridged.
+//! under all the target names it uses, is limited to errors: its warnings show stanzas with the phone
+//! numbers in them. The client logs partly through `log`; that is bridged.
 //!
 //! A line never holds a message, a phone number, a token or a QR code.
 
@@ -39,7 +39,7 @@ pub fn init(log: &config::Log) -> Result<(), TryInitError> {
 
 fn filter(log: &config::Log) -> EnvFilter {
     let own = format!("wagate={}", log.level.as_str());
-    let rest = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    let rest = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into());
     // The configuration was validated, so every directive is one; a later one wins over an earlier.
     [own.as_str()]
         .into_iter()
@@ -76,19 +76,19 @@ mod tests {
     use crate::config::{Level, Log};
 
     #[test]
-    fn what_is_not_ours_is_limited_to_warnings_unless_named() {
+    fn what_is_not_ours_is_limited_to_errors_unless_named() {
         let filter = |log: Log| {
             let shown = super::filter(&log).to_string();
             let mut directives: Vec<_> = shown.split(',').map(ToOwned::to_owned).collect();
             directives.sort();
             directives
         };
-        assert_eq!(filter(Log::default()), ["wagate=info", "warn"]);
+        assert_eq!(filter(Log::default()), ["error", "wagate=info"]);
         let named = Log {
             level: Level::Debug,
-            filter: "wagate::http=trace, sqlx=info,error".to_owned(),
+            filter: "wagate::http=trace, sqlx=info,warn".to_owned(),
             ..Log::default()
         };
-        assert_eq!(filter(named), ["error", "sqlx=info", "wagate::http=trace", "wagate=debug"]);
+        assert_eq!(filter(named), ["sqlx=info", "wagate::http=trace", "wagate=debug", "warn"]);
     }
 }

@@ -14,8 +14,8 @@ pub struct Log {
     /// How much wagate tells of itself.
     pub level: Level,
     /// More directives, separated by commas, as in `wagate::http=debug,sqlx=info`. What is not
-    /// wagate is limited to warnings unless it is named here; the WhatsApp client may then log
-    /// phone numbers.
+    /// wagate is limited to errors unless it is named here; the WhatsApp client then logs phone
+    /// numbers and stanzas.
     pub filter: String,
 }
 
