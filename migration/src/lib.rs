@@ -4,6 +4,11 @@
 //! nothing of the `entity` crate, which describes today. There is no way down: mistakes are mended by
 //! the next step, disasters from a backup.
 
+#![expect(
+    elided_lifetimes_in_paths,
+    reason = "the trait's methods are declared so, and must be implemented so"
+)]
+
 use sea_orm_migration::prelude::*;
 
 mod m20261122_000001_tenants;

@@ -1,0 +1,367 @@
+//! The boundary to the WhatsApp client library: nothing outside this folder names its types.
+//!
+//! [`Link`] is one client from its first dial to its end. It reports [`Signal`]s, in our words and in
+//! the order in which the library dispatched them, and hands messages to [`ingest`](super::ingest)
+//! before they are acknowledged. A link is used once: to dial again, the last one is closed and the
+//! next one opened, so that no device is ever open twice.
+
+mod dial;
+mod hook;
+mod http;
+mod signal;
+mod translate;
+mod version;
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use entity::message;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+use wacore::{
+    pair_code::{PairCodeOptions, PairCodeUtils},
+    store::DevicePropsOverride,
+    types::events::Subscription,
+};
+use whatsapp_rust::{
+    Client, ClientError,
+    client::ClientBuilderError,
+    send::{SendError as ClientSendError, SendOptions},
+    store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
+};
+
+pub(super) use self::{
+    dial::DialFailure,
+    signal::Signal,
+    version::Versions,
+};
+use self::{
+    dial::{Dialler, Progress},
+    hook::Hook,
+    http::Http,
+    signal::Signals,
+};
+use super::{Options, ingest::Ingest};
+use crate::{device, event::Account};
+
+/// How long a client may take to close in good order before it is abandoned.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long WhatsApp may take to confirm that this device is unlinked.
+const LOGOUT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the socket may take to be there when a pairing code is asked for.
+const SOCKET_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What all links of a process share, so that a session costs neither a TLS configuration nor an
+/// HTTP client nor a look-up of the version.
+#[derive(Clone)]
+pub(super) struct Factory {
+    options: Arc<Options>,
+    connector: Arc<whatsapp_rust::transport::Connector>,
+    http: Arc<Http>,
+    versions: Versions,
+    tracker: TaskTracker,
+}
+
+impl fmt::Debug for Factory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Factory").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Why a link could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("WhatsApp's current version could not be found out")]
+    Version(#[source] BoxError),
+    #[error("the device's state could not be read")]
+    Device(#[source] BoxError),
+    #[error("the client could not be built")]
+    Build(#[source] ClientBuilderError),
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a pairing code was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    #[error("{0}")]
+    InvalidPhoneNumber(String),
+    #[error("a pairing code is already being shown")]
+    Outstanding { remaining: Duration },
+    #[error("WhatsApp refused the pairing code: {detail}")]
+    Refused { detail: String, retry_after: Option<Duration> },
+    #[error("WhatsApp did not answer in time")]
+    Unreachable,
+}
+
+/// Why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The connection is not there (any more): the same message may be sent later.
+    #[error("not connected to WhatsApp")]
+    NotConnected,
+    /// The message itself cannot be sent, now or later.
+    #[error("the message cannot be sent")]
+    Refused(#[source] BoxError),
+}
+
+impl Factory {
+    pub(super) fn new(options: Arc<Options>, tracker: TaskTracker) -> Self {
+        let http = Arc::new(Http::new());
+        Self {
+            versions: Versions::new(options.version, Arc::clone(&http)),
+            connector: Arc::new(whatsapp_rust::transport::default_tls_connector()),
+            options,
+            http,
+            tracker,
+        }
+    }
+
+    /// Builds the client of one device and starts it.
+    pub(super) async fn open(
+        &self,
+        backend: device::Backend,
+        ingest: Ingest,
+    ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
+        let version =
+            self.versions.current().await.map_err(|error| OpenError::Version(error.into()))?;
+        let persistence = Arc::new(
+            PersistenceManager::new(Arc::new(backend))
+                .await
+                .map_err(|error| OpenError::Device(error.into()))?,
+        );
+        let paired = persistence.get_device_snapshot().pn.is_some();
+        if !paired {
+            // Shown by the phone in its list of linked devices; read at the pairing only.
+            let props = DevicePropsOverride::new().with_os(self.options.device_name.clone());
+            persistence.process_command(DeviceCommand::SetDeviceProps(props)).await;
+        }
+
+        let dialler = Dialler::new(self.options.url.clone(), Arc::clone(&self.connector));
+        let progress = dialler.progress();
+        let stop = CancellationToken::new();
+        let build = Client::builder()
+            .with_runtime(whatsapp_rust::TokioRuntime)
+            .with_persistence_manager(Arc::clone(&persistence))
+            .with_transport_factory(dialler)
+            .with_http_client_arc(Arc::clone(&self.http) as _)
+            .with_version_override(version)
+            .with_skip_history_sync(true)
+            .with_background_saver_interval(Duration::from_secs(30))
+            .with_inbound_durability_hook(Hook::new(ingest, stop.clone()))
+            .build()
+            .await
+            .map_err(OpenError::Build)?;
+        let client = build.into_client();
+        // A new pairing restarts the connection by itself (515), with state the client keeps in
+        // memory only. Every other reconnect is ours: when, and how often, is decided for all
+        // sessions together.
+        client.enable_auto_reconnect.store(!paired, Ordering::Relaxed);
+
+        let (signals, receiver) = Signals::channel();
+        let subscription = client.subscribe_handler(Arc::new(signals));
+        let run = {
+            let client = Arc::clone(&client);
+            self.tracker.spawn(async move { client.run().await }.in_current_span())
+        };
+        let link = Link {
+            client,
+            progress,
+            stop,
+            run: Some(run),
+            paired,
+            tracker: self.tracker.clone(),
+            subscription,
+        };
+        Ok((link, receiver))
+    }
+}
+
+/// One client, from its first dial to its end.
+pub(super) struct Link {
+    client: Arc<Client>,
+    progress: Progress,
+    stop: CancellationToken,
+    run: Option<tokio::task::JoinHandle<()>>,
+    /// Whether the device was paired already when the link was opened.
+    paired: bool,
+    tracker: TaskTracker,
+    /// Dropped with the link: the receiver of its signals then ends after the last one.
+    #[expect(dead_code, reason = "held for what its drop does")]
+    subscription: Subscription,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("paired", &self.paired).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Whether the device was paired already when the link was opened.
+    pub(super) fn was_paired(&self) -> bool {
+        self.paired
+    }
+
+    /// Waits until the client has ended by itself.
+    pub(super) async fn ended(&mut self) {
+        if let Some(run) = &mut self.run {
+            // A panic in the client ends its task like anything else does.
+            run.await.ok();
+            self.run = None;
+        }
+    }
+
+    /// Why the last dial failed, if it did.
+    pub(super) fn dial_failure(&self) -> Option<DialFailure> {
+        self.progress.take_failure()
+    }
+
+    /// From now on, the end of the connection is the end of this link.
+    pub(super) fn leave_reconnecting_to_us(&self) {
+        self.client.enable_auto_reconnect.store(false, Ordering::Relaxed);
+    }
+
+    /// Makes the credentials of a pairing durable.
+    ///
+    /// The library writes them behind; until they are on disk, a crash would lose the pairing.
+    pub(super) async fn keep_credentials(&self) -> bool {
+        self.client.persistence_manager().flush().await.is_ok()
+    }
+
+    /// Whose account this is, as far as is known.
+    pub(super) fn account(&self) -> Account {
+        let device = self.client.persistence_manager().get_device_snapshot();
+        Account {
+            phone_number: device.pn.as_ref().map(|pn| pn.user.to_string()),
+            push_name: Some(device.push_name.clone()).filter(|name| !name.is_empty()),
+            jid: device.pn.as_ref().map(wacore_binary::Jid::to_non_ad_string),
+            lid: device.lid.as_ref().map(wacore_binary::Jid::to_non_ad_string),
+        }
+    }
+
+    /// Asks for a pairing code and answers it, without keeping the caller.
+    pub(super) fn pair(
+        &self,
+        phone_number: String,
+        answer: impl FnOnce(Result<(String, Duration), PairError>) + Send + 'static,
+    ) {
+        let sender = self.sender();
+        self.tracker.spawn(
+            async move { answer(sender.pair(&phone_number).await) }.in_current_span(),
+        );
+    }
+
+    /// Something that can send while the link is up.
+    pub(super) fn sender(&self) -> Sender {
+        Sender { client: Arc::clone(&self.client) }
+    }
+
+    /// Unlinks this device at WhatsApp. True when WhatsApp could be told.
+    pub(super) async fn logout(&self) -> bool {
+        let reachable = self.client.is_logged_in();
+        let told = tokio::time::timeout(LOGOUT_DEADLINE, self.client.logout()).await.is_ok();
+        reachable && told
+    }
+
+    /// Closes the client in good order: what it holds is written, then the socket is closed.
+    ///
+    /// Returns when its task has ended, so that the device may be opened again. A client that does
+    /// not end in time is abandoned, with its task aborted.
+    pub(super) async fn close(mut self) {
+        self.stop.cancel();
+        // Also when it has ended by itself: what it holds in memory is still to be written.
+        let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
+            self.client.disconnect().await;
+            self.ended().await;
+        })
+        .await;
+        if closed.is_err() {
+            tracing::error!("A client did not close in time and was aborted");
+            if let Some(run) = self.run.take() {
+                run.abort();
+                // Cancelled, as it was told to.
+                run.await.ok();
+            }
+        }
+    }
+}
+
+/// A link that is dropped without being closed, by a panic, closes in the background.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if self.run.is_some() {
+            let client = Arc::clone(&self.client);
+            self.tracker.spawn(async move { client.disconnect().await });
+        }
+    }
+}
+
+/// Sends through one link.
+#[derive(Clone)]
+pub(super) struct Sender {
+    client: Arc<Client>,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Writes a stored message to the socket, under the id that it was stored with.
+    pub(super) async fn send(&self, row: &message::Model) -> Result<(), SendError> {
+        if !self.client.is_logged_in() {
+            return Err(SendError::NotConnected);
+        }
+        let to: wacore_binary::Jid =
+            row.chat.parse().map_err(|error| SendError::Refused(Box::new(error)))?;
+        let options = SendOptions::default().with_message_id(row.wa_id.clone());
+        match self.client.send_message_with_options(to, translate::outbound(row), options).await {
+            Ok(_) => Ok(()),
+            // Whatever the library calls it: without a connection it is a matter of time.
+            Err(_) if !self.client.is_logged_in() => Err(SendError::NotConnected),
+            Err(
+                ClientSendError::NotLoggedIn
+                | ClientSendError::Iq(_)
+                | ClientSendError::Client(
+                    ClientError::NotConnected
+                    | ClientError::NotLoggedIn
+                    | ClientError::Socket(_)
+                    | ClientError::EncryptSend(_)
+                    | ClientError::Iq(_),
+                ),
+            ) => Err(SendError::NotConnected),
+            Err(error) => Err(SendError::Refused(Box::new(error))),
+        }
+    }
+
+    /// Asks for an 8-character pairing code for the phone with this number.
+    ///
+    /// Answers the code as a phone shows it (`ABCD-EFGH`) and how long it is valid.
+    async fn pair(&self, phone_number: &str) -> Result<(String, Duration), PairError> {
+        if self.client.wait_for_socket(SOCKET_DEADLINE).await.is_err() {
+            return Err(PairError::Unreachable);
+        }
+        let options =
+            PairCodeOptions { phone_number: phone_number.to_owned(), ..PairCodeOptions::default() };
+        match self.client.pair_with_code(options).await {
+            Ok(code) => {
+                let shown = match code.split_at_checked(4) {
+                    Some((first, second)) if code.len() == 8 => format!("{first}-{second}"),
+                    _ => code,
+                };
+                Ok((shown, PairCodeUtils::code_validity()))
+            }
+            Err(error) => Err(translate::pair_error(&error)),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a client reports, in our words.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+
+use super::translate;
+use crate::event::{Ack, AuthFailure, Call, Disconnect, NewMessage};
+
+/// A pairing code as the library issues it.
+#[derive(Clone)]
+pub(in crate::session) struct QrCode {
+    pub(in crate::session) code: String,
+    pub(in crate::session) valid_for: Duration,
+}
+
+/// The code is a secret of the pairing: never printed.
+impl std::fmt::Debug for QrCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QrCode").field("valid_for", &self.valid_for).finish_non_exhaustive()
+    }
+}
+
+/// Something that the runner of a session has to know.
+#[derive(Debug)]
+pub(in crate::session) enum Signal {
+    Qr(QrCode),
+    QrCodesExhausted,
+    Paired,
+    /// The server has this many things for us that came while we were away.
+    Backlog { total: u32 },
+    Connected,
+    /// The socket is gone, for a reason that may pass.
+    Lost,
+    /// It ended for good.
+    Ended(Disconnect),
+    /// WhatsApp refuses us for good.
+    Refused(AuthFailure),
+    /// WhatsApp refuses us for a while; the time counts from now.
+    Banned { code: i32, lasts: Duration },
+    /// How many messages could not be decrypted at the first try. They may come again.
+    Undecryptable,
+    Ack(Ack),
+    Call(Call),
+    /// Messages that did not pass the durability hook: channels, and recovered placeholders.
+    Messages(Vec<NewMessage>),
+}
+
+/// Receives the library's events. Called inline by its receive pipeline, so it only translates and
+/// queues.
+///
+/// The queue has no bound: what flows here are acknowledgements and changes of state, small and few.
+/// Messages take the durability hook, which pushes back.
+pub(super) struct Signals {
+    sender: mpsc::UnboundedSender<Signal>,
+}
+
+impl Signals {
+    pub(super) fn channel() -> (Self, mpsc::UnboundedReceiver<Signal>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { sender }, receiver)
+    }
+}
+
+/// The events that mean something to us; the library does not even build the others.
+const WANTED: [EventKind; 20] = [
+    EventKind::PairingQrCode,
+    EventKind::PairingQrCodesExhausted,
+    EventKind::PairSuccess,
+    EventKind::PairError,
+    EventKind::QrScannedWithoutMultidevice,
+    EventKind::OfflineSyncPreview,
+    EventKind::Connected,
+    EventKind::Disconnected,
+    EventKind::LoggedOut,
+    EventKind::StreamReplaced,
+    EventKind::TemporaryBan,
+    EventKind::ClientOutdated,
+    EventKind::ConnectFailure,
+    EventKind::Messages,
+    EventKind::UndecryptableMessage,
+    EventKind::Receipt,
+    EventKind::ServerAck,
+    EventKind::IncomingCall,
+    EventKind::MissedCall,
+    EventKind::CallEndedElsewhere,
+];
+
+impl EventHandler for Signals {
+    fn handle_event(&self, event: Arc<Event>) {
+        for signal in translate::signals(&event) {
+            // Nobody listens any more when the session has ended.
+            self.sender.send(signal).ok();
+        }
+    }
+
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&WANTED)
+    }
+}

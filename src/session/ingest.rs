@@ -1,0 +1,87 @@
+//! The way of a session's facts into the database.
+
+use entity::{
+    UnixMillis,
+    id::{OrganizationId, SessionKey},
+};
+use futures_util::future::{join_all, try_join_all};
+
+use crate::{
+    clock::Clock,
+    event::{Event, NewMessage},
+    store::{self, Store, events::NewEvent, events::Recorded, writer::Patience},
+};
+
+/// Records what happens on one session. Cheap to clone.
+///
+/// Waits for a lost database: what WhatsApp told us is not dropped because the disk is full.
+#[derive(Clone, Debug)]
+pub(super) struct Ingest {
+    store: Store,
+    clock: Clock,
+    organization_id: OrganizationId,
+    session_key: SessionKey,
+    /// The run that these facts come from.
+    generation: i64,
+}
+
+impl Ingest {
+    pub(super) fn new(
+        store: Store,
+        clock: Clock,
+        organization_id: OrganizationId,
+        session_key: SessionKey,
+        generation: i64,
+    ) -> Self {
+        Self { store, clock, organization_id, session_key, generation }
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+
+    /// Records one event that happened just now.
+    pub(super) async fn record(&self, event: Event) -> Result<Recorded, store::Error> {
+        self.record_at(event, self.now()).await
+    }
+
+    async fn record_at(&self, event: Event, at: UnixMillis) -> Result<Recorded, store::Error> {
+        let new = NewEvent {
+            organization_id: self.organization_id.clone(),
+            session_key: self.session_key.clone(),
+            generation: Some(self.generation),
+            event,
+            at,
+        };
+        self.store.writer().record(new, Patience::Wait).await
+    }
+
+    /// Records one event that happened just now; a failure is logged, for there is nobody to tell.
+    pub(super) async fn say(&self, event: Event) {
+        self.say_all([(self.now(), event)]).await;
+    }
+
+    /// Records events together, in order; failures are logged.
+    pub(super) async fn say_all(&self, events: impl IntoIterator<Item = (UnixMillis, Event)>) {
+        let said = events.into_iter().map(|(at, event)| self.record_at(event, at));
+        for recorded in join_all(said).await {
+            if let Err(error) = recorded {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "What happened on a session could not be recorded"
+                );
+            }
+        }
+    }
+
+    /// Records messages, in order. Returns when all of them are durable.
+    pub(super) async fn keep(&self, messages: Vec<NewMessage>) -> Result<(), store::Error> {
+        // Queued together, so that they share a group; the lane keeps their order.
+        let kept = messages.into_iter().map(|message| {
+            let at = message.sent_at;
+            self.record_at(Event::Message(Box::new(message)), at)
+        });
+        try_join_all(kept).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,401 @@
+//! Starts, finds and stops sessions.
+//!
+//! Each session has a slot with a lock of its own, so that what takes long for one (a client that
+//! closes slowly) keeps no other waiting, and so that a device is never open twice: a run begins
+//! only when the one before has ended.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use entity::{
+    UnixMillis,
+    id::{MessageId, SessionKey},
+    session,
+    state::{DesiredState, Origin, SessionStatus},
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, info_span};
+
+use super::{
+    Error, LoggedOut, Options, PairingCode,
+    client::Factory,
+    ingest::Ingest,
+    pace::Pace,
+    runner::{Command, Runner, Shared},
+};
+use crate::{
+    clock::Clock,
+    device,
+    event::{Change, Disconnect, Event},
+    store::Store,
+};
+
+/// Requests that a session may have waiting before callers are told that it is busy.
+const COMMAND_QUEUE: usize = 64;
+
+/// How long a session rests after a panic of its task. Also the time its client has to close.
+const AFTER_PANIC: Duration = Duration::from_secs(30);
+
+/// How long a caller waits for a session's answer. Longer than anything a session waits for itself.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
+
+/// All embedded sessions of this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    shared: Shared,
+    slots: Arc<Mutex<HashMap<SessionKey, Slot>>>,
+    stopping: CancellationToken,
+}
+
+/// One session's place: locked while it is started or stopped.
+type Slot = Arc<AsyncMutex<Option<Run>>>;
+
+/// A run, as those see it who do not run it.
+#[derive(Debug)]
+struct Run {
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Sessions {
+    /// Sessions that reach WhatsApp as `options` say. Their tasks run on `tracker`.
+    pub fn new(store: Store, clock: Clock, options: Options, tracker: TaskTracker) -> Self {
+        let options = Arc::new(options);
+        let shared = Shared {
+            store,
+            clock,
+            factory: Factory::new(Arc::clone(&options), tracker.clone()),
+            pace: Pace::new(options.dial_concurrency, options.dial_rate_per_second),
+            options,
+            tracker,
+        };
+        Self { shared, slots: Arc::default(), stopping: CancellationToken::new() }
+    }
+
+    /// Starts every session that should be running, after a restart of the process.
+    ///
+    /// Returns how many were started; they connect in the background, at the pace configured. A
+    /// session that ended for good (logged out, banned) stays ended: dialling again would not help
+    /// and may harm.
+    pub async fn resume(&self) -> Result<usize, Error> {
+        let rows = self.shared.store.sessions().resumable().await?;
+        let mut started = 0;
+        for row in rows {
+            if ended_for_good(&row) {
+                continue;
+            }
+            match self.start(&row.id).await {
+                Ok(()) => started += 1,
+                Err(Error::Stopping) => return Ok(started),
+                Err(error) => tracing::error!(
+                    session.key = %row.id,
+                    error = &error as &dyn std::error::Error,
+                    "A session could not be resumed"
+                ),
+            }
+        }
+        Ok(started)
+    }
+
+    /// Makes a session run. Returns when that is recorded, not when it is connected.
+    ///
+    /// Safe to repeat. A session that waits before its next try dials at once; one that is connected
+    /// is left alone. One that was logged out gets a new device, to be paired anew.
+    pub async fn start(&self, key: &SessionKey) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        if let Some(run) = slot.as_ref()
+            && !run.task.is_finished()
+        {
+            // Full or closed: then it is busy dialling, or ending by itself.
+            run.commands.try_send(Command::Dial).ok();
+            return Ok(());
+        }
+        *slot = Some(self.begin(key).await?);
+        Ok(())
+    }
+
+    /// Ends the run of a session. Returns when its client has closed.
+    pub async fn stop(&self, key: &SessionKey) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        end(slot.take()).await;
+        self.conclude(key, Disconnect::Stopped).await
+    }
+
+    /// Ends the run of a session and begins another one: it dials at once, from any state.
+    pub async fn restart(&self, key: &SessionKey) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        end(slot.take()).await;
+        *slot = Some(self.begin(key).await?);
+        Ok(())
+    }
+
+    /// Unlinks the device at WhatsApp as far as it can be reached, ends the run and forgets the
+    /// credentials.
+    pub async fn logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        let logged_out = self.unlink(slot.take()).await;
+        self.forget_device(key).await?;
+        self.conclude(key, Disconnect::LoggedOutHere).await?;
+        Ok(logged_out)
+    }
+
+    /// Ends the run of a session and forgets its credentials, before its row is deleted.
+    ///
+    /// `logout`: try to unlink the device at WhatsApp first.
+    pub async fn erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
+        let slot = self.slot(key);
+        let mut guard = slot.lock().await;
+        let run = guard.take();
+        let logged_out = if logout {
+            self.unlink(run).await
+        } else {
+            end(run).await;
+            LoggedOut { unlinked: false }
+        };
+        self.forget_device(key).await?;
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        Ok(logged_out)
+    }
+
+    /// Asks for an 8-character pairing code, for the phone with this number. Starts the session when
+    /// it is not running.
+    pub async fn pair(&self, key: &SessionKey, phone_number: &str) -> Result<PairingCode, Error> {
+        self.start(key).await?;
+        let phone_number = phone_number.to_owned();
+        self.ask(key, |answer| Command::Pair { phone_number, answer }).await?
+    }
+
+    /// Sends a message that is stored as queued. Returns when it has been written to the socket.
+    ///
+    /// Not connected: the row stays queued, and is sent by the next connection unless it is withdrawn.
+    pub async fn send(&self, key: &SessionKey, message: MessageId) -> Result<(), Error> {
+        match self.ask(key, |answer| Command::Send { message, answer }).await {
+            Err(Error::NotRunning) => Err(self.not_connected(key).await),
+            Ok(Err(Error::NotConnected { .. })) => Err(self.not_connected(key).await),
+            Ok(sent) => sent,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
+    ///
+    /// What the sessions were is left in the database: it is what they shall be after a restart.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.stopping.cancel();
+        let slots: Vec<Slot> =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let ending = slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
+        tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok()
+    }
+
+    fn slot(&self, key: &SessionKey) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(key.clone()).or_default())
+    }
+
+    /// Begins a run. The caller holds the slot, and no other run is left.
+    async fn begin(&self, key: &SessionKey) -> Result<Run, Error> {
+        if self.stopping.is_cancelled() {
+            return Err(Error::Stopping);
+        }
+        let sessions = self.shared.store.sessions();
+        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+        if row.origin != Origin::Embedded {
+            return Err(Error::NotFound);
+        }
+        let device_id = match row.device_id {
+            Some(device_id) if !credentials_are_dead(&row) => device_id,
+            old => {
+                if let Some(old) = old {
+                    device::erase(&self.shared.store, old).await?;
+                }
+                let device_id = device::create(&self.shared.store, key).await?;
+                sessions.set_device(key, Some(device_id)).await?;
+                device_id
+            }
+        };
+        let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
+        let ingest = self.ingest(&row, generation);
+        ingest.record(Event::ChangeState(Change::Connecting)).await?;
+
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let stop = self.stopping.child_token();
+        let span = info_span!("session", session.key = %key, session.generation = generation);
+        let runner = Runner::new(
+            self.shared.clone(),
+            ingest.clone(),
+            row,
+            device_id,
+            receiver,
+            stop.clone(),
+        );
+        let task = self
+            .shared
+            .tracker
+            .spawn(self.clone().contained(key.clone(), runner, ingest, stop.clone()).instrument(span));
+        Ok(Run { commands, stop, task })
+    }
+
+    /// A run whose panic harms no other session: it is reported, and the session begins anew.
+    async fn contained(
+        self,
+        key: SessionKey,
+        runner: Runner,
+        ingest: Ingest,
+        stop: CancellationToken,
+    ) {
+        if AssertUnwindSafe(runner.run()).catch_unwind().await.is_ok() {
+            return;
+        }
+        let at = self.shared.clock.now() + AFTER_PANIC;
+        tracing::error!("A session's task panicked; it begins anew in {AFTER_PANIC:?}");
+        ingest.say(Event::ChangeState(Change::Reconnecting { next_attempt_at: Some(at) })).await;
+        // From a task of its own: a run begins only when the one before has ended, and that is us.
+        let tracker = self.shared.tracker.clone();
+        tracker.spawn(self.begin_anew(key, at, stop).in_current_span());
+    }
+
+    /// Starts a session again at `at`. Boxed: what it starts may come to call it.
+    fn begin_anew(
+        self,
+        key: SessionKey,
+        at: UnixMillis,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let waited = stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await;
+            if waited.is_some()
+                && let Err(error) = self.start(&key).await
+            {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "A session could not begin anew after a panic"
+                );
+            }
+        })
+    }
+
+    /// Asks the run of a session for something.
+    async fn ask<T>(
+        &self,
+        key: &SessionKey,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let commands = {
+            let slot = self.slot(key);
+            let slot = slot.lock().await;
+            slot.as_ref().map(|run| run.commands.clone()).ok_or(Error::NotRunning)?
+        };
+        commands.try_send(command(answer)).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::NotRunning,
+        })?;
+        tokio::time::timeout(ANSWER_DEADLINE, answered)
+            .await
+            .map_err(|_elapsed| Error::Timeout)?
+            // The run ended before it came to this command.
+            .map_err(|_dropped| Error::NotRunning)
+    }
+
+    async fn unlink(&self, run: Option<Run>) -> LoggedOut {
+        let mut logged_out = LoggedOut { unlinked: false };
+        if let Some(run) = run {
+            let (answer, answered) = oneshot::channel();
+            if run.commands.try_send(Command::Logout { answer }).is_ok()
+                && let Ok(Ok(answer)) = tokio::time::timeout(ANSWER_DEADLINE, answered).await
+            {
+                logged_out = answer;
+            }
+            end(Some(run)).await;
+        }
+        logged_out
+    }
+
+    async fn forget_device(&self, key: &SessionKey) -> Result<(), Error> {
+        let sessions = self.shared.store.sessions();
+        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+        if let Some(device_id) = row.device_id {
+            sessions.set_device(key, None).await?;
+            device::erase(&self.shared.store, device_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Records the end of a session that no run will record any more.
+    async fn conclude(&self, key: &SessionKey, reason: Disconnect) -> Result<(), Error> {
+        let sessions = self.shared.store.sessions();
+        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+        // Stopping what has ended says nothing new, and must not hide why it ended.
+        if reason == Disconnect::Stopped && is_ended(row.status) {
+            return Ok(());
+        }
+        // A number of its own: whatever an earlier run still says comes too late.
+        let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
+        self.ingest(&row, generation).record(Event::Disconnected(reason)).await?;
+        Ok(())
+    }
+
+    fn ingest(&self, row: &session::Model, generation: i64) -> Ingest {
+        Ingest::new(
+            self.shared.store.clone(),
+            self.shared.clock.clone(),
+            row.organization_id.clone(),
+            row.id.clone(),
+            generation,
+        )
+    }
+
+    async fn not_connected(&self, key: &SessionKey) -> Error {
+        match self.shared.store.sessions().find_by_key(key).await {
+            Ok(Some(row)) => Error::NotConnected { status: row.status },
+            Ok(None) => Error::NotFound,
+            Err(error) => Error::Store(error),
+        }
+    }
+}
+
+/// Ends a run: its client is closed, and its task has ended, when this returns.
+async fn end(run: Option<Run>) {
+    if let Some(run) = run {
+        run.stop.cancel();
+        // A panic was reported where it happened.
+        run.task.await.ok();
+    }
+}
+
+fn is_ended(status: SessionStatus) -> bool {
+    matches!(
+        status,
+        SessionStatus::SessionNotConnected | SessionStatus::AuthFailure | SessionStatus::Error
+    )
+}
+
+/// Whether only a human can help: then a restart of the process changes nothing.
+fn ended_for_good(row: &session::Model) -> bool {
+    row.desired_state == DesiredState::Stopped
+        || (is_ended(row.status) && row.last_disconnect_reason.is_some())
+}
+
+/// Whether WhatsApp has told us that these credentials will never work again.
+fn credentials_are_dead(row: &session::Model) -> bool {
+    is_ended(row.status)
+        && matches!(
+            row.last_disconnect_reason.as_deref(),
+            Some("logged_out" | "logged_out_here" | "credentials_refused")
+        )
+}

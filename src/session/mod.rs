@@ -1,0 +1,97 @@
+//! WhatsApp sessions: one task each, and the handle that the rest of the program holds.
+//!
+//! - [`Sessions`] (`manager.rs`) starts, finds and stops them. It is all that services see.
+//! - `runner.rs` is the task: dial, be online, back off, in a loop, until it is told to stop or
+//!   WhatsApp says that there is no point. `online.rs` is what it does while a client is up.
+//! - `outbox.rs` sends what is stored as queued, in order.
+//! - `ingest.rs` records what happened; `client/` is the only place that knows the client library.
+//! - `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits.
+//! - [`view`] computes what a session looks like from outside.
+//!
+//! # Who may write what
+//!
+//! The database row is the status; there is no second copy. A runner changes it only by recording
+//! events, which carry the generation of its run: once a newer run has begun, what an older one
+//! says of its status changes nothing. What the operator wants (`desired_state`) is written by
+//! services alone.
+
+mod backoff;
+mod client;
+mod ingest;
+mod manager;
+mod online;
+mod outbox;
+mod pace;
+mod runner;
+pub mod view;
+
+use std::time::Duration;
+
+use entity::{UnixMillis, state::SessionStatus};
+
+pub use self::{
+    client::{OpenError, PairError, SendError},
+    manager::Sessions,
+};
+use crate::store;
+
+/// How sessions reach WhatsApp.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The WhatsApp Web version to say we are; asked of WhatsApp once per process when absent.
+    pub version: Option<(u32, u32, u32)>,
+    /// The server to dial instead of WhatsApp's. Whatever is dialled must prove that it is
+    /// WhatsApp, unless this build has the `simulator` feature.
+    pub url: Option<String>,
+    /// What a phone shows in its list of linked devices.
+    pub device_name: String,
+    /// Clients with six QR codes each that an unpaired session is given before it is left alone.
+    pub max_qr_rounds: u32,
+    /// Sessions that may be dialling at the same time.
+    pub dial_concurrency: u32,
+    /// Dials begun per second, over all sessions.
+    pub dial_rate_per_second: u32,
+    /// How long all sessions together may take to close when the daemon stops.
+    pub shutdown_grace: Duration,
+}
+
+/// Why a session did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no such session")]
+    NotFound,
+    #[error("the session is not running")]
+    NotRunning,
+    #[error("the session is not connected")]
+    NotConnected { status: SessionStatus },
+    #[error("the session is paired already")]
+    AlreadyPaired,
+    #[error("the session has too many requests waiting")]
+    Busy,
+    #[error("the daemon is stopping")]
+    Stopping,
+    #[error("the pairing code was not given")]
+    Pair(#[source] PairError),
+    #[error("the message was not sent")]
+    Send(#[source] SendError),
+    #[error("the session did not answer in time")]
+    Timeout,
+    #[error("the database failed")]
+    Store(#[from] store::Error),
+}
+
+/// A code to type on the phone, instead of scanning a QR image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairingCode {
+    /// As the phone shows it: `ABCD-EFGH`.
+    pub code: String,
+    pub expires_at: UnixMillis,
+}
+
+/// What came of a logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggedOut {
+    /// Whether WhatsApp could be told. When not, the phone still lists the device until its owner
+    /// removes it.
+    pub unlinked: bool,
+}

@@ -1,0 +1,312 @@
+//! One client's life, from its dial to its end.
+
+use entity::UnixMillis;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Error, LoggedOut, PairingCode,
+    backoff::STABLE_AFTER,
+    client::{DialFailure, Link, Signal},
+    ingest::Ingest,
+    outbox::Outbox,
+    pace::Permit,
+    runner::Command,
+};
+use crate::{
+    clock::Clock,
+    event::{AuthFailure, Change, Event},
+};
+
+/// Signals taken at a time.
+const BATCH: usize = 256;
+
+/// How a client ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The session is to stop.
+    Stopped,
+    /// The device was unlinked through us.
+    LoggedOut,
+    /// For good, for the reason that the event names.
+    Final(Event),
+    /// All its QR codes have expired.
+    QrCodesExhausted,
+    /// It is to be dialled again at once.
+    Redial,
+    /// The connection was lost after it had been there.
+    Lost,
+    /// There was no connection.
+    Dial(DialFailure),
+}
+
+/// What is left when a client has ended.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) end: End,
+    /// It was connected for so long that nothing is wrong with connecting.
+    pub(super) stable: bool,
+}
+
+/// How far the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Dialling,
+    /// A QR code can be scanned.
+    Pairing,
+    /// Paired, not yet connected.
+    Paired,
+    Connected { since: UnixMillis },
+}
+
+/// A client that is up, and what the runner lends it.
+#[derive(Debug)]
+pub(super) struct Online<'a> {
+    // What it listens to.
+    pub(super) signals: mpsc::UnboundedReceiver<Signal>,
+    pub(super) commands: &'a mut mpsc::Receiver<Command>,
+    pub(super) stop: &'a CancellationToken,
+
+    // What it works with.
+    pub(super) link: Link,
+    pub(super) ingest: &'a Ingest,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) clock: &'a Clock,
+    pub(super) tracker: &'a TaskTracker,
+
+    // What it remembers.
+    phase: Phase,
+    /// Held while it is dialling.
+    permit: Option<Permit>,
+    /// The connection was lost, and is being tried again or given up.
+    lost: bool,
+    end: Option<End>,
+}
+
+/// What a runner lends to a client.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    pub(super) commands: &'a mut mpsc::Receiver<Command>,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) ingest: &'a Ingest,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) clock: &'a Clock,
+    pub(super) tracker: &'a TaskTracker,
+}
+
+impl<'a> Online<'a> {
+    pub(super) fn new(
+        link: Link,
+        signals: mpsc::UnboundedReceiver<Signal>,
+        permit: Permit,
+        lent: Lent<'a>,
+    ) -> Self {
+        let Lent { commands, stop, ingest, outbox, clock, tracker } = lent;
+        Self {
+            signals,
+            commands,
+            stop,
+            link,
+            ingest,
+            outbox,
+            clock,
+            tracker,
+            phase: Phase::Dialling,
+            permit: Some(permit),
+            lost: false,
+            end: None,
+        }
+    }
+
+    /// Lives until the client ends or is ended, and closes it.
+    pub(super) async fn run(mut self) -> Outcome {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.end.is_none() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => self.end = Some(End::Stopped),
+                Some(command) = self.commands.recv() => self.obey(command).await,
+                _ = self.signals.recv_many(&mut batch, BATCH) => self.hear(&mut batch).await,
+                () = self.link.ended() => break,
+            }
+        }
+        self.finish(batch).await
+    }
+
+    /// Closes the client and hears what it still had to say.
+    async fn finish(mut self, mut batch: Vec<Signal>) -> Outcome {
+        self.outbox.close();
+        let failure = self.link.dial_failure();
+        while let Ok(signal) = self.signals.try_recv() {
+            batch.push(signal);
+        }
+        self.hear(&mut batch).await;
+
+        let Self { link, mut signals, phase, lost, end, clock, ingest, .. } = self;
+        link.close().await;
+        // Receipts that came while it closed. Nothing else is news any more.
+        let mut late = Vec::new();
+        while let Some(signal) = signals.recv().await {
+            late.push(signal);
+        }
+        record_facts(ingest, late).await;
+
+        let end = end.unwrap_or(match failure {
+            Some(failure) if !lost => End::Dial(failure),
+            _ => End::Lost,
+        });
+        let stable = matches!(
+            phase,
+            Phase::Connected { since } if clock.now().since(since) >= STABLE_AFTER
+        );
+        Outcome { end, stable }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Dial => {
+                if self.lost && !matches!(self.phase, Phase::Connected { .. }) {
+                    self.end = Some(End::Redial);
+                }
+            }
+            Command::Pair { phone_number, answer } => {
+                if self.link.was_paired() || matches!(self.phase, Phase::Paired | Phase::Connected { .. })
+                {
+                    answer.send(Err(Error::AlreadyPaired)).ok();
+                    return;
+                }
+                let clock = self.clock.clone();
+                self.link.pair(phone_number, move |given| {
+                    let code = given.map(|(code, valid_for)| PairingCode {
+                        code,
+                        expires_at: clock.now() + valid_for,
+                    });
+                    answer.send(code.map_err(Error::Pair)).ok();
+                });
+            }
+            Command::Send { message, answer } => self.outbox.expect(message, answer),
+            Command::Logout { answer } => {
+                let unlinked = self.link.logout().await;
+                self.end = Some(End::LoggedOut);
+                answer.send(LoggedOut { unlinked }).ok();
+            }
+        }
+    }
+
+    /// Takes in what the client reports, in order.
+    async fn hear(&mut self, batch: &mut Vec<Signal>) {
+        let mut facts = Vec::new();
+        for signal in batch.drain(..) {
+            if is_fact(&signal) {
+                facts.push(signal);
+                continue;
+            }
+            // What came before is recorded before.
+            self.record_facts(&mut facts).await;
+            self.change(signal).await;
+        }
+        self.record_facts(&mut facts).await;
+    }
+
+    /// A change of the connection.
+    async fn change(&mut self, signal: Signal) {
+        match signal {
+            Signal::Qr(qr) => {
+                self.phase = Phase::Pairing;
+                self.lost = false;
+                self.permit = None;
+                let now = self.clock.now();
+                self.say(Event::Qr { qr: qr.code, expires_at: now + qr.valid_for }).await;
+            }
+            Signal::QrCodesExhausted => self.end(End::QrCodesExhausted),
+            Signal::Paired => {
+                // Written behind by the library: not true before it is on disk.
+                if !self.link.keep_credentials().await {
+                    tracing::error!("The credentials of a new pairing are not on disk yet");
+                }
+                // May come after the login that it led to.
+                if !matches!(self.phase, Phase::Connected { .. }) {
+                    self.phase = Phase::Paired;
+                    self.say(Event::Authenticated).await;
+                }
+            }
+            Signal::Backlog { total } => {
+                if total > 0 && !matches!(self.phase, Phase::Connected { .. }) {
+                    let message = format!("Receiving what came in the meantime ({total})");
+                    self.say(Event::LoadingScreen { percent: 0, message }).await;
+                }
+            }
+            Signal::Connected => {
+                self.permit = None;
+                self.lost = false;
+                self.phase = Phase::Connected { since: self.clock.now() };
+                self.link.leave_reconnecting_to_us();
+                self.say(Event::Ready(self.link.account())).await;
+                self.outbox.open(self.link.sender(), self.tracker);
+            }
+            Signal::Lost => {
+                self.lost = true;
+                self.outbox.close();
+                if !self.link.was_paired() && !matches!(self.phase, Phase::Connected { .. }) {
+                    // The library tries again by itself until the pairing is complete.
+                    let change = Change::Reconnecting { next_attempt_at: None };
+                    self.say(Event::ChangeState(change)).await;
+                }
+            }
+            Signal::Ended(reason) => self.end(End::Final(Event::Disconnected(reason))),
+            Signal::Refused(failure) => self.end(End::Final(Event::AuthFailure(failure))),
+            Signal::Banned { code, lasts } => {
+                let until = self.clock.now() + lasts;
+                self.end(End::Final(Event::AuthFailure(AuthFailure::Banned { code, until })));
+            }
+            Signal::Undecryptable => {
+                tracing::debug!("A message could not be decrypted at the first try");
+            }
+            Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
+        }
+    }
+
+    /// The first reason is the true one: what follows are its consequences.
+    fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// Records an event, unless the session is to stop before the database takes it.
+    async fn say(&self, event: Event) {
+        tokio::select! {
+            biased;
+            () = self.ingest.say(event) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn record_facts(&self, facts: &mut Vec<Signal>) {
+        if facts.is_empty() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = record_facts(self.ingest, std::mem::take(facts)) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}
+
+/// Facts are true whatever becomes of the connection; everything else is about it.
+fn is_fact(signal: &Signal) -> bool {
+    matches!(signal, Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_))
+}
+
+/// Records facts together, so that they share a transaction; the lane keeps their order.
+async fn record_facts(ingest: &Ingest, facts: Vec<Signal>) {
+    let events = facts.into_iter().flat_map(|fact| match fact {
+        Signal::Ack(ack) => vec![(ack.at, Event::Ack(ack))],
+        Signal::Call(call) => vec![(call.at, Event::Call(call))],
+        Signal::Messages(messages) => messages
+            .into_iter()
+            .map(|message| (message.sent_at, Event::Message(Box::new(message))))
+            .collect(),
+        _ => Vec::new(),
+    });
+    ingest.say_all(events).await;
+}

@@ -1,0 +1,204 @@
+//! Sending what is stored as queued, one after another.
+//!
+//! A message is a row before it is anything else, with the id that WhatsApp will know it by. So a
+//! send that was cut off is repeated under the same id, and who has it already recognises it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use entity::{
+    id::{MessageId, SessionKey},
+    message,
+    state::{Direction, MessageStatus, SessionStatus},
+};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use super::{
+    Error,
+    client::{SendError, Sender},
+    ingest::Ingest,
+};
+use crate::{
+    event::{Event, NewMessage},
+    store::{self, Store},
+};
+
+/// Rows taken from the table at a time.
+const BATCH: u64 = 50;
+
+/// Callers who wait for a message of theirs to be on its way.
+type Waiting = Arc<std::sync::Mutex<HashMap<MessageId, oneshot::Sender<Result<(), Error>>>>>;
+
+/// The outbox of one session. Works while a connection lends it a sender.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    store: Store,
+    ingest: Ingest,
+    key: SessionKey,
+    waiting: Waiting,
+    /// Rung when there may be something to send.
+    bell: Arc<Notify>,
+    open: Option<CancellationToken>,
+}
+
+impl Outbox {
+    pub(super) fn new(store: Store, ingest: Ingest, key: SessionKey) -> Self {
+        Self { store, ingest, key, waiting: Waiting::default(), bell: Arc::default(), open: None }
+    }
+
+    /// A caller has stored a message and wants to know when it is on its way.
+    pub(super) fn expect(&self, message: MessageId, answer: oneshot::Sender<Result<(), Error>>) {
+        if self.open.is_none() {
+            // The caller may have given up; that is its right.
+            answer.send(Err(not_connected())).ok();
+            return;
+        }
+        self.lock().insert(message, answer);
+        self.bell.notify_one();
+    }
+
+    /// The session is connected: send what is queued, and whatever comes, until it is closed.
+    pub(super) fn open(&mut self, sender: Sender, tracker: &TaskTracker) {
+        self.close();
+        let stop = CancellationToken::new();
+        let worker = Worker {
+            store: self.store.clone(),
+            ingest: self.ingest.clone(),
+            key: self.key.clone(),
+            waiting: Arc::clone(&self.waiting),
+            bell: Arc::clone(&self.bell),
+            sender,
+        };
+        tracker.spawn(stop.clone().run_until_cancelled_owned(worker.run()).in_current_span());
+        self.open = Some(stop);
+    }
+
+    /// The connection is gone. Rows that are not sent stay queued; who waits is told.
+    pub(super) fn close(&mut self) {
+        if let Some(stop) = self.open.take() {
+            stop.cancel();
+        }
+        for (_, answer) in self.lock().drain() {
+            answer.send(Err(not_connected())).ok();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MessageId, oneshot::Sender<Result<(), Error>>>> {
+        // Nothing panics while it holds this lock.
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn not_connected() -> Error {
+    Error::NotConnected { status: SessionStatus::Connecting }
+}
+
+struct Worker {
+    store: Store,
+    ingest: Ingest,
+    key: SessionKey,
+    waiting: Waiting,
+    bell: Arc<Notify>,
+    sender: Sender,
+}
+
+impl Worker {
+    async fn run(self) {
+        // What was being sent when a connection or a process ended is sent again, under its id.
+        if let Err(error) = self.store.messages().requeue_sending(&self.key).await {
+            warn_of(&error);
+        }
+        loop {
+            // Registered before the table is read, so that a ring in between is not missed.
+            let rung = self.bell.notified();
+            match self.store.messages().queued(&self.key, BATCH).await {
+                Ok(rows) if rows.is_empty() => rung.await,
+                Ok(rows) => {
+                    for row in rows {
+                        if self.send(row).await.is_break() {
+                            return;
+                        }
+                    }
+                }
+                Err(error) => {
+                    warn_of(&error);
+                    rung.await;
+                }
+            }
+        }
+    }
+
+    /// Sends one message. Breaks when the connection is not there any more.
+    async fn send(&self, row: message::Model) -> std::ops::ControlFlow<()> {
+        match self.store.messages().mark_sending(&row.id).await {
+            Ok(true) => {}
+            // Withdrawn by whoever queued it.
+            Ok(false) => return std::ops::ControlFlow::Continue(()),
+            Err(error) => {
+                warn_of(&error);
+                return std::ops::ControlFlow::Break(());
+            }
+        }
+        let id = row.id.clone();
+        match self.sender.send(&row).await {
+            Ok(()) => {
+                let announced = self.ingest.record(Event::Message(Box::new(sent(row)))).await;
+                self.answer(&id, announced.map(|_| ()).map_err(Error::Store));
+                std::ops::ControlFlow::Continue(())
+            }
+            Err(SendError::NotConnected) => {
+                // It may or may not have left: it is queued again by the next connection.
+                self.answer(&id, Err(not_connected()));
+                std::ops::ControlFlow::Break(())
+            }
+            Err(error) => {
+                tracing::warn!(
+                    message.id = %id,
+                    error = &error as &dyn std::error::Error,
+                    "A message cannot be sent"
+                );
+                if let Err(error) = self.store.messages().mark_failed(&id, "not_sendable").await {
+                    warn_of(&error);
+                }
+                self.answer(&id, Err(Error::Send(error)));
+                std::ops::ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn answer(&self, id: &MessageId, answer: Result<(), Error>) {
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .remove(id);
+        if let Some(waiting) = waiting {
+            waiting.send(answer).ok();
+        }
+    }
+}
+
+fn warn_of(error: &store::Error) {
+    tracing::warn!(error = error as &dyn std::error::Error, "The outbox could not be worked on");
+}
+
+/// The message as the event of its sending announces it.
+fn sent(row: message::Model) -> NewMessage {
+    NewMessage {
+        is_group: row.chat.ends_with("@g.us"),
+        id: row.id,
+        wa_id: row.wa_id,
+        chat: row.chat,
+        sender: row.sender,
+        direction: Direction::Outbound,
+        kind: row.kind,
+        body: row.body,
+        target_wa_id: row.target_wa_id,
+        raw: None,
+        push_name: None,
+        sent_at: row.created_at,
+        offline: false,
+        status: MessageStatus::Sending,
+    }
+}
