@@ -261,10 +261,9 @@ impl Connector {
                 let mut options = ConnectOptions::new(url.as_str());
                 options
                     .map_sqlx_postgres_opts(|driver| {
-                        driver.application_name("wagate").options([(
-                            "idle_in_transaction_session_timeout",
-                            IDLE_IN_TRANSACTION,
-                        )])
+                        driver
+                            .application_name("wagate")
+                            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
                     })
                     .max_lifetime(Some(LIFETIME));
                 options

@@ -283,7 +283,10 @@ impl Lane {
             }
         };
         if self.failures == 2 && fault == Fault::Outage {
-            tracing::error!(error = &err as &dyn std::error::Error, "The database is away; waiting");
+            tracing::error!(
+                error = &err as &dyn std::error::Error,
+                "The database is away; waiting"
+            );
         }
         let alone = group.len() == 1;
         for job in group.into_iter().rev() {

@@ -35,13 +35,13 @@ use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
 use tokio_util::task::TaskTracker;
 
-pub use self::{
-    error::Error,
-    writer::{Patience, Writer, WriterStats},
-};
 use self::{
     connect::{Connector, OpenError},
     error::Fault,
+};
+pub use self::{
+    error::Error,
+    writer::{Patience, Writer, WriterStats},
 };
 use crate::clock::Clock;
 
@@ -70,9 +70,8 @@ impl Store {
         let connector = Connector::new(options)?;
         connector.prepare().await?;
         let reader = connector.readers().await.map_err(OpenError::Connect)?;
-        let writer = Writer::start(&connector, clock.clone(), tracker)
-            .await
-            .map_err(OpenError::Connect)?;
+        let writer =
+            Writer::start(&connector, clock.clone(), tracker).await.map_err(OpenError::Connect)?;
         let store = Self { reader, writer, clock };
         store.ping().await.map_err(OpenError::NotWritable)?;
         Ok(store)

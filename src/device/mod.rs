@@ -1,0 +1,234 @@
+//! WhatsApp's own state of one linked device, kept in our database: the client library's storage
+//! traits over [`Store`].
+//!
+//! One [`Backend`] is one device; the client is given one and asks it for everything. It writes
+//! through the store's writer, in the lane of its session, so it takes part in the group commits and
+//! its writes keep their order. It waits out a lost database instead of failing
+//! ([`Patience::Wait`]): the client goes on as if a failed write had succeeded in too many places,
+//! and stops saving the device row for good after ten failures.
+//!
+//! - `device_row.rs`: the device itself. `signal.rs`: identities, sessions, prekeys, sender keys.
+//! - `app_sync.rs`: app state. `protocol.rs`: mappings, device lists, tokens, sent messages.
+//! - `msg_secret.rs`: secrets of messages. `pending.rs`: messages between decryption and commit; it
+//!   explains why they hardly ever touch the database.
+//!
+//! The reference is `wacore::store::InMemoryBackend`; a property test drives both with the same
+//! calls (`tests/it/device_differential.rs`, which also lists where we differ, and why).
+//!
+//! # Secrets
+//!
+//! Each table's rows are made in one function and read in one place, so that sealing them under a
+//! key needs one change a table.
+
+mod app_sync;
+mod device_row;
+mod msg_secret;
+mod pending;
+mod protocol;
+mod signal;
+
+use std::{fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    IdenStatic, Iterable, PrimaryKeyToColumn, QueryResult, QueryTrait, Select, Statement,
+    sea_query::OnConflict,
+};
+use wacore::store::error::StoreError;
+
+pub use self::device_row::{create, erase, is_paired};
+use crate::store::{self, Patience, Store};
+
+/// The client's storage error, unless said otherwise.
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// How many values one statement may carry: SQLite's limit is 32,766, PostgreSQL's 65,535.
+const BINDS: usize = 32_000;
+
+/// The storage of one device, as the client wants it.
+///
+/// There must be one at a time: what it holds in memory (`pending.rs`) is the device's, too.
+#[derive(Clone)]
+pub struct Backend {
+    store: Store,
+    device_id: i32,
+    /// The key of its session: all it writes goes to that key's lane.
+    lane: Arc<str>,
+    pending: Arc<pending::Buffer>,
+}
+
+impl Backend {
+    /// The storage of device `device_id`, which belongs to session `key`.
+    pub fn new(store: Store, device_id: i32, key: &entity::id::SessionKey) -> Self {
+        Self { store, device_id, lane: key.as_str().into(), pending: Arc::default() }
+    }
+
+    /// Which device it is.
+    pub fn device_id(&self) -> i32 {
+        self.device_id
+    }
+
+    fn database(&self) -> DbBackend {
+        self.store.reader().get_database_backend()
+    }
+
+    /// Runs a unit of work in the session's lane.
+    async fn unit<T, F>(&self, unit: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, DbErr>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.store.writer().run(&self.lane, Patience::Wait, unit).await.map_err(failure)
+    }
+
+    /// Runs statements in one unit of work; returns how many rows they changed.
+    async fn execute(&self, statements: Vec<Statement>) -> Result<u64> {
+        if statements.is_empty() {
+            return Ok(0);
+        }
+        let statements: Arc<[Statement]> = statements.into();
+        self.unit(move |txn| {
+            let statements = statements.clone();
+            Box::pin(async move { run(txn, &statements).await })
+        })
+        .await
+    }
+
+    /// Runs statements that make a ratchet's progress durable, and with them what the progress was
+    /// made with: see `pending.rs`.
+    async fn advance(&self, statements: Vec<Statement>) -> Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let statements: Arc<[Statement]> = statements.into();
+        let pending = self.pending.clone();
+        let device_id = self.device_id;
+        let written = self
+            .unit(move |txn| {
+                let statements = statements.clone();
+                let pending = pending.clone();
+                Box::pin(async move {
+                    run(txn, &statements).await?;
+                    pending.write(txn, device_id).await
+                })
+            })
+            .await?;
+        self.pending.settle(&written);
+        Ok(())
+    }
+
+    async fn one<E>(&self, select: Select<E>) -> Result<Option<E::Model>>
+    where
+        E: EntityTrait,
+        E::Model: Send + Sync,
+    {
+        self.store
+            .read(Patience::Wait, |db| {
+                let select = select.clone();
+                Box::pin(async move { select.one(db).await })
+            })
+            .await
+            .map_err(failure)
+    }
+
+    async fn all<E>(&self, select: Select<E>) -> Result<Vec<E::Model>>
+    where
+        E: EntityTrait,
+        E::Model: Send + Sync,
+    {
+        self.store
+            .read(Patience::Wait, |db| {
+                let select = select.clone();
+                Box::pin(async move { select.all(db).await })
+            })
+            .await
+            .map_err(failure)
+    }
+
+    async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>> {
+        self.store
+            .read(Patience::Wait, |db| {
+                let statement = statement.clone();
+                Box::pin(async move { db.query_all_raw(statement).await })
+            })
+            .await
+            .map_err(failure)
+    }
+
+    /// Statements that insert rows, each replacing the one with the same key.
+    ///
+    /// No key twice: PostgreSQL does not update a row twice in one statement.
+    fn put<A>(&self, rows: impl IntoIterator<Item = A>) -> Vec<Statement>
+    where
+        A: ActiveModelTrait,
+    {
+        upsert(self.database(), rows, &replacing::<A::Entity>())
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").field("device_id", &self.device_id).finish_non_exhaustive()
+    }
+}
+
+async fn run(txn: &DatabaseTransaction, statements: &[Statement]) -> Result<u64, DbErr> {
+    let mut changed = 0;
+    for statement in statements {
+        changed += txn.execute_raw(statement.clone()).await?.rows_affected();
+    }
+    Ok(changed)
+}
+
+/// On a row with the same key: take the new values, all of them.
+fn replacing<E: EntityTrait>() -> OnConflict {
+    let key: Vec<E::Column> = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
+    let is_key = |column: &E::Column| key.iter().any(|part| part.as_str() == column.as_str());
+    let values: Vec<E::Column> = E::Column::iter().filter(|column| !is_key(column)).collect();
+    OnConflict::columns(key).update_columns(values).to_owned()
+}
+
+/// Statements that insert rows, in as few as the databases' limits allow.
+fn upsert<A>(
+    database: DbBackend,
+    rows: impl IntoIterator<Item = A>,
+    conflict: &OnConflict,
+) -> Vec<Statement>
+where
+    A: ActiveModelTrait,
+{
+    let columns = <A::Entity as EntityTrait>::Column::iter().count();
+    let mut rows = rows.into_iter().peekable();
+    let mut statements = Vec::new();
+    while rows.peek().is_some() {
+        let some: Vec<A> = rows.by_ref().take(BINDS / columns).collect();
+        statements.push(A::Entity::insert_many(some).on_conflict(conflict.clone()).build(database));
+    }
+    statements
+}
+
+/// Text as both databases take it: PostgreSQL's knows no NUL, and identifiers come from strangers.
+///
+/// The same text always becomes the same text, so a key written so is found so.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// What the client is told of a store's error.
+fn failure(err: store::Error) -> StoreError {
+    match err {
+        store::Error::Unavailable(_) | store::Error::Stopped => {
+            StoreError::Connection(Box::new(err))
+        }
+        store::Error::Database(_) => StoreError::Database(Box::new(err)),
+    }
+}
+
+/// A row holds what we never wrote.
+fn damaged(table: &'static str, column: &'static str) -> StoreError {
+    StoreError::Validation(format!("{table}.{column} holds a value that was never written there"))
+}
