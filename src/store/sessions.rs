@@ -385,8 +385,12 @@ impl Sessions {
             .await
     }
 
-    /// Says where the session's Signal state is kept.
-    pub async fn set_device(&self, key: &SessionKey, device_id: i32) -> Result<(), Error> {
+    /// Says where the session's Signal state is kept, if anywhere.
+    pub async fn set_device(
+        &self,
+        key: &SessionKey,
+        device_id: Option<i32>,
+    ) -> Result<(), Error> {
         let (lane, key) = (key.to_string(), key.clone());
         self.store
             .writer()
