@@ -12,9 +12,9 @@ use entity::{
     state::{DesiredState, Origin, SessionStatus},
 };
 use sea_orm::{
-    ActiveValue::{NotSet, Set},
+    ActiveValue::{self, Set},
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    QueryOrder, QuerySelect, TryInsertResult,
+    QueryOrder, QuerySelect, TryInsertResult, Value,
     sea_query::Expr,
 };
 
@@ -62,11 +62,14 @@ impl<T> Change<T> {
         matches!(self, Self::Keep)
     }
 
-    fn into_option(self) -> Option<Option<T>> {
+    fn into_active(self) -> ActiveValue<Option<T>>
+    where
+        Option<T>: Into<Value>,
+    {
         match self {
-            Self::Keep => None,
-            Self::Clear => Some(None),
-            Self::To(value) => Some(Some(value)),
+            Self::Keep => ActiveValue::NotSet,
+            Self::Clear => Set(None),
+            Self::To(value) => Set(Some(value)),
         }
     }
 }
@@ -307,8 +310,8 @@ impl Sessions {
         settings: Settings,
     ) -> Result<Option<session::Model>, Error> {
         let change = session::ActiveModel {
-            user_id: settings.user_id.into_option().map_or(NotSet, Set),
-            phone_number: settings.phone_number.into_option().map_or(NotSet, Set),
+            user_id: settings.user_id.into_active(),
+            phone_number: settings.phone_number.into_active(),
             ..Default::default()
         };
         self.update(organization, key, change).await
@@ -386,11 +389,7 @@ impl Sessions {
     }
 
     /// Says where the session's Signal state is kept, if anywhere.
-    pub async fn set_device(
-        &self,
-        key: &SessionKey,
-        device_id: Option<i32>,
-    ) -> Result<(), Error> {
+    pub async fn set_device(&self, key: &SessionKey, device_id: Option<i32>) -> Result<(), Error> {
         let (lane, key) = (key.to_string(), key.clone());
         self.store
             .writer()

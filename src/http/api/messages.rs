@@ -1,0 +1,212 @@
+//! `/api/whatsapp/session/{sessionId}/messages`: messages sent and received.
+
+use axum::{
+    Json, Router,
+    extract::{FromRef, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use entity::{
+    id::{MessageId, SessionId},
+    kind::MessageKind,
+    message,
+    state::{Direction, MessageStatus},
+};
+use serde::Serialize;
+
+use super::{ok, with};
+use crate::{
+    event::{message::public_address, payload::rfc3339},
+    http::{
+        Limits,
+        auth::Caller,
+        body::LargeJsonObject,
+        error::ApiError,
+        fields::Parameters,
+        page::{cursor, position},
+        path::{MessagePath, SessionPath},
+        problem::Problem,
+    },
+    service::{
+        Messages,
+        messages::{SendText, is_queued},
+        recipient,
+    },
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The longest idempotency key.
+const LONGEST_KEY: usize = 255;
+
+/// The longest page, and the usual one.
+const LONGEST: i64 = 500;
+const USUAL: u64 = 50;
+
+pub(super) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Messages: FromRef<S>,
+    Limits: FromRef<S>,
+{
+    Router::new()
+        .route("/api/whatsapp/session/{sessionId}/messages", post(send).get(list))
+        .route("/api/whatsapp/session/{sessionId}/messages/{messageId}", get(show))
+}
+
+/// A message, as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageView {
+    id: MessageId,
+    session_id: SessionId,
+    /// WhatsApp's id of it: what events call it.
+    wa_id: String,
+    /// The conversation, and who wrote to whom in it; addresses as events write them.
+    chat: String,
+    from: Option<String>,
+    to: Option<String>,
+    direction: Direction,
+    from_me: bool,
+    r#type: MessageKind,
+    body: Option<String>,
+    target_id: Option<String>,
+    push_name: Option<String>,
+    timestamp: String,
+    offline: bool,
+    status: MessageStatus,
+    ack: i16,
+    error: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl MessageView {
+    fn of(session_id: SessionId, row: message::Model) -> Self {
+        let from_me = row.direction == Direction::Outbound;
+        Self {
+            id: row.id,
+            session_id,
+            wa_id: row.wa_id,
+            chat: public_address(&row.chat),
+            from: Some(public_address(&row.sender)).filter(|from| !from.is_empty()),
+            to: from_me.then(|| public_address(&row.chat)),
+            direction: row.direction,
+            from_me,
+            r#type: row.kind,
+            body: row.body,
+            target_id: row.target_wa_id,
+            push_name: row.push_name,
+            timestamp: rfc3339(row.sent_at),
+            offline: row.offline,
+            status: row.status,
+            ack: row.ack,
+            error: row.error,
+            created_at: rfc3339(row.created_at),
+            updated_at: rfc3339(row.updated_at),
+        }
+    }
+}
+
+/// 201 for a message on its way, 202 for one that waits for its session, 200 for one accepted by
+/// an earlier request with the same key.
+#[tracing::instrument(name = "http.messages.send", skip_all)]
+async fn send(
+    State(messages): State<Messages>,
+    Caller(caller): Caller,
+    SessionPath(session): SessionPath,
+    parameters: Parameters,
+    headers: HeaderMap,
+    LargeJsonObject(mut body): LargeJsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    let idempotency_key = idempotency_key(&headers)?;
+    let kind = body.text("type");
+    if kind.is_some_and(|kind| kind != "text") {
+        body.fault::<()>("type", "must be `text`");
+    }
+    let send = SendText {
+        to: body.required_text("to"),
+        text: body.required_text("text"),
+        queue: body.flag("queue").unwrap_or(false),
+        idempotency_key,
+    };
+    body.finish()?;
+
+    let accepted = messages.send(&caller, &session, send).await?;
+    let status = match (accepted.replayed, is_queued(&accepted.message)) {
+        (true, _) => StatusCode::OK,
+        (false, true) => StatusCode::ACCEPTED,
+        (false, false) => StatusCode::CREATED,
+    };
+    let location = format!("/api/whatsapp/session/{session}/messages/{}", accepted.message.id);
+    let view = MessageView::of(session, accepted.message);
+    let mut response = ([(header::LOCATION, location)], with(status, view)).into_response();
+    if accepted.replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// One header of 1 to 255 visible ASCII characters, or none.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let is_good = (1..=LONGEST_KEY).contains(&key.len())
+        && key.as_bytes().iter().all(u8::is_ascii_graphic)
+        && keys.next().is_none();
+    let key = key.to_str().ok().filter(|_| is_good);
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        let detail = format!("must be one header of 1 to {LONGEST_KEY} visible ASCII characters");
+        Problem::invalid_field("Idempotency-Key", detail).into()
+    })
+}
+
+#[tracing::instrument(name = "http.messages.show", skip_all)]
+async fn show(
+    State(messages): State<Messages>,
+    Caller(caller): Caller,
+    SessionPath(session): SessionPath,
+    MessagePath(id): MessagePath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let message = messages.find(&caller, &session, &id).await?;
+    Ok(ok(MessageView::of(session, message)))
+}
+
+/// A page of messages, the newest first.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    success: bool,
+    data: Vec<MessageView>,
+    /// `null` after the last.
+    next_cursor: Option<String>,
+}
+
+#[tracing::instrument(name = "http.messages.list", skip_all)]
+async fn list(
+    State(messages): State<Messages>,
+    Caller(caller): Caller,
+    SessionPath(session): SessionPath,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let chat = parameters.parsed("chat", recipient::address);
+    let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
+    let after = parameters.parsed("cursor", position);
+    parameters.finish()?;
+    let limit = limit.unwrap_or(USUAL);
+    let listing = messages.list(&caller, &session, chat, after, limit).await?;
+    Ok(Json(List {
+        success: true,
+        next_cursor: listing.next.as_ref().map(cursor),
+        data: listing
+            .messages
+            .into_iter()
+            .map(|row| MessageView::of(session.clone(), row))
+            .collect(),
+    }))
+}

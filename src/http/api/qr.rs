@@ -1,0 +1,220 @@
+//! `GET /api/whatsapp/session/{sessionId}/qr`: the code to scan, as an image, as text or as JSON.
+
+use axum::{
+    Json, Router,
+    extract::{FromRef, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use entity::{id::SessionId, state::SessionStatus};
+use serde_json::json;
+
+use super::status;
+use crate::{
+    event::payload::rfc3339,
+    http::{
+        accept::preferred, auth::Caller, error::ApiError, fields::Parameters, path::SessionPath,
+        problem::Problem, waiting::Waiting,
+    },
+    qr::{Format, Layout, Renderer},
+    service::{
+        Sessions,
+        sessions::{Code, NoCode, Qr},
+    },
+};
+
+pub(super) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Sessions: FromRef<S>,
+    Renderer: FromRef<S>,
+    Waiting: FromRef<S>,
+{
+    Router::new()
+        .route("/api/whatsapp/session/{sessionId}/qr", get(show))
+        .route("/api/whatsapp/session/{sessionId}/qr.png", get(show))
+        .route("/api/whatsapp/session/{sessionId}/qr.svg", get(show))
+        .route("/api/whatsapp/session/{sessionId}/qr.txt", get(show))
+        .route("/api/whatsapp/session/{sessionId}/qr.json", get(show))
+}
+
+/// What the code is answered as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Png,
+    Svg,
+    Text,
+    Json,
+}
+
+impl Shape {
+    /// By the suffix of the address, else by `Accept`.
+    fn of(parts: &Parts) -> Option<Self> {
+        match parts.uri.path().rsplit_once("/qr.").map(|(_, suffix)| suffix) {
+            Some("png") => Some(Self::Png),
+            Some("svg") => Some(Self::Svg),
+            Some("txt") => Some(Self::Text),
+            Some("json") => Some(Self::Json),
+            _ => preferred(
+                &parts.headers,
+                &[
+                    ("image/png", Self::Png),
+                    ("image/svg+xml", Self::Svg),
+                    ("text/plain", Self::Text),
+                    ("application/json", Self::Json),
+                ],
+            ),
+        }
+    }
+
+    const fn format(self) -> Format {
+        match self {
+            Self::Png => Format::Png,
+            Self::Svg => Format::Svg,
+            Self::Text => Format::Text,
+            Self::Json => Format::DataUrl,
+        }
+    }
+
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Svg => "image/svg+xml",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+#[tracing::instrument(name = "http.qr.show", skip_all)]
+async fn show(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    State(waiting): State<Waiting>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    mut parameters: Parameters,
+    parts: Parts,
+) -> Result<Response, ApiError> {
+    let layout = layout(&mut parameters);
+    let after = parameters.number("after", 0..=i64::MAX);
+    let wait = waiting.parameter(&mut parameters);
+    parameters.finish()?;
+    let shape = Shape::of(&parts).ok_or_else(|| Problem::of_status(StatusCode::NOT_ACCEPTABLE))?;
+
+    let known = known(&parts.headers);
+    let tag = |code: &Code| Renderer::etag(&code.qr, shape.format(), layout);
+    let is_known = |code: &Code| known.iter().any(|known| *known == "*" || *known == tag(code));
+    let is_old = |code: &Code| after.is_some_and(|after| code.sequence <= after);
+
+    let qr = match wait {
+        None => sessions.qr(&caller, &id).await?,
+        Some(wait) => {
+            let seen = |code: &Code| is_known(code) || is_old(code);
+            waiting.poll(sessions.next_qr(&caller, &id, seen, wait)).await?
+        }
+    };
+    match qr {
+        Qr::Code(code) if is_known(&code) => Ok(unchanged(&tag(&code))),
+        Qr::Code(code) if is_old(&code) => {
+            Err(none(NoCode::Unchanged, SessionStatus::QrGenerated).into())
+        }
+        Qr::Code(code) => answer(&id, &code, shape, layout, &renderer).await,
+        Qr::None { why: NoCode::Unchanged, .. } if !known.is_empty() => Ok(unchanged(known[0])),
+        Qr::None { why, status } => Err(none(why, status).into()),
+    }
+}
+
+fn layout(parameters: &mut Parameters) -> Layout {
+    let limits =
+        |range: std::ops::RangeInclusive<u32>| i64::from(*range.start())..=i64::from(*range.end());
+    let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+    let usual = Layout::default();
+    Layout {
+        size: number(parameters.number("size", limits(Layout::SIZES))).unwrap_or(usual.size),
+        margin: number(parameters.number("margin", limits(Layout::MARGINS)))
+            .unwrap_or(usual.margin),
+    }
+}
+
+/// The entity tags that the caller has.
+fn known(headers: &HeaderMap) -> Vec<&str> {
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|tags| tags.to_str().ok())
+        .flat_map(|tags| tags.split(','))
+        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .filter(|tag| !tag.is_empty())
+        .collect()
+}
+
+async fn answer(
+    id: &SessionId,
+    code: &Code,
+    shape: Shape,
+    layout: Layout,
+    renderer: &Renderer,
+) -> Result<Response, ApiError> {
+    let body = if shape == Shape::Json {
+        Json(json!({
+            "success": true,
+            "data": {
+                "sessionId": id,
+                "qr": code.qr,
+                "qrImage": status::image(&code.qr, layout, renderer).await,
+                "qrIssuedAt": code.issued_at.map(rfc3339),
+                "qrExpiresAt": code.expires_at.map(rfc3339),
+                "qrSequence": code.sequence,
+            },
+        }))
+        .into_response()
+    } else {
+        renderer.render(&code.qr, shape.format(), layout).await?.into_response()
+    };
+    let mut response = body;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(shape.media_type()));
+    headers.insert("x-qr-sequence", code.sequence.into());
+    if let Some(at) = code.expires_at.and_then(|at| HeaderValue::try_from(rfc3339(at)).ok()) {
+        headers.insert("x-qr-expires-at", at);
+    }
+    cacheable(headers, &Renderer::etag(&code.qr, shape.format(), layout));
+    Ok(response)
+}
+
+/// 304: the caller has it already.
+fn unchanged(tag: &str) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    cacheable(response.headers_mut(), tag);
+    response
+}
+
+/// A code may be kept, but must not be shown without asking whether it is still the one: it can be
+/// used up at any moment, long before it expires.
+fn cacheable(headers: &mut HeaderMap, tag: &str) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, authorization"));
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+}
+
+fn none(why: NoCode, status: SessionStatus) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "QR_NOT_AVAILABLE", why.sentence())
+        .with("reason", why.word())
+        .with("sessionStatus", json!(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_read_from_a_list() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"a\", W/\"b\",, *"));
+        assert_eq!(known(&headers), ["\"a\"", "\"b\"", "*"]);
+    }
+}

@@ -1,0 +1,191 @@
+//! `/api/whatsapp/session`: the session as a resource, and what can be done with it.
+
+use axum::{
+    Json, Router,
+    extract::{FromRef, State},
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use entity::id::SessionId;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    ok,
+    status::{self, SessionView},
+    with,
+};
+use crate::{
+    event::payload::rfc3339,
+    http::{
+        Limits, auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
+        path::SessionPath,
+    },
+    qr::Renderer,
+    service::{
+        Sessions,
+        sessions::{ChangeSession, CreateSession},
+    },
+};
+
+pub(super) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Sessions: FromRef<S>,
+    Renderer: FromRef<S>,
+    Limits: FromRef<S>,
+{
+    Router::new()
+        .route("/api/whatsapp/session", post(create))
+        .route("/api/whatsapp/session/{sessionId}", get(status::show).patch(change).delete(delete))
+        .route("/api/whatsapp/session/{sessionId}/start", post(start))
+        .route("/api/whatsapp/session/{sessionId}/stop", post(stop))
+        .route("/api/whatsapp/session/{sessionId}/restart", post(restart))
+        .route("/api/whatsapp/session/{sessionId}/logout", post(log_out))
+        .route("/api/whatsapp/session/{sessionId}/pair", post(pair))
+}
+
+#[tracing::instrument(name = "http.sessions.create", skip_all)]
+async fn create(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let create = CreateSession {
+        session_id: body.parsed("sessionId", str::parse::<SessionId>),
+        user_id: body.text("userId"),
+        phone_number: body.text("phoneNumber"),
+        stopped: body.flag("start") == Some(false),
+    };
+    body.finish()?;
+    let session = sessions.create(&caller, create).await?;
+    let location = format!("/api/whatsapp/session/{}", session.session_id);
+    let view = SessionView::of(session, &renderer).await;
+    Ok(([(header::LOCATION, location)], with(StatusCode::CREATED, view)))
+}
+
+#[tracing::instrument(name = "http.sessions.change", skip_all)]
+async fn change(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let change =
+        ChangeSession { user_id: body.change("userId"), phone_number: body.change("phoneNumber") };
+    body.finish()?;
+    let session = sessions.change(&caller, &id, change).await?;
+    Ok(ok(SessionView::of(session, &renderer).await))
+}
+
+#[tracing::instrument(name = "http.sessions.start", skip_all)]
+async fn start(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    Ok(ok(SessionView::of(sessions.start(&caller, &id).await?, &renderer).await))
+}
+
+#[tracing::instrument(name = "http.sessions.stop", skip_all)]
+async fn stop(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    Ok(ok(SessionView::of(sessions.stop(&caller, &id).await?, &renderer).await))
+}
+
+#[tracing::instrument(name = "http.sessions.restart", skip_all)]
+async fn restart(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    Ok(ok(SessionView::of(sessions.restart(&caller, &id).await?, &renderer).await))
+}
+
+/// A session after a logout, and whether WhatsApp knows of it.
+#[derive(Debug, Serialize)]
+struct LoggedOutView {
+    #[serde(flatten)]
+    session: SessionView,
+    unlinked: bool,
+}
+
+#[tracing::instrument(name = "http.sessions.log_out", skip_all)]
+async fn log_out(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    let (session, unlinked) = sessions.log_out(&caller, &id).await?;
+    let session = SessionView::of(session, &renderer).await;
+    Ok(ok(LoggedOutView { session, unlinked: unlinked.0 }))
+}
+
+#[tracing::instrument(name = "http.sessions.pair", skip_all)]
+async fn pair(
+    State(sessions): State<Sessions>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let phone_number = body.required_text("phoneNumber");
+    body.finish()?;
+    let pairing = sessions.pair(&caller, &id, &phone_number).await?;
+    Ok((
+        [(header::CACHE_CONTROL, "no-store")],
+        ok(json!({
+            // Eight characters; phones show them in two groups.
+            "code": pairing.code.replace('-', ""),
+            "displayCode": pairing.code,
+            "expiresAt": rfc3339(pairing.expires_at),
+        })),
+    ))
+}
+
+#[tracing::instrument(name = "http.sessions.delete", skip_all)]
+async fn delete(
+    State(sessions): State<Sessions>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let unlink = parameters.flag("logout").unwrap_or(true);
+    parameters.finish()?;
+    let unlinked = sessions.delete(&caller, &id, unlink).await?;
+    Ok(Json(json!({
+        "success": true,
+        "data": { "sessionId": id, "deleted": true, "unlinked": unlinked.0 },
+    })))
+}

@@ -1,0 +1,141 @@
+//! `GET /api/whatsapp/session/status/{sessionId}`, and the view of a session that all routes share.
+
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    response::IntoResponse,
+    routing::get,
+};
+use entity::{
+    id::SessionId,
+    state::{DesiredState, SessionStatus},
+};
+use serde::Serialize;
+
+use super::ok;
+use crate::{
+    event::payload::rfc3339,
+    http::{auth::Caller, error::ApiError, fields::Parameters, path::SessionPath},
+    qr::{Format, Layout, Renderer},
+    service::Sessions,
+    session::view::{LastDisconnect, StatusView},
+};
+
+pub(super) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Sessions: FromRef<S>,
+    Renderer: FromRef<S>,
+{
+    Router::new().route("/api/whatsapp/session/status/{sessionId}", get(show))
+}
+
+#[tracing::instrument(name = "http.status.show", skip_all)]
+pub(super) async fn show(
+    State(sessions): State<Sessions>,
+    State(renderer): State<Renderer>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let session = sessions.find(&caller, &id).await?;
+    Ok(ok(SessionView::of(session, &renderer).await))
+}
+
+/// A session as the status endpoint shows it: the members of the seed, in its order, then ours.
+#[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SessionView {
+    session_id: SessionId,
+    status: SessionStatus,
+    message: String,
+    qr: Option<String>,
+    qr_image: Option<String>,
+    user_id: Option<String>,
+    created_at: String,
+    updated_at: String,
+    is_connected: bool,
+    #[serde(rename = "needsQR")]
+    needs_qr: bool,
+    is_loading: bool,
+    has_error: bool,
+
+    phone_number: Option<String>,
+    push_name: Option<String>,
+    loading_percent: Option<i16>,
+    qr_issued_at: Option<String>,
+    qr_expires_at: Option<String>,
+    qr_sequence: i64,
+    reconnecting: bool,
+    since: String,
+    next_attempt_at: Option<String>,
+    last_disconnect: Option<LastDisconnectView>,
+    desired_state: DesiredState,
+    connected_at: Option<String>,
+    last_active_at: Option<String>,
+}
+
+/// Why and when a session last ended.
+#[derive(Debug, Serialize)]
+struct LastDisconnectView {
+    reason: String,
+    code: Option<i32>,
+    at: String,
+}
+
+impl From<LastDisconnect> for LastDisconnectView {
+    fn from(last: LastDisconnect) -> Self {
+        Self { reason: last.reason, code: last.code, at: rfc3339(last.at) }
+    }
+}
+
+impl SessionView {
+    /// The view, with the code as an image if there is one.
+    pub(super) async fn of(session: StatusView, renderer: &Renderer) -> Self {
+        let qr_image = match &session.qr {
+            Some(code) => image(code, Layout::default(), renderer).await,
+            None => None,
+        };
+        Self {
+            session_id: session.session_id,
+            status: session.status,
+            message: session.message,
+            qr: session.qr,
+            qr_image,
+            user_id: session.user_id,
+            created_at: rfc3339(session.created_at),
+            updated_at: rfc3339(session.updated_at),
+            is_connected: session.is_connected,
+            needs_qr: session.needs_qr,
+            is_loading: session.is_loading,
+            has_error: session.has_error,
+            phone_number: session.phone_number,
+            push_name: session.push_name,
+            loading_percent: session.loading_percent,
+            qr_issued_at: session.qr_issued_at.map(rfc3339),
+            qr_expires_at: session.qr_expires_at.map(rfc3339),
+            qr_sequence: session.qr_sequence,
+            reconnecting: session.reconnecting,
+            since: rfc3339(session.since),
+            next_attempt_at: session.next_attempt_at.map(rfc3339),
+            last_disconnect: session.last_disconnect.map(Into::into),
+            desired_state: session.desired_state,
+            connected_at: session.connected_at.map(rfc3339),
+            last_active_at: session.last_active_at.map(rfc3339),
+        }
+    }
+}
+
+/// The code as a data URL. The contract: a code that cannot be rendered is logged, and is no error.
+pub(super) async fn image(code: &str, layout: Layout, renderer: &Renderer) -> Option<String> {
+    match renderer.render(code, Format::DataUrl, layout).await {
+        Ok(url) => String::from_utf8(url.into()).ok(),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "A QR code could not be rendered");
+            None
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Who is asking: the bearer token of a request.
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::error::ApiError;
+use crate::service::{self, Principal, Tokens};
+
+/// Lets nobody pass without a valid token, and says to the rest who it is.
+///
+/// It surrounds all routes and the fallback, so that what exists is not told to strangers.
+pub(super) async fn authenticate(
+    State(tokens): State<Tokens>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(secret) = bearer(request.headers()) else {
+        return ApiError::from(service::Error::Unauthenticated).into_response();
+    };
+    match tokens.authenticate(secret).await {
+        Ok(caller) => {
+            tracing::Span::current().record("token.id", caller.token_id.as_str());
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// The secret in `Authorization: Bearer …`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, secret) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let secret = secret.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
+}
+
+/// The caller, once [`authenticate`] has let the request pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller(pub(crate) Principal);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Principal>().cloned();
+        caller.map(Self).ok_or_else(|| service::Error::Unauthenticated.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_bearer_tokens_count() {
+        let secret = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+            bearer(&headers).map(ToOwned::to_owned)
+        };
+        assert_eq!(secret("Bearer wag_x").as_deref(), Some("wag_x"));
+        assert_eq!(secret("bearer  wag_x ").as_deref(), Some("wag_x"));
+        for other in ["Basic dXNlcg==", "Bearer", "Bearer ", "wag_x", ""] {
+            assert_eq!(secret(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The JSON body of a request.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::{FromRef, FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde_json::{Map, Value};
+
+use super::{Limits, error::ApiError, fields::Fields, problem::Problem};
+
+/// A body that is a small JSON object. No body at all is an empty object.
+#[derive(Debug)]
+pub(crate) struct JsonObject(pub(crate) Fields);
+
+/// The same, as large as a message may be.
+#[derive(Debug)]
+pub(crate) struct LargeJsonObject(pub(crate) Fields);
+
+impl<S> FromRequest<S> for JsonObject
+where
+    S: Send + Sync,
+    Limits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let limits = Limits::from_ref(state);
+        read(request, limits.small_body.min(limits.large_body), limits.body_time).await.map(Self)
+    }
+}
+
+impl<S> FromRequest<S> for LargeJsonObject
+where
+    S: Send + Sync,
+    Limits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let limits = Limits::from_ref(state);
+        read(request, limits.large_body, limits.body_time).await.map(Self)
+    }
+}
+
+async fn read(request: Request, limit: usize, time: Duration) -> Result<Fields, ApiError> {
+    let (parts, body) = request.into_parts();
+    let kind = Kind::of(&parts.headers);
+    if kind == Kind::Other {
+        return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
+    }
+    let body = tokio::time::timeout(time, bytes(body, limit))
+        .await
+        .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
+    match kind {
+        Kind::Unsaid if body.is_empty() => Ok(Fields::new(Map::new())),
+        Kind::Json => object(&body),
+        Kind::Unsaid | Kind::Other => {
+            Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into())
+        }
+    }
+}
+
+/// What a body says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Json,
+    /// It does not say.
+    Unsaid,
+    Other,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        let encoded = headers
+            .get(header::CONTENT_ENCODING)
+            .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        if encoded {
+            return Self::Other;
+        }
+        let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Self::Unsaid };
+        let Ok(kind) = kind.to_str() else { return Self::Other };
+        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_json = essence == "application/json"
+            || essence.strip_prefix("application/").is_some_and(|it| it.ends_with("+json"));
+        if is_json { Self::Json } else { Self::Other }
+    }
+}
+
+async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let detail = format!("the body is too large: at most {limit} bytes are read");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
+    };
+    let least = body.size_hint().lower();
+    if usize::try_from(least).is_ok_and(|least| least > limit) {
+        return Err(too_large().into());
+    }
+    // A body of unstated length is counted while it comes.
+    let mut read = BytesMut::new();
+    let mut body = body.into_data_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body broke off")
+        })?;
+        if read.len() + chunk.len() > limit {
+            return Err(too_large().into());
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read.freeze())
+}
+
+fn object(body: &[u8]) -> Result<Fields, ApiError> {
+    let malformed = |detail: String| {
+        let mut problem =
+            Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", "the body is not valid JSON");
+        problem.errors.push(crate::service::FieldError { pointer: String::new(), detail });
+        ApiError::from(problem)
+    };
+    // The message names line and column, and repeats nothing of the body.
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Ok(Fields::new(members)),
+        Ok(_) => Err(malformed("must be a JSON object".to_owned())),
+        Err(error) => Err(malformed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn json_is_known_by_its_type() {
+        let kind = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            Kind::of(&headers)
+        };
+        assert_eq!(kind("application/json"), Kind::Json);
+        assert_eq!(kind("Application/JSON; charset=utf-8"), Kind::Json);
+        assert_eq!(kind("application/merge-patch+json"), Kind::Json);
+        assert_eq!(kind("text/json"), Kind::Other);
+        assert_eq!(kind("application/x-www-form-urlencoded"), Kind::Other);
+        assert_eq!(Kind::of(&HeaderMap::new()), Kind::Unsaid);
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_stated_length_is_cut_off_too() {
+        let endless =
+            futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 100]));
+        let outcome = bytes(Body::from_stream(endless), 1000).await;
+        let Err(ApiError::Request(problem)) = outcome else { panic!("it was read") };
+        assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(error) = object(&body) {
+                let ApiError::Request(problem) = error else { panic!("not the caller's fault?") };
+                prop_assert_eq!(problem.status, StatusCode::BAD_REQUEST);
+            }
+        }
+    }
+}

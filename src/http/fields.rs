@@ -1,0 +1,211 @@
+//! Reading the members of a body and the parameters of a query: strictly, and all faults at once.
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::request::Parts,
+};
+use serde_json::{Map, Value};
+
+use super::{error::ApiError, problem::Problem};
+use crate::{service::FieldError, store::sessions::Change};
+
+/// The members of a JSON object. Each is taken once; what is left at the end is unknown.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    values: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    pub(super) fn new(values: Map<String, Value>) -> Self {
+        Self { values, errors: Vec::new() }
+    }
+
+    /// A text, or nothing. `null` is nothing.
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        match self.values.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => self.fault(name, "must be a string"),
+        }
+    }
+
+    /// A text that must be there.
+    pub(crate) fn required_text(&mut self, name: &str) -> String {
+        match self.values.get(name) {
+            None | Some(Value::Null) => {
+                self.values.remove(name);
+                self.fault::<()>(name, "is missing");
+                String::new()
+            }
+            Some(_) => self.text(name).unwrap_or_default(),
+        }
+    }
+
+    /// A text to set, `null` to clear, nothing to keep.
+    pub(crate) fn change(&mut self, name: &str) -> Change<String> {
+        match self.values.remove(name) {
+            None => Change::Keep,
+            Some(Value::Null) => Change::Clear,
+            Some(Value::String(text)) => Change::To(text),
+            Some(_) => {
+                self.fault::<()>(name, "must be a string or null");
+                Change::Keep
+            }
+        }
+    }
+
+    /// Yes or no, or nothing.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.values.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(flag)) => Some(flag),
+            Some(_) => self.fault(name, "must be true or false"),
+        }
+    }
+
+    /// A text that must be understood.
+    pub(crate) fn parsed<T, E: ToString>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        parse(&text).map_or_else(|error| self.fault(name, error.to_string()), Some)
+    }
+
+    /// Notes that something is wrong with a member.
+    pub(crate) fn fault<T>(&mut self, name: &str, detail: impl Into<String>) -> Option<T> {
+        self.errors.push(FieldError::new(name, detail));
+        None
+    }
+
+    /// Ends the reading: refuses the request if anything was wrong or is unknown.
+    pub(crate) fn finish(mut self) -> Result<(), ApiError> {
+        for name in self.values.keys() {
+            // As RFC 6901 writes a name that contains what separates names.
+            let name = name.replace('~', "~0").replace('/', "~1");
+            let name: String = name.chars().take(64).collect();
+            self.errors.push(FieldError::new(&name, "is not known here"));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors).into()) }
+    }
+}
+
+/// The parameters of a query. Each is taken once; what is left at the end is unknown.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    values: BTreeMap<String, String>,
+    errors: Vec<FieldError>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::invalid_field("", "the query cannot be read"))?;
+        let mut parameters = Self { values: BTreeMap::new(), errors: Vec::new() };
+        for (name, value) in pairs {
+            if parameters.values.insert(name.clone(), value).is_some() {
+                parameters.fault::<()>(&name, "is given twice");
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+impl Parameters {
+    /// A whole number within limits.
+    pub(crate) fn number(&mut self, name: &str, limits: RangeInclusive<i64>) -> Option<i64> {
+        let text = self.values.remove(name)?;
+        let number = text.parse().ok().filter(|number| limits.contains(number));
+        if number.is_none() {
+            let (least, most) = (limits.start(), limits.end());
+            return self.fault(name, format!("must be a whole number from {least} to {most}"));
+        }
+        number
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.values.remove(name)?.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => self.fault(name, "must be true or false"),
+        }
+    }
+
+    /// A text that must be understood.
+    pub(crate) fn parsed<T, E: ToString>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.values.remove(name)?;
+        parse(&text).map_or_else(|error| self.fault(name, error.to_string()), Some)
+    }
+
+    pub(crate) fn fault<T>(&mut self, name: &str, detail: impl Into<String>) -> Option<T> {
+        self.errors.push(FieldError::new(name, detail));
+        None
+    }
+
+    /// Ends the reading: refuses the request if anything was wrong or is unknown.
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
+        let values = self.values.into_keys().map(|name| (name, Value::Null)).collect();
+        Fields { values, errors: self.errors }.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        let Value::Object(values) = value else { panic!("an object") };
+        Fields::new(values)
+    }
+
+    fn pointers(outcome: Result<(), ApiError>) -> Vec<String> {
+        match outcome {
+            Err(ApiError::Request(problem)) => {
+                problem.errors.into_iter().map(|error| error.pointer).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let mut fields = fields(json!({ "to": 7, "queue": "yes", "colour": "red", "a/b": 1 }));
+        fields.text("to");
+        fields.flag("queue");
+        fields.required_text("text");
+        assert_eq!(pointers(fields.finish()), ["/to", "/queue", "/text", "/a~1b", "/colour"]);
+    }
+
+    #[test]
+    fn null_clears_and_absence_keeps() {
+        let mut fields = fields(json!({ "a": null, "b": "x" }));
+        assert_eq!(fields.change("a"), Change::Clear);
+        assert_eq!(fields.change("b"), Change::To("x".to_owned()));
+        assert_eq!(fields.change("c"), Change::Keep);
+        assert!(fields.finish().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_is_too_strange(name in any::<String>(), text in any::<String>()) {
+            let mut fields = Fields::new(Map::from_iter([(name.clone(), json!(text))]));
+            prop_assert_eq!(fields.text(&name), Some(text));
+            prop_assert!(fields.finish().is_ok());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! How the daemon is asked: addresses, tokens, bodies and problem documents.
+//!
+//! A request passes through, from the outside in: its id, panics and log line ([`request`]); the
+//! check of its token ([`auth`]); a time limit; a handler in [`api`], one resource a file, which
+//! reads the request ([`path`], [`fields`], [`body`]), asks one service, and writes a view. Handlers
+//! decide nothing.
+//!
+//! Requests that may take long by design (streams, long polls) have a time limit of their own, and
+//! end when the daemon is asked to stop.
+
+mod accept;
+mod api;
+mod auth;
+mod body;
+mod error;
+mod fields;
+mod page;
+mod path;
+mod problem;
+mod request;
+mod server;
+mod waiting;
+
+use std::time::Duration;
+
+use axum::{Router, extract::FromRef, http::StatusCode, middleware};
+use tokio_util::sync::CancellationToken;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use self::{problem::Problem, waiting::Waiting};
+use crate::{qr::Renderer, service, session, store::Store};
+
+pub use self::server::{ServeOptions, serve};
+
+/// How much of everything one request may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a body, where only small ones make sense.
+    pub small_body: usize,
+    /// Bytes of a body that carries a message.
+    pub large_body: usize,
+    /// How long a body may take to arrive.
+    pub body_time: Duration,
+    /// How long an answer may take.
+    pub request_time: Duration,
+    /// How long a long poll may wait.
+    pub longest_wait: Duration,
+    /// Streams and long polls at the same time.
+    pub streams: usize,
+    /// How often a stream that has nothing to say says so.
+    pub heartbeat: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            small_body: 64 << 10,
+            large_body: 1 << 20,
+            body_time: Duration::from_secs(20),
+            request_time: Duration::from_secs(30),
+            longest_wait: Duration::from_mins(1),
+            streams: 2048,
+            // Proxies close what is silent for a minute, some for half of one.
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What handlers can reach: services, and what HTTP itself needs.
+#[derive(Clone, Debug)]
+pub struct HttpState {
+    pub sessions: service::Sessions,
+    pub messages: service::Messages,
+    pub events: service::Events,
+    pub tokens: service::Tokens,
+    pub health: service::Health,
+    pub renderer: Renderer,
+    pub limits: Limits,
+    waiting: Waiting,
+}
+
+impl HttpState {
+    /// Services over `store` and the running sessions. Streams end with `shutdown`.
+    pub fn new(
+        store: &Store,
+        manager: session::Sessions,
+        limits: Limits,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            sessions: service::Sessions::new(store.clone(), manager.clone()),
+            messages: service::Messages::new(store.clone(), manager),
+            events: service::Events::new(store.clone()),
+            tokens: service::Tokens::new(store.clone()),
+            health: service::Health::new(store.clone()),
+            renderer: Renderer::default(),
+            limits,
+            waiting: Waiting::new(limits, shutdown),
+        }
+    }
+}
+
+/// Lets a handler receive one part of the state by its type.
+macro_rules! parts {
+    ($($part:ident: $type:ty),* $(,)?) => {
+        $(impl FromRef<HttpState> for $type {
+            fn from_ref(state: &HttpState) -> Self {
+                state.$part.clone()
+            }
+        })*
+    };
+}
+
+parts! {
+    sessions: service::Sessions,
+    messages: service::Messages,
+    events: service::Events,
+    tokens: service::Tokens,
+    health: service::Health,
+    renderer: Renderer,
+    limits: Limits,
+    waiting: Waiting,
+}
+
+/// Every route, with everything around it.
+pub fn router(state: HttpState) -> Router {
+    let limits = state.limits;
+    let quick = api::quick()
+        .layer(middleware::from_fn_with_state(limits.request_time, request::time_limit));
+    let waiting = api::waiting().layer(middleware::from_fn_with_state(
+        limits.request_time + limits.longest_wait,
+        request::time_limit,
+    ));
+    let guarded = quick
+        .merge(waiting)
+        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
+        .layer(RequestBodyLimitLayer::new(limits.large_body))
+        .layer(middleware::from_fn_with_state(state.tokens.clone(), auth::authenticate));
+    api::health::router()
+        .merge(guarded)
+        .layer(middleware::from_fn(request::observe))
+        .with_state(state)
+}

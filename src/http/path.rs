@@ -1,0 +1,56 @@
+//! The variable parts of an address.
+
+use std::str::FromStr;
+
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
+};
+use entity::id::{MessageId, SessionId};
+
+use super::{error::ApiError, problem::Problem};
+use crate::service;
+
+/// `{sessionId}`
+#[derive(Clone, Debug)]
+pub(crate) struct SessionPath(pub(crate) SessionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        parameter(parts, state, "sessionId").await?.parse().map(Self).map_err(
+            |error: entity::id::ParseIdError| {
+                Problem::invalid_field("sessionId", error.to_string()).into()
+            },
+        )
+    }
+}
+
+/// `{messageId}`
+#[derive(Clone, Debug)]
+pub(crate) struct MessagePath(pub(crate) MessageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for MessagePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // These ids are ours alone: one that we cannot have made is one that is not there.
+        MessageId::from_str(&parameter(parts, state, "messageId").await?)
+            .map(Self)
+            .map_err(|_| service::Error::NotFound { what: "message" }.into())
+    }
+}
+
+async fn parameter<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+) -> Result<String, ApiError> {
+    // Fails when the address is not UTF-8 once its escapes are read.
+    let parameters = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Problem::invalid_field(name, "must be UTF-8"))?;
+    let found = parameters.iter().find(|(key, _)| *key == name);
+    Ok(found.map(|(_, value)| value.to_owned()).unwrap_or_default())
+}

@@ -1,0 +1,222 @@
+//! Problem documents (RFC 9457): what a request that failed is answered with, whatever failed.
+//!
+//! A [`Problem`] travels as an extension of an empty response; the outermost layer
+//! ([`super::request`]) writes the document, because only there the request's id is known. Errors
+//! that are answered by a library and not by us get their document there too.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::service::FieldError;
+
+/// What went wrong, for programs and for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    /// For programs: never changed once released.
+    pub(crate) code: &'static str,
+    /// For people: may be reworded at any time.
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) errors: Vec<FieldError>,
+    /// Members of this problem alone.
+    pub(crate) members: Map<String, Value>,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            members: Map::new(),
+            retry_after: None,
+        }
+    }
+
+    /// The request is not valid, for these reasons.
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+        Self {
+            errors,
+            ..Self::new(
+                StatusCode::BAD_REQUEST,
+                "VALIDATION_FAILED",
+                "the request is not valid: see `errors`",
+            )
+        }
+    }
+
+    /// One thing is wrong with the request.
+    pub(crate) fn invalid_field(name: &str, detail: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError::new(name, detail)])
+    }
+
+    pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
+    /// What is said about an error that no code of ours answered.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::NOT_FOUND => ("ROUTE_NOT_FOUND", "there is nothing at this address"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("METHOD_NOT_ALLOWED", "this address does not take this method: see `Allow`")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => ("BODY_TOO_LARGE", "the body is too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                ("UNSUPPORTED_MEDIA_TYPE", "the body must be JSON, as `application/json`")
+            }
+            StatusCode::NOT_ACCEPTABLE => {
+                ("NOT_ACCEPTABLE", "none of the formats asked for by `Accept` is offered")
+            }
+            StatusCode::REQUEST_TIMEOUT => {
+                ("REQUEST_TIMEOUT", "the request did not arrive in time")
+            }
+            status if status.is_client_error() => ("BAD_REQUEST", "the request is not valid"),
+            StatusCode::SERVICE_UNAVAILABLE => ("UNAVAILABLE", "this is not possible just now"),
+            _ => ("INTERNAL", "the request failed: the log says why, by its request id"),
+        };
+        Self::new(status, code, detail)
+    }
+
+    /// The document, as an answer to the request called `request_id`.
+    ///
+    /// Headers of `response` stay: `Allow` and `WWW-Authenticate` are part of the answer.
+    pub(super) fn write(self, response: Response, request_id: &str) -> Response {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            r#type: &'static str,
+            title: &'static str,
+            status: u16,
+            success: bool,
+            code: &'static str,
+            detail: &'a str,
+            request_id: &'a str,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            errors: Vec<Fault<'a>>,
+            #[serde(flatten)]
+            members: &'a Map<String, Value>,
+        }
+        #[derive(Serialize)]
+        struct Fault<'a> {
+            pointer: &'a str,
+            detail: &'a str,
+        }
+
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            success: false,
+            code: self.code,
+            detail: &self.detail,
+            request_id,
+            errors: self
+                .errors
+                .iter()
+                .map(|error| Fault { pointer: &error.pointer, detail: &error.detail })
+                .collect(),
+            members: &self.members,
+        };
+        // Strings and numbers only: nothing here can fail to be written.
+        let document = serde_json::to_vec(&document).unwrap_or_default();
+
+        let (mut parts, _) = response.into_parts();
+        parts.status = self.status;
+        parts.extensions.remove::<Self>();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts
+            .headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = self.retry_after {
+            // In whole seconds, rounded up: too early is in vain.
+            let seconds = after.as_millis().div_ceil(1000).max(1);
+            if let Ok(seconds) = HeaderValue::try_from(seconds.to_string()) {
+                parts.headers.insert(header::RETRY_AFTER, seconds);
+            }
+        }
+        Response::from_parts(parts, Body::from(document))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn written(problem: Problem) -> (Response<()>, Value) {
+        let response = problem.clone().into_response();
+        let (parts, body) = problem.write(response, "req_1").into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_validation_problem_says_what_and_where() {
+        let problem = Problem::invalid(vec![
+            FieldError::new("to", "must have 7 to 15 digits, country code included"),
+            FieldError::new("text", "must not be empty"),
+        ]);
+        let (response, document) = written(problem).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        insta::assert_json_snapshot!(document, @r#"
+        {
+          "code": "VALIDATION_FAILED",
+          "detail": "the request is not valid: see `errors`",
+          "errors": [
+            {
+              "detail": "must have 7 to 15 digits, country code included",
+              "pointer": "/to"
+            },
+            {
+              "detail": "must not be empty",
+              "pointer": "/text"
+            }
+          ],
+          "requestId": "req_1",
+          "status": 400,
+          "success": false,
+          "title": "Bad Request",
+          "type": "about:blank"
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn what_passes_says_when_to_come_back() {
+        let problem = Problem::of_status(StatusCode::SERVICE_UNAVAILABLE)
+            .retry_after(Some(Duration::from_millis(1_200)));
+        let (response, document) = written(problem).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(document["code"], "UNAVAILABLE");
+        assert_eq!(document["success"], false);
+    }
+}

@@ -1,0 +1,109 @@
+//! What surrounds every request: its id, its line in the log, its time limit, and its last resort.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tracing::{Instrument, field::Empty};
+use uuid::Uuid;
+
+use super::problem::Problem;
+
+/// Where callers say, and are told, what a request is called.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that a caller may give a request.
+const LONGEST_ID: usize = 128;
+
+/// Names the request, contains its panics, writes problem documents, and logs one line.
+///
+/// The outermost layer: whatever comes out of the others is turned into what clients may see here.
+/// The line names the route and not the address, whose query may hold what no log should.
+pub(super) async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| is_id(id))
+        .map_or_else(|| format!("req_{}", Uuid::new_v4().simple()), ToOwned::to_owned);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("-", MatchedPath::as_str);
+    let span = tracing::info_span!("http.request", request.id = id, token.id = Empty);
+
+    let run = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
+    let mut response = run.await.unwrap_or_else(|_| {
+        // The panic hook has said where and why.
+        span.in_scope(|| tracing::error!(http.route = route, "A request handler panicked"));
+        Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+    });
+
+    let status = response.status();
+    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
+        response = problem.write(response, &id);
+    } else if status.is_client_error() || status.is_server_error() {
+        response = Problem::of_status(status).write(response, &id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| {
+        let status = status.as_u16();
+        if matches!(route, "/livez" | "/readyz") && status < 400 {
+            tracing::debug!(http.method = %method, http.route = route, http.status = status, duration_ms, "Answered");
+        } else {
+            tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "Answered");
+        }
+    });
+    response
+}
+
+/// Visible and harmless in a header, a log line and a document.
+fn is_id(id: &str) -> bool {
+    let mut bytes = id.bytes();
+    (1..=LONGEST_ID).contains(&id.len())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+}
+
+/// Gives up on requests that are not answered in time. What they began goes on or not, but is never
+/// left half done: the store sees to that.
+pub(super) async fn time_limit(
+    State(limit): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "TIMEOUT",
+            "the request took too long: whether it was carried out is not known",
+        )
+        .retry_after(Some(Duration::from_secs(1)))
+        .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_from_outside_is_taken_only_if_harmless() {
+        assert!(is_id("a545e2c1-0b0e.X:1_"));
+        for bad in ["", "a b", "a\"b", "ä", &"x".repeat(129)] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Requests that wait for something to happen: how many there may be, how long, and when they end.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::{Limits, error::ApiError, fields::Parameters, problem::Problem};
+use crate::service;
+
+/// What streams and long polls share.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    places: Arc<Semaphore>,
+    longest: Duration,
+    pub(crate) heartbeat: Duration,
+    /// Ends what would otherwise go on for ever.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Waiting {
+    pub(super) fn new(limits: Limits, shutdown: CancellationToken) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limits.streams)),
+            longest: limits.longest_wait,
+            heartbeat: limits.heartbeat,
+            shutdown,
+        }
+    }
+
+    /// Takes a place, until the permit is dropped.
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "TOO_MANY_STREAMS",
+                "too many streams and long polls are open",
+            )
+            .retry_after(Some(Duration::from_secs(5)))
+            .into()
+        })
+    }
+
+    /// The parameter `wait`, in whole seconds.
+    pub(crate) fn parameter(&self, parameters: &mut Parameters) -> Option<Duration> {
+        let longest = i64::try_from(self.longest.as_secs()).unwrap_or(i64::MAX);
+        let seconds = parameters.number("wait", 0..=longest)?;
+        u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    }
+
+    /// Runs a long poll, in a place of its own, until it ends or the daemon does.
+    pub(crate) async fn poll<T>(
+        &self,
+        work: impl Future<Output = Result<T, service::Error>>,
+    ) -> Result<T, ApiError> {
+        let _place = self.enter()?;
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "the daemon is stopping",
+            )
+            .retry_after(Some(Duration::from_secs(5)))
+            .into()),
+            outcome = work => Ok(outcome?),
+        }
+    }
+}

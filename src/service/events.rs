@@ -1,0 +1,197 @@
+//! What happened, as a feed that can be resumed.
+
+use std::{collections::HashMap, time::Duration};
+
+use entity::{
+    UnixMillis,
+    id::{EventId, SessionId, SessionKey},
+    kind::EventKind,
+    state::Role,
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::{Error, Principal, sessions};
+use crate::{
+    session::view::{StatusView, view},
+    store::{Store, page::Page, sessions::Filter},
+};
+
+/// A table is looked at again no sooner than this, however often the bell rings.
+///
+/// With a thousand events a second this is what keeps a hundred streams from asking a hundred
+/// thousand times; the first event after a quiet while is never delayed.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// A table is looked at after this time even if no bell rang: it may have rung in another process.
+const CHECK: Duration = Duration::from_secs(5);
+
+/// Something that happened, as the feed shows it.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    pub seq: i64,
+    pub id: EventId,
+    pub kind: EventKind,
+    pub session_id: SessionId,
+    pub at: UnixMillis,
+    /// JSON, as it was recorded.
+    pub payload: String,
+}
+
+/// What a feed is about.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    caller: Principal,
+    session: Option<(SessionKey, SessionId)>,
+}
+
+/// The feed of events.
+#[derive(Clone, Debug)]
+pub struct Events {
+    store: Store,
+}
+
+impl Events {
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The feed of one session, or of all that the caller has.
+    pub async fn scope(
+        &self,
+        caller: &Principal,
+        session: Option<&SessionId>,
+    ) -> Result<Scope, Error> {
+        caller.require(Role::Viewer)?;
+        let session = match session {
+            None => None,
+            Some(id) => {
+                let row = sessions::find(&self.store, caller, id).await?;
+                Some((row.id, row.session_id))
+            }
+        };
+        Ok(Scope { caller: caller.clone(), session })
+    }
+
+    /// The sequence number of the newest event; 0 before the first.
+    pub async fn newest(&self, scope: &Scope) -> Result<i64, Error> {
+        Ok(self.store.events().last_seq(&scope.caller.organization_id).await?)
+    }
+
+    /// Up to `limit` events after the one with the number `after`, in order.
+    pub async fn page(
+        &self,
+        scope: &Scope,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<Happened>, Error> {
+        let organization = &scope.caller.organization_id;
+        let key = scope.session.as_ref().map(|(key, _)| key);
+        let rows = self.store.events().page(organization, key, after, limit).await?;
+        let names = match &scope.session {
+            Some((key, id)) => HashMap::from([(key.clone(), id.clone())]),
+            None if rows.is_empty() => HashMap::new(),
+            None => {
+                let mut keys: Vec<_> = rows.iter().map(|row| row.session_key.clone()).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                self.store.sessions().names(organization, keys).await?
+            }
+        };
+        // An event whose session was deleted between the two reads has no name, and goes with it.
+        let happened = rows.into_iter().filter_map(|row| {
+            let session_id = names.get(&row.session_key)?.clone();
+            Some(Happened {
+                seq: row.seq,
+                id: row.id,
+                kind: row.kind,
+                session_id,
+                at: row.occurred_at,
+                payload: row.payload,
+            })
+        });
+        Ok(happened.collect())
+    }
+
+    /// Like [`Events::page`], but waits up to `patience` for the first event.
+    pub async fn next_page(
+        &self,
+        scope: &Scope,
+        after: i64,
+        limit: u64,
+        patience: Duration,
+    ) -> Result<Vec<Happened>, Error> {
+        let deadline = Instant::now() + patience;
+        let mut bell = self.bell();
+        loop {
+            let page = self.page(scope, after, limit).await?;
+            let waits = page.is_empty() && Instant::now() < deadline;
+            if !waits || tokio::time::timeout_at(deadline, bell.rung()).await.is_err() {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// What all sessions of the feed look like now. [`Error::NotFound`] when its session is gone.
+    pub async fn snapshot(&self, scope: &Scope) -> Result<Vec<StatusView>, Error> {
+        let now = self.store.clock().now();
+        if let Some((_, id)) = &scope.session {
+            let row = sessions::find(&self.store, &scope.caller, id).await?;
+            return Ok(vec![view(&row, now)]);
+        }
+        let organization = &scope.caller.organization_id;
+        let rows =
+            self.store.sessions().list(organization, &Filter::default(), &Page::all()).await?;
+        Ok(rows.iter().map(|row| view(row, now)).collect())
+    }
+
+    /// Whether the feed's session is still there. A deleted one can be made again under its id, and
+    /// is another session then.
+    pub async fn goes_on(&self, scope: &Scope) -> Result<bool, Error> {
+        match &scope.session {
+            None => Ok(true),
+            Some((key, _)) => Ok(self.store.sessions().find_by_key(key).await?.is_some()),
+        }
+    }
+
+    /// Rings when there may be something new.
+    pub fn bell(&self) -> Bell {
+        Bell::of(&self.store)
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> UnixMillis {
+        self.store.clock().now()
+    }
+}
+
+/// Rings when events were recorded, by whomever. Whoever hears it looks at the table.
+#[derive(Debug)]
+pub struct Bell {
+    rings: watch::Receiver<u64>,
+    answered: Option<Instant>,
+}
+
+impl Bell {
+    /// Begins to listen: what is recorded from now on is heard.
+    pub(super) fn of(store: &Store) -> Self {
+        Self { rings: store.writer().bell(), answered: None }
+    }
+
+    /// Waits until there may be something new since the last time, or since [`Bell::of`].
+    pub async fn rung(&mut self) {
+        let ring = async {
+            if self.rings.changed().await.is_err() {
+                // The store has closed: nothing will be recorded any more.
+                std::future::pending::<()>().await;
+            }
+        };
+        // Elapsed or not, it is time to look.
+        tokio::time::timeout(CHECK, ring).await.ok();
+        if let Some(answered) = self.answered {
+            tokio::time::sleep_until(answered + SPACING).await;
+        }
+        // What rang during the pause is seen by the look that follows.
+        self.rings.mark_unchanged();
+        self.answered = Some(Instant::now());
+    }
+}

@@ -1,0 +1,287 @@
+//! Messages: sent once, however often it is asked for, and found again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use entity::{
+    UnixMillis,
+    id::{MessageId, SessionId},
+    kind::MessageKind,
+    message, session,
+    state::{MessageStatus, Role, SessionStatus},
+};
+use sha2::{Digest, Sha256};
+
+use super::{Error, FieldError, Principal, recipient, sessions, text};
+use crate::{
+    session::{self as live, SendError, Sessions as Manager},
+    store::{
+        Store,
+        messages::{Created, Filter, Key, NewOutbound},
+        page::{Page, Position},
+    },
+};
+
+/// How long a caller waits to hear that a message is on its way. Shorter than the time that a request
+/// may take: a message that is stored has an id, which the caller shall be told.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A text to be sent.
+#[derive(Clone, Debug)]
+pub struct SendText {
+    /// As people write it: see [`recipient::address`].
+    pub to: String,
+    pub text: String,
+    /// Keep it until the session is connected, instead of refusing it while it is not.
+    pub queue: bool,
+    /// What makes a repetition of this request recognisable.
+    pub idempotency_key: Option<String>,
+}
+
+/// A message that was accepted, now or before.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    pub message: message::Model,
+    /// An earlier request with the same key made it, and this one did nothing.
+    pub replayed: bool,
+}
+
+/// A page of messages.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    pub messages: Vec<message::Model>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Position<MessageId>>,
+}
+
+/// Messages, as far as a caller may see and send them.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    store: Store,
+    manager: Manager,
+    /// Orders messages accepted within one millisecond.
+    accepted: Arc<AtomicU64>,
+}
+
+impl Messages {
+    pub fn new(store: Store, manager: Manager) -> Self {
+        Self { store, manager, accepted: Arc::default() }
+    }
+
+    /// Looks one message up.
+    pub async fn find(
+        &self,
+        caller: &Principal,
+        session: &SessionId,
+        id: &MessageId,
+    ) -> Result<message::Model, Error> {
+        caller.require(Role::Viewer)?;
+        let session = sessions::find(&self.store, caller, session).await?;
+        let found = self.store.messages().find(&caller.organization_id, &session.id, id).await?;
+        found.ok_or(Error::NotFound { what: "message" })
+    }
+
+    /// Lists a session's messages, the newest first; those of one conversation if `chat` names one
+    /// by its address.
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        session: &SessionId,
+        chat: Option<String>,
+        after: Option<Position<MessageId>>,
+        limit: u64,
+    ) -> Result<Listing, Error> {
+        caller.require(Role::Viewer)?;
+        let session = sessions::find(&self.store, caller, session).await?;
+        let page = Page { after, limit: Some(limit + 1) };
+        let mut messages = self
+            .store
+            .messages()
+            .list(&caller.organization_id, &session.id, &Filter { chat }, &page)
+            .await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut next = None;
+        if messages.len() > limit {
+            messages.truncate(limit);
+            next = messages.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
+        }
+        Ok(Listing { messages, next })
+    }
+
+    /// Sends a text.
+    ///
+    /// It is stored, with the id that WhatsApp will know it by, before anything is sent; from then
+    /// on it is sent exactly once, whatever crashes in between.
+    pub async fn send(
+        &self,
+        caller: &Principal,
+        session: &SessionId,
+        send: SendText,
+    ) -> Result<Accepted, Error> {
+        caller.require(Role::Manager)?;
+        let chat = recipient::address(&send.to)
+            .map_err(|malformed| FieldError::new("to", malformed.to_string()));
+        let text = text::message("text", &send.text);
+        let (chat, text) = match (chat, text) {
+            (Ok(chat), Ok(text)) => (chat, text),
+            (chat, text) => {
+                return Err(Error::Invalid(chat.err().into_iter().chain(text.err()).collect()));
+            }
+        };
+        let row = sessions::find(&self.store, caller, session).await?;
+        sessions::embedded(&row)?;
+
+        let key = send
+            .idempotency_key
+            .map(|key| Key { key, fingerprint: fingerprint(session, &chat, &text, send.queue) });
+        // Before the session's state is looked at: a message sent is sent, also while it is away.
+        if let Some(key) = &key
+            && let Some(made) = self.store.messages().replay(&caller.organization_id, key).await?
+        {
+            return self.settle(caller, made, send.queue).await;
+        }
+        if row.status != SessionStatus::SessionConnected && !send.queue {
+            return Err(Error::NotConnected { status: row.status });
+        }
+
+        let new = self.outbound(&row, chat, text);
+        let made = self.store.messages().create(&caller.organization_id, new, key).await?;
+        self.settle(caller, made, send.queue).await
+    }
+
+    /// Sees to it that a message that is stored is on its way.
+    async fn settle(
+        &self,
+        caller: &Principal,
+        made: Created,
+        queue: bool,
+    ) -> Result<Accepted, Error> {
+        match made {
+            Created::KeyReused => Err(Error::KeyReused),
+            Created::New(message) => {
+                let message = self.hand_over(caller, *message, queue).await?;
+                Ok(Accepted { message, replayed: false })
+            }
+            // The first request is still at it, and may yet have to take the message back.
+            Created::Replayed(message) if is_queued(&message) && !queue => {
+                let message = self.hand_over(caller, *message, queue).await?;
+                Ok(Accepted { message, replayed: true })
+            }
+            Created::Replayed(message) => Ok(Accepted { message: *message, replayed: true }),
+        }
+    }
+
+    /// Gives a stored message to its session, and says how far it came.
+    async fn hand_over(
+        &self,
+        caller: &Principal,
+        message: message::Model,
+        queue: bool,
+    ) -> Result<message::Model, Error> {
+        let messages = self.store.messages();
+        let sending = self.manager.send(&message.session_key, message.id.clone());
+        let outcome = tokio::time::timeout(PATIENCE, sending).await;
+        if let Err(error) = outcome.unwrap_or(Err(live::Error::Timeout)) {
+            // Whoever is told "no" must be able to rely on it. A message that has left the queue is
+            // a "yes": its status says what is known of it.
+            if !queue {
+                let withdrawn = messages.withdraw(&caller.organization_id, &message.id).await?;
+                if withdrawn || messages.find_by_id(&message.id).await?.is_none() {
+                    return Err(refusal(error));
+                }
+            }
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                message.id = %message.id,
+                session.key = %message.session_key,
+                "A message was not sent at once"
+            );
+        }
+        Ok(messages.find_by_id(&message.id).await?.unwrap_or(message))
+    }
+
+    fn outbound(&self, session: &session::Model, chat: String, text: String) -> NewOutbound {
+        let now = self.store.clock().now();
+        NewOutbound {
+            id: self.next_id(now),
+            session_key: session.id.clone(),
+            wa_id: whatsapp_id(),
+            chat,
+            sender: session.account_jid.clone().unwrap_or_default(),
+            kind: MessageKind::Text,
+            body: Some(text),
+        }
+    }
+
+    /// A new id that sorts after those made before it: queued messages go out in this order.
+    fn next_id(&self, now: UnixMillis) -> MessageId {
+        let count = self.accepted.fetch_add(1, Ordering::Relaxed) & 0xff_ffff_ffff;
+        // 80 bits: 40 that count, 40 that nobody can guess or meet again after a restart.
+        let random = rand::random::<u64>() & 0xff_ffff_ffff;
+        MessageId::new(now, u128::from(count) << 40 | u128::from(random))
+    }
+}
+
+/// An id as WhatsApp's own web client makes them: a fixed prefix and nine random bytes.
+fn whatsapp_id() -> String {
+    format!("3EB0{}", text::hex(&rand::random::<[u8; 9]>()).to_uppercase())
+}
+
+/// The request in short. A session made anew under an old id counts as the same session.
+fn fingerprint(session: &SessionId, chat: &str, text: &str, queue: bool) -> String {
+    let mut hash = Sha256::new();
+    for part in ["message", session.as_str(), chat, text, if queue { "queue" } else { "" }] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    text::hex(&hash.finalize())
+}
+
+/// Why a message was not taken. A session that is not running is not connected either.
+fn refusal(error: live::Error) -> Error {
+    match error {
+        live::Error::NotRunning => {
+            Error::NotConnected { status: SessionStatus::SessionNotConnected }
+        }
+        live::Error::Send(SendError::NotConnected) => {
+            Error::NotConnected { status: SessionStatus::Connecting }
+        }
+        error => error.into(),
+    }
+}
+
+/// Whether a message still waits for its session to be connected.
+pub fn is_queued(message: &message::Model) -> bool {
+    message.status == MessageStatus::Queued
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_look_like_those_of_the_web_client() {
+        let id = whatsapp_id();
+        assert_eq!(id.len(), 22);
+        assert!(id.starts_with("3EB0"));
+        assert!(id.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)));
+    }
+
+    #[test]
+    fn a_fingerprint_does_not_run_parts_together() {
+        let session: SessionId = "a".parse().unwrap();
+        assert_ne!(
+            fingerprint(&session, "1@lid", "2", false),
+            fingerprint(&session, "1@lid2", "", false)
+        );
+        assert_ne!(
+            fingerprint(&session, "1@lid", "2", false),
+            fingerprint(&session, "1@lid", "2", true)
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! What the daemon can be asked to do, whoever asks.
+//!
+//! A service checks that the caller may, applies the rules, and talks to the store and to running
+//! sessions. It knows nothing of HTTP; `http` is one way to ask, and does nothing by itself.
+//!
+//! Every call names its caller, a [`Principal`]; what belongs to another organization is not there.
+
+pub mod events;
+pub mod health;
+pub mod messages;
+pub mod recipient;
+pub mod sessions;
+pub mod text;
+pub mod tokens;
+
+use std::time::Duration;
+
+use entity::{
+    id::{OrganizationId, TokenId},
+    state::{Role, SessionStatus},
+};
+
+use crate::{
+    session::{self, PairError},
+    store,
+};
+
+pub use events::Events;
+pub use health::Health;
+pub use messages::Messages;
+pub use sessions::Sessions;
+pub use tokens::Tokens;
+
+/// When to come back after what passes within moments: a full inbox, a timeout.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to come back after what takes a while: a database that is away, a restart.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Whose sessions these are: nothing else can be seen.
+    pub organization_id: OrganizationId,
+    pub token_id: TokenId,
+    pub role: Role,
+}
+
+impl Principal {
+    /// Refuses callers below `role`.
+    pub fn require(&self, role: Role) -> Result<(), Error> {
+        if self.role >= role { Ok(()) } else { Err(Error::Forbidden { needs: role }) }
+    }
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Where, as a JSON pointer: `/to`. Path and query parameters are written the same way.
+    pub pointer: String,
+    /// What, for people. Never repeats the value.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// `detail` is wrong with the member called `name`.
+    pub fn new(name: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: format!("/{name}"), detail: detail.into() }
+    }
+}
+
+/// Why a request to a service was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no such {what}")]
+    NotFound { what: &'static str },
+
+    #[error("the request is not valid")]
+    Invalid(Vec<FieldError>),
+
+    /// A state forbids it. `code` is for programs.
+    #[error("{detail}")]
+    Conflict { code: &'static str, detail: &'static str },
+
+    #[error("the session is not connected")]
+    NotConnected { status: SessionStatus },
+
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+
+    #[error("WhatsApp refused the pairing: {reason}")]
+    PairingRefused { reason: String, retry_after: Option<Duration> },
+
+    #[error("a pairing code was given and is still good")]
+    PairingOutstanding { remaining: Duration },
+
+    #[error("a valid bearer token is needed")]
+    Unauthenticated,
+
+    #[error("the token's role does not allow this")]
+    Forbidden { needs: Role },
+
+    /// It will pass.
+    #[error("{what}")]
+    Unavailable { what: &'static str, retry_after: Duration },
+
+    #[error("the database is not available")]
+    StoreUnavailable(#[source] store::Error),
+
+    #[error("the database failed")]
+    Store(#[source] store::Error),
+
+    #[error("the WhatsApp client failed")]
+    Client(#[source] session::Error),
+}
+
+impl Error {
+    /// One member of the request is wrong.
+    pub fn invalid(name: &str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(name, detail)])
+    }
+
+    /// When asking again makes sense, for what passes.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::StoreUnavailable(_) => Some(LATER),
+            Self::PairingRefused { retry_after, .. } => *retry_after,
+            Self::PairingOutstanding { remaining } => Some(*remaining),
+            _ => None,
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Database(_) => Self::Store(error),
+            store::Error::Unavailable(_) | store::Error::Stopped => Self::StoreUnavailable(error),
+        }
+    }
+}
+
+impl From<session::Error> for Error {
+    fn from(error: session::Error) -> Self {
+        match error {
+            session::Error::NotFound => Self::NotFound { what: "session" },
+            session::Error::NotRunning => Self::Conflict {
+                code: "SESSION_NOT_RUNNING",
+                detail: "the session is stopped: start it first",
+            },
+            session::Error::NotConnected { status } => Self::NotConnected { status },
+            session::Error::AlreadyPaired => Self::Conflict {
+                code: "SESSION_ALREADY_PAIRED",
+                detail: "the session is linked to an account: log out first",
+            },
+            session::Error::Busy => {
+                Self::Unavailable { what: "the session is busy", retry_after: SOON }
+            }
+            session::Error::Stopping => {
+                Self::Unavailable { what: "the daemon is stopping", retry_after: LATER }
+            }
+            session::Error::Timeout => {
+                Self::Unavailable { what: "the session did not answer in time", retry_after: SOON }
+            }
+            session::Error::Store(error) => error.into(),
+            session::Error::Pair(error) => error.into(),
+            error @ session::Error::Send(_) => Self::Client(error),
+        }
+    }
+}
+
+impl From<PairError> for Error {
+    fn from(error: PairError) -> Self {
+        match error {
+            PairError::InvalidPhoneNumber(_) => {
+                Self::invalid("phoneNumber", "WhatsApp does not take this phone number")
+            }
+            PairError::Outstanding { remaining } => Self::PairingOutstanding { remaining },
+            PairError::Refused { detail, retry_after } => {
+                Self::PairingRefused { reason: detail, retry_after }
+            }
+            PairError::Unreachable => {
+                Self::Unavailable { what: "WhatsApp did not answer in time", retry_after: SOON }
+            }
+        }
+    }
+}

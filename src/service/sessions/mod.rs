@@ -1,0 +1,336 @@
+//! Sessions: made, started and stopped, paired, shown, and deleted.
+
+mod qr;
+
+use std::str::FromStr;
+
+use entity::{
+    UnixMillis,
+    id::{SessionId, SessionKey},
+    session,
+    state::{DesiredState, Origin, Role},
+};
+use uuid::Uuid;
+
+use super::{Error, FieldError, Principal, recipient, text};
+use crate::{
+    session::{
+        PairingCode, Sessions as Manager,
+        view::{StatusView, view},
+    },
+    store::{
+        Store,
+        page::{Page, Position},
+        sessions::{Change, Created, Filter, NewSession, Settings, Summary},
+    },
+};
+
+pub use qr::{Code, NoCode, Qr};
+
+/// A session to be made.
+#[derive(Clone, Debug, Default)]
+pub struct CreateSession {
+    /// Made up when there is none.
+    pub session_id: Option<SessionId>,
+    pub user_id: Option<String>,
+    pub phone_number: Option<String>,
+    /// Whether it stays stopped until somebody starts it.
+    pub stopped: bool,
+}
+
+/// Changes of a session's settings, as the caller wrote them.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeSession {
+    pub user_id: Change<String>,
+    pub phone_number: Change<String>,
+}
+
+/// A list of sessions, or a page of it.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    pub sessions: Vec<StatusView>,
+    /// Counts all sessions of the caller (and of the user asked for), whatever the page or status.
+    pub summary: Summary,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Position<SessionKey>>,
+    /// When this was true.
+    pub at: UnixMillis,
+}
+
+/// What logging out or deleting came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlinked(
+    /// Whether WhatsApp confirmed that the linked device is gone. If not, it is still listed on the
+    /// phone, and can be removed there.
+    pub bool,
+);
+
+/// Sessions, as far as a caller may see and change them.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    store: Store,
+    manager: Manager,
+}
+
+impl Sessions {
+    pub const fn new(store: Store, manager: Manager) -> Self {
+        Self { store, manager }
+    }
+
+    /// The state of one session.
+    pub async fn find(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
+        caller.require(Role::Viewer)?;
+        Ok(self.show(&self.row(caller, id).await?))
+    }
+
+    /// Lists sessions, the oldest first, and counts them.
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        filter: &Filter,
+        page: &Page<SessionKey>,
+    ) -> Result<Listing, Error> {
+        caller.require(Role::Viewer)?;
+        let sessions = self.store.sessions();
+        let organization = &caller.organization_id;
+        // One row more than asked for says whether there is a next page.
+        let one_more = Page { after: page.after.clone(), limit: page.limit.map(|n| n + 1) };
+        let mut rows = sessions.list(organization, filter, &one_more).await?;
+        let summary = sessions.summary(organization, filter.user_id.as_deref()).await?;
+
+        let mut next = None;
+        if let Some(limit) = page.limit.and_then(|limit| usize::try_from(limit).ok())
+            && rows.len() > limit
+        {
+            rows.truncate(limit);
+            next = rows.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
+        }
+        let at = self.store.clock().now();
+        Ok(Listing { sessions: rows.iter().map(|row| view(row, at)).collect(), summary, next, at })
+    }
+
+    /// Makes a session and, unless it shall stay stopped, starts it.
+    pub async fn create(
+        &self,
+        caller: &Principal,
+        create: CreateSession,
+    ) -> Result<StatusView, Error> {
+        caller.require(Role::Manager)?;
+        let new = new_session(create)?;
+        let starts = new.desired_state == DesiredState::Running;
+        let row = match self.store.sessions().create(&caller.organization_id, new).await? {
+            Created::New(row) => row,
+            Created::Exists => {
+                return Err(Error::Conflict {
+                    code: "SESSION_EXISTS",
+                    detail: "a session with this id exists",
+                });
+            }
+        };
+        if !starts {
+            return Ok(self.show(&row));
+        }
+        if let Err(error) = self.manager.start(&row.id).await {
+            // It exists and shall run: its status tells the rest, and the next start tries again.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                session.key = %row.id,
+                "A new session could not be started"
+            );
+        }
+        self.find(caller, &row.session_id).await
+    }
+
+    /// Changes what the caller may set.
+    pub async fn change(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+        change: ChangeSession,
+    ) -> Result<StatusView, Error> {
+        caller.require(Role::Manager)?;
+        let settings = settings(change)?;
+        let row = self.row(caller, id).await?;
+        if !settings.phone_number.is_keep() && row.account_jid.is_some() {
+            return Err(Error::Conflict {
+                code: "PHONE_NUMBER_KNOWN",
+                detail: "the session is linked to an account, whose phone number it has",
+            });
+        }
+        let changed =
+            self.store.sessions().change(&caller.organization_id, &row.id, settings).await?;
+        changed.map(|row| self.show(&row)).ok_or(Error::NotFound { what: "session" })
+    }
+
+    /// Has a session run, from now on and after every restart of the daemon.
+    pub async fn start(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
+        let row = self.want(caller, id, DesiredState::Running).await?;
+        self.manager.start(&row.id).await?;
+        self.find(caller, id).await
+    }
+
+    /// Has a session not run, from now on, until somebody starts it.
+    pub async fn stop(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
+        let row = self.want(caller, id, DesiredState::Stopped).await?;
+        self.manager.stop(&row.id).await?;
+        self.find(caller, id).await
+    }
+
+    /// Stops a session's client and dials with a new one at once.
+    pub async fn restart(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
+        let row = self.want(caller, id, DesiredState::Running).await?;
+        self.manager.restart(&row.id).await?;
+        self.find(caller, id).await
+    }
+
+    /// Unlinks a session's device at WhatsApp and forgets its keys. The session stays, stopped.
+    pub async fn log_out(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+    ) -> Result<(StatusView, Unlinked), Error> {
+        let row = self.want(caller, id, DesiredState::Stopped).await?;
+        let logged_out = self.manager.logout(&row.id).await?;
+        Ok((self.find(caller, id).await?, Unlinked(logged_out.unlinked)))
+    }
+
+    /// Asks WhatsApp for a code to type on the phone, starting the session if need be.
+    pub async fn pair(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+        phone_number: &str,
+    ) -> Result<PairingCode, Error> {
+        let phone_number = recipient::phone_number(phone_number)
+            .map_err(|malformed| Error::invalid("phoneNumber", malformed.to_string()))?;
+        let row = self.want(caller, id, DesiredState::Running).await?;
+        match self.manager.pair(&row.id, &phone_number).await {
+            Err(crate::session::Error::NotRunning) => {
+                self.manager.start(&row.id).await?;
+                Ok(self.manager.pair(&row.id, &phone_number).await?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Deletes a session with everything that belongs to it.
+    ///
+    /// With `unlink`, WhatsApp is told first that the device is gone. Whether that succeeds or not,
+    /// the session is deleted.
+    pub async fn delete(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+        unlink: bool,
+    ) -> Result<Unlinked, Error> {
+        // Not wanted any more, in case the daemon ends halfway.
+        let row = self.want(caller, id, DesiredState::Stopped).await?;
+        let logged_out = self.manager.erase(&row.id, unlink).await?;
+        // Two deletions at once: both have what they asked for.
+        self.store.sessions().delete(&caller.organization_id, &row.id).await?;
+        Ok(Unlinked(logged_out.unlinked))
+    }
+
+    /// Writes what is wanted of a session before anything is done about it.
+    async fn want(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+        desired: DesiredState,
+    ) -> Result<session::Model, Error> {
+        caller.require(Role::Manager)?;
+        let row = self.row(caller, id).await?;
+        embedded(&row)?;
+        self.store
+            .sessions()
+            .set_desired_state(&caller.organization_id, &row.id, desired)
+            .await?
+            .ok_or(Error::NotFound { what: "session" })
+    }
+
+    async fn row(&self, caller: &Principal, id: &SessionId) -> Result<session::Model, Error> {
+        find(&self.store, caller, id).await
+    }
+
+    fn show(&self, row: &session::Model) -> StatusView {
+        view(row, self.store.clock().now())
+    }
+}
+
+/// Looks a session of the caller's organization up.
+pub(super) async fn find(
+    store: &Store,
+    caller: &Principal,
+    id: &SessionId,
+) -> Result<session::Model, Error> {
+    let row = store.sessions().find(&caller.organization_id, id).await?;
+    row.ok_or(Error::NotFound { what: "session" })
+}
+
+/// Refuses what only a session with a socket here can do.
+pub(super) fn embedded(row: &session::Model) -> Result<(), Error> {
+    match row.origin {
+        Origin::Embedded => Ok(()),
+        Origin::External => Err(Error::Conflict {
+            code: "SESSION_EXTERNAL",
+            detail: "the session runs elsewhere: only its events come here",
+        }),
+    }
+}
+
+fn new_session(create: CreateSession) -> Result<NewSession, Error> {
+    let mut errors = Vec::new();
+    let user_id = create.user_id.map(|user| text::user_id("userId", &user)).transpose();
+    let phone_number = create.phone_number.map(|number| digits(&number)).transpose();
+    let session_id = match create.session_id {
+        Some(id) => Ok(id),
+        None => SessionId::from_str(&format!("wa_{}", Uuid::new_v4()))
+            .map_err(|error| FieldError::new("sessionId", error.to_string())),
+    };
+    match (session_id, user_id, phone_number) {
+        (Ok(session_id), Ok(user_id), Ok(phone_number)) => Ok(NewSession {
+            session_id,
+            origin: Origin::Embedded,
+            user_id,
+            phone_number,
+            desired_state: if create.stopped {
+                DesiredState::Stopped
+            } else {
+                DesiredState::Running
+            },
+        }),
+        (session_id, user_id, phone_number) => {
+            errors.extend(session_id.err());
+            errors.extend(user_id.err());
+            errors.extend(phone_number.err());
+            Err(Error::Invalid(errors))
+        }
+    }
+}
+
+fn settings(change: ChangeSession) -> Result<Settings, Error> {
+    let user_id = checked(change.user_id, |user| text::user_id("userId", &user));
+    let phone_number = checked(change.phone_number, |number| digits(&number));
+    match (user_id, phone_number) {
+        (Ok(user_id), Ok(phone_number)) => Ok(Settings { user_id, phone_number }),
+        (user_id, phone_number) => {
+            Err(Error::Invalid(user_id.err().into_iter().chain(phone_number.err()).collect()))
+        }
+    }
+}
+
+fn checked(
+    change: Change<String>,
+    check: impl FnOnce(String) -> Result<String, FieldError>,
+) -> Result<Change<String>, FieldError> {
+    Ok(match change {
+        Change::Keep => Change::Keep,
+        Change::Clear => Change::Clear,
+        Change::To(text) => Change::To(check(text)?),
+    })
+}
+
+fn digits(number: &str) -> Result<String, FieldError> {
+    recipient::phone_number(number)
+        .map_err(|malformed| FieldError::new("phoneNumber", malformed.to_string()))
+}

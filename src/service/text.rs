@@ -1,0 +1,70 @@
+//! Rules for the texts that callers give us.
+
+use super::FieldError;
+
+/// The longest message text, in characters. WhatsApp's own limit.
+pub const LONGEST_MESSAGE: usize = 65_536;
+
+/// The longest id of a tenant's own user, in characters.
+const LONGEST_USER_ID: usize = 128;
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// A tenant's own user: opaque, short, printable.
+pub fn user_id(name: &str, text: &str) -> Result<String, FieldError> {
+    let length = text.chars().count();
+    if length == 0 || length > LONGEST_USER_ID {
+        return Err(FieldError::new(name, format!("must have 1 to {LONGEST_USER_ID} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(FieldError::new(name, "must not contain control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A message's text. PostgreSQL cannot keep a NUL, and no phone shows one.
+pub fn message(name: &str, text: &str) -> Result<String, FieldError> {
+    if text.is_empty() {
+        return Err(FieldError::new(name, "must not be empty"));
+    }
+    if text.chars().count() > LONGEST_MESSAGE {
+        let detail = format!("must have at most {LONGEST_MESSAGE} characters");
+        return Err(FieldError::new(name, detail));
+    }
+    if text.contains('\0') {
+        return Err(FieldError::new(name, "must not contain a NUL character"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_have_limits_in_characters() {
+        assert!(message("text", &"ä".repeat(LONGEST_MESSAGE)).is_ok());
+        assert!(message("text", &"a".repeat(LONGEST_MESSAGE + 1)).is_err());
+        assert!(message("text", "").is_err());
+        assert!(message("text", "a\0b").is_err());
+        assert!(message("text", " \n😀").is_ok());
+    }
+
+    #[test]
+    fn user_ids_are_printable() {
+        assert_eq!(user_id("userId", "user-456"), Ok("user-456".to_owned()));
+        assert!(user_id("userId", "").is_err());
+        assert!(user_id("userId", "a\nb").is_err());
+        assert!(user_id("userId", &"x".repeat(129)).is_err());
+    }
+}
