@@ -1,0 +1,241 @@
+//! A handle to somebody's phone: link clients, unlink them, write, and see what they did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use waproto::buffa::MessageField;
+use waproto::whatsapp as wa;
+
+use super::person::{Addressing, Person, ReceiptPolicy};
+use crate::address::DeviceKey;
+use crate::fault::{Fault, Lasting, Scope};
+use crate::observe::{Login, Receipt, ReceiptKind, SentMessage, Typing};
+use crate::server::{Hub, Recipient};
+use crate::{Error, locked};
+
+/// Somebody's phone, the primary device of an account under test.
+#[derive(Clone, Debug)]
+pub struct Phone {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) person: Arc<Person>,
+}
+
+/// A companion, as the phone lists it.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceInfo {
+    /// The device.
+    pub device: DeviceKey,
+    /// What it calls itself.
+    pub platform: String,
+    /// Whether it is connected and logged in.
+    pub online: bool,
+    /// Logins since it was linked.
+    pub logins: u32,
+    /// One-time keys left.
+    pub keys: usize,
+    /// Stanzas it has not confirmed.
+    pub unacknowledged: usize,
+}
+
+impl Phone {
+    /// The phone number, digits only.
+    pub fn number(&self) -> &str {
+        &self.person.pn
+    }
+
+    /// The LID, whether or not the server tells it to others.
+    pub fn lid(&self) -> &str {
+        self.person.hidden_lid()
+    }
+
+    /// Names the account, in its app state and to those it writes to.
+    pub fn set_name(&self, name: &str) {
+        self.hub.name_account(&self.person, name);
+    }
+
+    /// Hides the LID or reveals it; an account or contact whose LID becomes known later is one of
+    /// the states real accounts are in.
+    pub fn set_lid_known(&self, known: bool) {
+        locked(&self.person.habits).lid_known = known;
+    }
+
+    /// Chooses the namespace this phone writes from.
+    pub fn set_addressing(&self, addressing: Addressing) {
+        locked(&self.person.habits).addressing = addressing;
+    }
+
+    /// Chooses what the phone does with messages sent to it.
+    pub fn set_receipts(&self, policy: ReceiptPolicy) {
+        locked(&self.person.habits).receipts = policy;
+    }
+
+    /// Scans a QR code; returns the number of the new device once the client has signed.
+    pub async fn scan(&self, qr: &str) -> Result<u16, Error> {
+        self.hub.counters.metered(self.hub.scan(&self.person, qr)).await
+    }
+
+    /// Types an eight-character code; returns the number of the new device.
+    pub async fn enter_code(&self, code: &str) -> Result<u16, Error> {
+        self.hub.counters.metered(self.hub.enter_code(&self.person, code)).await
+    }
+
+    /// Unlinks one companion: its connection ends with `device_removed`, its logins with 401.
+    pub fn unlink(&self, device: u16) -> Result<(), Error> {
+        let unlinked = self.hub.unlink(&self.person, device);
+        let unknown = || Error::UnknownDevice(format!("{}:{device}", self.person.pn));
+        unlinked.then_some(()).ok_or_else(unknown)
+    }
+
+    /// Unlinks all companions; returns how many there were.
+    pub fn unlink_all(&self) -> usize {
+        let companions = self.person.companions();
+        companions.iter().filter(|it| self.hub.unlink(&self.person, it.key.device)).count()
+    }
+
+    /// Writes a text from the phone itself; its companions get copies. Returns the message id.
+    pub async fn send_text(&self, to: &str, text: &str) -> Result<String, Error> {
+        self.send(to, crate::text(text)).await
+    }
+
+    /// Writes any message from the phone itself.
+    pub async fn send(&self, to: &str, message: wa::Message) -> Result<String, Error> {
+        let to = Recipient::Person(self.hub.existing(to)?);
+        self.hub.counters.metered(self.hub.write(&self.person, &to, message, None)).await
+    }
+
+    /// The linked companions.
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        let companions = self.person.companions();
+        companions
+            .iter()
+            .map(|companion| {
+                let state = companion.state();
+                DeviceInfo {
+                    device: companion.key.clone(),
+                    platform: companion.registration.platform.clone(),
+                    online: state.link.is_some(),
+                    logins: state.logins,
+                    keys: state.one_time.len(),
+                    unacknowledged: state.queue.len(),
+                }
+            })
+            .collect()
+    }
+
+    /// Companions that are connected and logged in.
+    pub fn online_devices(&self) -> Vec<DeviceKey> {
+        self.person.journal.read(|entries| entries.online.clone())
+    }
+
+    /// Every login of this account's companions.
+    pub fn logins(&self) -> Vec<Login> {
+        self.person.journal.read(|entries| entries.logins.iter().cloned().collect())
+    }
+
+    /// Messages the companions sent, in the order they were first decrypted.
+    pub fn sent(&self) -> Vec<SentMessage> {
+        self.person.journal.read(|entries| entries.sent.iter().cloned().collect())
+    }
+
+    /// Receipts the companions sent.
+    pub fn receipts(&self) -> Vec<Receipt> {
+        self.person.journal.read(|entries| entries.receipts.iter().cloned().collect())
+    }
+
+    /// Typing notices the companions sent.
+    pub fn typing(&self) -> Vec<Typing> {
+        self.person.journal.read(|entries| entries.typing.iter().cloned().collect())
+    }
+
+    /// Whether any companion calls itself available.
+    pub fn is_available(&self) -> bool {
+        self.person.journal.read(|entries| entries.available.iter().any(|(_, it)| *it))
+    }
+
+    /// Stanzas the companions have not confirmed yet.
+    pub fn unacknowledged(&self) -> usize {
+        self.person.companions().iter().map(|it| it.state().queue.len()).sum()
+    }
+
+    /// A fault for all companions of this account.
+    pub async fn fault(&self, fault: Fault, lasting: Lasting) {
+        let scope = Scope::Account(self.person.pn.to_string());
+        self.hub.inflict(scope, fault, lasting).await;
+    }
+
+    /// Waits until there have been `count` logins and a companion is still connected.
+    pub async fn wait_logged_in(&self, count: usize) -> Result<(), Error> {
+        let what = format!("login {count} of {}", self.person.pn);
+        self.wait(&what, |entries| {
+            (entries.logins.len() >= count && !entries.online.is_empty()).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until no companion is connected.
+    pub async fn wait_offline(&self) -> Result<(), Error> {
+        let what = format!("{} to be offline", self.person.pn);
+        self.wait(&what, |entries| entries.online.is_empty().then_some(())).await
+    }
+
+    /// Waits for a message a companion sent, among those there are and those to come.
+    pub async fn wait_for_sent(
+        &self,
+        wanted: impl Fn(&SentMessage) -> bool,
+    ) -> Result<SentMessage, Error> {
+        let what = format!("a message sent by {}", self.person.pn);
+        self.wait(&what, |entries| entries.sent.iter().find(|it| wanted(it)).cloned()).await
+    }
+
+    /// Waits for a receipt a companion sends for a message.
+    pub async fn wait_for_receipt(&self, id: &str, kind: ReceiptKind) -> Result<Receipt, Error> {
+        let what = format!("{kind:?} of {id} by {}", self.person.pn);
+        self.wait(&what, |entries| {
+            let wanted =
+                |it: &&Receipt| it.kind == kind && it.ids.iter().any(|receipted| receipted == id);
+            entries.receipts.iter().find(wanted).cloned()
+        })
+        .await
+    }
+
+    /// Waits until companions have confirmed receiving (in whatever way) `count` messages.
+    pub async fn wait_for_receipts(&self, count: usize) -> Result<(), Error> {
+        let what = format!("{count} receipts by {}", self.person.pn);
+        self.wait(&what, |entries| {
+            let seen: usize = entries.receipts.iter().map(|it| it.ids.len()).sum();
+            (seen >= count).then_some(())
+        })
+        .await
+    }
+
+    /// Waits for a typing notice.
+    pub async fn wait_for_typing(&self, wanted: impl Fn(&Typing) -> bool) -> Result<Typing, Error> {
+        let what = format!("typing by {}", self.person.pn);
+        self.wait(&what, |entries| entries.typing.iter().find(|it| wanted(it)).cloned()).await
+    }
+
+    async fn wait<T>(
+        &self,
+        what: &str,
+        look: impl Fn(&crate::observe::Entries) -> Option<T>,
+    ) -> Result<T, Error> {
+        let deadline: Duration = self.hub.options.deadline;
+        self.person.journal.until(deadline, what, look).await
+    }
+
+    /// This account as somebody others write to.
+    pub fn as_contact(&self) -> super::Contact {
+        super::Contact { hub: Arc::clone(&self.hub), person: Arc::clone(&self.person) }
+    }
+}
+
+/// The key of a message, for messages about messages.
+pub(crate) fn key(chat: &str, id: &str, from_me: bool) -> MessageField<wa::MessageKey> {
+    MessageField::some(wa::MessageKey {
+        remote_jid: Some(chat.to_owned()),
+        from_me: Some(from_me),
+        id: Some(id.to_owned()),
+        ..Default::default()
+    })
+}

@@ -1,0 +1,193 @@
+//! One connection: handshake, then a task that reads and one that writes.
+
+use std::future;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_websockets::ServerBuilder;
+use tracing::debug_span;
+use wacore_binary::Node;
+
+use super::Hub;
+use super::link::{Link, Outgoing};
+use crate::fault::Fault;
+use crate::locked;
+use crate::violation::ViolationKind;
+use crate::wire::frames::{FrameReader, FrameWriter};
+use crate::wire::{WireError, handshake, intro};
+
+/// What became of the intro and the handshake.
+struct Opened {
+    reader: FrameReader,
+    writer: FrameWriter,
+    greeting: Greeting,
+}
+
+/// What a client has proved and claimed by the end of the handshake.
+pub(crate) struct Greeting {
+    pub(crate) pattern: handshake::NoisePattern,
+    pub(crate) payload: waproto::whatsapp::ClientPayload,
+    pub(crate) client: [u8; 32],
+    pub(crate) routing: Option<Vec<u8>>,
+}
+
+impl Hub {
+    /// Serves one connection to its end.
+    pub(crate) async fn serve(self: Arc<Self>, id: u64, stream: TcpStream) {
+        stream.set_nodelay(true).ok();
+        if self.faults.strike(None, |fault| *fault == Fault::SilentHandshake).is_some() {
+            // The socket stays open and unanswered until the client or the simulator gives up.
+            wait_for_end(stream).await;
+            return;
+        }
+        let opened = match self.open(stream).await {
+            Ok(opened) => opened,
+            Err(WireError::Closed(_) | WireError::WebSocket(_)) => return,
+            Err(error) => {
+                self.violations.record(ViolationKind::BrokenWire, None, error.to_string());
+                return;
+            }
+        };
+        let Opened { mut reader, writer, greeting } = opened;
+        let (link, outgoing) = Link::new(id);
+        locked(&self.links).insert(id, link.clone());
+        let writing = Arc::clone(&self).write_all(writer, outgoing, link.clone());
+        self.spawn(debug_span!("writer", id), writing);
+
+        self.greet(&link, greeting).await;
+        tokio::select! {
+            () = link.until_cut() => {}
+            read = self.read_all(&mut reader, &link) => if let Err(error) = read {
+                self.lost(&link, &error);
+            },
+        }
+        // Cutting ends the writer too, unless a goodbye is still on its way.
+        drop(reader);
+        self.departed(&link).await;
+        locked(&self.links).remove(&id);
+        link.cut();
+        link.ended();
+    }
+
+    async fn open(&self, stream: TcpStream) -> Result<Opened, WireError> {
+        let (_request, socket) = ServerBuilder::new().accept(stream).await?;
+        let (sink, stream) = socket.split();
+        let (mut reader, mut writer) = (FrameReader::new(stream), FrameWriter::new(sink));
+        let intro = intro::read(reader.stream()).await?;
+        reader.feed(&intro.rest);
+        let keys = self.keys();
+        let established = handshake::respond(&mut reader, &mut writer, &keys).await?;
+        reader.encrypt_with(established.reading);
+        writer.encrypt_with(established.writing);
+        let greeting = Greeting {
+            pattern: established.pattern,
+            payload: established.payload,
+            client: established.client,
+            routing: intro.routing,
+        };
+        Ok(Opened { reader, writer, greeting })
+    }
+
+    async fn read_all(
+        self: &Arc<Self>,
+        reader: &mut FrameReader,
+        link: &Link,
+    ) -> Result<(), WireError> {
+        while let Some((node, size)) = reader.next().await? {
+            self.counters.stanzas_in.one();
+            self.counters.bytes_in.add(size);
+            if !link.is_deaf() {
+                tracing::trace!(stanza = %summary(&node), "received");
+                Box::pin(self.route(link, node)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_all(
+        self: Arc<Self>,
+        mut writer: FrameWriter,
+        mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+        link: Link,
+    ) {
+        let written = async {
+            loop {
+                // Flush only when there is nothing more to write: a burst is a few writes.
+                let next = match outgoing.try_recv() {
+                    Ok(next) => Some(next),
+                    Err(_) => {
+                        writer.flush().await?;
+                        outgoing.recv().await
+                    }
+                };
+                let Some(Outgoing::Stanza(node)) = next else { break };
+                if let Some(delay) = self.delay(&link) {
+                    tokio::time::sleep(delay).await;
+                }
+                tracing::trace!(stanza = %summary(&node), "sent");
+                let size = writer.feed(&node).await?;
+                self.counters.stanzas_out.one();
+                self.counters.bytes_out.add(size);
+            }
+            writer.flush().await
+        };
+        tokio::select! {
+            () = link.until_cut() => return,
+            written = written => if written.is_err() {
+                // The reader sees the same end and says so.
+                return;
+            },
+        }
+        writer.close().await;
+        link.cut();
+    }
+
+    fn delay(&self, link: &Link) -> Option<std::time::Duration> {
+        let slow = |fault: &Fault| matches!(fault, Fault::Slow { .. });
+        self.faults.strike(link.device(), slow)?.delay()
+    }
+
+    /// A connection that broke off is everyday life; one that sent nonsense is not.
+    fn lost(&self, link: &Link, error: &WireError) {
+        match error {
+            WireError::Closed(_) | WireError::WebSocket(_) => {
+                tracing::debug!(%error, "connection lost");
+            }
+            _ => {
+                let text = error.to_string();
+                self.violations.record(ViolationKind::BrokenWire, link.device(), text);
+            }
+        }
+    }
+}
+
+async fn wait_for_end(stream: TcpStream) {
+    let mut nothing = [0; 1024];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut nothing) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+        future::ready(()).await;
+    }
+}
+
+/// A stanza in one line: its tag, what tells it apart, and its children's tags.
+fn summary(node: &Node) -> String {
+    use crate::wire::stanza::Stanza;
+    let mut line = node.tag.to_string();
+    for key in ["xmlns", "type", "class", "id", "to", "from", "participant", "offline"] {
+        if let Some(value) = node.text(key) {
+            line += &format!(" {key}={value}");
+        }
+    }
+    let children: Vec<&str> = node.nodes().iter().take(6).map(|child| &*child.tag).collect();
+    if children.is_empty() { line } else { format!("{line} <{}>", children.join(",")) }
+}

@@ -1,0 +1,51 @@
+//! Accepting connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug_span, info_span};
+
+use super::Hub;
+use crate::Error;
+
+impl Hub {
+    /// Binds an address and accepts there until `closed` or the end of the simulator.
+    pub(crate) async fn listen(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        closed: CancellationToken,
+    ) -> Result<SocketAddr, Error> {
+        if self.stopped.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        let listener = TcpListener::bind(address).await.map_err(Error::Listen)?;
+        let bound = listener.local_addr().map_err(Error::Listen)?;
+        let hub = Arc::clone(self);
+        self.spawn(info_span!("listener", %bound), async move {
+            closed.run_until_cancelled(hub.accept(listener)).await;
+        });
+        Ok(bound)
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: give connections time to end.
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            self.counters.connections.one();
+            let id = self.number();
+            let hub = Arc::clone(&self);
+            self.spawn(debug_span!("connection", id), async move {
+                hub.serve(id, stream).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The simulator as tests hold it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::address::DeviceKey;
+use crate::fault::{Fault, Lasting, Scope};
+use crate::observe::{Info, Login, SentMessage};
+use crate::options::Options;
+use crate::people::{Contact, Group, Phone};
+use crate::server::Hub;
+use crate::violation::Violation;
+use crate::{Error, locked};
+
+/// A running WhatsApp. Clones share it; it stops when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Simulator(Arc<Running>);
+
+#[derive(Debug)]
+struct Running {
+    hub: Arc<Hub>,
+    listener: Mutex<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    address: SocketAddr,
+    closed: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.hub.stopped.cancel();
+    }
+}
+
+impl Simulator {
+    /// Starts a simulator.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let hub = Hub::new(options);
+        let closed = CancellationToken::new();
+        let address = hub.listen(hub.options.listen, closed.clone()).await?;
+        let listener = Mutex::new(Listener { address, closed });
+        Ok(Self(Arc::new(Running { hub, listener })))
+    }
+
+    /// Stops all connections and tasks and waits for their end.
+    pub async fn stop(&self) {
+        self.0.hub.stop().await;
+    }
+
+    /// The address clients connect to, `ws://127.0.0.1:PORT/ws/chat`.
+    pub fn url(&self) -> String {
+        format!("ws://{}/ws/chat", self.address())
+    }
+
+    /// Where the simulator listens.
+    pub fn address(&self) -> SocketAddr {
+        locked(&self.0.listener).address
+    }
+
+    /// Closes the listener and all connections, and keeps everybody: the server is away.
+    pub fn close(&self) {
+        locked(&self.0.listener).closed.cancel();
+        let links: Vec<_> = locked(&self.0.hub.links).values().cloned().collect();
+        for link in links {
+            link.cut();
+        }
+    }
+
+    /// Listens again after [`close`](Self::close), at the same address.
+    pub async fn reopen(&self) -> Result<(), Error> {
+        let closed = CancellationToken::new();
+        let address = self.0.hub.listen(self.address(), closed.clone()).await?;
+        *locked(&self.0.listener) = Listener { address, closed };
+        Ok(())
+    }
+
+    /// Takes a new Noise key, so that clients that cached the old one must fall back.
+    pub fn rotate_server_key(&self) {
+        self.0.hub.rotate_keys();
+    }
+
+    /// The phone with a number; created if nobody has it.
+    pub fn phone(&self, number: &str) -> Result<Phone, Error> {
+        let person = self.0.hub.person(number)?;
+        Ok(Phone { hub: Arc::clone(&self.0.hub), person })
+    }
+
+    /// The contact with a number; created if nobody has it.
+    pub fn contact(&self, number: &str) -> Result<Contact, Error> {
+        Ok(self.phone(number)?.as_contact())
+    }
+
+    /// The phone of somebody who must exist already.
+    pub fn existing(&self, number: &str) -> Result<Phone, Error> {
+        let person = self.0.hub.existing(number)?;
+        Ok(Phone { hub: Arc::clone(&self.0.hub), person })
+    }
+
+    /// Everybody.
+    pub fn everybody(&self) -> Vec<Phone> {
+        let hub = &self.0.hub;
+        let everybody = hub.directory.everybody().into_iter();
+        everybody.map(|person| Phone { hub: Arc::clone(hub), person }).collect()
+    }
+
+    /// A new group; the first member owns it. Members must exist.
+    pub fn group(&self, subject: &str, members: &[&str]) -> Result<Group, Error> {
+        let hub = &self.0.hub;
+        let members: Result<Vec<_>, _> =
+            members.iter().map(|pn| hub.existing(pn).map(|it| Arc::clone(&it.pn))).collect();
+        let chat = hub.directory.add_group(subject, members?);
+        Ok(Group { hub: Arc::clone(hub), chat })
+    }
+
+    /// Makes something go wrong.
+    pub async fn fault(&self, scope: Scope, fault: Fault, lasting: Lasting) {
+        self.0.hub.inflict(scope, fault, lasting).await;
+    }
+
+    /// Takes all faults of a scope back, or all there are.
+    pub fn clear_faults(&self, scope: Option<&Scope>) {
+        self.0.hub.faults.clear(scope);
+    }
+
+    /// The faults that are armed: whom, what, and how many times more.
+    pub fn faults(&self) -> Vec<(Scope, Fault, Option<u32>)> {
+        self.0.hub.faults.list()
+    }
+
+    /// Protocol errors noticed so far.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.0.hub.violations.all()
+    }
+
+    /// Protocol errors noticed since the last call, for tests that provoke some.
+    pub fn take_violations(&self) -> Vec<Violation> {
+        self.0.hub.violations.take()
+    }
+
+    /// Devices connected and logged in.
+    pub fn online_devices(&self) -> Vec<DeviceKey> {
+        self.everybody().iter().flat_map(Phone::online_devices).collect()
+    }
+
+    /// Logins since the start.
+    pub fn logins(&self) -> usize {
+        self.everybody().iter().map(|phone| phone.logins().len()).sum()
+    }
+
+    /// All logins, in no particular order between accounts.
+    pub fn all_logins(&self) -> Vec<Login> {
+        self.everybody().iter().flat_map(Phone::logins).collect()
+    }
+
+    /// Messages an account's clients have sent.
+    pub fn sent_by(&self, number: &str) -> Result<Vec<SentMessage>, Error> {
+        Ok(self.existing(number)?.sent())
+    }
+
+    /// Counters.
+    pub fn info(&self) -> Info {
+        let hub = &self.0.hub;
+        let companions: Vec<_> =
+            hub.directory.everybody().iter().flat_map(|it| it.companions()).collect();
+        let mut info = hub.counters.snapshot();
+        info.online = companions.iter().filter(|it| it.is_online()).count() as u64;
+        info.unacknowledged =
+            companions.iter().map(|it| it.state().queue.len() as u64).sum::<u64>();
+        info
+    }
+}

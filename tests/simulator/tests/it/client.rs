@@ -1,0 +1,170 @@
+//! A real client, and what it says about itself.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::wacore::net::{HttpClient, HttpRequest, HttpResponse};
+use whatsapp_rust::wacore::store::InMemoryBackend;
+use whatsapp_rust::wacore::types::events::{Event, EventHandler};
+use whatsapp_rust::{Jid, wacore};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running client and its events.
+pub(crate) struct Client {
+    handle: BotHandle,
+    events: Arc<Events>,
+    pub(crate) store: Arc<InMemoryBackend>,
+}
+
+#[derive(Default)]
+struct Events {
+    seen: Mutex<Vec<Arc<Event>>>,
+    changed: Notify,
+}
+
+impl EventHandler for Events {
+    fn handle_event(&self, event: Arc<Event>) {
+        self.seen.lock().unwrap().push(event);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Nothing here needs HTTP, so a request is a mistake.
+struct NoHttp;
+
+#[async_trait]
+impl HttpClient for NoHttp {
+    async fn execute(&self, request: HttpRequest) -> anyhow::Result<HttpResponse> {
+        anyhow::bail!("no HTTP in this test: {}", request.url)
+    }
+}
+
+impl Client {
+    /// A client that was never linked.
+    pub(crate) async fn fresh(url: &str) -> Self {
+        Self::with_store(url, Arc::new(InMemoryBackend::new())).await
+    }
+
+    /// A client on an existing store.
+    pub(crate) async fn with_store(url: &str, store: Arc<InMemoryBackend>) -> Self {
+        let events = Arc::new(Events::default());
+        let bot = Bot::builder()
+            .with_backend_arc(Arc::clone(&store) as Arc<dyn wacore::store::traits::Backend>)
+            .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url))
+            .with_http_client(NoHttp)
+            .with_version((2, 3000, 1_042_742_319))
+            .build()
+            .await
+            .unwrap();
+        bot.client().subscribe_handler(Arc::clone(&events) as Arc<dyn EventHandler>).detach();
+        Self { handle: bot.spawn(), events, store }
+    }
+
+    /// Waits for an event, among those there were and those to come.
+    pub(crate) async fn wait<T>(&self, what: &str, look: impl Fn(&Event) -> Option<T>) -> T {
+        self.wait_all(what, |events| events.iter().find_map(|event| look(event))).await
+    }
+
+    /// Waits until all events together say something.
+    pub(crate) async fn wait_all<T>(
+        &self,
+        what: &str,
+        look: impl Fn(&[Arc<Event>]) -> Option<T>,
+    ) -> T {
+        let waiting = async {
+            loop {
+                let changed = self.events.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if let Some(found) = look(&self.events.seen.lock().unwrap()) {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        match tokio::time::timeout(DEADLINE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain for {what}; seen: {:#?}", self.summary()),
+        }
+    }
+
+    pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events.seen.lock().unwrap().iter().filter(|event| wanted(event)).count()
+    }
+
+    /// The QR code shown now.
+    pub(crate) async fn qr(&self) -> String {
+        self.wait("a QR code", |event| match event {
+            Event::PairingQrCode(qr) => Some(qr.code.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn connected(&self, times: usize) {
+        self.wait_all("Connected", |events| {
+            let seen = events.iter().filter(|it| matches!(***it, Event::Connected(_))).count();
+            (seen >= times).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits for a message with this text; returns its id and sender.
+    pub(crate) async fn text(&self, text: &str) -> (String, Jid) {
+        self.wait(&format!("the text {text:?}"), |event| match event {
+            Event::Messages(batch) => batch.iter().find_map(|it| {
+                let extended = it.message.extended_text_message.as_option();
+                let extended = extended.and_then(|extended| extended.text.as_deref());
+                let found = it.message.conversation.as_deref().or(extended) == Some(text);
+                found.then(|| (it.info.id.clone(), it.info.source.sender.clone()))
+            }),
+            _ => None,
+        })
+        .await
+    }
+
+    /// How many messages with a text have come.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let seen = self.events.seen.lock().unwrap();
+        let batches = seen.iter().filter_map(|event| match &**event {
+            Event::Messages(batch) => {
+                Some(batch.iter().filter_map(|it| it.message.conversation.clone()))
+            }
+            _ => None,
+        });
+        batches.flatten().collect()
+    }
+
+    pub(crate) async fn send(&self, to: &str, text: &str) -> String {
+        self.handle.client().send_text(jid(to), text).await.unwrap().message_id
+    }
+
+    pub(crate) fn inner(&self) -> Arc<whatsapp_rust::Client> {
+        self.handle.client()
+    }
+
+    pub(crate) async fn shutdown(self) -> Arc<InMemoryBackend> {
+        let store = Arc::clone(&self.store);
+        self.handle.shutdown().await;
+        store
+    }
+
+    fn summary(&self) -> Vec<String> {
+        let seen = self.events.seen.lock().unwrap();
+        seen.iter().map(|event| format!("{event:?}").chars().take(120).collect()).collect()
+    }
+}
+
+/// The address of a phone number.
+pub(crate) fn jid(number: &str) -> Jid {
+    if number.contains('@') {
+        number.parse().unwrap()
+    } else {
+        format!("{number}@s.whatsapp.net").parse().unwrap()
+    }
+}

@@ -1,0 +1,12 @@
+//! The simulator against the unmodified `whatsapp-rust` client.
+//!
+//! Every test ends with [`World::end`], which fails if the simulator has noticed a protocol error
+//! that the test did not provoke. Nothing sleeps: tests wait for what they want to see.
+
+mod client;
+mod messages;
+mod pairing;
+mod world;
+
+use client::Client;
+use world::World;
