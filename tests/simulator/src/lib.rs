@@ -29,11 +29,13 @@
 //! genuine but for its root, which is the simulator's own.
 //!
 //! The folders, bottom-up: `wire` (bytes to stanzas), `signal` (keys and ciphertexts), `people`
-//! (who is there), `server` (what happens), `observe` (what can be seen of it).
+//! (who is there), `server` (what happens), `observe` (what can be seen of it), [`control`] (all of
+//! it over HTTP).
 
 mod address;
 mod adv;
 mod clock;
+pub mod control;
 mod error;
 mod fault;
 mod observe;

@@ -3,14 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::address::DeviceKey;
 use crate::fault::{Fault, Lasting, Scope};
 use crate::observe::{Info, Login, SentMessage};
 use crate::options::Options;
 use crate::people::{Contact, Group, Phone};
-use crate::server::Hub;
+use crate::server::{Hub, Listening};
 use crate::violation::Violation;
 use crate::{Error, locked};
 
@@ -21,13 +19,7 @@ pub struct Simulator(Arc<Running>);
 #[derive(Debug)]
 struct Running {
     hub: Arc<Hub>,
-    listener: Mutex<Listener>,
-}
-
-#[derive(Debug)]
-struct Listener {
-    address: SocketAddr,
-    closed: CancellationToken,
+    listener: Mutex<Listening>,
 }
 
 impl Drop for Running {
@@ -40,9 +32,7 @@ impl Simulator {
     /// Starts a simulator.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let hub = Hub::new(options);
-        let closed = CancellationToken::new();
-        let address = hub.listen(hub.options.listen, closed.clone()).await?;
-        let listener = Mutex::new(Listener { address, closed });
+        let listener = Mutex::new(hub.listen(hub.options.listen).await?);
         Ok(Self(Arc::new(Running { hub, listener })))
     }
 
@@ -62,8 +52,9 @@ impl Simulator {
     }
 
     /// Closes the listener and all connections, and keeps everybody: the server is away.
-    pub fn close(&self) {
-        locked(&self.0.listener).closed.cancel();
+    pub async fn close(&self) {
+        let listener = locked(&self.0.listener).clone();
+        listener.close().await;
         let links: Vec<_> = locked(&self.0.hub.links).values().cloned().collect();
         for link in links {
             link.cut();
@@ -72,9 +63,8 @@ impl Simulator {
 
     /// Listens again after [`close`](Self::close), at the same address.
     pub async fn reopen(&self) -> Result<(), Error> {
-        let closed = CancellationToken::new();
-        let address = self.0.hub.listen(self.address(), closed.clone()).await?;
-        *locked(&self.0.listener) = Listener { address, closed };
+        let listener = self.0.hub.listen(self.address()).await?;
+        *locked(&self.0.listener) = listener;
         Ok(())
     }
 
@@ -159,6 +149,10 @@ impl Simulator {
     /// Messages an account's clients have sent.
     pub fn sent_by(&self, number: &str) -> Result<Vec<SentMessage>, Error> {
         Ok(self.existing(number)?.sent())
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
     }
 
     /// Counters.

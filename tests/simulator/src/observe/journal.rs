@@ -54,6 +54,11 @@ impl Journal {
         changed
     }
 
+    /// Wakes whoever waits for something the journal does not keep.
+    pub(crate) fn touch(&self) {
+        self.changed.notify_waiters();
+    }
+
     pub(crate) fn push<T>(&self, list: impl FnOnce(&mut Entries) -> &mut VecDeque<T>, entry: T) {
         self.write(|entries| {
             let list = list(entries);

@@ -209,6 +209,12 @@ impl Phone {
         .await
     }
 
+    /// Waits until the companions have confirmed everything that was sent to them.
+    pub async fn wait_confirmed(&self) -> Result<(), Error> {
+        let what = format!("{} to confirm everything", self.person.pn);
+        self.wait(&what, |_| (self.unacknowledged() == 0).then_some(())).await
+    }
+
     /// Waits for a typing notice.
     pub async fn wait_for_typing(&self, wanted: impl Fn(&Typing) -> bool) -> Result<Typing, Error> {
         let what = format!("typing by {}", self.person.pn);

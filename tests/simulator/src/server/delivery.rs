@@ -7,6 +7,7 @@ use wacore_binary::{Node, NodeContent};
 use wacore_libsignal::protocol::PreKeySignalMessage;
 
 use super::Hub;
+use super::router::Sender;
 use crate::fault::Fault;
 use crate::people::companion::{Companion, CompanionState};
 use crate::signal::EncKind;
@@ -84,11 +85,14 @@ impl Hub {
     }
 
     /// A device confirms what it got.
-    pub(crate) fn confirm(&self, device: &Companion, tag: &str, ids: &[String]) {
-        let mut state = device.state();
-        for id in ids {
-            state.queue.confirm(tag, id);
+    pub(crate) fn confirm(&self, sender: &Sender, tag: &str, ids: &[String]) {
+        {
+            let mut state = sender.companion.state();
+            for id in ids {
+                state.queue.confirm(tag, id);
+            }
         }
+        sender.person.journal.touch();
     }
 }
 

@@ -10,23 +10,38 @@ use tracing::{debug_span, info_span};
 use super::Hub;
 use crate::Error;
 
+/// A listener at work.
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    closed: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Listening {
+    /// Stops accepting; the address is free again when this returns.
+    pub(crate) async fn close(&self) {
+        self.closed.cancel();
+        self.ended.cancelled().await;
+    }
+}
+
 impl Hub {
-    /// Binds an address and accepts there until `closed` or the end of the simulator.
-    pub(crate) async fn listen(
-        self: &Arc<Self>,
-        address: SocketAddr,
-        closed: CancellationToken,
-    ) -> Result<SocketAddr, Error> {
+    /// Binds an address and accepts there until it is closed or the simulator ends.
+    pub(crate) async fn listen(self: &Arc<Self>, address: SocketAddr) -> Result<Listening, Error> {
         if self.stopped.is_cancelled() {
             return Err(Error::Stopped);
         }
         let listener = TcpListener::bind(address).await.map_err(Error::Listen)?;
         let bound = listener.local_addr().map_err(Error::Listen)?;
-        let hub = Arc::clone(self);
+        let closed = CancellationToken::new();
+        let ended = CancellationToken::new();
+        let (hub, closing, ending) = (Arc::clone(self), closed.clone(), ended.clone());
         self.spawn(info_span!("listener", %bound), async move {
-            closed.run_until_cancelled(hub.accept(listener)).await;
+            let _ended = ending.drop_guard();
+            closing.run_until_cancelled(hub.accept(listener)).await;
         });
-        Ok(bound)
+        Ok(Listening { address: bound, closed, ended })
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {

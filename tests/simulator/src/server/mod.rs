@@ -32,6 +32,7 @@ use tracing::Instrument;
 
 pub(crate) use code::WaitingCode;
 pub(crate) use link::Link;
+pub(crate) use listener::Listening;
 pub(crate) use pairing::Waiting;
 pub(crate) use writing::Recipient;
 

@@ -70,7 +70,7 @@ impl Hub {
     /// `<ack>`: the client has what we sent. One with an error is a refusal, and final as well.
     fn acknowledged(&self, sender: &Sender, ack: &Node) {
         let class = ack.text("class").unwrap_or_default();
-        self.confirm(&sender.companion, &class, &[ack.id()]);
+        self.confirm(sender, &class, &[ack.id()]);
     }
 
     fn typing(&self, sender: &Sender, node: &Node) {

@@ -128,7 +128,18 @@ impl Client {
         .await
     }
 
-    /// How many messages with a text have come.
+    /// Waits for the server's ack of a message; returns its error, if it has one.
+    pub(crate) async fn acknowledged(&self, id: &str) -> Option<String> {
+        self.wait(&format!("the ack of {id}"), |event| match event {
+            Event::ServerAck(ack) if ack.id == id => {
+                Some(ack.error.as_ref().map(|error| format!("{error:?}")))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// The texts that have come, in their order.
     pub(crate) fn texts(&self) -> Vec<String> {
         let seen = self.events.seen.lock().unwrap();
         let batches = seen.iter().filter_map(|event| match &**event {

@@ -3,9 +3,16 @@
 //! Every test ends with [`World::end`], which fails if the simulator has noticed a protocol error
 //! that the test did not provoke. Nothing sleeps: tests wait for what they want to see.
 
+mod addressing;
 mod client;
+mod companions;
+mod control;
+mod faults;
+mod groups;
+mod many;
 mod messages;
 mod pairing;
+mod retries;
 mod world;
 
 use client::Client;

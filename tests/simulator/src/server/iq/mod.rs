@@ -60,6 +60,8 @@ impl Hub {
                 self.link_code(link, iq, child).await
             }
             (Some("w:p" | "urn:xmpp:ping"), _) => stanza::result(iq, Vec::new()),
+            // Unlinked a moment ago, and not told yet when it asked.
+            _ if link.device().is_some() => stanza::error(iq, 401, "not-authorized"),
             (namespace, _) => {
                 let text = format!("a request for {} before login", namespace.unwrap_or_default());
                 self.violations.record(ViolationKind::TooEarly, link.device(), text);
