@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The program. Everything it does is in the library, where tests reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wagate::cli::main()
+}

@@ -1,0 +1,273 @@
+//! The daemon: every part made and put together, bottom-up, by the one module that sees them all.
+//!
+//! Start: state directory, store, first run, listener, sessions, HTTP. Stop: HTTP, sessions, store;
+//! each has its own time, and what exceeds it is left behind. The program and the tests use the
+//! same functions, and several daemons can run in one process.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use entity::state::Role;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, info_span};
+
+use crate::{
+    clock::Clock,
+    config::{Config, DatabaseUrl},
+    http::{self, HttpState},
+    lifecycle::Stop,
+    service,
+    session::{self, Sessions},
+    state_dir::{self, StateDir},
+    store::{self, Store, connect},
+};
+
+/// For writing what the last tasks handed over. A database that is away is not waited for: nothing
+/// was acknowledged that is not stored.
+const STORE_GRACE: Duration = Duration::from_secs(10);
+
+/// Why the daemon did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot use the state directory")]
+    StateDir(#[from] state_dir::Error),
+    #[error("cannot open the database")]
+    Store(#[from] connect::OpenError),
+    #[error("cannot set the database up for its first use")]
+    FirstRun(#[source] service::Error),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot correct what the last process left behind")]
+    Restart(#[source] store::Error),
+    #[error("cannot read which sessions to start")]
+    Resume(#[source] session::Error),
+    /// Threads or signal handlers are not to be had.
+    #[error("cannot set up the process")]
+    Process(#[source] io::Error),
+}
+
+/// A running daemon. Dropping it stops nothing: call [`Daemon::shutdown`].
+#[derive(Debug)]
+pub struct Daemon {
+    address: SocketAddr,
+    database: DatabaseUrl,
+    token_path: PathBuf,
+    store: Store,
+    sessions: Sessions,
+    stop: Stop,
+    failed: CancellationToken,
+    http_tasks: TaskTracker,
+    session_tasks: TaskTracker,
+    http_grace: Duration,
+    session_grace: Duration,
+    /// Let go last: the next daemon may begin when this one has closed its database.
+    state: StateDir,
+}
+
+impl Daemon {
+    /// Starts every part. Returns when requests are answered and every session that should run has
+    /// been started; they connect in the background.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        // The directory is ours before anything in it is read.
+        let mut state = StateDir::open(&config.state_dir)?;
+        let database = config.database.url_in(state.path());
+        if let Some(file) = database.sqlite_file() {
+            state.lock_database(&file)?;
+        }
+
+        // The store's own tasks end when it is closed, which is after all others.
+        let store_tasks = TaskTracker::new();
+        let options = connect::Options {
+            migrate: config.database.migrate,
+            readers: config.database.readers,
+            lanes: config.database.writers as usize,
+            acquire_timeout: config.database.acquire_timeout,
+            ..connect::Options::new(database.expose())
+        };
+        let store = Store::open(options, clock.clone(), &store_tasks).await?;
+
+        match Self::build(config, clock, store.clone(), state, database).await {
+            Ok(daemon) => Ok(daemon),
+            Err(error) => {
+                timeout(STORE_GRACE, store.close()).await.ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// What stands on the store.
+    async fn build(
+        config: Config,
+        clock: Clock,
+        store: Store,
+        state: StateDir,
+        database: DatabaseUrl,
+    ) -> Result<Self, StartError> {
+        first_run(&store, &state).await?;
+        // Nobody shall read that a socket is up which went with the last process.
+        store.sessions().after_restart().await.map_err(StartError::Restart)?;
+
+        // Before any session dials: an address that is taken is the likeliest mistake.
+        let cannot_listen = |source| StartError::Listen { address: config.http.listen, source };
+        let listener = TcpListener::bind(config.http.listen).await.map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+
+        let session_tasks = TaskTracker::new();
+        let sessions =
+            Sessions::new(store.clone(), clock, session_options(&config), session_tasks.clone());
+        let resumed = sessions.resume().await.map_err(StartError::Resume)?;
+        tracing::info!(sessions = resumed, "Resuming {resumed} sessions");
+
+        let stop = Stop::new();
+        let limits = http::Limits {
+            large_body: config.http.max_body_bytes(),
+            request_time: config.http.request_timeout,
+            ..http::Limits::default()
+        };
+        let http_state = HttpState::new(&store, sessions.clone(), limits, stop.soft.clone());
+        let serve = http::serve(
+            listener,
+            http::router(http_state),
+            http::ServeOptions::default(),
+            stop.soft.clone(),
+            stop.hard.clone(),
+        );
+        // Without HTTP there is no daemon. The guard speaks up even if the task panics.
+        let failed = CancellationToken::new();
+        let guard = failed.clone().drop_guard();
+        let http_tasks = TaskTracker::new();
+        http_tasks.spawn(
+            async move {
+                serve.await;
+                drop(guard);
+            }
+            .instrument(info_span!("http")),
+        );
+        tracing::info!(http.address = %address, "Listening on {address}");
+
+        Ok(Self {
+            address,
+            database,
+            token_path: state.token_path(),
+            store,
+            sessions,
+            stop,
+            failed,
+            http_tasks,
+            session_tasks,
+            http_grace: config.http.shutdown_grace,
+            session_grace: config.whatsapp.shutdown_grace,
+            state,
+        })
+    }
+
+    /// Where HTTP is answered; the port that was found when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The database, for tests that look behind the scenes.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The file with the operator's bearer token.
+    pub fn operator_token_path(&self) -> &Path {
+        &self.token_path
+    }
+
+    /// Returns when a part that the daemon cannot do without has ended unasked.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// What someone at a terminal wants to know: where everything is, and what to try.
+    pub fn welcome(&self) -> String {
+        let Self { address, database, .. } = self;
+        let token = self.token_path.display();
+        let mut text = String::new();
+        writeln!(text, "wagate {} is running.", env!("CARGO_PKG_VERSION"))
+            .and_then(|()| writeln!(text, "  address   http://{address}"))
+            .and_then(|()| writeln!(text, "  database  {database}"))
+            .and_then(|()| writeln!(text, "  token     {token}"))
+            .and_then(|()| {
+                writeln!(
+                    text,
+                    "  try       curl -H \"Authorization: Bearer $(cat '{token}')\" \
+                     http://{address}/api/whatsapp/session/list-realtime"
+                )
+            })
+            .expect("a string takes all that is written to it");
+        text
+    }
+
+    /// Ends every part in order. True when each ended within its time.
+    ///
+    /// Dropping the future leaves at once, which the database survives as it survives a power cut.
+    pub async fn shutdown(self) -> bool {
+        // First those who ask, so that nothing new begins. Streams are closed at once.
+        self.stop.soft.cancel();
+        self.http_tasks.close();
+        let http = timeout(self.http_grace, self.http_tasks.wait()).await.is_ok();
+        self.stop.hard.cancel();
+        if !http {
+            tracing::warn!("Some requests were not answered in time and are cut off");
+        }
+
+        // Then the clients, all at once: each says goodbye and hands over what it has received.
+        let mut sessions = self.sessions.shutdown(self.session_grace).await;
+        self.session_tasks.close();
+        sessions &= timeout(STORE_GRACE, self.session_tasks.wait()).await.is_ok();
+        if !sessions {
+            tracing::warn!("Some sessions did not close in time and are cut off");
+        }
+
+        // The store at last: everything above writes to it until it has ended.
+        let store = timeout(STORE_GRACE, self.store.close()).await.is_ok();
+        if !store {
+            tracing::warn!("The database did not take the last writes in time");
+        }
+        drop(self.state);
+        tracing::info!("Stopped");
+        http && sessions && store
+    }
+}
+
+/// What a new installation begins with: an organization, and a token to act for it. At every later
+/// start this finds both and changes nothing.
+async fn first_run(store: &Store, state: &StateDir) -> Result<(), StartError> {
+    let organization = store
+        .organizations()
+        .ensure_default()
+        .await
+        .map_err(|err| StartError::FirstRun(err.into()))?;
+    let secret = state.operator_token(service::Tokens::new_secret)?;
+    service::Tokens::new(store.clone())
+        .adopt(&organization.id, Role::Operator, "operator.token", &secret)
+        .await
+        .map_err(StartError::FirstRun)?;
+    Ok(())
+}
+
+fn session_options(config: &Config) -> session::Options {
+    let whatsapp = config.whatsapp.clone();
+    session::Options {
+        version: whatsapp.version,
+        url: whatsapp.url,
+        device_name: whatsapp.device_name,
+        max_qr_rounds: whatsapp.max_qr_rounds,
+        dial_concurrency: whatsapp.dial_concurrency,
+        dial_rate_per_second: whatsapp.dial_rate_per_second,
+        shutdown_grace: whatsapp.shutdown_grace,
+    }
+}
