@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Write as _},
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -127,6 +128,15 @@ impl TryFrom<String> for DatabaseUrl {
     type Error = ParseUrlError;
 
     fn try_from(text: String) -> Result<Self, ParseUrlError> {
+        text.parse()
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = ParseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ParseUrlError> {
+        let text = text.to_owned();
         let url = Url::parse(&text).map_err(ParseUrlError::Syntax)?;
         match url.scheme() {
             "sqlite" if url.query().is_some() || matches!(url.path(), "" | "/" | ":memory:") => {

@@ -234,7 +234,7 @@ fn without_an_address_the_database_is_a_file_in_the_state_directory() {
         let file = Path::new(dir).join("wagate.db");
         assert_eq!(DatabaseUrl::sqlite(&file).sqlite_file(), Some(file));
     }
-    let file = |url: &str| DatabaseUrl::try_from(url.to_owned()).unwrap().sqlite_file();
+    let file = |url: &str| url.parse::<DatabaseUrl>().unwrap().sqlite_file();
     assert_eq!(file("sqlite:///srv/a.db"), Some("/srv/a.db".into()));
     assert_eq!(file("sqlite://data/a.db"), Some("data/a.db".into()));
     assert_eq!(file("postgres://db/wagate"), None);
