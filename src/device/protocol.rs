@@ -41,7 +41,7 @@ impl Backend {
             .filter(sender_key_device::Column::DeviceId.eq(self.device_id))
     }
 
-    fn device_list(&self, record: DeviceListRecord) -> Result<device_list::ActiveModel> {
+    fn device_list(&self, record: &DeviceListRecord) -> Result<device_list::ActiveModel> {
         let devices = serde_json::to_string(&record.devices)
             .map_err(|err| StoreError::Serialization(Box::new(err)))?;
         Ok(device_list::Model {
@@ -217,7 +217,7 @@ impl ProtocolStore for Backend {
     async fn update_device_lists(&self, records: Vec<DeviceListRecord>) -> Result<()> {
         let mut rows = BTreeMap::new();
         for record in records {
-            rows.insert(text(&record.user), self.device_list(record)?);
+            rows.insert(text(&record.user), self.device_list(&record)?);
         }
         self.execute(self.put(rows.into_values())).await.map(drop)
     }

@@ -30,7 +30,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_IN_TRANSACTION: &str = "60s";
 
 /// A pooled PostgreSQL connection is replaced after this long; its server process grows with time.
-const LIFETIME: Duration = Duration::from_secs(60 * 60);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 /// What to open, and how.
 #[derive(Clone)]
@@ -157,16 +157,9 @@ fn unescape(path: &str) -> PathBuf {
     let mut at = 0;
     while at < bytes.len() {
         let digits = (bytes[at] == b'%').then(|| path.get(at + 1..at + 3)).flatten();
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                at += 3;
-            }
-            None => {
-                plain.push(bytes[at]);
-                at += 1;
-            }
-        }
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        plain.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
     }
     PathBuf::from(OsString::from_vec(plain))
 }

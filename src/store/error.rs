@@ -1,7 +1,5 @@
 //! What can go wrong with the database, sorted by what should be done about it.
 
-use std::borrow::Cow;
-
 use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
 
 /// Why the store could not do what was asked.
@@ -77,9 +75,9 @@ impl Fault {
 }
 
 /// Sorts a database's own code: five characters of SQLSTATE, or SQLite's (extended) number.
-fn of_code(code: &Cow<'_, str>) -> Fault {
+fn of_code(code: &str) -> Fault {
     if code.len() == 5 {
-        return match &**code {
+        return match code {
             // Serialization failure, deadlock, lock not available.
             "40001" | "40P01" | "55P03" => Fault::Contention,
             // A standby, or a primary being demoted.
@@ -124,7 +122,7 @@ mod tests {
             ("1555", Fault::Statement),
             ("2067", Fault::Statement),
         ] {
-            assert_eq!(of_code(&Cow::Borrowed(code)), fault, "{code}");
+            assert_eq!(of_code(code), fault, "{code}");
         }
     }
 

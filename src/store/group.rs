@@ -42,6 +42,9 @@ const WRITE: TransactionOptions = TransactionOptions {
 /// How one unit ended: an event says whether it was new, other units keep their result themselves.
 pub(super) type Outcome = Result<Option<Recorded>, DbErr>;
 
+/// Adds to a group what arrives while it runs.
+pub(super) type Join<'a> = dyn FnMut(&mut Vec<Job>) + Send + 'a;
+
 /// What became of a group.
 pub(super) enum Fate {
     /// On disk. One outcome for each job, in their order.
@@ -86,7 +89,7 @@ pub(super) async fn commit(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
     now: UnixMillis,
-    join: &mut (dyn FnMut(&mut Vec<Job>) + Send),
+    join: &mut Join<'_>,
 ) -> Fate {
     let run = match attempt(db, group, now, Some(join)).await {
         Err(Interrupted::ByUnit(outcome)) if group.len() == 1 => {
@@ -124,7 +127,7 @@ async fn attempt(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
     now: UnixMillis,
-    mut join: Option<&mut (dyn FnMut(&mut Vec<Job>) + Send)>,
+    mut join: Option<&mut Join<'_>>,
 ) -> Result<Attempt, Interrupted> {
     let txn = db.begin_with_options(WRITE).await.map_err(Interrupted::ByDatabase)?;
     let careful = join.is_none();
@@ -154,13 +157,13 @@ async fn attempt(
             Ok(()) => Err(interrupted),
             // SQLite has rolled back by itself, or the connection is gone: it is not to be used
             // again, whatever the reason was.
-            Err(err) => Err(Interrupted::ByDatabase(broken(interrupted, err))),
+            Err(err) => Err(Interrupted::ByDatabase(broken(interrupted, &err))),
         },
     }
 }
 
 /// An error that makes the lane open a new connection.
-fn broken(interrupted: Interrupted, rollback: DbErr) -> DbErr {
+fn broken(interrupted: Interrupted, rollback: &DbErr) -> DbErr {
     match interrupted {
         Interrupted::ByDatabase(err) if Fault::of(&err) == Fault::Outage => err,
         Interrupted::ByDatabase(_) | Interrupted::ByUnit(_) => {

@@ -352,7 +352,9 @@ impl Lane {
                 Ok(Some(false)) => return self.put_back(group, err).await,
                 // Still running, as far as the server knows; or the server is away.
                 Ok(None) | Err(_) if self.shared.closing.is_cancelled() => {
-                    group.into_iter().for_each(|job| job.refuse(&err));
+                    for job in group {
+                        job.refuse(&err);
+                    }
                     return;
                 }
                 Ok(None) | Err(_) => {
