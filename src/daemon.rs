@@ -5,7 +5,6 @@
 //! same functions, and several daemons can run in one process.
 
 use std::{
-    fmt::Write as _,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -194,21 +193,16 @@ impl Daemon {
     /// What someone at a terminal wants to know: where everything is, and what to try.
     pub fn welcome(&self) -> String {
         let Self { address, database, .. } = self;
+        let version = env!("CARGO_PKG_VERSION");
         let token = self.token_path.display();
-        let mut text = String::new();
-        writeln!(text, "wagate {} is running.", env!("CARGO_PKG_VERSION"))
-            .and_then(|()| writeln!(text, "  address   http://{address}"))
-            .and_then(|()| writeln!(text, "  database  {database}"))
-            .and_then(|()| writeln!(text, "  token     {token}"))
-            .and_then(|()| {
-                writeln!(
-                    text,
-                    "  try       curl -H \"Authorization: Bearer $(cat '{token}')\" \
-                     http://{address}/api/whatsapp/session/list-realtime"
-                )
-            })
-            .expect("a string takes all that is written to it");
-        text
+        format!(
+            "wagate {version} is running.\n  \
+             address   http://{address}\n  \
+             database  {database}\n  \
+             token     {token}\n  \
+             try       curl -H \"Authorization: Bearer $(cat '{token}')\" \
+             http://{address}/api/whatsapp/session/list-realtime\n"
+        )
     }
 
     /// Ends every part in order. True when each ended within its time.
