@@ -38,10 +38,7 @@ impl Clock {
 
     /// A clock that stands still at `now` until it is moved.
     pub fn manual(now: UnixMillis) -> Self {
-        Self(Source::Manual(Arc::new(Manual {
-            now: AtomicI64::new(now.0),
-            moved: Notify::new(),
-        })))
+        Self(Source::Manual(Arc::new(Manual { now: AtomicI64::new(now.0), moved: Notify::new() })))
     }
 
     /// The present point in time.

@@ -14,10 +14,17 @@
 //! Imports go one way: `http → service → {store, session}`, `session → {event, device, store}`,
 //! `device → store`, `store → {entity, event}`. Only [`daemon`] sees all; a test checks it.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
+pub mod device;
 pub mod event;
+pub mod http;
 pub mod lifecycle;
+pub mod qr;
+pub mod service;
+pub mod session;
 pub mod state_dir;
 pub mod store;
 pub mod telemetry;

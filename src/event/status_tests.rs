@@ -141,8 +141,7 @@ fn a_lost_connection_is_not_a_logout() {
 #[test]
 fn an_account_is_not_forgotten_when_a_later_login_does_not_name_it() {
     let mut row = row();
-    let account =
-        Account { phone_number: Some("15550001111".to_owned()), ..Account::default() };
+    let account = Account { phone_number: Some("15550001111".to_owned()), ..Account::default() };
     apply(&mut row, &Event::Ready(account), UnixMillis(10));
     apply(&mut row, &Event::Ready(Account::default()), UnixMillis(20));
     assert_eq!(row.phone_number.as_deref(), Some("15550001111"));

@@ -9,7 +9,10 @@ use futures_util::future::{join_all, try_join_all};
 use crate::{
     clock::Clock,
     event::{Event, NewMessage},
-    store::{self, Store, events::NewEvent, events::Recorded, writer::Patience},
+    store::{
+        self, Patience, Store,
+        events::{NewEvent, Recorded},
+    },
 };
 
 /// Records what happens on one session. Cheap to clone.

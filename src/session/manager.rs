@@ -19,7 +19,11 @@ use entity::{
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    sync::{
+        Mutex as AsyncMutex,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -115,11 +119,13 @@ impl Sessions {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         if let Some(run) = slot.as_ref()
-            && !run.task.is_finished()
+            && !matches!(run.commands.try_send(Command::Dial), Err(TrySendError::Closed(_)))
         {
-            // Full or closed: then it is busy dialling, or ending by itself.
-            run.commands.try_send(Command::Dial).ok();
             return Ok(());
+        }
+        // It has ended by itself, or is about to.
+        if let Some(run) = slot.take() {
+            run.task.await.ok();
         }
         *slot = Some(self.begin(key).await?);
         Ok(())
@@ -198,7 +204,8 @@ impl Sessions {
         self.stopping.cancel();
         let slots: Vec<Slot> =
             self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let ending = slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
+        let ending =
+            slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
         tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok()
     }
 
@@ -223,9 +230,7 @@ impl Sessions {
                 if let Some(old) = old {
                     device::erase(&self.shared.store, old).await?;
                 }
-                let device_id = device::create(&self.shared.store, key).await?;
-                sessions.set_device(key, Some(device_id)).await?;
-                device_id
+                device::create(&self.shared.store, key).await?
             }
         };
         let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
@@ -243,10 +248,9 @@ impl Sessions {
             receiver,
             stop.clone(),
         );
-        let task = self
-            .shared
-            .tracker
-            .spawn(self.clone().contained(key.clone(), runner, ingest, stop.clone()).instrument(span));
+        let task = self.shared.tracker.spawn(
+            self.clone().contained(key.clone(), runner, ingest, stop.clone()).instrument(span),
+        );
         Ok(Run { commands, stop, task })
     }
 
@@ -302,8 +306,8 @@ impl Sessions {
             slot.as_ref().map(|run| run.commands.clone()).ok_or(Error::NotRunning)?
         };
         commands.try_send(command(answer)).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Error::Busy,
-            mpsc::error::TrySendError::Closed(_) => Error::NotRunning,
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Closed(_) => Error::NotRunning,
         })?;
         tokio::time::timeout(ANSWER_DEADLINE, answered)
             .await
@@ -330,7 +334,6 @@ impl Sessions {
         let sessions = self.shared.store.sessions();
         let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
         if let Some(device_id) = row.device_id {
-            sessions.set_device(key, None).await?;
             device::erase(&self.shared.store, device_id).await?;
         }
         Ok(())

@@ -40,12 +40,28 @@ pub(super) enum End {
     Dial(DialFailure),
 }
 
-/// What is left when a client has ended.
+/// What is left when a client has ended. The client itself is still to be closed.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct Ended {
     pub(super) end: End,
     /// It was connected for so long that nothing is wrong with connecting.
     pub(super) stable: bool,
+    link: Link,
+    signals: mpsc::UnboundedReceiver<Signal>,
+}
+
+impl Ended {
+    /// Closes the client: what it holds is written. Returns when the device may be opened again.
+    pub(super) async fn close(self, ingest: &Ingest) {
+        let Self { link, mut signals, .. } = self;
+        link.close().await;
+        // Receipts that came while it closed. Nothing else is news any more.
+        let mut late = Vec::new();
+        while let Ok(signal) = signals.try_recv() {
+            late.push(signal);
+        }
+        record_facts(ingest, late).await;
+    }
 }
 
 /// How far the client is.
@@ -56,7 +72,9 @@ enum Phase {
     Pairing,
     /// Paired, not yet connected.
     Paired,
-    Connected { since: UnixMillis },
+    Connected {
+        since: UnixMillis,
+    },
 }
 
 /// A client that is up, and what the runner lends it.
@@ -118,8 +136,8 @@ impl<'a> Online<'a> {
         }
     }
 
-    /// Lives until the client ends or is ended, and closes it.
-    pub(super) async fn run(mut self) -> Outcome {
+    /// Lives until the client ends or is ended.
+    pub(super) async fn run(mut self) -> Ended {
         let mut batch = Vec::with_capacity(BATCH);
         while self.end.is_none() {
             tokio::select! {
@@ -130,36 +148,22 @@ impl<'a> Online<'a> {
                 () = self.link.ended() => break,
             }
         }
-        self.finish(batch).await
-    }
-
-    /// Closes the client and hears what it still had to say.
-    async fn finish(mut self, mut batch: Vec<Signal>) -> Outcome {
         self.outbox.close();
-        let failure = self.link.dial_failure();
+        // What it said last may be why it ended.
         while let Ok(signal) = self.signals.try_recv() {
             batch.push(signal);
         }
         self.hear(&mut batch).await;
 
-        let Self { link, mut signals, phase, lost, end, clock, ingest, .. } = self;
-        link.close().await;
-        // Receipts that came while it closed. Nothing else is news any more.
-        let mut late = Vec::new();
-        while let Some(signal) = signals.recv().await {
-            late.push(signal);
-        }
-        record_facts(ingest, late).await;
-
-        let end = end.unwrap_or(match failure {
-            Some(failure) if !lost => End::Dial(failure),
+        let end = self.end.take().unwrap_or_else(|| match self.link.dial_failure() {
+            Some(failure) if !self.lost => End::Dial(failure),
             _ => End::Lost,
         });
         let stable = matches!(
-            phase,
-            Phase::Connected { since } if clock.now().since(since) >= STABLE_AFTER
+            self.phase,
+            Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
         );
-        Outcome { end, stable }
+        Ended { end, stable, link: self.link, signals: self.signals }
     }
 
     async fn obey(&mut self, command: Command) {
@@ -170,7 +174,8 @@ impl<'a> Online<'a> {
                 }
             }
             Command::Pair { phone_number, answer } => {
-                if self.link.was_paired() || matches!(self.phase, Phase::Paired | Phase::Connected { .. })
+                if self.link.was_paired()
+                    || matches!(self.phase, Phase::Paired | Phase::Connected { .. })
                 {
                     answer.send(Err(Error::AlreadyPaired)).ok();
                     return;
@@ -247,7 +252,9 @@ impl<'a> Online<'a> {
             Signal::Lost => {
                 self.lost = true;
                 self.outbox.close();
-                if !self.link.was_paired() && !matches!(self.phase, Phase::Connected { .. }) {
+                if self.link.was_paired() || matches!(self.phase, Phase::Connected { .. }) {
+                    self.end(End::Lost);
+                } else {
                     // The library tries again by itself until the pairing is complete.
                     let change = Change::Reconnecting { next_attempt_at: None };
                     self.say(Event::ChangeState(change)).await;

@@ -84,7 +84,9 @@ impl Outbox {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MessageId, oneshot::Sender<Result<(), Error>>>> {
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<MessageId, oneshot::Sender<Result<(), Error>>>> {
         // Nothing panics while it holds this lock.
         self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -168,11 +170,8 @@ impl Worker {
     }
 
     fn answer(&self, id: &MessageId, answer: Result<(), Error>) {
-        let waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .remove(id);
+        let waiting =
+            self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
         if let Some(waiting) = waiting {
             waiting.send(answer).ok();
         }

@@ -11,7 +11,7 @@ use super::{
     backoff::Backoff,
     client::{DialFailure, Factory},
     ingest::Ingest,
-    online::{End, Lent, Online, Outcome},
+    online::{End, Ended, Lent, Online},
     outbox::Outbox,
     pace::Pace,
 };
@@ -26,11 +26,19 @@ use crate::{
 pub(super) enum Command {
     /// Dial now, whatever the backoff says.
     Dial,
-    Pair { phone_number: String, answer: oneshot::Sender<Result<PairingCode, Error>> },
+    Pair {
+        phone_number: String,
+        answer: oneshot::Sender<Result<PairingCode, Error>>,
+    },
     /// There is a new message to send.
-    Send { message: MessageId, answer: oneshot::Sender<Result<(), Error>> },
+    Send {
+        message: MessageId,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
     /// Unlink the device, then end.
-    Logout { answer: oneshot::Sender<LoggedOut> },
+    Logout {
+        answer: oneshot::Sender<LoggedOut>,
+    },
 }
 
 impl fmt::Debug for Command {
@@ -47,6 +55,13 @@ impl fmt::Debug for Command {
 /// Handshakes that may fail in a row before we say that this is not WhatsApp. One may fail because
 /// a certificate that we remember is out of date; the library forgets it, and the next one tells.
 const MAX_REFUSED_HANDSHAKES: u32 = 3;
+
+/// When to dial again.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Now,
+    At(UnixMillis),
+}
 
 /// What all runners of a process share.
 #[derive(Clone, Debug)]
@@ -108,19 +123,25 @@ impl Runner {
 
     /// Runs until told to stop, or until only a human can help.
     pub(super) async fn run(mut self) {
-        while let Some(outcome) = self.connect().await {
-            match self.judge(outcome) {
-                ControlFlow::Break(None) => break,
-                ControlFlow::Break(Some(last)) => {
-                    self.say(last).await;
-                    break;
-                }
-                ControlFlow::Continue(None) => {
-                    self.say(Event::ChangeState(Change::Connecting)).await;
-                }
-                ControlFlow::Continue(Some(at)) => {
-                    let change = Change::Reconnecting { next_attempt_at: Some(at) };
-                    self.say(Event::ChangeState(change)).await;
+        while let Some(connected) = self.connect().await {
+            let (end, stable) = match &connected {
+                Ok(ended) => (&ended.end, ended.stable),
+                Err(failure) => (&End::Dial(*failure), false),
+            };
+            let next = self.judge(end, stable);
+            if next.is_break() {
+                // Whoever starts the session from now on begins a new run.
+                self.commands.close();
+            }
+            // First the truth, then the tidying up, which may take its time.
+            self.announce(&next).await;
+            if let Ok(ended) = connected {
+                ended.close(&self.ingest).await;
+            }
+            match next {
+                ControlFlow::Break(_) => break,
+                ControlFlow::Continue(Next::Now) => {}
+                ControlFlow::Continue(Next::At(at)) => {
                     if self.wait_until(at).await.is_break() {
                         break;
                     }
@@ -131,11 +152,24 @@ impl Runner {
         tracing::info!("The session has ended its run");
     }
 
+    /// Says what becomes of the session, unless it is to stop before the database takes it.
+    async fn announce(&self, next: &ControlFlow<Option<Event>, Next>) {
+        let event = match next {
+            ControlFlow::Break(None) => return,
+            ControlFlow::Break(Some(last)) => last.clone(),
+            ControlFlow::Continue(Next::Now) => Event::ChangeState(Change::Connecting),
+            ControlFlow::Continue(Next::At(at)) => {
+                Event::ChangeState(Change::Reconnecting { next_attempt_at: Some(*at) })
+            }
+        };
+        self.stop.run_until_cancelled(self.ingest.say(event)).await;
+    }
+
     /// One client, from its dial to its end. None when the session is to stop.
-    async fn connect(&mut self) -> Option<Outcome> {
+    async fn connect(&mut self) -> Option<Result<Ended, DialFailure>> {
         let stop = self.stop.clone();
         let permit = stop.run_until_cancelled(self.shared.pace.turn()).await?;
-        let backend = device::Backend::new(&self.shared.store, self.device_id, &self.row.id);
+        let backend = device::Backend::new(self.shared.store.clone(), self.device_id, &self.row.id);
         let opening = self.shared.factory.open(backend, self.ingest.clone());
         let (link, signals) = match stop.run_until_cancelled(opening).await? {
             Ok(opened) => opened,
@@ -144,8 +178,7 @@ impl Runner {
                     error = &error as &dyn std::error::Error,
                     "A client could not be started"
                 );
-                let end = End::Dial(DialFailure::Unreachable);
-                return Some(Outcome { end, stable: false });
+                return Some(Err(DialFailure::Unreachable));
             }
         };
         let lent = Lent {
@@ -156,12 +189,11 @@ impl Runner {
             clock: &self.shared.clock,
             tracker: &self.shared.tracker,
         };
-        Some(Online::new(link, signals, permit, lent).run().await)
+        Some(Ok(Online::new(link, signals, permit, lent).run().await))
     }
 
     /// What to do after a client has ended: stop, perhaps saying why, or dial again, now or later.
-    fn judge(&mut self, outcome: Outcome) -> ControlFlow<Option<Event>, Option<UnixMillis>> {
-        let Outcome { end, stable } = outcome;
+    fn judge(&mut self, end: &End, stable: bool) -> ControlFlow<Option<Event>, Next> {
         if stable {
             self.backoff.reset();
         }
@@ -173,12 +205,12 @@ impl Runner {
         }
         match end {
             End::Stopped | End::LoggedOut => ControlFlow::Break(None),
-            End::Final(event) => ControlFlow::Break(Some(event)),
-            End::Redial => ControlFlow::Continue(None),
+            End::Final(event) => ControlFlow::Break(Some(event.clone())),
+            End::Redial => ControlFlow::Continue(Next::Now),
             End::QrCodesExhausted => {
                 self.qr_rounds += 1;
                 if self.qr_rounds < self.shared.options.max_qr_rounds {
-                    ControlFlow::Continue(None)
+                    ControlFlow::Continue(Next::Now)
                 } else {
                     ControlFlow::Break(Some(Event::Disconnected(Disconnect::QrCodesExhausted)))
                 }
@@ -186,19 +218,19 @@ impl Runner {
             End::Dial(DialFailure::ServerRefused) => {
                 self.refused_handshakes += 1;
                 if self.refused_handshakes < MAX_REFUSED_HANDSHAKES {
-                    ControlFlow::Continue(Some(self.next_attempt()))
+                    ControlFlow::Continue(self.next_attempt())
                 } else {
                     ControlFlow::Break(Some(Event::AuthFailure(AuthFailure::ServerNotTrusted)))
                 }
             }
             End::Lost | End::Dial(DialFailure::Unreachable) => {
-                ControlFlow::Continue(Some(self.next_attempt()))
+                ControlFlow::Continue(self.next_attempt())
             }
         }
     }
 
-    fn next_attempt(&mut self) -> UnixMillis {
-        self.shared.clock.now() + self.backoff.next(rand::random())
+    fn next_attempt(&mut self) -> Next {
+        Next::At(self.shared.clock.now() + self.backoff.next(rand::random()))
     }
 
     /// Waits for the next try. Breaks when the session is to stop.
@@ -221,10 +253,5 @@ impl Runner {
                 () = self.shared.clock.sleep_until(at) => return ControlFlow::Continue(()),
             }
         }
-    }
-
-    /// Records an event, unless the session is to stop before the database takes it.
-    async fn say(&self, event: Event) {
-        self.stop.run_until_cancelled(self.ingest.say(event)).await;
     }
 }

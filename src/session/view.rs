@@ -56,9 +56,10 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         && row.qr.is_some()
         && row.qr_expires_at.is_some_and(|expires_at| now < expires_at);
     let message = row.message.clone().unwrap_or_else(|| sentence(row).to_owned());
-    let last_disconnect = row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(
-        |(reason, at)| LastDisconnect { reason: reason.clone(), code: row.last_disconnect_code, at },
-    );
+    let last_disconnect =
+        row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(|(reason, at)| {
+            LastDisconnect { reason: reason.clone(), code: row.last_disconnect_code, at }
+        });
     StatusView {
         session_id: row.session_id.clone(),
         status: row.status,
@@ -91,7 +92,9 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
 fn sentence(row: &session::Model) -> &'static str {
     match row.status {
         SessionStatus::SessionNotConnected => "WhatsApp session is not connected",
-        SessionStatus::Connecting if row.reconnecting => "Connection lost, reconnecting to WhatsApp",
+        SessionStatus::Connecting if row.reconnecting => {
+            "Connection lost, reconnecting to WhatsApp"
+        }
         SessionStatus::Connecting => "Connecting to WhatsApp",
         SessionStatus::QrGenerated => "QR code generated, scan to connect",
         SessionStatus::Loading => "Loading WhatsApp session",

@@ -245,7 +245,9 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     // "Last active" is about when we noticed: an offline message may be days old.
     let at = if event.dedupe_key().is_some() { now } else { event.at };
     status::apply(row, &event.event, at);
-    if row.last_active_at.is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
+    if row
+        .last_active_at
+        .is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
     {
         plan.active.insert(event.session_key.clone());
     } else {
@@ -455,9 +457,8 @@ impl Events {
 
     /// The sequence number of the organization's newest event; 0 before the first.
     pub async fn last_seq(&self, organization: &OrganizationId) -> Result<i64, Error> {
-        let row = organization::Entity::find_by_id(organization.clone())
-            .one(self.store.reader())
-            .await?;
+        let row =
+            organization::Entity::find_by_id(organization.clone()).one(self.store.reader()).await?;
         Ok(row.map_or(0, |row| row.last_seq))
     }
 }

@@ -126,8 +126,7 @@ impl TransportFactory for Dialler {
         self.progress.reached(CONNECTED);
 
         let (inner, events) = from_websocket(socket);
-        let transport =
-            Watched { inner, progress: self.progress.clone(), sent: AtomicU8::new(0) };
+        let transport = Watched { inner, progress: self.progress.clone(), sent: AtomicU8::new(0) };
         Ok((Arc::new(transport), events))
     }
 }

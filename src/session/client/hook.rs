@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 use wacore::types::events::InboundMessage;
+use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
 use super::translate;
 use crate::session::ingest::Ingest;
@@ -34,7 +34,8 @@ impl InboundDurabilityHook for Hook {
         batch: &[InboundMessage],
     ) -> Result<(), anyhow::Error> {
         let now = self.ingest.now();
-        let messages = batch.iter().filter_map(|message| translate::inbound(message, now)).collect();
+        let messages =
+            batch.iter().filter_map(|message| translate::inbound(message, now)).collect();
         tokio::select! {
             // Written rather than given up when both are possible: a redelivery is a duplicate.
             biased;

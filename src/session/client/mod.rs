@@ -34,11 +34,7 @@ use whatsapp_rust::{
     store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
 };
 
-pub(super) use self::{
-    dial::DialFailure,
-    signal::Signal,
-    version::Versions,
-};
+pub(super) use self::{dial::DialFailure, signal::Signal, version::Versions};
 use self::{
     dial::{Dialler, Progress},
     hook::Hook,
@@ -253,9 +249,8 @@ impl Link {
         answer: impl FnOnce(Result<(String, Duration), PairError>) + Send + 'static,
     ) {
         let sender = self.sender();
-        self.tracker.spawn(
-            async move { answer(sender.pair(&phone_number).await) }.in_current_span(),
-        );
+        self.tracker
+            .spawn(async move { answer(sender.pair(&phone_number).await) }.in_current_span());
     }
 
     /// Something that can send while the link is up.

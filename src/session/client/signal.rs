@@ -29,7 +29,9 @@ pub(in crate::session) enum Signal {
     QrCodesExhausted,
     Paired,
     /// The server has this many things for us that came while we were away.
-    Backlog { total: u32 },
+    Backlog {
+        total: u32,
+    },
     Connected,
     /// The socket is gone, for a reason that may pass.
     Lost,
@@ -38,7 +40,10 @@ pub(in crate::session) enum Signal {
     /// WhatsApp refuses us for good.
     Refused(AuthFailure),
     /// WhatsApp refuses us for a while; the time counts from now.
-    Banned { code: i32, lasts: Duration },
+    Banned {
+        code: i32,
+        lasts: Duration,
+    },
     /// How many messages could not be decrypted at the first try. They may come again.
     Undecryptable,
     Ack(Ack),

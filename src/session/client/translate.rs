@@ -50,10 +50,9 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
         Event::Disconnected(_) => Signal::Lost,
         Event::StreamReplaced(_) => Signal::Ended(Disconnect::Replaced),
         Event::LoggedOut(logged_out) => logged_out_signal(logged_out),
-        Event::TemporaryBan(ban) => Signal::Banned {
-            code: ban.code.code(),
-            lasts: ban.expire.to_std().unwrap_or_default(),
-        },
+        Event::TemporaryBan(ban) => {
+            Signal::Banned { code: ban.code.code(), lasts: ban.expire.to_std().unwrap_or_default() }
+        }
         Event::ClientOutdated(_) => Signal::Refused(AuthFailure::ClientOutdated),
         Event::ConnectFailure(failure) => {
             Signal::Refused(AuthFailure::ConnectRefused { code: failure.reason.code() })
@@ -154,9 +153,8 @@ struct Content {
 /// What a message says. None for protocol messages that are no part of a conversation.
 fn read(message: &wa::Message) -> Option<Content> {
     let base = message.get_base_message();
-    let of = |kind, body: Option<String>, target: Option<String>| {
-        Some(Content { kind, body, target })
-    };
+    let of =
+        |kind, body: Option<String>, target: Option<String>| Some(Content { kind, body, target });
     if let Some(protocol) = base.protocol_message.as_option() {
         let target = protocol.key.as_option().and_then(|key| key.id.clone());
         return match protocol.r#type {

@@ -32,14 +32,18 @@ fn key(id: &str) -> MessageField<wa::MessageKey> {
 
 #[test]
 fn a_text_is_read_with_who_wrote_it_and_when() {
-    let message = inbound(&received(wa::Message::text("hello"), from_bob()), UnixMillis(5)).unwrap();
+    let message =
+        inbound(&received(wa::Message::text("hello"), from_bob()), UnixMillis(5)).unwrap();
     assert_eq!(message.kind, MessageKind::Text);
     assert_eq!(message.body.as_deref(), Some("hello"));
     assert_eq!(message.chat, "15550002222@s.whatsapp.net");
     assert_eq!(message.sender, "15550002222@s.whatsapp.net", "a device is not a person");
     assert_eq!(message.sent_at, UnixMillis(1_640_995_200_000));
     assert_eq!(message.direction, Direction::Inbound);
-    assert_eq!(message.dedupe_key(), "m:15550002222@s.whatsapp.net:15550002222@s.whatsapp.net:3EB0ABC");
+    assert_eq!(
+        message.dedupe_key(),
+        "m:15550002222@s.whatsapp.net:15550002222@s.whatsapp.net:3EB0ABC"
+    );
 }
 
 #[test]
@@ -50,11 +54,12 @@ fn a_hidden_identity_gives_way_to_the_number_when_both_are_known() {
         sender_alt: Some(jid("15550002222@s.whatsapp.net")),
         ..MessageSource::default()
     };
-    let message = inbound(&received(wa::Message::text("x"), source.clone()), UnixMillis(5)).unwrap();
-    assert_eq!((message.chat, message.sender), (
-        "15550002222@s.whatsapp.net".to_owned(),
-        "15550002222@s.whatsapp.net".to_owned(),
-    ));
+    let message =
+        inbound(&received(wa::Message::text("x"), source.clone()), UnixMillis(5)).unwrap();
+    assert_eq!(
+        (message.chat, message.sender),
+        ("15550002222@s.whatsapp.net".to_owned(), "15550002222@s.whatsapp.net".to_owned(),)
+    );
 
     let hidden = MessageSource { sender_alt: None, ..source };
     let message = inbound(&received(wa::Message::text("x"), hidden), UnixMillis(5)).unwrap();

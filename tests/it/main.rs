@@ -1,0 +1,19 @@
+//! One integration binary: real database, real HTTP, simulated WhatsApp.
+
+mod crash_wire;
+mod database;
+mod device_differential;
+mod device_storage;
+mod fleet_wire;
+mod http_app;
+mod http_events;
+mod http_input;
+mod http_messages;
+mod http_qr;
+mod http_sessions;
+mod layering;
+mod messages_wire;
+mod sessions_wire;
+mod store_open;
+mod store_writer;
+mod world;

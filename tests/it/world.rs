@@ -1,0 +1,250 @@
+//! A whole daemon beside a simulated WhatsApp: what a user would have, in one process.
+
+use std::{future::Future, path::PathBuf, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use wagate::{
+    clock::Clock,
+    config::{Config, DatabaseUrl},
+    daemon::Daemon,
+};
+use wagate_simulator::{Options, Phone, Simulator};
+
+use crate::database::{self, Database, Kind};
+
+/// How long anything may take before the test fails. Far more than it takes on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The bare number that every test's account and contact start with.
+pub(crate) const ALICE: &str = "15550001111";
+pub(crate) const BOB: &str = "15550002222";
+
+/// A daemon, the WhatsApp that it talks to, and a client of its API.
+pub(crate) struct World {
+    pub(crate) whatsapp: Simulator,
+    pub(crate) daemon: Option<Daemon>,
+    config: Config,
+    http: reqwest::Client,
+    base: String,
+    pub(crate) token: String,
+    _directory: TempDir,
+}
+
+/// An answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
+}
+
+/// Runs a test on each database there is. No protocol error may be left at its end.
+pub(crate) async fn on_each<F>(test: F)
+where
+    F: AsyncFn(&mut World),
+{
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let mut world = World::start(database).await;
+            test(&mut world).await;
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+impl World {
+    /// Starts both on this database.
+    pub(crate) async fn start(database: &Database) -> Self {
+        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state_dir = directory.path().join("state");
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        config.database.url = Some(database.url.parse::<DatabaseUrl>().unwrap());
+        config.whatsapp.url = Some(whatsapp.url());
+        config.whatsapp.version = Some((2, 3000, 1_042_742_319));
+        config.whatsapp.dial_rate_per_second = 1_000;
+        let mut world = Self {
+            whatsapp,
+            daemon: None,
+            config,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            base: String::new(),
+            token: String::new(),
+            _directory: directory,
+        };
+        world.start_daemon().await;
+        world
+    }
+
+    /// Starts the daemon on the state that the last one left.
+    pub(crate) async fn start_daemon(&mut self) {
+        let daemon = Daemon::start(self.config.clone(), Clock::system()).await.unwrap();
+        self.base = format!("http://{}", daemon.address());
+        let token = std::fs::read_to_string(daemon.operator_token_path()).unwrap();
+        self.token = token.trim().to_owned();
+        self.daemon = Some(daemon);
+    }
+
+    /// Stops the daemon in good order.
+    pub(crate) async fn stop_daemon(&mut self) {
+        let daemon = self.daemon.take().expect("the daemon runs");
+        assert!(daemon.shutdown().await, "every part ends within its time");
+    }
+
+    /// Stops everything; the wire must have been spoken without a mistake.
+    pub(crate) async fn end(mut self) {
+        if self.daemon.is_some() {
+            self.stop_daemon().await;
+        }
+        let violations = self.whatsapp.violations();
+        assert!(violations.is_empty(), "protocol errors: {violations:#?}");
+        self.whatsapp.stop().await;
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.config.state_dir.clone()
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A request with the operator's token.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token)
+            .timeout(DEADLINE)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        Answer::of(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path)).await
+    }
+
+    /// Creates a session, which starts at once.
+    pub(crate) async fn create(&self, id: &str) {
+        let created = self.post("/api/whatsapp/session", json!({ "sessionId": id })).await;
+        assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
+    }
+
+    /// The status object.
+    pub(crate) async fn status(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/api/whatsapp/session/status/{id}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body["data"].clone()
+    }
+
+    /// Waits until `wanted` gives something, looking again whenever something was recorded.
+    pub(crate) async fn until<T, F>(&self, what: &str, wanted: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, Value>>,
+    {
+        let store = self.daemon.as_ref().expect("the daemon runs").store().clone();
+        let mut bell = store.writer().bell();
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            bell.mark_unchanged();
+            let seen = match wanted().await {
+                Ok(found) => return found,
+                Err(seen) => seen,
+            };
+            let rung = tokio::time::timeout_at(deadline, bell.changed()).await;
+            assert!(rung.is_ok(), "{what} did not come about; last seen: {seen:#}");
+        }
+    }
+
+    /// Waits until a session has this status, and answers its status object.
+    pub(crate) async fn until_status(&self, id: &str, status: &str) -> Value {
+        self.until(&format!("status {status}"), async || {
+            let seen = self.status(id).await;
+            if seen["status"] == status { Ok(seen) } else { Err(seen) }
+        })
+        .await
+    }
+
+    /// Waits until the session shows a QR code, and answers the code.
+    pub(crate) async fn until_qr(&self, id: &str) -> String {
+        let seen = self.until_status(id, "qr_generated").await;
+        seen["qr"].as_str().expect("a live code").to_owned()
+    }
+
+    /// Creates a session and links it to the phone with this number.
+    pub(crate) async fn connect(&self, id: &str, number: &str) -> Phone {
+        self.create(id).await;
+        let qr = self.until_qr(id).await;
+        let phone = self.whatsapp.phone(number).unwrap();
+        phone.scan(&qr).await.unwrap();
+        self.until_status(id, "session_connected").await;
+        phone
+    }
+
+    /// Sends a text and answers the message's id with us.
+    pub(crate) async fn send(&self, id: &str, to: &str, text: &str) -> String {
+        let path = format!("/api/whatsapp/session/{id}/messages");
+        let sent = self.post(&path, json!({ "to": to, "text": text })).await;
+        assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
+        sent.body["data"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a message of ours has reached an ack level.
+    pub(crate) async fn until_ack(&self, id: &str, message: &str, level: i64) -> Value {
+        let path = format!("/api/whatsapp/session/{id}/messages/{message}");
+        self.until(&format!("ack {level}"), async || {
+            let seen = self.get(&path).await.body["data"].clone();
+            if seen["ack"] == level { Ok(seen) } else { Err(seen) }
+        })
+        .await
+    }
+
+    /// Waits until this many messages are there, and answers them, the oldest first.
+    pub(crate) async fn until_messages(&self, id: &str, count: usize) -> Vec<Value> {
+        let path = format!("/api/whatsapp/session/{id}/messages?limit=500");
+        let mut messages = self
+            .until(&format!("{count} messages"), async || {
+                let seen = self.get(&path).await.body["data"].clone();
+                match seen.as_array() {
+                    Some(messages) if messages.len() >= count => Ok(messages.clone()),
+                    _ => Err(seen),
+                }
+            })
+            .await;
+        messages.reverse();
+        assert_eq!(messages.len(), count, "{messages:#?}");
+        messages
+    }
+
+    /// Everything that happened on a session so far, by name and data.
+    pub(crate) async fn events(&self, id: &str) -> Vec<(String, Value)> {
+        let path = format!("/api/whatsapp/session/{id}/events/page?after=0&limit=1000");
+        let page = self.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        let events = page.body["data"].as_array().unwrap();
+        events
+            .iter()
+            .map(|event| (event["event"].as_str().unwrap().to_owned(), event["data"].clone()))
+            .collect()
+    }
+}
+
+impl Answer {
+    pub(crate) async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = timeout(DEADLINE, request.send()).await.unwrap().unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.unwrap();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Self { status, headers, body }
+    }
+}
