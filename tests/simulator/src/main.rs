@@ -1,6 +1,7 @@
 //! `wagate-simulator`: the simulator and its control API as a program of its own.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,6 +17,9 @@ struct Arguments {
     /// Where the control API answers.
     #[arg(long, default_value = "127.0.0.1:7101")]
     control: SocketAddr,
+    /// A file to write both addresses to, one a line, once they can be used.
+    #[arg(long)]
+    ready: Option<PathBuf>,
     /// Phone numbers to make at the start, separated by commas.
     #[arg(long, value_delimiter = ',')]
     people: Vec<String>,
@@ -42,6 +46,10 @@ async fn run(arguments: Arguments) -> Result<(), wagate_simulator::Error> {
     }
     let address = control::serve(&simulator, arguments.control).await?;
     tracing::info!(url = simulator.url(), control = %format_args!("http://{address}"), "ready");
+    if let Some(path) = &arguments.ready {
+        let lines = format!("{}\nhttp://{address}\n", simulator.url());
+        std::fs::write(path, lines).map_err(wagate_simulator::Error::Listen)?;
+    }
     if let Err(error) = tokio::signal::ctrl_c().await {
         tracing::warn!(%error, "no signals here: running until killed");
         std::future::pending::<()>().await;

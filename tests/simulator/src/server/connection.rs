@@ -65,8 +65,9 @@ impl Hub {
         }
         // Cutting ends the writer too, unless a goodbye is still on its way.
         drop(reader);
-        self.departed(&link).await;
+        // Gone before anybody is told so: a fault meant for the next login must not strike this.
         locked(&self.links).remove(&id);
+        self.departed(&link).await;
         link.cut();
         link.ended();
     }
