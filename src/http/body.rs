@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, HttpBody},
+    body::{Body, BodyDataStream, HttpBody},
     extract::{FromRef, FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
@@ -12,6 +12,10 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
 use super::{Limits, error::ApiError, fields::Fields, problem::Problem};
+
+/// How much of a body that is too large is still taken, and for how long.
+const DISCARD_BYTES: usize = 8 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// A body that is a small JSON object. No body at all is an empty object.
 #[derive(Debug)]
@@ -92,27 +96,35 @@ impl Kind {
 }
 
 async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let detail = format!("the body is too large: at most {limit} bytes are read");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
-    };
-    let least = body.size_hint().lower();
-    if usize::try_from(least).is_ok_and(|least| least > limit) {
-        return Err(too_large().into());
-    }
-    // A body of unstated length is counted while it comes.
-    let mut read = BytesMut::new();
+    let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut body = body.into_data_stream();
-    while let Some(chunk) = body.next().await {
+    let mut read = BytesMut::new();
+    // A body of unstated length is counted while it comes.
+    while least <= limit {
+        let Some(chunk) = body.next().await else { return Ok(read.freeze()) };
         let chunk = chunk.map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body broke off")
         })?;
         if read.len() + chunk.len() > limit {
-            return Err(too_large().into());
+            break;
         }
         read.extend_from_slice(&chunk);
     }
-    Ok(read.freeze())
+    tokio::time::timeout(DISCARD_TIME, discard(body)).await.ok();
+    let detail = format!("the body is too large: at most {limit} bytes are read");
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail).into())
+}
+
+/// Takes the rest of a body that is refused, within reason: a client that is cut off while it sends
+/// may never read why.
+async fn discard(mut body: BodyDataStream) {
+    let mut discarded = 0;
+    while let Some(Ok(chunk)) = body.next().await {
+        discarded += chunk.len();
+        if discarded > DISCARD_BYTES {
+            return;
+        }
+    }
 }
 
 fn object(body: &[u8]) -> Result<Fields, ApiError> {

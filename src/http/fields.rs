@@ -9,7 +9,7 @@ use axum::{
 use serde_json::{Map, Value};
 
 use super::{error::ApiError, problem::Problem};
-use crate::{service::FieldError, store::sessions::Change};
+use crate::service::{FieldError, sessions::Change};
 
 /// The members of a JSON object. Each is taken once; what is left at the end is unknown.
 #[derive(Debug)]

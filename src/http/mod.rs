@@ -25,10 +25,12 @@ use std::time::Duration;
 
 use axum::{Router, extract::FromRef, http::StatusCode, middleware};
 use tokio_util::sync::CancellationToken;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use self::{problem::Problem, waiting::Waiting};
-use crate::{qr::Renderer, service, session, store::Store};
+use crate::{
+    qr::Renderer,
+    service::{self, Services},
+};
 
 pub use self::server::{ServeOptions, serve};
 
@@ -69,30 +71,17 @@ impl Default for Limits {
 /// What handlers can reach: services, and what HTTP itself needs.
 #[derive(Clone, Debug)]
 pub struct HttpState {
-    pub sessions: service::Sessions,
-    pub messages: service::Messages,
-    pub events: service::Events,
-    pub tokens: service::Tokens,
-    pub health: service::Health,
-    pub renderer: Renderer,
-    pub limits: Limits,
+    services: Services,
+    renderer: Renderer,
+    limits: Limits,
     waiting: Waiting,
 }
 
 impl HttpState {
-    /// Services over `store` and the running sessions. Streams end with `shutdown`.
-    pub fn new(
-        store: &Store,
-        manager: session::Sessions,
-        limits: Limits,
-        shutdown: CancellationToken,
-    ) -> Self {
+    /// What there is to ask, and how much of it. Streams end with `shutdown`.
+    pub fn new(services: Services, limits: Limits, shutdown: CancellationToken) -> Self {
         Self {
-            sessions: service::Sessions::new(store.clone(), manager.clone()),
-            messages: service::Messages::new(store.clone(), manager),
-            events: service::Events::new(store.clone()),
-            tokens: service::Tokens::new(store.clone()),
-            health: service::Health::new(store.clone()),
+            services,
             renderer: Renderer::default(),
             limits,
             waiting: Waiting::new(limits, shutdown),
@@ -102,21 +91,21 @@ impl HttpState {
 
 /// Lets a handler receive one part of the state by its type.
 macro_rules! parts {
-    ($($part:ident: $type:ty),* $(,)?) => {
+    ($($($part:ident).+: $type:ty),* $(,)?) => {
         $(impl FromRef<HttpState> for $type {
             fn from_ref(state: &HttpState) -> Self {
-                state.$part.clone()
+                state.$($part).+.clone()
             }
         })*
     };
 }
 
 parts! {
-    sessions: service::Sessions,
-    messages: service::Messages,
-    events: service::Events,
-    tokens: service::Tokens,
-    health: service::Health,
+    services.sessions: service::Sessions,
+    services.messages: service::Messages,
+    services.events: service::Events,
+    services.tokens: service::Tokens,
+    services.health: service::Health,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
@@ -134,8 +123,7 @@ pub fn router(state: HttpState) -> Router {
     let guarded = quick
         .merge(waiting)
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
-        .layer(RequestBodyLimitLayer::new(limits.large_body))
-        .layer(middleware::from_fn_with_state(state.tokens.clone(), auth::authenticate));
+        .layer(middleware::from_fn_with_state(state.services.tokens.clone(), auth::authenticate));
     api::health::router()
         .merge(guarded)
         .layer(middleware::from_fn(request::observe))

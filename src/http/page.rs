@@ -5,7 +5,7 @@ use std::{fmt::Display, str::FromStr};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use entity::UnixMillis;
 
-use crate::store::page::Position;
+use crate::service::page::Position;
 
 /// The word for a place.
 pub(crate) fn cursor<Id: Display>(position: &Position<Id>) -> String {

@@ -21,6 +21,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that a caller may give a request.
 const LONGEST_ID: usize = 128;
 
+/// Marks a response that says nothing but its status, on purpose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bare;
+
 /// Names the request, contains its panics, writes problem documents, and logs one line.
 ///
 /// The outermost layer: whatever comes out of the others is turned into what clients may see here.
@@ -48,7 +52,9 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     let status = response.status();
     if let Some(problem) = response.extensions().get::<Problem>().cloned() {
         response = problem.write(response, &id);
-    } else if status.is_client_error() || status.is_server_error() {
+    } else if (status.is_client_error() || status.is_server_error())
+        && response.extensions().get::<Bare>().is_none()
+    {
         response = Problem::of_status(status).write(response, &id);
     }
     let headers = response.headers_mut();

@@ -8,7 +8,10 @@ mod matrix;
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -107,7 +110,7 @@ impl Renderer {
         hash.update([format as u8]);
         hash.update(layout.size.to_be_bytes());
         hash.update(layout.margin.to_be_bytes());
-        format!("\"{}\"", crate::service::text::hex(&hash.finalize()[..16]))
+        format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash.finalize()[..16]))
     }
 
     /// Renders a code.

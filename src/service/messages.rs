@@ -31,6 +31,10 @@ use crate::{
 /// may take: a message that is stored has an id, which the caller shall be told.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often, and how far apart, a repeated request looks what became of the first.
+const FOLLOW_LOOKS: u32 = 20;
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
+
 /// A text to be sent.
 #[derive(Clone, Debug)]
 pub struct SendText {
@@ -169,11 +173,29 @@ impl Messages {
             }
             // The first request is still at it, and may yet have to take the message back.
             Created::Replayed(message) if is_queued(&message) && !queue => {
-                let message = self.hand_over(caller, *message, queue).await?;
+                let message = self.follow(caller, *message).await?;
                 Ok(Accepted { message, replayed: true })
             }
             Created::Replayed(message) => Ok(Accepted { message: *message, replayed: true }),
         }
+    }
+
+    /// Waits until the request that made a message knows what becomes of it.
+    ///
+    /// That request may have died with its daemon; then this one takes its place.
+    async fn follow(
+        &self,
+        caller: &Principal,
+        message: message::Model,
+    ) -> Result<message::Model, Error> {
+        for _ in 0..FOLLOW_LOOKS {
+            match self.store.messages().find_by_id(&message.id).await? {
+                None => return Err(Error::NotConnected { status: SessionStatus::Connecting }),
+                Some(message) if !is_queued(&message) => return Ok(message),
+                Some(_) => tokio::time::sleep(FOLLOW_PAUSE).await,
+            }
+        }
+        self.hand_over(caller, message, false).await
     }
 
     /// Gives a stored message to its session, and says how far it came.
@@ -242,13 +264,15 @@ fn fingerprint(session: &SessionId, chat: &str, text: &str, queue: bool) -> Stri
     text::hex(&hash.finalize())
 }
 
-/// Why a message was not taken. A session that is not running is not connected either.
+/// Why a message was not taken.
 fn refusal(error: live::Error) -> Error {
     match error {
         live::Error::NotRunning => {
             Error::NotConnected { status: SessionStatus::SessionNotConnected }
         }
-        live::Error::Send(SendError::NotConnected) => {
+        // The row has not heard yet of what the socket knows.
+        live::Error::NotConnected { status: SessionStatus::SessionConnected }
+        | live::Error::Send(SendError::NotConnected) => {
             Error::NotConnected { status: SessionStatus::Connecting }
         }
         error => error.into(),

@@ -22,7 +22,7 @@ use entity::{
 
 use crate::{
     session::{self, PairError},
-    store,
+    store::{self, Store},
 };
 
 pub use events::Events;
@@ -30,12 +30,37 @@ pub use health::Health;
 pub use messages::Messages;
 pub use sessions::Sessions;
 pub use tokens::Tokens;
+// Lists are paged as the store pages them.
+pub use store::page;
 
 /// When to come back after what passes within moments: a full inbox, a timeout.
 const SOON: Duration = Duration::from_secs(1);
 
 /// When to come back after what takes a while: a database that is away, a restart.
 const LATER: Duration = Duration::from_secs(5);
+
+/// All that can be asked.
+#[derive(Clone, Debug)]
+pub struct Services {
+    pub sessions: Sessions,
+    pub messages: Messages,
+    pub events: Events,
+    pub tokens: Tokens,
+    pub health: Health,
+}
+
+impl Services {
+    /// Services over the store and the running sessions.
+    pub fn new(store: &Store, manager: session::Sessions) -> Self {
+        Self {
+            sessions: Sessions::new(store.clone(), manager.clone()),
+            messages: Messages::new(store.clone(), manager),
+            events: Events::new(store.clone()),
+            tokens: Tokens::new(store.clone()),
+            health: Health::new(store.clone()),
+        }
+    }
+}
 
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Whether the daemon is alive and ready, without a word more; and what is to be found here.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{FromRef, State},
     http::StatusCode,
     response::IntoResponse,
@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::service::Health;
+use crate::{http::request::Bare, service::Health};
 
 /// The two routes that need no token, and so say nothing but yes or no.
 pub(in crate::http) fn router<S>() -> Router<S>
@@ -31,14 +31,15 @@ async fn live() -> StatusCode {
 }
 
 #[tracing::instrument(name = "http.health.ready", skip_all)]
-async fn ready(State(health): State<Health>) -> StatusCode {
-    match health.ready().await {
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    let status = match health.ready().await {
         Ok(()) => StatusCode::NO_CONTENT,
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "Not ready");
             StatusCode::SERVICE_UNAVAILABLE
         }
-    }
+    };
+    (Extension(Bare), status)
 }
 
 async fn show() -> impl IntoResponse {

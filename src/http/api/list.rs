@@ -17,11 +17,11 @@ use crate::{
         fields::Parameters,
         page::{cursor, position},
     },
-    service::{Sessions, text},
-    session::view::StatusView,
-    store::{
+    service::{
+        Sessions,
         page::Page,
-        sessions::{Filter, Group, StatusFilter, Summary},
+        sessions::{Filter, Group, StatusFilter, StatusView, Summary},
+        text,
     },
 };
 

@@ -17,8 +17,10 @@ use crate::{
     event::payload::rfc3339,
     http::{auth::Caller, error::ApiError, fields::Parameters, path::SessionPath},
     qr::{Format, Layout, Renderer},
-    service::Sessions,
-    session::view::{LastDisconnect, StatusView},
+    service::{
+        Sessions,
+        sessions::{LastDisconnect, StatusView},
+    },
 };
 
 pub(super) fn router<S>() -> Router<S>

@@ -14,18 +14,20 @@ use uuid::Uuid;
 
 use super::{Error, FieldError, Principal, recipient, text};
 use crate::{
-    session::{
-        PairingCode, Sessions as Manager,
-        view::{StatusView, view},
-    },
+    session::{PairingCode, Sessions as Manager, view::view},
     store::{
         Store,
         page::{Page, Position},
-        sessions::{Change, Created, Filter, NewSession, Settings, Summary},
+        sessions::{Created, NewSession, Settings},
     },
 };
 
-pub use qr::{Code, NoCode, Qr};
+pub use self::qr::{Code, NoCode, Qr};
+// What these calls take and give, for those who may not know where it comes from.
+pub use crate::{
+    session::view::{LastDisconnect, StatusView},
+    store::sessions::{Change, Filter, Group, StatusFilter, Summary},
+};
 
 /// A session to be made.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,252 @@
+//! The HTTP API over a real socket and a real database; WhatsApp is not there.
+//!
+//! What a client would report is recorded through the store's one door, so that everything but the
+//! client itself is the real thing.
+
+use std::time::Duration;
+
+use entity::{
+    id::{OrganizationId, SessionId},
+    session,
+    state::Role,
+};
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wagate::{
+    clock::Clock,
+    event::{Account, Event},
+    http::{self, HttpState, Limits, ServeOptions},
+    service::{Services, Tokens},
+    session::{Options, Sessions},
+    store::{
+        Patience, Store,
+        events::{NewEvent, Recorded},
+    },
+};
+
+use crate::database::{Database, Opened};
+
+/// A gateway that listens, and a client of it.
+pub(crate) struct App {
+    pub(crate) base: String,
+    pub(crate) organization: OrganizationId,
+    pub(crate) token: String,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+    client: reqwest::Client,
+    opened: Opened,
+    sessions: Sessions,
+    tasks: TaskTracker,
+}
+
+impl App {
+    pub(crate) async fn start(database: &Database) -> Self {
+        Self::start_with(database, Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(database: &Database, limits: Limits) -> Self {
+        // Another test of this process may have installed it.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let opened = database.open().await;
+        let (store, clock) = (opened.store.clone(), opened.clock.clone());
+        let organization = store.organizations().ensure_default().await.unwrap();
+        let token = Tokens::new_secret();
+        Tokens::new(store.clone())
+            .adopt(&organization.id, Role::Operator, "test", &token)
+            .await
+            .unwrap();
+
+        let tasks = TaskTracker::new();
+        let options = Options {
+            version: Some((2, 3000, 1)),
+            // Nobody listens there: a session that is started dials in vain.
+            url: Some("ws://127.0.0.1:9/".to_owned()),
+            device_name: "wagate".to_owned(),
+            max_qr_rounds: 1,
+            dial_concurrency: 4,
+            dial_rate_per_second: 100,
+            shutdown_grace: Duration::from_secs(5),
+        };
+        let sessions = Sessions::new(store.clone(), clock.clone(), options, tasks.clone());
+        let stop = CancellationToken::new();
+        let state = HttpState::new(Services::new(&store, sessions.clone()), limits, stop.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tasks.spawn(http::serve(
+            listener,
+            http::router(state),
+            ServeOptions::default(),
+            stop.clone(),
+            CancellationToken::new(),
+        ));
+        let client =
+            reqwest::Client::builder().timeout(Duration::from_secs(20)).no_proxy().build().unwrap();
+        Self {
+            base,
+            organization: organization.id,
+            token,
+            store,
+            clock,
+            stop,
+            client,
+            opened,
+            sessions,
+            tasks,
+        }
+    }
+
+    /// A token of another organization, made for it.
+    pub(crate) async fn stranger(&self, database: &Database) -> String {
+        let id = OrganizationId::new(self.clock.now(), 7);
+        database
+            .execute(&format!("INSERT INTO organization VALUES ('{id}', 2, 'other', 0, 0)"))
+            .await;
+        self.token_of(&id, Role::Operator).await
+    }
+
+    pub(crate) async fn token_of(&self, organization: &OrganizationId, role: Role) -> String {
+        let secret = Tokens::new_secret();
+        let tokens = Tokens::new(self.store.clone());
+        tokens.adopt(organization, role, "test", &secret).await.unwrap();
+        secret
+    }
+
+    /// A request with the operator's token.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).bearer_auth(&self.token)
+    }
+
+    /// A request without a token.
+    pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        Answer::to(json(self.request(Method::POST, path), &body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        Answer::to(json(self.request(Method::PATCH, path), &body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::DELETE, path)).await
+    }
+
+    /// Makes a session that is not started.
+    pub(crate) async fn session(&self, id: &str) {
+        let body = serde_json::json!({ "sessionId": id, "start": false });
+        assert_eq!(self.post("/api/whatsapp/session", body).await.status, StatusCode::CREATED);
+    }
+
+    pub(crate) async fn row(&self, id: &str) -> session::Model {
+        let id: SessionId = id.parse().unwrap();
+        self.store.sessions().find(&self.organization, &id).await.unwrap().unwrap()
+    }
+
+    /// Has something happen on a session.
+    pub(crate) async fn happen(&self, id: &str, event: Event) -> Recorded {
+        let new = NewEvent {
+            organization_id: self.organization.clone(),
+            session_key: self.row(id).await.id,
+            generation: None,
+            event,
+            at: self.clock.now(),
+        };
+        self.store.writer().record(new, Patience::Fail).await.unwrap()
+    }
+
+    /// Has a session show this code for a minute.
+    pub(crate) async fn show_qr(&self, id: &str, qr: &str) {
+        let expires_at = self.clock.now() + Duration::from_mins(1);
+        self.happen(id, Event::Qr { qr: qr.to_owned(), expires_at }).await;
+    }
+
+    /// Has a session claim that it is connected.
+    pub(crate) async fn connect(&self, id: &str) {
+        let account = Account {
+            phone_number: Some("6281234567890".to_owned()),
+            push_name: Some("Test".to_owned()),
+            jid: Some("6281234567890@s.whatsapp.net".to_owned()),
+            lid: None,
+        };
+        self.happen(id, Event::Ready(account)).await;
+    }
+
+    /// Stops everything in the daemon's order.
+    pub(crate) async fn close(self) {
+        self.stop.cancel();
+        self.sessions.shutdown(Duration::from_secs(5)).await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.opened.close().await;
+    }
+}
+
+pub(crate) fn json(request: RequestBuilder, body: &Value) -> RequestBuilder {
+    request.header("content-type", "application/json").body(body.to_string())
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// Asserts that this is a good problem document with this status and code.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["success"], false);
+        assert_eq!(problem["requestId"], self.header("x-request-id"));
+        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+        assert!(problem["title"].is_string());
+        problem
+    }
+
+    /// Asserts that the request was refused for these members.
+    #[track_caller]
+    pub(crate) fn invalid(&self, pointers: &[&str]) {
+        let problem = self.problem(400, "VALIDATION_FAILED");
+        let found: Vec<_> = problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["pointer"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, pointers, "{problem}");
+    }
+}

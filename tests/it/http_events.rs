@@ -1,0 +1,269 @@
+//! The event feed over HTTP: streamed, resumed, polled.
+
+use std::time::Duration;
+
+use entity::state::Role;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use wagate::{
+    event::{Change, Event},
+    http::Limits,
+    service::Tokens,
+};
+
+use crate::{
+    database::{Kind, on, on_each},
+    http_app::{Answer, App},
+};
+
+/// A stream, read event by event.
+struct Stream {
+    response: Response,
+    read: String,
+}
+
+/// One event of a stream; a comment has no name.
+#[derive(Debug)]
+struct Received {
+    name: String,
+    id: Option<i64>,
+    data: Value,
+}
+
+impl Stream {
+    async fn open(app: &App, path: &str, last_event_id: Option<i64>) -> Self {
+        Self::open_as(app, &app.token, path, last_event_id).await
+    }
+
+    async fn open_as(app: &App, token: &str, path: &str, last_event_id: Option<i64>) -> Self {
+        let mut request = app.anonymous(Method::GET, path).bearer_auth(token);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, read: String::new() }
+    }
+
+    /// The next event or comment; none when the stream has ended.
+    async fn next(&mut self) -> Option<Received> {
+        loop {
+            if let Some((block, rest)) = self.read.split_once("\n\n") {
+                let block = block.to_owned();
+                self.read = rest.to_owned();
+                let field = |name: &str| {
+                    block.lines().find_map(|line| line.strip_prefix(name)).map(ToOwned::to_owned)
+                };
+                if block.starts_with("retry:") {
+                    continue;
+                }
+                return Some(Received {
+                    name: field("event: ").unwrap_or_default(),
+                    id: field("id: ").map(|id| id.parse().unwrap()),
+                    data: field("data: ")
+                        .map_or(Value::Null, |data| serde_json::from_str(&data).unwrap()),
+                });
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(10), self.response.chunk());
+            let chunk = chunk.await.expect("a stream says something within its heartbeat");
+            self.read.push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+        }
+    }
+
+    /// The next event, which must have this name.
+    async fn expect(&mut self, name: &str) -> Received {
+        let received = self.next().await.expect("the stream goes on");
+        assert_eq!(received.name, name, "{received:?}");
+        received
+    }
+}
+
+fn connecting() -> Event {
+    Event::ChangeState(Change::Connecting)
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_what_is_and_goes_on_with_what_happens() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("a").await;
+        app.session("b").await;
+        app.show_qr("a", "1@first").await;
+
+        let mut stream = Stream::open(&app, "/api/whatsapp/events", None).await;
+        let snapshot = stream.expect("snapshot").await;
+        let sessions = snapshot.data["sessions"].as_array().unwrap();
+        assert_eq!(sessions.len(), 2);
+        let a = sessions.iter().find(|session| session["sessionId"] == "a").unwrap();
+        assert_eq!(a["qr"], "1@first");
+        let status = app.get("/api/whatsapp/session/status/a").await.json();
+        assert_eq!(*a, status["data"], "the same object everywhere");
+
+        app.connect("a").await;
+        app.happen("b", connecting()).await;
+        let ready = stream.expect("ready").await;
+        assert_eq!(ready.data["event"], "ready");
+        assert_eq!(ready.data["sessionId"], "a");
+        assert_eq!(ready.data["data"]["phoneNumber"], "6281234567890");
+        assert_eq!(ready.data["seq"], ready.id.unwrap());
+        assert!(ready.id > snapshot.id);
+        let change = stream.expect("change_state").await;
+        assert_eq!(change.data["sessionId"], "b");
+
+        // Of one session.
+        let mut one = Stream::open(&app, "/api/whatsapp/session/b/events", None).await;
+        let snapshot = one.expect("snapshot").await;
+        assert_eq!(snapshot.data["sessions"].as_array().unwrap().len(), 1);
+        app.happen("a", connecting()).await;
+        app.connect("b").await;
+        assert_eq!(one.expect("ready").await.data["sessionId"], "b");
+        drop((stream, one));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_resumed_stream_has_lost_nothing() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("a").await;
+        let mut stream = Stream::open(&app, "/api/whatsapp/events", None).await;
+        let snapshot = stream.expect("snapshot").await;
+        app.happen("a", connecting()).await;
+        let first = stream.expect("change_state").await;
+        drop(stream);
+
+        // More than a page of the table.
+        for n in 0..250 {
+            app.show_qr("a", &n.to_string()).await;
+        }
+        let mut stream = Stream::open(&app, "/api/whatsapp/events", first.id).await;
+        let mut last = first.id.unwrap();
+        for n in 0..250 {
+            let qr = stream.expect("qr").await;
+            assert_eq!(qr.data["data"]["qr"], n.to_string());
+            assert!(qr.id.unwrap() > last);
+            last = qr.id.unwrap();
+        }
+        let caught_up = stream.expect("snapshot").await;
+        assert_eq!(caught_up.id, Some(last));
+        assert_eq!(caught_up.data["sessions"][0]["qr"], "249");
+        app.connect("a").await;
+        stream.expect("ready").await;
+        drop(stream);
+
+        // By the address too, for clients that cannot set the header.
+        let path = format!("/api/whatsapp/events?after={}", snapshot.id.unwrap());
+        let mut stream = Stream::open(&app, &path, None).await;
+        assert_eq!(stream.expect("change_state").await.id, first.id);
+        drop(stream);
+
+        // A number that was never given out is from another database: begin anew.
+        let mut stream = Stream::open(&app, "/api/whatsapp/events", Some(1_000_000)).await;
+        stream.expect("snapshot").await;
+        drop(stream);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_gives_signs_of_life_and_ends_with_its_token_or_session() {
+    on(Kind::Sqlite, async |database| {
+        let limits = Limits { heartbeat: Duration::from_millis(50), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        app.session("a").await;
+        let viewer = app.token_of(&app.organization, Role::Viewer).await;
+        let mut of_viewer = Stream::open_as(&app, &viewer, "/api/whatsapp/events", None).await;
+        let mut of_session = Stream::open(&app, "/api/whatsapp/session/a/events", None).await;
+        for stream in [&mut of_viewer, &mut of_session] {
+            stream.expect("snapshot").await;
+            assert_eq!(stream.next().await.unwrap().name, "", "a comment");
+        }
+
+        let caller = Tokens::new(app.store.clone()).authenticate(&viewer).await.unwrap();
+        app.store.tokens().revoke(&app.organization, &caller.token_id).await.unwrap();
+        while let Some(sign) = of_viewer.next().await {
+            assert_eq!(sign.name, "");
+        }
+        app.delete("/api/whatsapp/session/a").await;
+        while let Some(sign) = of_session.next().await {
+            assert!(["", "disconnected"].contains(&sign.name.as_str()), "{sign:?}");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_end_when_the_daemon_stops() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let mut stream = Stream::open(&app, "/api/whatsapp/events", None).await;
+        stream.expect("snapshot").await;
+        app.stop.cancel();
+        assert!(stream.next().await.is_none());
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn there_are_so_many_streams_and_no_more() {
+    on(Kind::Sqlite, async |database| {
+        let limits = Limits { streams: 1, ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let stream = Stream::open(&app, "/api/whatsapp/events", None).await;
+        let answer = app.get("/api/whatsapp/events").await;
+        answer.problem(503, "TOO_MANY_STREAMS");
+        assert_eq!(answer.header("retry-after"), "5");
+        assert_eq!(app.get("/api/whatsapp/events/page").await.status, 200, "not a stream");
+        drop(stream);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_feed_can_be_polled() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("a").await;
+        app.session("b").await;
+        for _ in 0..3 {
+            app.happen("a", connecting()).await;
+            app.connect("b").await;
+        }
+        let first = app.get("/api/whatsapp/events/page?limit=4").await.json();
+        assert_eq!(first["success"], true);
+        assert_eq!(first["data"].as_array().unwrap().len(), 4);
+        let path = format!("/api/whatsapp/events/page?after={}", first["cursor"]);
+        let rest = app.get(&path).await.json();
+        assert_eq!(rest["data"].as_array().unwrap().len(), 2);
+        let path = format!("/api/whatsapp/events/page?after={}", rest["cursor"]);
+        let empty = app.get(&path).await.json();
+        assert_eq!((&empty["data"], &empty["cursor"]), (&json!([]), &rest["cursor"]));
+
+        // The same by `Accept`, and of one session.
+        let request = app
+            .request(Method::GET, "/api/whatsapp/session/a/events")
+            .header("accept", "application/json");
+        let of_a = Answer::to(request).await.json();
+        assert_eq!(of_a["data"].as_array().unwrap().len(), 3);
+        assert!(of_a["data"].as_array().unwrap().iter().all(|event| event["sessionId"] == "a"));
+
+        // And awaited.
+        let path = format!("{path}&wait=15");
+        let waits = app.get(&path);
+        let happens = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            app.happen("a", connecting()).await;
+        };
+        let (waits, _) = tokio::join!(waits, happens);
+        assert_eq!(waits.json()["data"][0]["event"], "change_state");
+        app.close().await;
+    })
+    .await;
+}
