@@ -133,7 +133,11 @@ impl Daemon {
             request_time: config.http.request_timeout,
             ..http::Limits::default()
         };
-        let http_state = HttpState::new(&store, sessions.clone(), limits, stop.soft.clone());
+        let http_state = HttpState::new(
+            service::Services::new(&store, sessions.clone()),
+            limits,
+            stop.soft.clone(),
+        );
         let serve = http::serve(
             listener,
             http::router(http_state),
