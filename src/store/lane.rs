@@ -12,7 +12,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,13 @@ impl Queue {
             Patience::Wait => &self.patient,
             Patience::Fail => &self.impatient,
         };
-        let place = places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
+        let place = match places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(TryAcquireError::NoPermits) => {
+                places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?
+            }
+            Err(TryAcquireError::Closed) => return Err(Error::Stopped),
+        };
         self.jobs
             .send(Job { key: key.into(), patience, work, _place: place })
             .map_err(|_| Error::Stopped)
@@ -132,6 +138,8 @@ pub(super) struct Lane {
     limit: usize,
     /// Groups that failed since the last that did not.
     failures: u32,
+    /// Why the last group failed, while that is no passing thing: what to refuse callers with.
+    away: Option<DbErr>,
     /// Says when the task is over, however it ends.
     ended: tokio_util::sync::DropGuard,
 }
@@ -159,6 +167,7 @@ impl Lane {
             backlog: VecDeque::new(),
             db: Some(db),
             failures: 0,
+            away: None,
             ended: ended.drop_guard(),
         };
         Ok((lane, queue))
@@ -210,7 +219,7 @@ impl Lane {
     async fn commit(&mut self, mut group: Vec<Job>) -> (Vec<Job>, Fate) {
         let db = match self.db.take() {
             Some(db) => db,
-            None => match self.connector.writer().await {
+            None => match self.connect().await {
                 Ok(db) => db,
                 Err(err) => return (group, Fate::Failed(err)),
             },
@@ -249,6 +258,7 @@ impl Lane {
             tracing::info!(store.failures = self.failures, "The database takes writes again");
         }
         self.failures = 0;
+        self.away = None;
         self.limit = self.connector.group_limit();
         let counters = &self.shared.counters;
         counters.groups.fetch_add(1, Ordering::Relaxed);
@@ -302,22 +312,35 @@ impl Lane {
         if fault == Fault::Outage && self.failures == 1 {
             return;
         }
+        self.away = give_up.then_some(err);
         let tries = self.failures.min(16) - 1;
-        self.pause(first.saturating_mul(1 << tries).min(longest), give_up.then_some(&err)).await;
+        self.pause(first.saturating_mul(1 << tries).min(longest)).await;
     }
 
-    /// Waits, spread a little, so that lanes do not knock together. Whoever arrives meanwhile and
-    /// will not wait is refused, if there is something to refuse them with.
-    async fn pause(&mut self, distance: Duration, refusal: Option<&DbErr>) {
-        let until = Instant::now() + distance.mul_f64(rand::random_range(0.75..1.25));
+    /// Waits, spread a little, so that lanes do not knock together. When the store is closing, what
+    /// is left is tried at once.
+    async fn pause(&mut self, distance: Duration) {
+        let spread = distance.mul_f64(rand::random_range(0.75..1.25));
         let closing = self.shared.closing.clone();
+        let pause = tokio::time::timeout(spread, async move { closing.cancelled().await });
+        self.meanwhile(pause).await.ok();
+    }
+
+    /// Opens a new connection, which can take as long as a connection may take.
+    async fn connect(&mut self) -> Result<DatabaseConnection, DbErr> {
+        let connector = self.connector.clone();
+        self.meanwhile(async move { connector.writer().await }).await
+    }
+
+    /// Goes through with something slow. Who arrives meanwhile and will not wait is refused, if the
+    /// database is known to be away.
+    async fn meanwhile<T>(&mut self, slow: impl Future<Output = T>) -> T {
+        let mut slow = std::pin::pin!(slow);
         loop {
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(until) => return,
-                // Nobody wants to wait for us to wait; what is left is tried once more.
-                () = closing.cancelled() => return,
-                Some(job) = self.arrivals.recv() => match refusal {
+                done = &mut slow => return done,
+                Some(job) = self.arrivals.recv() => match &self.away {
                     Some(err) if job.patience == Patience::Fail => job.refuse(err),
                     _ => self.backlog.push_back(job),
                 },
@@ -339,7 +362,7 @@ impl Lane {
         );
         let mut distance = BACKOFF.0;
         loop {
-            let committed = match self.connector.writer().await {
+            let committed = match self.connect().await {
                 Ok(db) => {
                     let committed = group::was_committed(&db, transaction).await;
                     self.db = Some(db);
@@ -358,7 +381,8 @@ impl Lane {
                     return;
                 }
                 Ok(None) | Err(_) => {
-                    self.pause(distance, Some(&err)).await;
+                    self.away = Some(err.clone());
+                    self.pause(distance).await;
                     distance = (distance * 2).min(BACKOFF.1);
                 }
             }

@@ -1,0 +1,268 @@
+//! Databases for tests: each test runs on SQLite and on PostgreSQL, in a database of its own.
+//!
+//! PostgreSQL is the server named by `WAGATE_TEST_POSTGRES_URL`, or a throw-away cluster made once
+//! in a test process from the installed binaries. Where there are none, the tests say so and run
+//! on SQLite alone; with `CI` set, that is a failure.
+
+use std::{
+    fmt,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use entity::{UnixMillis, session};
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
+use tempfile::TempDir;
+use tokio_util::task::TaskTracker;
+use wagate::{
+    clock::Clock,
+    store::{Store, connect, sessions::NewSession},
+};
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// An empty database, gone after the test.
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    pub(crate) url: String,
+    /// Where the SQLite file is.
+    pub(crate) path: PathBuf,
+    _directory: TempDir,
+}
+
+/// An open store, with what keeps it running.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) tracker: TaskTracker,
+}
+
+/// Runs a test on each database there is, one after the other.
+pub(crate) async fn on_each<F>(test: F)
+where
+    F: AsyncFn(&Database),
+{
+    on(Kind::Sqlite, &test).await;
+    on(Kind::Postgres, &test).await;
+}
+
+/// Runs a test on one kind of database, if there is one.
+pub(crate) async fn on<F>(kind: Kind, test: F)
+where
+    F: AsyncFn(&Database),
+{
+    let Some(database) = Database::new(kind).await else { return };
+    test(&database).await;
+    database.drop().await;
+}
+
+impl Database {
+    /// An empty database, or none where there is no server for it.
+    pub(crate) async fn new(kind: Kind) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wagate.db");
+        let url = match kind {
+            Kind::Sqlite => format!("sqlite://{}", path.display()),
+            Kind::Postgres => {
+                let server = postgres()?;
+                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+                let name = format!("wagate_test_{}_{number}", std::process::id());
+                execute(server, &format!("CREATE DATABASE {name}")).await;
+                in_database(server, &name)
+            }
+        };
+        Some(Self { kind, url, path, _directory: directory })
+    }
+
+    async fn drop(self) {
+        if self.kind == Kind::Postgres {
+            let server = postgres().unwrap();
+            execute(server, &format!("DROP DATABASE {} WITH (FORCE)", self.name())).await;
+        }
+    }
+
+    /// The PostgreSQL database's name.
+    pub(crate) fn name(&self) -> &str {
+        self.url.split('?').next().unwrap().rsplit('/').next().unwrap()
+    }
+
+    /// Opens a store on it.
+    pub(crate) async fn open(&self) -> Opened {
+        self.open_with(|_| {}).await
+    }
+
+    /// Opens a store on it, with other options than the usual ones.
+    pub(crate) async fn open_with(&self, change: impl FnOnce(&mut connect::Options)) -> Opened {
+        let mut options = connect::Options::new(self.url.as_str());
+        change(&mut options);
+        let clock = Clock::manual(UnixMillis(1_800_000_000_000));
+        let tracker = TaskTracker::new();
+        let store = Store::open(options, clock.clone(), &tracker).await.unwrap();
+        Opened { store, clock, tracker }
+    }
+
+    /// A connection past the store, to look at rows or to make trouble.
+    pub(crate) async fn connect(&self) -> DatabaseConnection {
+        connect_to(&self.url).await
+    }
+
+    /// Runs a statement past the store.
+    pub(crate) async fn execute(&self, sql: &str) {
+        execute(&self.url, sql).await;
+    }
+
+    /// Runs a statement on the PostgreSQL server, outside of this database.
+    pub(crate) async fn execute_on_server(&self, sql: &str) {
+        execute(postgres().unwrap(), sql).await;
+    }
+
+    /// The rows of a query, asked past the store.
+    pub(crate) async fn query(&self, sql: &str) -> Vec<QueryResult> {
+        let db = self.connect().await;
+        let statement = Statement::from_string(db.get_database_backend(), sql);
+        let rows = db.query_all_raw(statement).await.unwrap();
+        db.close().await.unwrap();
+        rows
+    }
+
+    /// The one number a query returns.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        self.query(sql).await.first().unwrap().try_get_by_index(0).unwrap()
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.kind)
+    }
+}
+
+impl Opened {
+    /// A session, called `name`, in the organization that is always there.
+    pub(crate) async fn session(&self, name: &str) -> session::Model {
+        let organization = self.store.organizations().ensure_default().await.unwrap();
+        let new = NewSession {
+            session_id: name.parse().unwrap(),
+            origin: entity::state::Origin::Embedded,
+            user_id: None,
+            phone_number: None,
+            desired_state: entity::state::DesiredState::Running,
+        };
+        self.store.sessions().create(&organization.id, new).await.unwrap();
+        let id = name.parse().unwrap();
+        self.store.sessions().find(&organization.id, &id).await.unwrap().unwrap()
+    }
+
+    /// Closes the store, and waits until nothing of it runs any more.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+async fn connect_to(url: &str) -> DatabaseConnection {
+    let mut options = sea_orm::ConnectOptions::new(url);
+    options.max_connections(1).sqlx_logging(false);
+    sea_orm::Database::connect(options).await.unwrap()
+}
+
+async fn execute(url: &str, sql: &str) {
+    let db = connect_to(url).await;
+    db.execute_unprepared(sql).await.unwrap();
+    db.close().await.unwrap();
+}
+
+/// The server's URL with another database in it.
+fn in_database(server: &str, name: &str) -> String {
+    let (address, options) = server.split_once('?').map_or((server, ""), |(a, o)| (a, o));
+    let (address, _) = address.rsplit_once('/').unwrap();
+    format!("{address}/{name}?{options}")
+}
+
+/// The URL of a PostgreSQL server, made on first use.
+fn postgres() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<String>> = OnceLock::new();
+
+    SERVER
+        .get_or_init(|| {
+            if let Ok(url) = std::env::var("WAGATE_TEST_POSTGRES_URL") {
+                return Some(url);
+            }
+            let Some(binaries) = binaries() else {
+                assert!(std::env::var_os("CI").is_none(), "no PostgreSQL, and CI may not skip it");
+                eprintln!("skipped: no PostgreSQL binaries and no WAGATE_TEST_POSTGRES_URL");
+                return None;
+            };
+            Some(start(&binaries))
+        })
+        .as_deref()
+}
+
+/// Where `initdb` and `pg_ctl` are: Debian keeps them out of the path.
+fn binaries() -> Option<PathBuf> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut found: Vec<PathBuf> = debian
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .chain(std::env::split_paths(&std::env::var_os("PATH")?))
+        .filter(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
+        .collect();
+    // The newest last, by name; good enough for two versions side by side.
+    found.sort();
+    found.pop()
+}
+
+/// Makes a cluster, starts it, and returns its URL. It goes with this process, however that ends: a
+/// shell waits for the other end of its standard input to close, and cleans up.
+fn start(binaries: &Path) -> String {
+    // Its standard input, which must not be closed before the process ends.
+    static KEEPER: Mutex<Option<Child>> = Mutex::new(None);
+    const SCRIPT: &str = r#"
+        set -e
+        bin="$1"
+        dir=$(mktemp -d /tmp/wagate-postgres-XXXXXX)
+        trap '"$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1; rm -rf "$dir"' EXIT
+        "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N >&2
+        "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-k $dir -c listen_addresses='' \
+            -c fsync=off -c max_connections=400 -c max_prepared_transactions=0" start >&2
+        echo "$dir"
+        read -r _ || true
+    "#;
+
+    // PostgreSQL refuses to run as root.
+    let as_root = std::fs::metadata("/proc/self").is_ok_and(|me| {
+        use std::os::unix::fs::MetadataExt;
+        me.uid() == 0
+    });
+    let mut command = Command::new(if as_root { "runuser" } else { "sh" });
+    if as_root {
+        command.args(["-u", "postgres", "--", "sh"]);
+    }
+    let mut keeper = command
+        .args(["-c", SCRIPT, "sh"])
+        .arg(binaries)
+        .current_dir("/tmp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut directory = String::new();
+    BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut directory).unwrap();
+    *KEEPER.lock().unwrap() = Some(keeper);
+    let directory = directory.trim();
+    assert!(!directory.is_empty(), "the throw-away PostgreSQL cluster did not start");
+    format!("postgres://postgres@localhost/postgres?host={directory}")
+}

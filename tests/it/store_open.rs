@@ -1,0 +1,128 @@
+//! Opening a database: what is made, what is refused, and how it is opened.
+
+use std::os::unix::fs::PermissionsExt;
+
+use sea_orm::ConnectionTrait;
+use tokio_util::task::TaskTracker;
+use wagate::{
+    clock::Clock,
+    store::{
+        Patience, Store,
+        connect::{OpenError, Options},
+    },
+};
+
+use crate::database::{Database, Kind, on, on_each};
+
+async fn open(options: Options) -> Result<Store, OpenError> {
+    Store::open(options, Clock::system(), &TaskTracker::new()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_is_brought_up_to_date_once() {
+    on_each(async |database: &Database| {
+        let first = database.open().await;
+        first.store.ping().await.unwrap();
+        first.close().await;
+        let steps = database.count("SELECT count(*) FROM seaql_migrations").await;
+        assert!(steps >= 4);
+
+        let again = database.open().await;
+        again.close().await;
+        assert_eq!(database.count("SELECT count(*) FROM seaql_migrations").await, steps);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_daemons_that_start_together_migrate_one_after_the_other() {
+    on(Kind::Postgres, async |database: &Database| {
+        let (one, other) = tokio::join!(database.open(), database.open());
+        one.close().await;
+        other.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_schema_is_refused_and_left_alone_when_migrating_is_off() {
+    on_each(async |database: &Database| {
+        let options = Options { migrate: false, ..Options::new(database.url.as_str()) };
+        let refusal = open(options).await.unwrap_err();
+        assert!(matches!(&refusal, OpenError::Pending(steps) if steps.len() >= 4), "{refusal}");
+        assert!(refusal.to_string().contains("m20261122_000001"));
+        let tables = match database.kind {
+            Kind::Sqlite => "SELECT count(*) FROM sqlite_master",
+            Kind::Postgres => "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'",
+        };
+        assert_eq!(database.count(tables).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_newer_than_the_program_is_refused() {
+    on_each(async |database: &Database| {
+        database.open().await.close().await;
+        database
+            .execute("INSERT INTO seaql_migrations VALUES ('m20990101_000001_future', 0)")
+            .await;
+        for migrate in [true, false] {
+            let options = Options { migrate, ..Options::new(database.url.as_str()) };
+            let refusal = open(options).await.unwrap_err();
+            assert!(matches!(refusal, OpenError::Newer(_)), "{refusal}");
+            assert!(refusal.to_string().contains("m20990101_000001_future"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_is_ours_alone_and_opened_for_safety() {
+    on(Kind::Sqlite, async |database: &Database| {
+        let opened = database.open().await;
+        for name in ["wagate.db", "wagate.db-wal", "wagate.db-shm"] {
+            let file = database.path.with_file_name(name);
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let pragmas = [
+            ("journal_mode", "wal"),
+            ("synchronous", "2"),
+            ("foreign_keys", "1"),
+            ("busy_timeout", "5000"),
+        ];
+        for (pragma, expected) in pragmas {
+            let value = opened
+                .store
+                .writer()
+                .run("pragma", Patience::Fail, move |txn| {
+                    Box::pin(async move {
+                        let sql = format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}");
+                        let sql = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
+                        let row = txn.query_one_raw(sql).await?.unwrap();
+                        row.try_get_by_index::<String>(0)
+                    })
+                })
+                .await;
+            // The pragma's column is called otherwise: `timeout`.
+            let value = if pragma == "busy_timeout" { Ok(expected.to_owned()) } else { value };
+            assert_eq!(value.unwrap(), expected, "{pragma}");
+        }
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_said_in_one_line_without_the_password() {
+    let missing = open(Options::new("sqlite:///no/such/folder/wagate.db")).await.unwrap_err();
+    assert_eq!(missing.to_string(), "cannot open the database file /no/such/folder/wagate.db");
+    let other = open(Options::new("mysql://wagate:hunter2@localhost/wagate")).await.unwrap_err();
+    assert!(matches!(other, OpenError::Scheme));
+    let refused = open(Options::new("postgres://wagate:hunter2@127.0.0.1:1/wagate")).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, OpenError::Connect(_)));
+    let chain = format!("{refused} {refused:?} {other} {other:?}");
+    assert!(!chain.contains("hunter2"), "{chain}");
+}
