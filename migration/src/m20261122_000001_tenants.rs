@@ -1,6 +1,9 @@
 //! Organizations, their tokens, and what their idempotency keys made.
 
-use sea_orm_migration::{prelude::*, schema::*};
+use sea_orm_migration::{
+    prelude::*,
+    schema::{big_integer, big_integer_null, text},
+};
 
 #[derive(Debug, DeriveMigrationName)]
 pub(crate) struct Migration;

@@ -1,6 +1,11 @@
 //! Sessions and what happened on them.
 
-use sea_orm_migration::{prelude::*, schema::*};
+use sea_orm_migration::{
+    prelude::*,
+    schema::{
+        big_integer, big_integer_null, boolean, integer_null, small_integer_null, text, text_null,
+    },
+};
 
 #[derive(Debug, DeriveMigrationName)]
 pub(crate) struct Migration;

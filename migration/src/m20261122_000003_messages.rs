@@ -1,6 +1,9 @@
 //! Messages of embedded sessions, in and out.
 
-use sea_orm_migration::{prelude::*, schema::*};
+use sea_orm_migration::{
+    prelude::*,
+    schema::{big_integer, blob_null, boolean, small_integer, text, text_null},
+};
 
 #[derive(Debug, DeriveMigrationName)]
 pub(crate) struct Migration;

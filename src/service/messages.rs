@@ -1,16 +1,9 @@
 //! Messages: sent once, however often it is asked for, and found again.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use entity::{
-    UnixMillis,
-    id::{MessageId, SessionId},
+    id::{MessageId, SessionId, in_order},
     kind::MessageKind,
     message, session,
     state::{MessageStatus, Role, SessionStatus},
@@ -68,13 +61,11 @@ pub struct Listing {
 pub struct Messages {
     store: Store,
     manager: Manager,
-    /// Orders messages accepted within one millisecond.
-    accepted: Arc<AtomicU64>,
 }
 
 impl Messages {
     pub fn new(store: Store, manager: Manager) -> Self {
-        Self { store, manager, accepted: Arc::default() }
+        Self { store, manager }
     }
 
     /// Looks one message up.
@@ -230,7 +221,8 @@ impl Messages {
     fn outbound(&self, session: &session::Model, chat: String, text: String) -> NewOutbound {
         let now = self.store.clock().now();
         NewOutbound {
-            id: self.next_id(now),
+            // Queued messages go out in the order of their ids.
+            id: MessageId::new(now, in_order(rand::random())),
             session_key: session.id.clone(),
             wa_id: whatsapp_id(),
             chat,
@@ -238,14 +230,6 @@ impl Messages {
             kind: MessageKind::Text,
             body: Some(text),
         }
-    }
-
-    /// A new id that sorts after those made before it: queued messages go out in this order.
-    fn next_id(&self, now: UnixMillis) -> MessageId {
-        let count = self.accepted.fetch_add(1, Ordering::Relaxed) & 0xff_ffff_ffff;
-        // 80 bits: 40 that count, 40 that nobody can guess or meet again after a restart.
-        let random = rand::random::<u64>() & 0xff_ffff_ffff;
-        MessageId::new(now, u128::from(count) << 40 | u128::from(random))
     }
 }
 

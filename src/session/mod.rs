@@ -83,7 +83,7 @@ pub enum Error {
 /// A code to type on the phone, instead of scanning a QR image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairingCode {
-    /// As the phone shows it: `ABCD-EFGH`.
+    /// Eight characters, without the dash that phones show in the middle.
     pub code: String,
     pub expires_at: UnixMillis,
 }

@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wagate_simulator::{Options, ReceiptPolicy, Simulator};
 
-use crate::world::{ALICE, BOB, DEADLINE};
+use crate::world::{ALICE, BOB, DEADLINE, http_client};
 
 /// A daemon in a process of its own.
 struct Process {
@@ -45,12 +45,7 @@ impl Process {
             .find_map(|line| Some(line.trim().strip_prefix("address")?.trim().to_owned()))
             .expect("the daemon says where it answers");
         let token = std::fs::read_to_string(state.join("operator.token")).unwrap();
-        Self {
-            child,
-            base,
-            token: token.trim().to_owned(),
-            http: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap(),
-        }
+        Self { child, base, token: token.trim().to_owned(), http: http_client() }
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -278,7 +273,7 @@ async fn after_a_kill_nothing_says_connected_before_it_is() {
     daemon.until("connected", |seen| seen["isConnected"] == true).await;
     daemon.kill();
 
-    whatsapp.close();
+    whatsapp.close().await;
     let daemon = Process::start(&state, &whatsapp);
     let seen = daemon.get("/api/whatsapp/session/status/sales").await["data"].clone();
     assert_eq!(seen["status"], "connecting", "{seen}");

@@ -92,7 +92,7 @@ async fn a_phone_number_and_eight_characters_link_as_well_as_a_qr_code() {
             .await;
         assert_eq!(pair.status, StatusCode::OK, "{}", pair.body);
         let code = pair.body["data"]["code"].as_str().unwrap();
-        assert_eq!(code.len(), 9, "{code}");
+        assert_eq!(code.len(), 8, "{code}");
         assert!(pair.body["data"]["expiresAt"].is_string());
 
         let phone = world.whatsapp.phone(ALICE).unwrap();
@@ -251,7 +251,7 @@ async fn a_restart_dials_at_once_from_any_state() {
     world::on_each(async |world| {
         let phone = world.connect("sales", ALICE).await;
         // Away for so long that the session waits a good while before its next try.
-        world.whatsapp.close();
+        world.whatsapp.close().await;
         world
             .until("a wait for the next try", async || {
                 let seen = world.status("sales").await;

@@ -40,6 +40,13 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+/// A client of our API.
+pub(crate) fn http_client() -> reqwest::Client {
+    // The daemon does this too; a test may come first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap()
+}
+
 /// Runs a test on each database there is. No protocol error may be left at its end.
 pub(crate) async fn on_each<F>(test: F)
 where
@@ -71,7 +78,7 @@ impl World {
             whatsapp,
             daemon: None,
             config,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: http_client(),
             base: String::new(),
             token: String::new(),
             _directory: directory,

@@ -167,7 +167,7 @@ async fn pair(
         [(header::CACHE_CONTROL, "no-store")],
         ok(json!({
             // Eight characters; phones show them in two groups.
-            "code": pairing.code.replace('-', ""),
+            "code": pairing.code,
             "displayCode": pairing.code,
             "expiresAt": rfc3339(pairing.expires_at),
         })),

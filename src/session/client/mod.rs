@@ -341,7 +341,7 @@ impl Sender {
 
     /// Asks for an 8-character pairing code for the phone with this number.
     ///
-    /// Answers the code as a phone shows it (`ABCD-EFGH`) and how long it is valid.
+    /// Answers the code and how long it is valid.
     async fn pair(&self, phone_number: &str) -> Result<(String, Duration), PairError> {
         if self.client.wait_for_socket(SOCKET_DEADLINE).await.is_err() {
             return Err(PairError::Unreachable);
@@ -349,13 +349,7 @@ impl Sender {
         let options =
             PairCodeOptions { phone_number: phone_number.to_owned(), ..PairCodeOptions::default() };
         match self.client.pair_with_code(options).await {
-            Ok(code) => {
-                let shown = match code.split_at_checked(4) {
-                    Some((first, second)) if code.len() == 8 => format!("{first}-{second}"),
-                    _ => code,
-                };
-                Ok((shown, PairCodeUtils::code_validity()))
-            }
+            Ok(code) => Ok((code, PairCodeUtils::code_validity())),
             Err(error) => Err(translate::pair_error(&error)),
         }
     }

@@ -2,7 +2,7 @@
 
 use entity::{
     UnixMillis,
-    id::MessageId,
+    id::{MessageId, in_order},
     kind::MessageKind,
     message,
     state::{Direction, MessageStatus},
@@ -115,7 +115,7 @@ pub(super) fn inbound(received: &InboundMessage, now: UnixMillis) -> Option<NewM
         (Direction::Inbound, MessageStatus::Received)
     };
     Some(NewMessage {
-        id: MessageId::new(now, rand::random()),
+        id: MessageId::new(now, in_order(rand::random())),
         wa_id: info.id.clone(),
         chat,
         sender: known_by_number(&source.sender, source.sender_alt.as_ref()),

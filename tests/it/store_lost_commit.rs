@@ -1,0 +1,142 @@
+//! The connection breaks while a commit is on its way. The client cannot know whether it arrived;
+//! the writer has to find out, or it would write things twice or not at all.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use futures_util::future::join_all;
+use sea_orm::ConnectionTrait;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+use tokio_util::task::TaskTracker;
+use wagate::store::Patience;
+
+use crate::database::{Database, Kind, on};
+
+/// Between the store and PostgreSQL: breaks every third connection at its commit, in turn before
+/// the server has seen it, and after the server has answered it.
+struct Proxy {
+    port: u16,
+    commits: Arc<AtomicU32>,
+}
+
+impl Proxy {
+    async fn start(server: &str, tasks: &TaskTracker) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let commits = Arc::new(AtomicU32::new(0));
+        let (server, counter, of) = (server.to_owned(), commits.clone(), tasks.clone());
+        tasks.spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let (server, commits) = (server.clone(), counter.clone());
+                of.spawn(async move {
+                    match socket(&server) {
+                        Some(path) => {
+                            let server = UnixStream::connect(path).await.unwrap();
+                            relay(client, tokio::io::split(server), &commits).await;
+                        }
+                        None => {
+                            let url = url::Url::parse(&server).unwrap();
+                            let address = (url.host_str().unwrap(), url.port().unwrap_or(5432));
+                            let server = TcpStream::connect(address).await.unwrap();
+                            relay(client, tokio::io::split(server), &commits).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, commits }
+    }
+
+    /// The same database, through the proxy.
+    fn url(&self, server: &str) -> String {
+        let url = url::Url::parse(server).unwrap();
+        let password = url.password().map(|password| format!(":{password}")).unwrap_or_default();
+        let user = url.username();
+        let name = url.path();
+        format!("postgres://{user}{password}@127.0.0.1:{}{name}?sslmode=disable", self.port)
+    }
+}
+
+/// The server's Unix socket, if the URL names a folder as its host.
+fn socket(url: &str) -> Option<String> {
+    let (_, options) = url.split_once("host=")?;
+    let folder = options.split('&').next()?;
+    folder.starts_with('/').then(|| format!("{folder}/.s.PGSQL.5432"))
+}
+
+async fn relay(
+    client: TcpStream,
+    (mut from_server, mut to_server): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    commits: &AtomicU32,
+) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let mut question = vec![0; 1 << 16];
+    let mut answer = vec![0; 1 << 16];
+    loop {
+        tokio::select! {
+            read = from_client.read(&mut question) => {
+                let Ok(length @ 1..) = read else { return };
+                let question = &question[..length];
+                // A simple query: type, length, text.
+                if question.windows(7).any(|window| window == b"COMMIT\0") {
+                    match commits.fetch_add(1, Ordering::Relaxed) % 6 {
+                        2 => return,
+                        5 => {
+                            to_server.write_all(question).await.unwrap();
+                            let _: usize = from_server.read(&mut answer).await.unwrap();
+                            return;
+                        }
+                        _ => {}
+                    }
+                }
+                if to_server.write_all(question).await.is_err() { return }
+            }
+            read = from_server.read(&mut answer) => {
+                let Ok(length @ 1..) = read else { return };
+                if to_client.write_all(&answer[..length]).await.is_err() { return }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_was_lost_is_neither_lost_nor_repeated() {
+    on(Kind::Postgres, async |database: &Database| {
+        // Made past the proxy: it is the writer that is on trial.
+        database.open().await.close().await;
+        database.execute("CREATE TABLE probe (n BIGINT)").await;
+        let tasks = TaskTracker::new();
+        let proxy = Proxy::start(&database.url, &tasks).await;
+        let through = proxy.url(&database.url);
+        let opened = database.open_with(|options| options.url = through).await;
+
+        let number = AtomicU32::new(0);
+        let writers = (0..8).map(async |writer| {
+            for _ in 0..60 {
+                let n = number.fetch_add(1, Ordering::Relaxed);
+                // Half of them would not wait for a lost database; one lost connection is not one.
+                let patience = if n % 2 == 0 { Patience::Wait } else { Patience::Fail };
+                let key = format!("key{writer}");
+                let sql = format!("INSERT INTO probe VALUES ({n})");
+                let write = opened.store.writer().run(&key, patience, move |txn| {
+                    let sql = sql.clone();
+                    Box::pin(async move { txn.execute_unprepared(&sql).await.map(drop) })
+                });
+                write.await.unwrap();
+            }
+        });
+        join_all(writers).await;
+        assert!(proxy.commits.load(Ordering::Relaxed) > 100);
+        assert!(opened.store.writer().stats().retries > 10);
+        assert_eq!(database.count("SELECT count(*) FROM probe").await, 480);
+        assert_eq!(database.count("SELECT count(DISTINCT n) FROM probe").await, 480);
+        opened.close().await;
+    })
+    .await;
+}
