@@ -30,7 +30,7 @@ pub fn init(log: &config::Log) -> Result<(), TryInitError> {
     match log.format {
         Format::Human => subscriber.finish().try_init()?,
         Format::Json => {
-            subscriber.json().flatten_event(true).with_current_span(true).finish().try_init()?;
+            subscriber.json().flatten_event(true).with_current_span(false).finish().try_init()?;
         }
     }
     panic::set_hook(Box::new(log_panic));
