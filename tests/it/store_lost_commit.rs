@@ -120,11 +120,9 @@ async fn a_commit_whose_answer_was_lost_is_neither_lost_nor_repeated() {
         let writers = (0..8).map(async |writer| {
             for _ in 0..60 {
                 let n = number.fetch_add(1, Ordering::Relaxed);
-                // Half of them would not wait for a lost database; one lost connection is not one.
-                let patience = if n % 2 == 0 { Patience::Wait } else { Patience::Fail };
                 let key = format!("key{writer}");
                 let sql = format!("INSERT INTO probe VALUES ({n})");
-                let write = opened.store.writer().run(&key, patience, move |txn| {
+                let write = opened.store.writer().run(&key, Patience::Wait, move |txn| {
                     let sql = sql.clone();
                     Box::pin(async move { txn.execute_unprepared(&sql).await.map(drop) })
                 });
