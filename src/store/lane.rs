@@ -282,7 +282,6 @@ impl Lane {
         let fault = Fault::of(&err);
         self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
         self.failures = self.failures.saturating_add(1);
-        let closing = self.shared.closing.is_cancelled();
         let (give_up, (first, longest)) = match fault {
             // The first time it is the connection that broke; a new one may well do.
             Fault::Outage => (self.failures > 1, BACKOFF),
@@ -298,23 +297,38 @@ impl Lane {
                 "The database is away; waiting"
             );
         }
-        let alone = group.len() == 1;
-        for job in group.into_iter().rev() {
-            if fault == Fault::Statement && alone {
-                // Not the unit's statements but its commit was refused; it has no one else to blame.
+        if fault == Fault::Statement && group.len() == 1 {
+            // Not the unit's statements but its commit was refused; it has no one else to blame.
+            for job in group {
                 job.answer(Err(err.clone()));
-            } else if give_up && (closing || job.patience == Patience::Fail) {
-                job.refuse(&err);
-            } else {
-                self.backlog.push_front(job);
             }
+            return;
+        }
+        for job in group.into_iter().rev() {
+            self.backlog.push_front(job);
+        }
+        if give_up {
+            self.give_up(&err);
         }
         if fault == Fault::Outage && self.failures == 1 {
             return;
         }
-        self.away = give_up.then_some(err);
         let tries = self.failures.min(16) - 1;
         self.pause(first.saturating_mul(1 << tries).min(longest)).await;
+    }
+
+    /// Refuses all that will not wait, now and until a group is committed again. The whole queue: one
+    /// who came late is behind many who wait.
+    fn give_up(&mut self, err: &DbErr) {
+        let closing = self.shared.closing.is_cancelled();
+        for job in std::mem::take(&mut self.backlog) {
+            if closing || job.patience == Patience::Fail {
+                job.refuse(err);
+            } else {
+                self.backlog.push_back(job);
+            }
+        }
+        self.away = Some(err.clone());
     }
 
     /// Waits, spread a little, so that lanes do not knock together. When the store is closing, what
@@ -381,7 +395,7 @@ impl Lane {
                     return;
                 }
                 Ok(None) | Err(_) => {
-                    self.away = Some(err.clone());
+                    self.give_up(&err);
                     self.pause(distance).await;
                     distance = (distance * 2).min(BACKOFF.1);
                 }

@@ -18,6 +18,7 @@ use entity::{
 };
 use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use tokio::sync::Semaphore;
 use wagate::{
     event::{Event, NewMessage},
     store::{
@@ -295,7 +296,7 @@ async fn broken_connections_lose_nothing_and_repeat_nothing() {
 }
 
 /// Takes the database away, or gives it back.
-async fn present(database: &Database, opened: &Opened, present: bool) {
+async fn present(database: &Database, present: bool) {
     match database.kind {
         Kind::Postgres => {
             let name = database.name();
@@ -310,22 +311,9 @@ async fn present(database: &Database, opened: &Opened, present: bool) {
         }
         Kind::Sqlite => {
             let away = database.path.with_file_name("away");
-            if present {
-                std::fs::rename(away, &database.path).unwrap();
-                return;
-            }
-            // As on a full disk: no page more. Who then opens it anew finds no file.
-            opened
-                .store
-                .writer()
-                .run("key", Patience::Fail, |txn| {
-                    Box::pin(async move {
-                        txn.execute_unprepared("PRAGMA max_page_count = 1").await.map(drop)
-                    })
-                })
-                .await
-                .unwrap();
-            std::fs::rename(&database.path, away).unwrap();
+            let (from, to) =
+                if present { (&away, &database.path) } else { (&database.path, &away) };
+            std::fs::rename(from, to).unwrap();
         }
     }
 }
@@ -334,37 +322,68 @@ async fn present(database: &Database, opened: &Opened, present: bool) {
 async fn an_outage_is_waited_out_by_those_who_wait() {
     on_each(async |database: &Database| {
         let opened = open(database).await;
-        write(&opened.store, "key", 0, Patience::Fail).await.unwrap();
-        present(database, &opened, false).await;
-
-        // A page each, so that a full disk shows.
         let key = "key".repeat(1000);
-        let mut waiting: Vec<_> =
-            (1..2000).map(|n| write(&opened.store, &key, n, Patience::Wait).boxed()).collect();
-        for write in &mut waiting {
-            write.as_mut().now_or_never();
+        write(&opened.store, &key, 0, Patience::Fail).await.unwrap();
+
+        // Holds the lane until the database is away. On SQLite its connection is then as on a full
+        // disk, with no page more; who opens a new one finds no file.
+        let [begun, gate] = [0, 0].map(|permits| Arc::new(Semaphore::new(permits)));
+        let trouble = match database.kind {
+            Kind::Sqlite => "PRAGMA max_page_count = 1",
+            Kind::Postgres => "SELECT 1",
+        };
+        let mut waiting = vec![
+            opened
+                .store
+                .writer()
+                .run(&key, Patience::Wait, {
+                    let (begun, gate) = (begun.clone(), gate.clone());
+                    move |txn| {
+                        let (begun, gate) = (begun.clone(), gate.clone());
+                        Box::pin(async move {
+                            txn.execute_unprepared(trouble).await?;
+                            begun.add_permits(1);
+                            drop(gate.acquire().await);
+                            Ok(0)
+                        })
+                    }
+                })
+                .boxed(),
+        ];
+        assert!(waiting[0].as_mut().now_or_never().is_none());
+        drop(begun.acquire().await.unwrap());
+
+        // Far more than a group, and behind them one who will not wait.
+        for n in 1..800 {
+            let mut write = write(&opened.store, &key, n, Patience::Wait).boxed();
+            assert!(write.as_mut().now_or_never().is_none());
+            waiting.push(write);
         }
+        let mut impatient = write(&opened.store, &key, 5000, Patience::Fail).boxed();
+        assert!(impatient.as_mut().now_or_never().is_none());
+        present(database, false).await;
+        gate.close();
+
         let mut waiting = join_all(waiting);
         let refused = async {
-            // The second time while the lane pauses; both soon.
-            for _ in 0..2 {
-                let answer = write(&opened.store, &key, 5000, Patience::Fail);
-                let answer = tokio::time::timeout(Duration::from_secs(8), answer).await.unwrap();
+            // The second comes while the lane pauses; both are told soon.
+            for write in [impatient, write(&opened.store, &key, 5000, Patience::Fail).boxed()] {
+                let answer = tokio::time::timeout(Duration::from_secs(8), write).await.unwrap();
                 assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
             }
             assert!(opened.store.ping().await.is_err());
         };
         tokio::select! {
             () = refused => {}
-            answers = &mut waiting => panic!("written without a database: {:?}", answers.len()),
+            _ = &mut waiting => panic!("written without a database"),
         }
-        present(database, &opened, true).await;
+        present(database, true).await;
         let answers = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
         for answer in answers {
             answer.unwrap();
         }
         opened.store.ping().await.unwrap();
-        assert_eq!(written(database).await, once_each(0..2000));
+        assert_eq!(written(database).await, once_each(0..800));
         opened.close().await;
     })
     .await;
