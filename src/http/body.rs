@@ -96,23 +96,31 @@ impl Kind {
 }
 
 async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let stated = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut body = body.into_data_stream();
-    let mut read = BytesMut::new();
-    // A body of unstated length is counted while it comes.
-    while least <= limit {
-        let Some(chunk) = body.next().await else { return Ok(read.freeze()) };
-        let chunk = chunk.map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body broke off")
-        })?;
-        if read.len() + chunk.len() > limit {
-            break;
-        }
-        read.extend_from_slice(&chunk);
+    if stated <= limit
+        && let Some(read) = counted(&mut body, limit).await?
+    {
+        return Ok(read);
     }
     tokio::time::timeout(DISCARD_TIME, discard(body)).await.ok();
     let detail = format!("the body is too large: at most {limit} bytes are read");
     Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail).into())
+}
+
+/// Reads a body, or none if it turns out to be too long.
+async fn counted(body: &mut BodyDataStream, limit: usize) -> Result<Option<Bytes>, ApiError> {
+    let mut read = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body broke off")
+        })?;
+        if read.len() + chunk.len() > limit {
+            return Ok(None);
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(Some(read.freeze()))
 }
 
 /// Takes the rest of a body that is refused, within reason: a client that is cut off while it sends

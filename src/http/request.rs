@@ -103,7 +103,32 @@ pub(super) async fn time_limit(
 
 #[cfg(test)]
 mod tests {
+    use axum::{
+        Router,
+        body::{Body, to_bytes},
+        middleware::from_fn,
+        routing::get,
+    };
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_tells_nothing() {
+        async fn panics() -> StatusCode {
+            panic!("a secret of ours");
+        }
+        let router = Router::new().route("/", get(panics)).layer(from_fn(observe));
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], "INTERNAL");
+        assert_eq!(problem["requestId"], id);
+        assert!(!problem.to_string().contains("secret"));
+    }
 
     #[test]
     fn an_id_from_outside_is_taken_only_if_harmless() {

@@ -164,16 +164,19 @@ impl Messages {
         session: &SessionKey,
         limit: u64,
     ) -> Result<Vec<message::Model>, Error> {
-        let rows = message::Entity::find()
-            .filter(message::COLUMN.session_key.eq(session.clone()))
-            .filter(message::COLUMN.direction.eq(Direction::Outbound))
-            .filter(message::COLUMN.status.eq(MessageStatus::Queued))
-            .order_by_asc(message::COLUMN.created_at)
-            .order_by_asc(message::COLUMN.id)
-            .limit(limit)
-            .all(self.store.reader())
-            .await?;
-        Ok(rows)
+        // A session that is connected has time to wait for its database.
+        self.store
+            .read(Patience::Wait, |db| {
+                let find = message::Entity::find()
+                    .filter(message::COLUMN.session_key.eq(session.clone()))
+                    .filter(message::COLUMN.direction.eq(Direction::Outbound))
+                    .filter(message::COLUMN.status.eq(MessageStatus::Queued))
+                    .order_by_asc(message::COLUMN.created_at)
+                    .order_by_asc(message::COLUMN.id)
+                    .limit(limit);
+                Box::pin(find.all(db))
+            })
+            .await
     }
 
     /// Takes a queued message to send it. False when it is not queued (any more): leave it alone.

@@ -50,8 +50,8 @@ impl Stream {
     async fn next(&mut self) -> Option<Received> {
         loop {
             if let Some((block, rest)) = self.read.split_once("\n\n") {
-                let block = block.to_owned();
-                self.read = rest.to_owned();
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.read = rest;
                 let field = |name: &str| {
                     block.lines().find_map(|line| line.strip_prefix(name)).map(ToOwned::to_owned)
                 };
