@@ -10,6 +10,7 @@ mod http_events;
 mod http_input;
 mod http_messages;
 mod http_qr;
+mod http_server;
 mod http_sessions;
 mod layering;
 mod messages_wire;
