@@ -96,7 +96,6 @@ pub(crate) fn key_index_list(
         account_signature: Some(sign(account, &[&KEY_INDEX_LIST, &details])),
         account_signature_key: Some(key_bytes(account.public_key()).to_vec()),
         details: Some(details),
-        ..Default::default()
     }
     .encode_to_vec()
 }

@@ -71,7 +71,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn encrypt(device: impl ToString, source: SignalError) -> Self {
+    pub(crate) fn encrypt(device: &impl ToString, source: SignalError) -> Self {
         Self::Encrypt { device: device.to_string(), source: Box::new(source) }
     }
 }

@@ -68,6 +68,19 @@ impl Simulator {
         Ok(())
     }
 
+    /// From now on everything for clients is encrypted and queued, and nothing sent.
+    ///
+    /// For benchmarks that want the simulator's work done before the clock starts. It holds back
+    /// what a client needs to become ready as well, so link and connect clients before.
+    pub fn hold(&self) {
+        self.0.hub.hold();
+    }
+
+    /// Sends what was held back, in order and as if it had just been written.
+    pub fn release(&self) {
+        self.0.hub.counters.book(|| self.0.hub.release());
+    }
+
     /// Takes a new Noise key, so that clients that cached the old one must fall back.
     pub fn rotate_server_key(&self) {
         self.0.hub.rotate_keys();

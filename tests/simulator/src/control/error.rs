@@ -75,7 +75,8 @@ impl From<Error> for ApiError {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
-            text += &format!(": {cause}");
+            text += ": ";
+            text += &cause.to_string();
             source = cause.source();
         }
         Self { status, text }

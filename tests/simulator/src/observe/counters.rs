@@ -99,6 +99,16 @@ impl Counters {
     ) -> Metered<'a, T> {
         Metered { counters: Arc::clone(self), work: Box::pin(work) }
     }
+
+    /// Does something at once and books its CPU time.
+    pub(crate) fn book<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu();
+        let done = work();
+        let spent = thread_cpu().saturating_sub(before);
+        let nanos = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu_nanos.0.fetch_add(nanos, Ordering::Relaxed);
+        done
+    }
 }
 
 /// A future whose CPU time is counted.
@@ -111,11 +121,7 @@ impl<T> Future for Metered<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let before = thread_cpu();
-        let polled = self.work.as_mut().poll(cx);
-        let spent = thread_cpu().saturating_sub(before);
-        let nanos = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
-        self.counters.cpu_nanos.0.fetch_add(nanos, Ordering::Relaxed);
-        polled
+        let Self { counters, work } = &mut *self;
+        counters.book(|| work.as_mut().poll(cx))
     }
 }

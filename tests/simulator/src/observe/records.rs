@@ -43,7 +43,8 @@ pub struct SentMessage {
 impl SentMessage {
     /// The whole message.
     pub fn message(&self) -> wa::Message {
-        waproto::codec::message_decode(&self.plaintext).expect("it was decoded when it came")
+        // It was decoded when it came, or it would not be here.
+        waproto::codec::message_decode(&self.plaintext).unwrap_or_default()
     }
 }
 
@@ -85,6 +86,12 @@ impl ReceiptKind {
             "peer_msg" => Self::PeerMsg,
             other => Self::Other(other.to_owned()),
         }
+    }
+
+    /// Whether a receipt of this kind says what is wanted. A device that is not in use receives a
+    /// message just as well.
+    pub(crate) fn says(&self, wanted: &Self) -> bool {
+        self == wanted || (*wanted == Self::Delivered && *self == Self::Inactive)
     }
 
     /// The `type` attribute, if this kind has one.

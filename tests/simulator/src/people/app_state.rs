@@ -5,7 +5,7 @@
 //! at every login.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use wacore_appstate::encode::encode_record;
 use wacore_appstate::hash::{HashState, generate_patch_mac};
@@ -106,13 +106,27 @@ impl AppState {
 
     /// Takes a client's patch, made on top of `version`; `None` if others came first.
     pub(crate) fn accept(&self, name: &str, version: u64, patch: &[u8]) -> Option<u64> {
-        let mut collections: MutexGuard<'_, _> = locked(&self.collections);
+        let mut collections = locked(&self.collections);
         let collection = collections.entry(name.to_owned()).or_default();
         if collection.version() != version {
             return None;
         }
         collection.patches.push(with_version(patch, version + 1));
         Some(version + 1)
+    }
+
+    /// Checks a client's patch as the account's other devices will: its key and its MAC.
+    pub(crate) fn check(&self, name: &str, version: u64, patch: &[u8]) -> Result<(), &'static str> {
+        let patch = waproto::codec::syncd_patch_decode(patch)
+            .map_err(|_| "an app state patch is not a protobuf")?;
+        if patch.key_id.id.as_deref() != Some(&KEY_ID) {
+            return Err("an app state patch is under a key the phone never shared");
+        }
+        let mac = generate_patch_mac(&patch, name, &self.expanded.patch_mac, version + 1);
+        if patch.patch_mac.as_ref() != Some(&mac) {
+            return Err("the MAC of an app state patch does not verify");
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,8 @@ const FEW_KEYS: usize = 10;
 /// What a client tells of itself when it first connects.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    pub(crate) registration_id: u32,
+    /// The registration id, part of every bundle.
+    pub(crate) number: u32,
     pub(crate) identity: Key,
     pub(crate) signed: SignedKey,
     /// The operating system or browser it claims to be.
@@ -82,7 +83,7 @@ impl Companion {
     pub(crate) fn take_bundle(&self) -> Bundle {
         let mut state = self.state();
         Bundle {
-            registration_id: self.registration.registration_id,
+            registration_id: self.registration.number,
             identity: self.registration.identity,
             signed: state.signed.clone(),
             one_time: state.one_time.pop_front(),

@@ -193,7 +193,7 @@ impl Contact {
             .children([child.build()])
             .build();
         for companion in account.companions() {
-            self.hub.mention(&companion, node.clone());
+            companion.mention(node.clone());
         }
         Ok(())
     }
@@ -211,7 +211,7 @@ impl Contact {
     /// Waits for a message, among those received and those to come.
     pub async fn wait_for_received(
         &self,
-        wanted: impl Fn(&SentMessage) -> bool,
+        wanted: impl Fn(&SentMessage) -> bool + Send + Sync,
     ) -> Result<SentMessage, Error> {
         let what = format!("a message to {}", self.person.pn);
         let look = |entries: &crate::observe::Entries| {
@@ -220,12 +220,13 @@ impl Contact {
         self.person.journal.until(self.hub.options.deadline, &what, look).await
     }
 
-    /// Waits for a receipt for one of this contact's messages.
+    /// Waits for a receipt for one of this contact's messages; an inactive device's delivery counts.
     pub async fn wait_for_receipt(&self, id: &str, kind: ReceiptKind) -> Result<Receipt, Error> {
         let what = format!("{kind:?} of {id} to {}", self.person.pn);
         let look = |entries: &crate::observe::Entries| {
-            let wanted =
-                |it: &&Receipt| it.kind == kind && it.ids.iter().any(|receipted| receipted == id);
+            let wanted = |it: &&Receipt| {
+                it.kind.says(&kind) && it.ids.iter().any(|receipted| receipted == id)
+            };
             entries.acknowledged.iter().find(wanted).cloned()
         };
         self.person.journal.until(self.hub.options.deadline, &what, look).await

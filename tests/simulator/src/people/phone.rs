@@ -182,18 +182,19 @@ impl Phone {
     /// Waits for a message a companion sent, among those there are and those to come.
     pub async fn wait_for_sent(
         &self,
-        wanted: impl Fn(&SentMessage) -> bool,
+        wanted: impl Fn(&SentMessage) -> bool + Send + Sync,
     ) -> Result<SentMessage, Error> {
         let what = format!("a message sent by {}", self.person.pn);
         self.wait(&what, |entries| entries.sent.iter().find(|it| wanted(it)).cloned()).await
     }
 
-    /// Waits for a receipt a companion sends for a message.
+    /// Waits for a receipt a companion sends for a message; an inactive device's delivery counts.
     pub async fn wait_for_receipt(&self, id: &str, kind: ReceiptKind) -> Result<Receipt, Error> {
         let what = format!("{kind:?} of {id} by {}", self.person.pn);
         self.wait(&what, |entries| {
-            let wanted =
-                |it: &&Receipt| it.kind == kind && it.ids.iter().any(|receipted| receipted == id);
+            let wanted = |it: &&Receipt| {
+                it.kind.says(&kind) && it.ids.iter().any(|receipted| receipted == id)
+            };
             entries.receipts.iter().find(wanted).cloned()
         })
         .await
@@ -216,7 +217,10 @@ impl Phone {
     }
 
     /// Waits for a typing notice.
-    pub async fn wait_for_typing(&self, wanted: impl Fn(&Typing) -> bool) -> Result<Typing, Error> {
+    pub async fn wait_for_typing(
+        &self,
+        wanted: impl Fn(&Typing) -> bool + Send + Sync,
+    ) -> Result<Typing, Error> {
         let what = format!("typing by {}", self.person.pn);
         self.wait(&what, |entries| entries.typing.iter().find(|it| wanted(it)).cloned()).await
     }
@@ -224,7 +228,7 @@ impl Phone {
     async fn wait<T>(
         &self,
         what: &str,
-        look: impl Fn(&crate::observe::Entries) -> Option<T>,
+        look: impl Fn(&crate::observe::Entries) -> Option<T> + Send + Sync,
     ) -> Result<T, Error> {
         let deadline: Duration = self.hub.options.deadline;
         self.person.journal.until(deadline, what, look).await

@@ -15,6 +15,8 @@ use crate::wire::stanza::Stanza;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     next: u64,
+    /// The first one that was not sent on the present connection.
+    unsent: u64,
     waiting: BTreeMap<u64, Arc<Node>>,
     /// The tag and the id; a message and the receipts for a message may share an id.
     by_id: HashMap<(String, String), VecDeque<u64>>,
@@ -37,6 +39,12 @@ impl Queue {
             self.by_id.remove(&key);
         }
         place.is_some_and(|place| self.waiting.remove(&place).is_some())
+    }
+
+    /// Those not sent yet, in order; from now on they count as sent.
+    pub(crate) fn take_unsent(&mut self) -> Vec<Arc<Node>> {
+        let from = std::mem::replace(&mut self.unsent, self.next);
+        self.waiting.range(from..).map(|(_, node)| Arc::clone(node)).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -69,5 +77,7 @@ mod tests {
         assert!(queue.confirm("message", "A") && !queue.confirm("message", "A"));
         assert!(queue.confirm("receipt", "A"));
         assert_eq!(queue.iter().map(|node| node.id()).collect::<Vec<_>>(), ["B"]);
+        assert_eq!(queue.take_unsent().len(), 1);
+        assert!(queue.take_unsent().is_empty());
     }
 }

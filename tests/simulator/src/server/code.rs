@@ -51,7 +51,7 @@ impl std::fmt::Debug for Typed {
 
 impl Hub {
     /// `<link_code_companion_reg>` from a client, in either of its stages.
-    pub(crate) async fn link_code(&self, link: &Link, iq: &Node, registration: &Node) -> Node {
+    pub(crate) fn link_code(&self, link: &Link, iq: &Node, registration: &Node) -> Node {
         match registration.text("stage").as_deref() {
             Some("companion_hello") => self.companion_hello(link, iq, registration),
             Some("companion_finish") => self.companion_finish(iq, registration),

@@ -67,7 +67,7 @@ impl Hub {
         drop(reader);
         // Gone before anybody is told so: a fault meant for the next login must not strike this.
         locked(&self.links).remove(&id);
-        self.departed(&link).await;
+        self.departed(&link);
         link.cut();
         link.ended();
     }
@@ -116,12 +116,11 @@ impl Hub {
         let written = async {
             loop {
                 // Flush only when there is nothing more to write: a burst is a few writes.
-                let next = match outgoing.try_recv() {
-                    Ok(next) => Some(next),
-                    Err(_) => {
-                        writer.flush().await?;
-                        outgoing.recv().await
-                    }
+                let next = if let Ok(next) = outgoing.try_recv() {
+                    Some(next)
+                } else {
+                    writer.flush().await?;
+                    outgoing.recv().await
                 };
                 let Some(Outgoing::Stanza(node)) = next else { break };
                 if let Some(delay) = self.delay(&link) {
@@ -186,7 +185,9 @@ fn summary(node: &Node) -> String {
     let mut line = node.tag.to_string();
     for key in ["xmlns", "type", "class", "id", "to", "from", "participant", "offline"] {
         if let Some(value) = node.text(key) {
-            line += &format!(" {key}={value}");
+            for part in [" ", key, "=", &value] {
+                line += part;
+            }
         }
     }
     let children: Vec<&str> = node.nodes().iter().take(6).map(|child| &*child.tag).collect();

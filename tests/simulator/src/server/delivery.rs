@@ -1,6 +1,7 @@
 //! From anybody to a client: queue, send, and what may go wrong in between.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeContent};
@@ -21,19 +22,32 @@ impl Hub {
             "receipt" => self.counters.receipts_out.one(),
             _ => {}
         }
-        let node = Arc::new(node);
         let mut state = to.state();
-        state.queue.push(Arc::clone(&node));
-        if state.active {
-            self.transmit(to, &mut state, node);
+        state.queue.push(Arc::new(node));
+        if state.active && !self.holding.load(Ordering::Acquire) {
+            self.transmit_unsent(to, &mut state);
         }
     }
 
-    /// Sends something that is worth nothing later: typing, presence.
-    pub(crate) fn mention(&self, to: &Companion, node: Node) {
-        let state = to.state();
-        if let Some(link) = state.link.as_ref().filter(|_| state.active) {
-            link.send(node);
+    /// From now on everything is only queued.
+    pub(crate) fn hold(&self) {
+        self.holding.store(true, Ordering::Release);
+    }
+
+    /// Sends what was queued meanwhile, in order and as live.
+    pub(crate) fn release(&self) {
+        self.holding.store(false, Ordering::Release);
+        for companion in self.directory.everybody().iter().flat_map(|it| it.companions()) {
+            let mut state = companion.state();
+            if state.active {
+                self.transmit_unsent(&companion, &mut state);
+            }
+        }
+    }
+
+    fn transmit_unsent(&self, to: &Companion, state: &mut CompanionState) {
+        for node in state.queue.take_unsent() {
+            self.transmit(to, state, node);
         }
     }
 
@@ -58,10 +72,20 @@ impl Hub {
             link.send(held);
         }
     }
+}
+
+impl Companion {
+    /// Sends something that is worth nothing later: typing, presence.
+    pub(crate) fn mention(&self, node: Node) {
+        let state = self.state();
+        if let Some(link) = state.link.as_ref().filter(|_| state.active) {
+            link.send(node);
+        }
+    }
 
     /// The client is ready for everything: sends what is queued, and says how much it was.
-    pub(crate) fn activate(&self, to: &Companion) {
-        let mut state = to.state();
+    pub(crate) fn activate(&self) {
+        let mut state = self.state();
         let Some(link) = state.link.clone() else { return };
         let count = state.queue.len();
         if count > 0 {
@@ -74,6 +98,7 @@ impl Hub {
                 .build();
             link.send(NodeBuilder::new("ib").children([preview]).build());
         }
+        state.queue.take_unsent();
         for node in state.queue.iter() {
             let mut node = Node::clone(node);
             node.attrs.push("offline", "0");
@@ -83,19 +108,20 @@ impl Hub {
         link.send(NodeBuilder::new("ib").children([end]).build());
         state.active = true;
     }
+}
 
+impl Sender {
     /// A device confirms what it got.
-    pub(crate) fn confirm(&self, sender: &Sender, tag: &str, ids: &[String]) {
+    pub(crate) fn confirm(&self, tag: &str, ids: &[String]) {
         {
-            let mut state = sender.companion.state();
+            let mut state = self.companion.state();
             for id in ids {
                 state.queue.confirm(tag, id);
             }
         }
-        sender.person.journal.touch();
+        self.person.journal.touch();
     }
 }
-
 /// The stanza with one bit of each ciphertext's MAC flipped.
 fn corrupted(node: &Node) -> Node {
     let mut node = node.clone();

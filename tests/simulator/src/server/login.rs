@@ -42,7 +42,7 @@ impl Hub {
     ) -> Option<Registration> {
         let read = || {
             Some(Registration {
-                registration_id: number(data.e_regid.as_deref()?),
+                number: number(data.e_regid.as_deref()?),
                 identity: data.e_ident.as_deref()?.try_into().ok()?,
                 signed: SignedKey {
                     id: number(data.e_skey_id.as_deref()?),
@@ -109,7 +109,7 @@ impl Hub {
                 at: clock::unix_millis(),
             },
         );
-        self.strike_newcomer(link, &person, &companion).await;
+        self.strike_newcomer(link, &person, &companion);
     }
 
     /// Ends an earlier connection of the same device, which ought not to be there.
@@ -173,7 +173,7 @@ impl Hub {
     }
 
     /// Forgets a connection that has ended.
-    pub(crate) async fn departed(&self, link: &Link) {
+    pub(crate) fn departed(&self, link: &Link) {
         self.forget_waiting(link);
         let Some(device) = link.device() else { return };
         let Some(person) = self.directory.find(&device.pn) else { return };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
+use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
 
 use super::Hub;
@@ -224,8 +225,8 @@ impl Hub {
                 return self.unreadable(incoming, person, group, &error);
             }
             let bare = wa::Message {
-                sender_key_distribution_message: Default::default(),
-                message_context_info: Default::default(),
+                sender_key_distribution_message: MessageField::default(),
+                message_context_info: MessageField::default(),
                 ..message.clone()
             };
             if content::meaning(&bare).kind == MessageKind::Other {
@@ -266,15 +267,15 @@ impl Hub {
             at: clock::unix_millis(),
             plaintext,
         };
+        // The recipient's journal first: whoever sees it sent may send a receipt for it.
+        if !own {
+            person.journal.push(|entries| &mut entries.received, sent.clone());
+        }
         sender.person.journal.sent(&sent);
         if own && copy_of.is_none() && meaning.kind == MessageKind::AppStateKeys {
             self.share_keys_again(sender).await;
         }
-        let kind = sent.kind;
-        if !own {
-            person.journal.push(|entries| &mut entries.received, sent);
-        }
-        if !own && !matches!(kind, MessageKind::AppStateKeys | MessageKind::Peer) {
+        if !own && !matches!(sent.kind, MessageKind::AppStateKeys | MessageKind::Peer) {
             let policy = locked(&person.habits).receipts;
             if policy > ReceiptPolicy::None {
                 self.acknowledge_as(person, incoming, policy);

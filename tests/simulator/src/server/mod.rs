@@ -23,7 +23,7 @@ mod writing;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,8 @@ pub(crate) struct Hub {
     pub(crate) codes: Mutex<HashMap<String, Arc<WaitingCode>>>,
     /// Live connections, so that a fault can strike them before they have logged in.
     pub(crate) links: Mutex<HashMap<u64, Link>>,
+    /// Whether deliveries are only queued.
+    pub(crate) holding: AtomicBool,
     keys: RwLock<Arc<ServerKeys>>,
     tasks: TaskTracker,
     numbers: AtomicU64,
@@ -83,6 +85,7 @@ impl Hub {
             waiting: Mutex::default(),
             codes: Mutex::default(),
             links: Mutex::default(),
+            holding: AtomicBool::new(false),
             keys: RwLock::new(Arc::new(ServerKeys::generate())),
             tasks: TaskTracker::new(),
             numbers: AtomicU64::new(1),

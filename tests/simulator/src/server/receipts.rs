@@ -34,7 +34,7 @@ impl Hub {
         };
         self.counters.receipts_in.add(receipt.ids.len());
         // A receipt of any kind says that the device has the stanza.
-        self.confirm(sender, "message", &receipt.ids);
+        sender.confirm("message", &receipt.ids);
         let author = receipt.participant.clone().unwrap_or_else(|| to.clone());
         let author = self.directory.lookup(&author);
         sender.person.journal.push(|entries| &mut entries.receipts, receipt.clone());

@@ -146,7 +146,7 @@ impl Hub {
     fn check_retry_keys(&self, sender: &Sender, bundle: &Bundle) {
         let companion = &sender.companion;
         if bundle.identity != companion.registration.identity
-            || bundle.registration_id != companion.registration.registration_id
+            || bundle.registration_id != companion.registration.number
             || !bundle.signed.is_signed_by(&bundle.identity)
         {
             let text = "the keys of a retry receipt are not the registered device's";

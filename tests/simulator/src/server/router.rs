@@ -22,16 +22,16 @@ impl Hub {
     /// Handles one stanza of a client.
     pub(crate) async fn route(self: &Arc<Self>, link: &Link, node: Node) {
         let Some(sender) = self.sender(link) else {
-            self.route_unpaired(link, &node).await;
+            self.route_unpaired(link, &node);
             return;
         };
         match &*node.tag {
             "iq" => self.request(&sender, &node).await,
             "message" => self.message(&sender, &node).await,
             "receipt" => self.receipt(&sender, &node).await,
-            "ack" => self.acknowledged(&sender, &node),
+            "ack" => acknowledged(&sender, &node),
             "chatstate" => self.typing(&sender, &node),
-            "presence" => self.presence(&sender, &node),
+            "presence" => presence(&sender, &node),
             // Sessions of the user interface, offline batches: nothing to answer.
             "ib" => {}
             // Calls come with a later issue; the ack keeps the client from waiting.
@@ -53,10 +53,10 @@ impl Hub {
         Some(Sender { person, companion, link: link.clone() })
     }
 
-    async fn route_unpaired(self: &Arc<Self>, link: &Link, node: &Node) {
+    fn route_unpaired(self: &Arc<Self>, link: &Link, node: &Node) {
         match (&*node.tag, node.kind().as_str()) {
             ("iq", "result" | "error") => self.pairing_answered(link, node),
-            ("iq", _) => self.request_unpaired(link, node).await,
+            ("iq", _) => self.request_unpaired(link, node),
             ("ack" | "ib" | "presence", _) => {}
             // Its device was unlinked a moment ago: what it still sends is lost.
             _ if link.device().is_some() => {}
@@ -65,12 +65,6 @@ impl Hub {
                 self.violations.record(ViolationKind::TooEarly, None, text);
             }
         }
-    }
-
-    /// `<ack>`: the client has what we sent. One with an error is a refusal, and final as well.
-    fn acknowledged(&self, sender: &Sender, ack: &Node) {
-        let class = ack.text("class").unwrap_or_default();
-        self.confirm(sender, &class, &[ack.id()]);
     }
 
     fn typing(&self, sender: &Sender, node: &Node) {
@@ -95,23 +89,30 @@ impl Hub {
                 let mut copy = node.clone();
                 copy.attrs.0.retain(|(key, _)| key != "to");
                 copy.attrs.push("from", sender.person.address());
-                self.mention(&companion, copy);
+                companion.mention(copy);
             }
         }
     }
+}
 
-    fn presence(&self, sender: &Sender, node: &Node) {
-        let available = match node.kind().as_str() {
-            "" | "available" => true,
-            "unavailable" => false,
-            _ => return,
-        };
-        let device = &sender.companion.key;
-        sender.person.journal.write(|entries| {
-            entries.available.retain(|(known, _)| known != device);
-            entries.available.push((device.clone(), available));
-        });
-    }
+/// `<ack>`: the client has what we sent. One with an error is a refusal, and final as well.
+fn acknowledged(sender: &Sender, ack: &Node) {
+    let class = ack.text("class").unwrap_or_default();
+    sender.confirm(&class, &[ack.id()]);
+}
+
+/// `<presence>`: whether the client calls itself available.
+fn presence(sender: &Sender, node: &Node) {
+    let available = match node.kind().as_str() {
+        "" | "available" => true,
+        "unavailable" => false,
+        _ => return,
+    };
+    let device = &sender.companion.key;
+    sender.person.journal.write(|entries| {
+        entries.available.retain(|(known, _)| known != device);
+        entries.available.push((device.clone(), available));
+    });
 }
 
 pub(crate) fn is_group(jid: &wacore_binary::Jid) -> bool {

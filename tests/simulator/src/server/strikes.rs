@@ -10,46 +10,46 @@ use crate::people::companion::Companion;
 use crate::people::person::Person;
 
 impl Hub {
-    /// Arms a fault; one that is about connections strikes the live ones at once.
+    /// Arms a fault; one that is about connections strikes the live ones at once. Connections that
+    /// it ends are over when this returns.
     pub(crate) async fn inflict(&self, scope: Scope, fault: Fault, lasting: Lasting) {
         // Live connections are struck first: arming it for them would strike only the next ones.
         let live = fault.strikes_connections() && fault != Fault::SilentHandshake;
-        let struck = if live { self.strike_live(&scope, &fault).await } else { 0 };
-        if struck == 0 || lasting == Lasting::UntilCleared {
+        let struck = if live { self.strike_live(&scope, &fault) } else { Vec::new() };
+        let ends = matches!(fault, Fault::Drop | Fault::Failure { .. });
+        if struck.is_empty() || lasting == Lasting::UntilCleared {
             self.faults.arm(scope, fault, lasting);
+        }
+        for link in struck.iter().filter(|_| ends) {
+            link.until_gone().await;
         }
     }
 
-    async fn strike_live(&self, scope: &Scope, fault: &Fault) -> usize {
+    fn strike_live(&self, scope: &Scope, fault: &Fault) -> Vec<Link> {
         let links: Vec<Link> = locked(&self.links)
             .values()
             .filter(|link| scope.includes(link.device()) && !link.is_deaf())
             .cloned()
             .collect();
         for link in &links {
-            self.strike(link, fault).await;
+            self.strike(link, fault);
         }
-        links.len()
+        links
     }
 
     /// A device has just logged in: faults that waited for it strike now.
-    pub(crate) async fn strike_newcomer(
-        &self,
-        link: &Link,
-        person: &Arc<Person>,
-        companion: &Companion,
-    ) {
+    pub(crate) fn strike_newcomer(&self, link: &Link, person: &Arc<Person>, companion: &Companion) {
         let waits = |fault: &Fault| {
             fault.strikes_connections()
                 && !matches!(fault, Fault::Failure { .. } | Fault::SilentHandshake)
         };
         if let Some(fault) = self.faults.strike(Some(&companion.key), waits) {
             tracing::debug!(device = %companion.key, account = %person.pn, ?fault, "struck");
-            self.strike(link, &fault).await;
+            self.strike(link, &fault);
         }
     }
 
-    async fn strike(&self, link: &Link, fault: &Fault) {
+    fn strike(&self, link: &Link, fault: &Fault) {
         match fault {
             Fault::Drop | Fault::Failure { .. } => link.cut(),
             Fault::BlackHole => link.deafen(),

@@ -85,7 +85,7 @@ impl Hub {
                 self.deliver(&companion, envelope.children([part]).build());
             }
         }
-        self.hand_over(author, to, written, id);
+        hand_over(author, to, written, id);
         Ok(())
     }
 
@@ -115,30 +115,10 @@ impl Hub {
                 self.deliver(&companion, envelope.children(parts).build());
             }
             if member.pn != author.pn {
-                self.hand_over(author, &member, written, id);
+                hand_over(author, &member, written, id);
             }
         }
         Ok(())
-    }
-
-    /// Between simulated phones nothing needs to be encrypted.
-    fn hand_over(&self, author: &Person, to: &Person, written: &Written, id: &str) {
-        let meaning = content::meaning(&written.message);
-        let plaintext = waproto::codec::message_to_vec(&written.message);
-        let received = SentMessage {
-            id: id.to_owned(),
-            from: author.phone_key(),
-            chat: written.chat.clone(),
-            kind: meaning.kind,
-            text: meaning.text,
-            target: meaning.target,
-            decrypted_by: vec![to.pn.to_string()],
-            copied_to_phone: false,
-            retries: 0,
-            at: unix_millis(),
-            plaintext: plaintext.into(),
-        };
-        to.journal.push(|entries| &mut entries.received, received);
     }
 
     async fn seal(
@@ -254,6 +234,26 @@ impl Hub {
         let version = person.app_state.set_push_name(name);
         self.announce_app_state(person, version.0, version.1, None);
     }
+}
+
+/// Between simulated phones nothing needs to be encrypted.
+fn hand_over(author: &Person, to: &Person, written: &Written, id: &str) {
+    let meaning = content::meaning(&written.message);
+    let plaintext = waproto::codec::message_to_vec(&written.message);
+    let received = SentMessage {
+        id: id.to_owned(),
+        from: author.phone_key(),
+        chat: written.chat.clone(),
+        kind: meaning.kind,
+        text: meaning.text,
+        target: meaning.target,
+        decrypted_by: vec![to.pn.to_string()],
+        copied_to_phone: false,
+        retries: 0,
+        at: unix_millis(),
+        plaintext: plaintext.into(),
+    };
+    to.journal.push(|entries| &mut entries.received, received);
 }
 
 /// `<enc>` for a ciphertext.

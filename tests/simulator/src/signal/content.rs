@@ -116,9 +116,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<wa::Message, SignalError> {
 
 /// The message as its recipient shows it, and whether it came wrapped as an own device's copy.
 pub(crate) fn unwrap_copy(message: wa::Message) -> (wa::Message, Option<String>) {
-    let Some(copy) = message.device_sent_message.into_option() else {
-        return (wa::Message { device_sent_message: Default::default(), ..message }, None);
-    };
+    if !message.device_sent_message.is_set() {
+        return (message, None);
+    }
+    let copy = message.device_sent_message.into_option().unwrap_or_default();
     let chat = copy.destination_jid.clone().unwrap_or_default();
     (copy.message.into_option().unwrap_or_default(), Some(chat))
 }

@@ -111,8 +111,8 @@ impl Endpoint {
         message: &wa::Message,
         bundle: impl FnOnce() -> Option<Bundle> + Send,
     ) -> Result<Sealed, SignalError> {
-        let shelf = self.sessions.get(to);
-        let mut session = shelf.lock().await;
+        let slot = self.sessions.get(to);
+        let mut session = slot.lock().await;
         let Session { record, peer } = &mut *session;
         let address = address(to);
         let mut identities =
@@ -155,8 +155,8 @@ impl Endpoint {
             }
             _ => CiphertextMessage::SignalMessage(SignalMessage::try_from(bytes)?),
         };
-        let shelf = self.sessions.get(from);
-        let mut session = shelf.lock().await;
+        let slot = self.sessions.get(from);
+        let mut session = slot.lock().await;
         let Session { record, peer } = &mut *session;
         let mut rng: StdRng = rand::make_rng();
         let opened = signal::message_decrypt(
@@ -180,8 +180,8 @@ impl Endpoint {
 
     /// Forgets the session with a device, as a phone does that was restored from nothing.
     pub(crate) async fn forget(&self, peer: &DeviceKey) {
-        let shelf = self.sessions.get(peer);
-        shelf.lock().await.record = None;
+        let slot = self.sessions.get(peer);
+        slot.lock().await.record = None;
     }
 
     /// Forgets the chain of a sender in a group.
@@ -192,8 +192,8 @@ impl Endpoint {
 
     /// Our own chain in a group, as the message that lets others read it.
     pub(crate) async fn distribute(&self, group: &str) -> Result<Vec<u8>, SignalError> {
-        let shelf = self.chains.get(&ChainKey { group: group.to_owned(), sender: None });
-        let mut chain = shelf.lock().await;
+        let slot = self.chains.get(&ChainKey { group: group.to_owned(), sender: None });
+        let mut chain = slot.lock().await;
         let mut rng: StdRng = rand::make_rng();
         let message = signal::create_sender_key_distribution_message(
             &chain_name(group),
@@ -210,8 +210,8 @@ impl Endpoint {
         group: &str,
         message: &wa::Message,
     ) -> Result<Sealed, SignalError> {
-        let shelf = self.chains.get(&ChainKey { group: group.to_owned(), sender: None });
-        let mut chain = shelf.lock().await;
+        let slot = self.chains.get(&ChainKey { group: group.to_owned(), sender: None });
+        let mut chain = slot.lock().await;
         let mut rng: StdRng = rand::make_rng();
         let plaintext = MessageUtils::encode_and_pad(message);
         let name = chain_name(group);
@@ -229,8 +229,8 @@ impl Endpoint {
     ) -> Result<(), SignalError> {
         let message = SenderKeyDistributionMessage::try_from(distribution)?;
         let key = ChainKey { group: group.to_owned(), sender: Some(sender.clone()) };
-        let shelf = self.chains.get(&key);
-        let mut chain = shelf.lock().await;
+        let slot = self.chains.get(&key);
+        let mut chain = slot.lock().await;
         signal::process_sender_key_distribution_message(
             &chain_name(group),
             &message,
@@ -248,8 +248,8 @@ impl Endpoint {
         bytes: &[u8],
     ) -> Result<Vec<u8>, SignalError> {
         let key = ChainKey { group: group.to_owned(), sender: Some(sender.clone()) };
-        let shelf = self.chains.get(&key);
-        let mut chain = shelf.lock().await;
+        let slot = self.chains.get(&key);
+        let mut chain = slot.lock().await;
         Ok(signal::group_decrypt(bytes, &mut OneChain(&mut chain), &chain_name(group)).await?)
     }
 }
@@ -281,10 +281,10 @@ impl<K, V> Default for Shelf<K, V> {
 
 impl<K: Clone + Eq + Hash, V: Default> Shelf<K, V> {
     fn get(&self, key: &K) -> Arc<AsyncMutex<V>> {
-        let mut shelf = locked(&self.0);
-        if let Some(value) = shelf.get(key) {
+        let mut values = locked(&self.0);
+        if let Some(value) = values.get(key) {
             return Arc::clone(value);
         }
-        Arc::clone(shelf.entry(key.clone()).or_default())
+        Arc::clone(values.entry(key.clone()).or_default())
     }
 }

@@ -14,7 +14,7 @@ const LEAF_SERIAL: u32 = 2;
 
 /// The static key a client may cache, and the chain that vouches for it.
 ///
-/// The chain is signed for real: root, intermediate, leaf, each XEdDSA. A production client still
+/// The chain is signed for real: root, intermediate, leaf, each `XEdDSA`. A production client still
 /// refuses it, because the root is not WhatsApp's; that is what keeps production clients away.
 pub(crate) struct ServerKeys {
     pair: KeyPair,

@@ -12,7 +12,7 @@ use whatsapp_rust::wacore::store::InMemoryBackend;
 use whatsapp_rust::wacore::types::events::{Event, EventHandler};
 use whatsapp_rust::{Jid, wacore};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A running client and its events.
 pub(crate) struct Client {
@@ -66,7 +66,11 @@ impl Client {
     }
 
     /// Waits for an event, among those there were and those to come.
-    pub(crate) async fn wait<T>(&self, what: &str, look: impl Fn(&Event) -> Option<T>) -> T {
+    pub(crate) async fn wait<T>(
+        &self,
+        what: &str,
+        look: impl Fn(&Event) -> Option<T> + Send + Sync,
+    ) -> T {
         self.wait_all(what, |events| events.iter().find_map(|event| look(event))).await
     }
 
@@ -74,7 +78,7 @@ impl Client {
     pub(crate) async fn wait_all<T>(
         &self,
         what: &str,
-        look: impl Fn(&[Arc<Event>]) -> Option<T>,
+        look: impl Fn(&[Arc<Event>]) -> Option<T> + Send + Sync,
     ) -> T {
         let waiting = async {
             loop {
@@ -87,10 +91,8 @@ impl Client {
                 changed.await;
             }
         };
-        match tokio::time::timeout(DEADLINE, waiting).await {
-            Ok(found) => found,
-            Err(_) => panic!("waited in vain for {what}; seen: {:#?}", self.summary()),
-        }
+        let found = tokio::time::timeout(DEADLINE, waiting).await;
+        found.unwrap_or_else(|_| panic!("waited in vain for {what}; seen: {:#?}", self.summary()))
     }
 
     pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {

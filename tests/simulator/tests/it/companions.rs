@@ -78,3 +78,17 @@ async fn real_clients_share_a_group() {
     carols.shutdown().await;
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn app_state_written_by_one_companion_reaches_the_other() {
+    let world = World::start().await;
+    let first = world.linked().await;
+    let second = world.linked().await;
+    let bob = crate::client::jid(BOB);
+    first.inner().chat_actions().archive_chat(&bob, None).await.unwrap();
+    let archived = |event: &Event| matches!(event, Event::ArchiveUpdate(_)).then_some(());
+    second.wait("the archived chat", archived).await;
+    first.shutdown().await;
+    second.shutdown().await;
+    world.end().await;
+}

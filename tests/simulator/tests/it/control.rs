@@ -62,7 +62,8 @@ async fn a_script_tells_the_whole_story() {
     assert_eq!(injected["ids"], json!([id]));
     world.alice.wait_for_receipt(&id, wagate_simulator::ReceiptKind::Delivered).await.unwrap();
     let receipts = script.get(&format!("/receipts?account={ALICE}&id={id}")).await;
-    assert_eq!(receipts[0]["kind"], "delivered");
+    let kind = &receipts[0]["kind"];
+    assert!(kind == "delivered" || kind == "inactive", "{receipts}");
 
     let id = client.send(BOB, "to a script").await;
     world.alice.wait_for_sent(|it| it.id == id).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
-use crate::world::World;
+use crate::world::{ALICE, World};
 
 /// Enough to show that nothing is serialised by mistake, and quick enough for every run.
 const CLIENTS: usize = 30;
@@ -41,5 +41,22 @@ async fn many_accounts_have_contacts_of_their_own() {
     });
     join_all(answers).await;
     join_all(clients.into_iter().map(crate::Client::shutdown)).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_back_comes_live_and_in_order() {
+    let world = World::start().await;
+    let client = world.linked().await;
+    world.alice.wait_confirmed().await.unwrap();
+    world.sim.hold();
+    world.bob.send_many(ALICE, "held", 5).await.unwrap();
+    assert_eq!(world.alice.unacknowledged(), 5);
+    assert!(client.texts().is_empty());
+    world.sim.release();
+    client.text("held 4").await;
+    let expected: Vec<String> = (0..5).map(|n| format!("held {n}")).collect();
+    assert_eq!(client.texts(), expected);
+    client.shutdown().await;
     world.end().await;
 }

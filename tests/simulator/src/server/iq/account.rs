@@ -5,6 +5,7 @@ use wacore_binary::{Node, NodeContent};
 
 use super::super::Hub;
 use super::super::router::Sender;
+use crate::violation::ViolationKind;
 use crate::wire::stanza::{self, Stanza, node_with_bytes};
 
 /// The answer to a change of app state that others came before.
@@ -64,15 +65,16 @@ impl Hub {
         let answer = NodeBuilder::new("collection").attr("name", name.as_str());
         if let Some(patch) = upload {
             let device = sender.companion.key.device;
-            return match state.accept(&name, version, &patch) {
-                Some(version) => {
-                    self.announce_app_state(&sender.person, &name, version, Some(device));
-                    answer.attr("version", version).build()
-                }
-                None => {
-                    let error = NodeBuilder::new("error").attr("code", CONFLICT);
-                    answer.attr("type", "error").children([error.build()]).build()
-                }
+            if let Err(text) = state.check(&name, version, &patch) {
+                let key = Some(&sender.companion.key);
+                self.violations.record(ViolationKind::BadSignature, key, text);
+            }
+            return if let Some(version) = state.accept(&name, version, &patch) {
+                self.announce_app_state(&sender.person, &name, version, Some(device));
+                answer.attr("version", version).build()
+            } else {
+                let error = NodeBuilder::new("error").attr("code", CONFLICT);
+                answer.attr("type", "error").children([error.build()]).build()
             };
         }
         let (newest, patches) = state.since(&name, version);

@@ -52,7 +52,7 @@ impl Hub {
             let text = "uploaded keys are under another identity than the registered one";
             self.violations.record(ViolationKind::BadSignature, Some(&companion.key), text);
         }
-        if iq.child_bytes("registration").map(number) != Some(registered.registration_id) {
+        if iq.child_bytes("registration").map(number) != Some(registered.number) {
             let text = "uploaded keys are under another registration id";
             self.violations.record(ViolationKind::BadSignature, Some(&companion.key), text);
         }
@@ -148,7 +148,7 @@ fn digest(companion: &Companion) -> Node {
     let ids = state.one_time.iter().map(|key| node_with_bytes("id", three_bytes(key.id)));
     NodeBuilder::new("digest")
         .children([
-            node_with_bytes("registration", registered.registration_id.to_be_bytes()),
+            node_with_bytes("registration", registered.number.to_be_bytes()),
             node_with_bytes("type", [KEY_TYPE]),
             node_with_bytes("identity", registered.identity),
             state.signed.to_node(),

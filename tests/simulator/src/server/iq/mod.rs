@@ -27,7 +27,7 @@ impl Hub {
             ("passive", "active") => {
                 sender.link.send(stanza::result(iq, Vec::new()));
                 self.share_keys(sender).await;
-                self.activate(&sender.companion);
+                sender.companion.activate();
                 return;
             }
             ("passive", "passive") => {
@@ -54,10 +54,10 @@ impl Hub {
     }
 
     /// Answers a request of a client that is not linked.
-    pub(crate) async fn request_unpaired(self: &Arc<Self>, link: &Link, iq: &Node) {
+    pub(crate) fn request_unpaired(self: &Arc<Self>, link: &Link, iq: &Node) {
         let answer = match (iq.text("xmlns").as_deref(), iq.nodes().first()) {
             (Some("md"), Some(child)) if child.tag == "link_code_companion_reg" => {
-                self.link_code(link, iq, child).await
+                self.link_code(link, iq, child)
             }
             (Some("w:p" | "urn:xmpp:ping"), _) => stanza::result(iq, Vec::new()),
             // Unlinked a moment ago, and not told yet when it asked.
