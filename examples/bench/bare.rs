@@ -58,7 +58,7 @@ pub(crate) enum Ask {
     Connected { session: usize },
     /// Write to somebody.
     Send { session: usize, to: String, text: String },
-    /// How many messages all of them have received.
+    /// How many texts all of them have received.
     Received,
     /// Close all.
     Stop,
@@ -102,7 +102,9 @@ impl EventHandler for Handler {
             }
             Event::Connected(_) => self.state.send_modify(|state| state.connected = true),
             Event::Messages(batch) => {
-                self.received.fetch_add(batch.iter().count() as u64, Ordering::Relaxed);
+                // The phone's own messages to its devices arrive in the same way.
+                let texts = batch.iter().filter(|it| it.message.conversation.is_some()).count();
+                self.received.fetch_add(texts as u64, Ordering::Relaxed);
             }
             _ => {}
         }
@@ -229,7 +231,7 @@ impl Bare {
 
 impl Bot {
     /// Waits until it has said something; returns the code it showed, if it did.
-    async fn until(&self, said: impl Fn(&State) -> bool) -> Result<Option<String>, Failure> {
+    async fn until(&self, said: fn(&State) -> bool) -> Result<Option<String>, Failure> {
         let mut state = self.state.clone();
         let seen = tokio::time::timeout(DEADLINE, state.wait_for(|state| said(state))).await;
         match seen.map_err(|_| Failure::Deadline(DEADLINE))? {

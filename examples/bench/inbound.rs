@@ -1,7 +1,8 @@
 //! Messages from contacts to sessions: how many a second, and what one costs.
 //!
-//! The clock runs from the order to the contacts until every client has confirmed every message. The
-//! gateway confirms what is committed, with `synchronous=FULL`; a bare client what it has decrypted.
+//! The contacts write and encrypt beforehand. The clock runs from the moment the server begins to
+//! deliver until every client has confirmed every message. The gateway confirms what is committed,
+//! with `synchronous=FULL`; a bare client what it has decrypted.
 
 use std::{path::Path, time::Duration};
 
@@ -10,6 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     Size,
+    bare::Ask as BareAsk,
+    child::Child,
     failure::Failure,
     fleet::{self, Party},
     machine,
@@ -66,9 +69,7 @@ pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
         report.figure("messages per commit", "", total / count(commits.max(1)), None, None);
     }
     report.figure("syncs per second of this disk", "", syncs, None, None);
-    report.note(
-        "The baseline keeps nothing. The simulator encrypts while the clock runs, on the same cores.",
-    );
+    report.note("The baseline keeps nothing. The simulator delivers on the same cores.");
     Ok(report)
 }
 
@@ -81,13 +82,17 @@ async fn gateway(directory: &Path, sessions: usize, each: usize) -> Result<Flood
     drop(gateway);
 
     // What was confirmed is there, once.
-    let kept = stored(directory).await?;
-    // One more each: the greeting.
+    all_there(stored(directory).await?, sessions, each)?;
+    Ok(flooded)
+}
+
+/// Insists on every message of the flood, and the greeting of each session.
+fn all_there(messages: u64, sessions: usize, each: usize) -> Result<(), Failure> {
     let wanted = u64::try_from(sessions * (each + 1)).unwrap_or(u64::MAX);
-    if kept == wanted {
-        Ok(flooded)
+    if messages == wanted {
+        Ok(())
     } else {
-        Err(Failure::wrong(format!("{kept} messages are stored, not {wanted}")))
+        Err(Failure::wrong(format!("{messages} messages have come, not {wanted}")))
     }
 }
 
@@ -95,14 +100,16 @@ async fn bare(sessions: usize, each: usize) -> Result<Flooded, Failure> {
     let (simulator, url) = fleet::simulator().await?;
     let bare = Party::bare(&url).await?;
     let flooded = flood(&bare, &simulator, sessions, each).await?;
+    let received: u64 = bare.child().ask(&BareAsk::Received).await?;
     bare.stop().await?;
     fleet::no_violations(&simulator).await?;
+    all_there(received, sessions, each)?;
     Ok(flooded)
 }
 
 async fn flood(
     party: &Party,
-    simulator: &crate::child::Child,
+    simulator: &Child,
     sessions: usize,
     each: usize,
 ) -> Result<Flooded, Failure> {
@@ -110,10 +117,11 @@ async fn flood(
     party.greet(simulator, sessions).await?;
     party.child().settle().await?;
 
+    let () = simulator.ask(&Ask::Flood { sessions, each }).await?;
     let stats = party.stats().await?;
     let (party_before, simulator_before) = (party.child().usage()?.cpu, simulator.usage()?.cpu);
     let begun = Instant::now();
-    let () = simulator.ask(&Ask::Flood { sessions, each }).await?;
+    let () = simulator.ask(&Ask::Release).await?;
     let () = simulator.ask(&Ask::Drained).await?;
     let took = begun.elapsed();
     let (party_after, simulator_after) = (party.child().usage()?.cpu, simulator.usage()?.cpu);

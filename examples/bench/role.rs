@@ -33,8 +33,9 @@ pub(crate) struct Answer {
 }
 
 /// Carries out orders until there are no more.
-pub(crate) async fn serve<S, A, F>(state: Arc<S>, carry_out: impl Fn(Arc<S>, A) -> F)
+pub(crate) async fn serve<S, A, F>(state: Arc<S>, carry_out: fn(Arc<S>, A) -> F)
 where
+    S: Send + Sync,
     A: DeserializeOwned,
     F: Future<Output = Result<Value, Failure>> + Send + 'static,
 {

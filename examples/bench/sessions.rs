@@ -1,6 +1,6 @@
 //! What a connected idle session costs: memory, descriptors, threads.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use crate::{
     Size,
@@ -14,6 +14,12 @@ use crate::{
 /// As fast as they come: how quickly they are paired is not the question.
 const DIAL_RATE: u32 = 1000;
 
+/// The runtime keeps a thread for calls that block this long after the last call, and a little.
+const THREADS_GO: Duration = Duration::from_secs(11);
+
+/// Below this many sessions the figures mean nothing, and nobody wants to wait for them.
+const WORTH_WAITING: usize = 20;
+
 /// A process before it had sessions, with a tenth of them, and with all.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
@@ -25,12 +31,12 @@ struct Measured {
 impl Measured {
     /// Pairs the sessions, and looks whenever there is nothing to do any more.
     async fn of(party: &Party, simulator: &Child, sessions: usize) -> Result<Self, Failure> {
-        let before = at_rest(party).await?;
+        let before = at_rest(party, sessions).await?;
         let few_sessions = sessions.div_ceil(10);
         party.pair(simulator, 0..few_sessions).await?;
-        let few = at_rest(party).await?;
+        let few = at_rest(party, sessions).await?;
         party.pair(simulator, few_sessions..sessions).await?;
-        Ok(Self { before, few, after: at_rest(party).await? })
+        Ok(Self { before, few, after: at_rest(party, sessions).await? })
     }
 }
 
@@ -84,7 +90,7 @@ async fn gateway(directory: &Path, sessions: usize) -> Result<(Measured, Usage),
 
     let gateway = Party::gateway(directory, &url, DIAL_RATE).await?;
     gateway.connected(sessions).await?;
-    let resumed = at_rest(&gateway).await?;
+    let resumed = at_rest(&gateway, sessions).await?;
     gateway.stop().await?;
     fleet::no_violations(&simulator).await?;
     Ok((paired, resumed))
@@ -99,8 +105,11 @@ async fn bare(sessions: usize) -> Result<Measured, Failure> {
     Ok(measured)
 }
 
-/// What a party uses when it has nothing to do.
-async fn at_rest(party: &Party) -> Result<Usage, Failure> {
+/// What a party uses when it has had nothing to do for a while.
+async fn at_rest(party: &Party, sessions: usize) -> Result<Usage, Failure> {
     party.child().settle().await?;
+    if sessions >= WORTH_WAITING {
+        tokio::time::sleep(THREADS_GO).await;
+    }
     party.child().usage()
 }

@@ -27,8 +27,10 @@ pub(crate) enum Ask {
     Write { session: usize, text: String },
     /// Wait until the contact has read a text.
     Read { session: usize, text: String },
-    /// Have the contacts of so many sessions write so many texts each.
+    /// Have the contacts of so many sessions write so many texts each, and hold them back.
     Flood { sessions: usize, each: usize },
+    /// Let go what was held back.
+    Release,
     /// Wait until every client has confirmed everything.
     Drained,
     /// When the last logins were.
@@ -87,8 +89,12 @@ async fn carry_out(simulator: Arc<Simulator>, ask: Ask) -> Result<Value, Failure
                     contact.send_many(&fleet::account(session), "flood", each).await
                 }
             });
-            // One after another as far as the CPU goes, side by side as far as sessions go.
+            simulator.hold();
             try_join_all(floods).await?;
+            Ok(Value::Null)
+        }
+        Ask::Release => {
+            simulator.release();
             Ok(Value::Null)
         }
         Ask::Drained => drained(&simulator).await,

@@ -8,7 +8,7 @@ use std::{
 use crate::failure::{Chain, Failure};
 
 /// A step waits for what the daemon does within seconds, on a machine that has other work.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The step that failed, and why.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +40,9 @@ impl Steps {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Deadline(DEADLINE)),
         };
-        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
-        let number = self.done + 1;
-        println!("{number:>3}  {word:<6} {:>7} ms  {step}", begun.elapsed().as_millis());
-        self.done = number;
+        self.done += 1;
+        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!("{:>3}  {verdict:<6} {:>7} ms  {step}", self.done, begun.elapsed().as_millis());
         outcome.map_err(|failure| Failed { step, failure })
     }
 }

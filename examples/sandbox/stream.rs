@@ -78,10 +78,8 @@ impl EventStream {
 
     /// One block of lines; comments and the reconnect interval are no event.
     fn parse(&mut self, block: &str) -> Result<Option<Happened>, Failure> {
-        let field = |name: &str| {
-            let lines = block.lines();
-            lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).next()
-        };
+        let field =
+            |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         let (Some(name), Some(data)) = (field("event"), field("data")) else { return Ok(None) };
         if let Some(id) = field("id").and_then(|id| id.parse().ok()) {
             self.position = id;
