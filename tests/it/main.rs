@@ -14,6 +14,7 @@ mod http_server;
 mod http_sessions;
 mod layering;
 mod messages_wire;
+mod program;
 mod sessions_wire;
 mod store_lost_commit;
 mod store_open;

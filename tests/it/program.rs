@@ -1,0 +1,190 @@
+//! The program as systemd and an operator's shell see it: exit codes, one line for a mistake, one
+//! owner of a state directory, signals. WhatsApp is not needed.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::StatusCode;
+
+use crate::world::http_client;
+
+/// More than a stop without sessions may take, and much less than the daemon's own deadline.
+const PROMPT: Duration = Duration::from_secs(5);
+
+fn command(state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wagate"));
+    command
+        .current_dir(state.parent().unwrap())
+        .env_clear()
+        .env("WAGATE_STATE_DIR", state)
+        .env("WAGATE_HTTP__LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A daemon in a process of its own; killed when the test fails half-way.
+struct Process {
+    child: Child,
+    base: String,
+    token: String,
+}
+
+impl Process {
+    fn start(state: &Path) -> Self {
+        let mut child = command(state).stderr(Stdio::null()).spawn().unwrap();
+        let base = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.trim().strip_prefix("address")?.trim().to_owned()))
+            .expect("the daemon says where it answers");
+        let token = std::fs::read_to_string(state.join("operator.token")).unwrap();
+        Self { child, base, token: token.trim().to_owned() }
+    }
+
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        http_client().get(format!("{}{path}", self.base)).bearer_auth(&self.token)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// The exit code, which must come promptly.
+    fn code(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        let status = self.child.wait().unwrap();
+        assert!(begun.elapsed() < PROMPT, "it took {:?} to end", begun.elapsed());
+        status.code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Exit code and standard error of a run that ends by itself.
+fn ended(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_one_line_and_exit_64_and_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+
+    let mut wrong_variable = command(&state);
+    wrong_variable.env("WAGATE_HTTP__LISTEN", "everywhere");
+    let mut unknown_variable = command(&state);
+    unknown_variable.env("WAGATE_DATABASE__URI", "postgres://me:hunter2@db/wagate");
+    let mut wrong_flag = command(&state);
+    wrong_flag.args(["--log-level", "loud"]);
+    let mut missing_file = command(&state);
+    missing_file.args(["--config", "/nowhere.toml", "check-config"]);
+
+    for (command, key) in [
+        (wrong_variable, "http.listen (environment variable WAGATE_HTTP__LISTEN)"),
+        (unknown_variable, "database.uri (environment variable WAGATE_DATABASE__URI)"),
+        (wrong_flag, "log.level (--log-level)"),
+        (missing_file, "cannot read the configuration file /nowhere.toml (--config)"),
+    ] {
+        let (code, line) = ended(command);
+        assert_eq!(code, Some(64), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.starts_with(&format!("wagate: {key}: ")), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+
+    let mut unknown_flag = command(&state);
+    unknown_flag.arg("--verbose");
+    assert_eq!(ended(unknown_flag).0, Some(64));
+
+    let mut usable = command(&state);
+    usable.arg("check-config");
+    assert_eq!(ended(usable), (Some(0), String::new()));
+    assert!(!state.exists(), "nothing was opened");
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_state_is_turned_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let first = Process::start(&state);
+
+    let (code, log) = ended(command(&state));
+    assert_eq!(code, Some(1));
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("another wagate is running: it holds "), "{last}");
+
+    // The first one did not notice.
+    let ready = http_client().get(format!("{}/readyz", first.base)).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn sigterm_closes_streams_and_ends_with_exit_0_and_the_token_stays_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let mut process = Process::start(&state);
+    for (path, mode) in [("", 0o700), ("operator.token", 0o600), ("wagate.db", 0o600)] {
+        let metadata = std::fs::metadata(state.join(path)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{path}");
+    }
+
+    let mut stream = process.get("/api/whatsapp/events").send().await.unwrap();
+    assert_eq!(stream.status(), StatusCode::OK);
+    assert!(stream.chunk().await.unwrap().is_some(), "the snapshot comes first");
+
+    process.signal("-HUP");
+    process.signal("-TERM");
+    while stream.chunk().await.expect("the stream ends as it should").is_some() {}
+    assert_eq!(process.code(), Some(0));
+
+    let again = Process::start(&state);
+    assert_eq!(again.token, process.token);
+    let list = again.get("/api/whatsapp/session/list-realtime").send().await.unwrap();
+    assert_eq!(list.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_nothing_that_keeps_the_next_one_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let mut killed = Process::start(&state);
+    killed.signal("-KILL");
+    killed.child.wait().unwrap();
+    let next = Process::start(&state);
+    assert_eq!(next.token, killed.token);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut command = command(&dir.path().join("state"));
+    command.args(["--listen", &address.to_string(), "--log-format", "json"]);
+    let mut child = command.spawn().unwrap();
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "ERROR");
+    let message = last["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(&format!("Cannot start: cannot listen on {address}: ")),
+        "{message}"
+    );
+}
