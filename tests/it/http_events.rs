@@ -261,7 +261,7 @@ async fn the_feed_can_be_polled() {
             tokio::time::sleep(Duration::from_millis(100)).await;
             app.happen("a", connecting()).await;
         };
-        let (waits, _) = tokio::join!(waits, happens);
+        let (waits, ()) = tokio::join!(waits, happens);
         assert_eq!(waits.json()["data"][0]["event"], "change_state");
         app.close().await;
     })
