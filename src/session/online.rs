@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    event::{AuthFailure, Change, Event},
+    event::{AuthFailure, Event},
 };
 
 /// Signals taken at a time.
@@ -32,8 +32,6 @@ pub(super) enum End {
     Final(Event),
     /// All its QR codes have expired.
     QrCodesExhausted,
-    /// It is to be dialled again at once.
-    Redial,
     /// The connection was lost after it had been there.
     Lost,
     /// There was no connection.
@@ -96,8 +94,6 @@ pub(super) struct Online<'a> {
     phase: Phase,
     /// Held while it is dialling.
     permit: Option<Permit>,
-    /// The connection was lost, and is being tried again or given up.
-    lost: bool,
     end: Option<End>,
 }
 
@@ -131,7 +127,6 @@ impl<'a> Online<'a> {
             tracker,
             phase: Phase::Dialling,
             permit: Some(permit),
-            lost: false,
             end: None,
         }
     }
@@ -155,10 +150,10 @@ impl<'a> Online<'a> {
         }
         self.hear(&mut batch).await;
 
-        let end = self.end.take().unwrap_or_else(|| match self.link.dial_failure() {
-            Some(failure) if !self.lost => End::Dial(failure),
-            _ => End::Lost,
-        });
+        let end = self
+            .end
+            .take()
+            .unwrap_or_else(|| self.link.dial_failure().map_or(End::Lost, End::Dial));
         let stable = matches!(
             self.phase,
             Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
@@ -168,11 +163,8 @@ impl<'a> Online<'a> {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Dial => {
-                if self.lost && !matches!(self.phase, Phase::Connected { .. }) {
-                    self.end = Some(End::Redial);
-                }
-            }
+            // It has been dialled, or is connected.
+            Command::Dial => {}
             Command::Pair { phone_number, answer } => {
                 if self.link.was_paired()
                     || matches!(self.phase, Phase::Paired | Phase::Connected { .. })
@@ -218,7 +210,7 @@ impl<'a> Online<'a> {
         match signal {
             Signal::Qr(qr) => {
                 self.phase = Phase::Pairing;
-                self.lost = false;
+                self.link.expect_restart(true);
                 self.permit = None;
                 let now = self.clock.now();
                 self.say(Event::Qr { qr: qr.code, expires_at: now + qr.valid_for }).await;
@@ -243,23 +235,12 @@ impl<'a> Online<'a> {
             }
             Signal::Connected => {
                 self.permit = None;
-                self.lost = false;
                 self.phase = Phase::Connected { since: self.clock.now() };
-                self.link.leave_reconnecting_to_us();
+                self.link.expect_restart(false);
                 self.say(Event::Ready(self.link.account())).await;
                 self.outbox.open(self.link.sender(), self.tracker);
             }
-            Signal::Lost => {
-                self.lost = true;
-                self.outbox.close();
-                if self.link.was_paired() || matches!(self.phase, Phase::Connected { .. }) {
-                    self.end(End::Lost);
-                } else {
-                    // The library tries again by itself until the pairing is complete.
-                    let change = Change::Reconnecting { next_attempt_at: None };
-                    self.say(Event::ChangeState(change)).await;
-                }
-            }
+            Signal::Lost => self.end(End::Lost),
             Signal::Ended(reason) => self.end(End::Final(Event::Disconnected(reason))),
             Signal::Refused(failure) => self.end(End::Final(Event::AuthFailure(failure))),
             Signal::Banned { code, lasts } => {

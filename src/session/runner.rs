@@ -206,7 +206,6 @@ impl Runner {
         match end {
             End::Stopped | End::LoggedOut => ControlFlow::Break(None),
             End::Final(event) => ControlFlow::Break(Some(event.clone())),
-            End::Redial => ControlFlow::Continue(Next::Now),
             End::QrCodesExhausted => {
                 self.qr_rounds += 1;
                 if self.qr_rounds < self.shared.options.max_qr_rounds {

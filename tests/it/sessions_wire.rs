@@ -310,3 +310,37 @@ async fn a_deleted_session_is_gone_and_unlinked() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpaired_session_says_that_whatsapp_cannot_be_reached_and_tries_again() {
+    world::on_each(async |world| {
+        world.whatsapp.close().await;
+        world.create("sales").await;
+        world
+            .until("a wait for the next try", async || {
+                let seen = world.status("sales").await;
+                if seen["nextAttemptAt"].is_string() { Ok(()) } else { Err(seen) }
+            })
+            .await;
+        world.whatsapp.reopen().await.unwrap();
+        world.until_qr("sales").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_lost_while_a_code_is_shown_brings_a_new_code() {
+    world::on_each(async |world| {
+        world.create("sales").await;
+        let first = world.until_qr("sales").await;
+        world.whatsapp.close().await;
+        world.until_status("sales", "connecting").await;
+        world.whatsapp.reopen().await.unwrap();
+        let second = world.until_qr("sales").await;
+        assert_ne!(first, second);
+        let phone = world.whatsapp.phone(ALICE).unwrap();
+        phone.scan(&second).await.unwrap();
+        world.until_status("sales", "session_connected").await;
+    })
+    .await;
+}

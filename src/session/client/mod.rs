@@ -155,10 +155,8 @@ impl Factory {
             .await
             .map_err(OpenError::Build)?;
         let client = build.into_client();
-        // A new pairing restarts the connection by itself (515), with state the client keeps in
-        // memory only. Every other reconnect is ours: when, and how often, is decided for all
-        // sessions together.
-        client.enable_auto_reconnect.store(!paired, Ordering::Relaxed);
+        // Reconnecting is ours: when, and how often, is decided for all sessions together.
+        client.enable_auto_reconnect.store(false, Ordering::Relaxed);
 
         let (signals, receiver) = Signals::channel();
         let subscription = client.subscribe_handler(Arc::new(signals));
@@ -219,9 +217,12 @@ impl Link {
         self.progress.take_failure()
     }
 
-    /// From now on, the end of the connection is the end of this link.
-    pub(super) fn leave_reconnecting_to_us(&self) {
-        self.client.enable_auto_reconnect.store(false, Ordering::Relaxed);
+    /// Lets the library log in by itself when a pairing is complete.
+    ///
+    /// The server then restarts the connection (515), and the client has to remember more of the
+    /// pairing than is on disk. Only while a code can be scanned: any other reconnect is ours.
+    pub(super) fn expect_restart(&self, expected: bool) {
+        self.client.enable_auto_reconnect.store(expected, Ordering::Relaxed);
     }
 
     /// Makes the credentials of a pairing durable.
