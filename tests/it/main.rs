@@ -1,5 +1,7 @@
 //! One integration binary: real database, real HTTP, simulated WhatsApp.
 
+#![expect(clippy::unwrap_used, reason = "a test whose helper cannot go on has failed")]
+
 mod crash_wire;
 mod database;
 mod device_differential;
