@@ -25,7 +25,7 @@ clippy:
 
 # The documentation, ours only, private parts too
 doc:
-    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --lib --examples
+    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --lib --examples
 
 # That the production build cannot be pointed at anything but WhatsApp
 production:
