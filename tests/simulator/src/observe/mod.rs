@@ -1,6 +1,6 @@
 //! What tests and scripts can see of the simulator, without sleeping.
 //!
-//! Each person has a [`Journal`](journal::Journal) of what its clients did and what it received;
+//! Each person has a [`Journal`] of what its clients did and what it received;
 //! waiting calls look at it, sleep until it changes, and look again. [`Counters`] are for numbers.
 
 mod counters;
