@@ -1,8 +1,8 @@
 //! How the daemon is asked: addresses, tokens, bodies and problem documents.
 //!
-//! A request passes through, from the outside in: its id, panics and log line ([`request`]); the
-//! check of its token ([`auth`]); a time limit; a handler in [`api`], one resource a file, which
-//! reads the request ([`path`], [`fields`], [`body`]), asks one service, and writes a view. Handlers
+//! A request passes through, from the outside in: its id, panics and log line (`request`); the
+//! check of its token (`auth`); a time limit; a handler in `api`, one resource a file, which
+//! reads the request (`path`, `fields`, `body`), asks one service, and writes a view. Handlers
 //! decide nothing.
 //!
 //! Requests that may take long by design (streams, long polls) have a time limit of their own, and

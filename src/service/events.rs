@@ -177,7 +177,7 @@ impl Bell {
         Self { rings: store.writer().bell(), answered: None }
     }
 
-    /// Waits until there may be something new since the last time, or since [`Bell::of`].
+    /// Waits until there may be something new since the last time, or since it began to listen.
     pub async fn rung(&mut self) {
         let ring = async {
             if self.rings.changed().await.is_err() {
