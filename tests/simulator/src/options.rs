@@ -39,7 +39,7 @@ impl Default for Options {
             restart_delay: Duration::from_millis(100),
             deadline: Duration::from_secs(30),
             pairing_refs: 6,
-            replace_grace: Duration::from_millis(500),
+            replace_grace: Duration::from_secs(1),
             memory: 100_000,
             edge_routing: true,
             receipts: ReceiptPolicy::Delivered,

@@ -16,6 +16,7 @@ mod messages;
 mod notices;
 mod pairing;
 mod receipts;
+mod relay;
 mod retries;
 mod router;
 mod strikes;

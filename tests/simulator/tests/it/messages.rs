@@ -34,7 +34,7 @@ async fn a_text_is_decrypted_by_its_recipient_and_receipted() {
     receipt(&client, &id, ReceiptType::Delivered).await;
     receipt(&client, &id, ReceiptType::Read).await;
 
-    world.bob.receipt(ALICE, &[id.clone()], &ReceiptKind::Played).unwrap();
+    world.bob.receipt(ALICE, std::slice::from_ref(&id), &ReceiptKind::Played).unwrap();
     receipt(&client, &id, ReceiptType::Played).await;
     client.shutdown().await;
     world.end().await;
