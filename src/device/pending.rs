@@ -227,7 +227,9 @@ impl Backend {
             }
             lingering
         };
-        if lingering { self.write_pending().await } else { Ok(()) }
+        // Several at once come from a drain, in which a send may make the ratchets durable between
+        // this call and the hook's commit.
+        if lingering || rows.len() > 1 { self.write_pending().await } else { Ok(()) }
     }
 
     pub(super) async fn find_pending(

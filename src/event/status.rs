@@ -96,4 +96,4 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
 
 #[cfg(test)]
 #[path = "status_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,8 @@ use crate::event::{
     message::{Ack, AckLevel},
 };
 
-fn row() -> session::Model {
+/// A session that has done nothing yet.
+pub(crate) fn row() -> session::Model {
     session::Model {
         id: SessionKey::new(UnixMillis(1), 1),
         organization_id: OrganizationId::new(UnixMillis(1), 1),

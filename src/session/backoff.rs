@@ -17,7 +17,7 @@ pub(super) struct Backoff {
 
 /// The longest wait. Long enough to leave a struggling network alone, short enough that a
 /// customer's number is back soon after the network is.
-const LONGEST: Duration = Duration::from_secs(240);
+const LONGEST: Duration = Duration::from_mins(4);
 
 /// How long a connection must have lasted to prove that it is sound.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(30);

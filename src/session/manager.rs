@@ -116,6 +116,11 @@ impl Sessions {
     /// Safe to repeat. A session that waits before its next try dials at once; one that is connected
     /// is left alone. One that was logged out gets a new device, to be paired anew.
     pub async fn start(&self, key: &SessionKey) -> Result<(), Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.do_start(&key).await }).await
+    }
+
+    async fn do_start(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         if let Some(run) = slot.as_ref()
@@ -126,6 +131,8 @@ impl Sessions {
         // It has ended by itself, or is about to.
         if let Some(run) = slot.take() {
             run.task.await.ok();
+            // Also what it left to be done later.
+            run.stop.cancel();
         }
         *slot = Some(self.begin(key).await?);
         Ok(())
@@ -133,6 +140,11 @@ impl Sessions {
 
     /// Ends the run of a session. Returns when its client has closed.
     pub async fn stop(&self, key: &SessionKey) -> Result<(), Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.do_stop(&key).await }).await
+    }
+
+    async fn do_stop(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         end(slot.take()).await;
@@ -141,6 +153,11 @@ impl Sessions {
 
     /// Ends the run of a session and begins another one: it dials at once, from any state.
     pub async fn restart(&self, key: &SessionKey) -> Result<(), Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.do_restart(&key).await }).await
+    }
+
+    async fn do_restart(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         end(slot.take()).await;
@@ -151,6 +168,11 @@ impl Sessions {
     /// Unlinks the device at WhatsApp as far as it can be reached, ends the run and forgets the
     /// credentials.
     pub async fn logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.do_logout(&key).await }).await
+    }
+
+    async fn do_logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         let logged_out = self.unlink(slot.take()).await;
@@ -159,10 +181,15 @@ impl Sessions {
         Ok(logged_out)
     }
 
-    /// Ends the run of a session and forgets its credentials, before its row is deleted.
+    /// Ends the run of a session and deletes it, with its credentials and everything that is its.
     ///
     /// `logout`: try to unlink the device at WhatsApp first.
     pub async fn erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.do_erase(&key, logout).await }).await
+    }
+
+    async fn do_erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
         let slot = self.slot(key);
         let mut guard = slot.lock().await;
         let run = guard.take();
@@ -172,7 +199,11 @@ impl Sessions {
             end(run).await;
             LoggedOut { unlinked: false }
         };
+        let sessions = self.shared.store.sessions();
+        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
         self.forget_device(key).await?;
+        // While the slot is held: whoever waits for it finds nothing to start.
+        sessions.delete(&row.organization_id, key).await?;
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         Ok(logged_out)
     }
@@ -190,8 +221,9 @@ impl Sessions {
     /// Not connected: the row stays queued, and is sent by the next connection unless it is withdrawn.
     pub async fn send(&self, key: &SessionKey, message: MessageId) -> Result<(), Error> {
         match self.ask(key, |answer| Command::Send { message, answer }).await {
-            Err(Error::NotRunning) => Err(self.not_connected(key).await),
-            Ok(Err(Error::NotConnected { .. })) => Err(self.not_connected(key).await),
+            Err(Error::NotRunning) | Ok(Err(Error::NotConnected { .. })) => {
+                Err(self.not_connected(key).await)
+            }
             Ok(sent) => sent,
             Err(error) => Err(error),
         }
@@ -207,6 +239,19 @@ impl Sessions {
         let ending =
             slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
         tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok()
+    }
+
+    /// Does something to its end, whether or not whoever asked for it is still there.
+    ///
+    /// A request that is given up halfway must not leave a client that nobody knows of, or a status
+    /// that nobody corrects.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let task = self.shared.tracker.spawn(work.in_current_span());
+        // Cancelled with the runtime, or panicked, which was reported.
+        task.await.unwrap_or(Err(Error::Stopping))
     }
 
     fn slot(&self, key: &SessionKey) -> Slot {
@@ -282,7 +327,10 @@ impl Sessions {
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let waited = stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await;
+            let row = self.shared.store.sessions().find_by_key(&key).await.ok().flatten();
+            let is_wanted = row.is_some_and(|row| row.desired_state == DesiredState::Running);
             if waited.is_some()
+                && is_wanted
                 && let Err(error) = self.start(&key).await
             {
                 tracing::error!(
@@ -389,16 +437,72 @@ fn is_ended(status: SessionStatus) -> bool {
 }
 
 /// Whether only a human can help: then a restart of the process changes nothing.
+///
+/// "Stopped" is not such a reason: who wants it running again has said so since.
 fn ended_for_good(row: &session::Model) -> bool {
     row.desired_state == DesiredState::Stopped
-        || (is_ended(row.status) && row.last_disconnect_reason.is_some())
+        || (is_ended(row.status)
+            && row.last_disconnect_reason.as_deref().is_some_and(|reason| {
+                reason != Disconnect::Stopped.word() && reason != Disconnect::LoggedOutHere.word()
+            }))
 }
 
 /// Whether WhatsApp has told us that these credentials will never work again.
 fn credentials_are_dead(row: &session::Model) -> bool {
     is_ended(row.status)
+        // Said of these, and not of those before the last pairing.
+        && row.last_disconnect_at >= row.connected_at
         && matches!(
             row.last_disconnect_reason.as_deref(),
             Some("logged_out" | "logged_out_here" | "credentials_refused")
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{
+        Account,
+        status::{apply, tests::row},
+    };
+
+    fn after(events: &[Event]) -> session::Model {
+        let mut row = row();
+        for (at, event) in (1..).zip(events) {
+            apply(&mut row, event, UnixMillis(at));
+        }
+        row
+    }
+
+    fn ready() -> Event {
+        Event::Ready(Account::default())
+    }
+
+    fn logged_out() -> Event {
+        Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })
+    }
+
+    #[test]
+    fn credentials_die_with_a_logout_and_not_with_one_before_the_last_pairing() {
+        assert!(credentials_are_dead(&after(&[ready(), logged_out()])));
+        assert!(!credentials_are_dead(&after(&[ready(), logged_out(), ready()])));
+
+        // What a restart makes of a row whose stop was not concluded.
+        let cut_off = session::Model {
+            status: SessionStatus::SessionNotConnected,
+            ..after(&[ready(), logged_out(), ready()])
+        };
+        assert!(!credentials_are_dead(&cut_off));
+    }
+
+    #[test]
+    fn what_is_wanted_is_resumed_unless_only_a_human_can_help() {
+        assert!(!ended_for_good(&after(&[])), "created, and cut off before its first dial");
+        assert!(!ended_for_good(&after(&[ready()])));
+        let stopped = after(&[ready(), Event::Disconnected(Disconnect::Stopped)]);
+        assert!(!ended_for_good(&stopped), "wanted again since it was stopped");
+        assert!(ended_for_good(&after(&[ready(), logged_out()])));
+        let unwanted = session::Model { desired_state: DesiredState::Stopped, ..after(&[ready()]) };
+        assert!(ended_for_good(&unwanted));
+    }
 }

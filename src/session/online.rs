@@ -1,5 +1,7 @@
 //! One client's life, from its dial to its end.
 
+use std::time::Duration;
+
 use entity::UnixMillis;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,11 +17,16 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    event::{AuthFailure, Event},
+    event::{AuthFailure, Disconnect, Event},
 };
 
 /// Signals taken at a time.
 const BATCH: usize = 256;
+
+/// How long the next step of a pairing may take after a code has expired or was accepted.
+///
+/// The first login after a pairing waits for the phone's keys; the library asks for them after 10 s.
+const NEXT_STEP: Duration = Duration::from_secs(90);
 
 /// How a client ended.
 #[derive(Debug)]
@@ -94,6 +101,9 @@ pub(super) struct Online<'a> {
     phase: Phase,
     /// Held while it is dialling.
     permit: Option<Permit>,
+    /// When the next step of a pairing is overdue: what the library does by itself meanwhile has no
+    /// bound of its own.
+    deadline: Option<UnixMillis>,
     end: Option<End>,
 }
 
@@ -127,6 +137,7 @@ impl<'a> Online<'a> {
             tracker,
             phase: Phase::Dialling,
             permit: Some(permit),
+            deadline: None,
             end: None,
         }
     }
@@ -141,6 +152,7 @@ impl<'a> Online<'a> {
                 Some(command) = self.commands.recv() => self.obey(command).await,
                 _ = self.signals.recv_many(&mut batch, BATCH) => self.hear(&mut batch).await,
                 () = self.link.ended() => break,
+                () = overdue(self.clock, self.deadline) => self.end(End::Lost),
             }
         }
         self.outbox.close();
@@ -183,9 +195,18 @@ impl<'a> Online<'a> {
             }
             Command::Send { message, answer } => self.outbox.expect(message, answer),
             Command::Logout { answer } => {
-                let unlinked = self.link.logout().await;
+                let answered = self.link.logout().await;
                 self.end = Some(End::LoggedOut);
-                answer.send(LoggedOut { unlinked }).ok();
+                // WhatsApp may take the device away before its answer is read.
+                let mut rest = Vec::new();
+                while let Ok(signal) = self.signals.try_recv() {
+                    rest.push(signal);
+                }
+                let removed = rest
+                    .iter()
+                    .any(|signal| matches!(signal, Signal::Ended(Disconnect::LoggedOut { .. })));
+                answer.send(LoggedOut { unlinked: answered || removed }).ok();
+                self.hear(&mut rest).await;
             }
         }
     }
@@ -212,8 +233,9 @@ impl<'a> Online<'a> {
                 self.phase = Phase::Pairing;
                 self.link.expect_restart(true);
                 self.permit = None;
-                let now = self.clock.now();
-                self.say(Event::Qr { qr: qr.code, expires_at: now + qr.valid_for }).await;
+                let expires_at = self.clock.now() + qr.valid_for;
+                self.deadline = Some(expires_at + NEXT_STEP);
+                self.say(Event::Qr { qr: qr.code, expires_at }).await;
             }
             Signal::QrCodesExhausted => self.end(End::QrCodesExhausted),
             Signal::Paired => {
@@ -224,6 +246,7 @@ impl<'a> Online<'a> {
                 // May come after the login that it led to.
                 if !matches!(self.phase, Phase::Connected { .. }) {
                     self.phase = Phase::Paired;
+                    self.deadline = Some(self.clock.now() + NEXT_STEP);
                     self.say(Event::Authenticated).await;
                 }
             }
@@ -235,6 +258,7 @@ impl<'a> Online<'a> {
             }
             Signal::Connected => {
                 self.permit = None;
+                self.deadline = None;
                 self.phase = Phase::Connected { since: self.clock.now() };
                 self.link.expect_restart(false);
                 self.say(Event::Ready(self.link.account())).await;
@@ -277,6 +301,14 @@ impl<'a> Online<'a> {
             () = record_facts(self.ingest, std::mem::take(facts)) => {}
             () = self.stop.cancelled() => {}
         }
+    }
+}
+
+/// Returns when `deadline` has come; never, when there is none.
+async fn overdue(clock: &Clock, deadline: Option<UnixMillis>) {
+    match deadline {
+        Some(deadline) => clock.sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

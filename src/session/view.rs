@@ -10,6 +10,7 @@ use entity::{
 
 /// A session's state at one moment, with the computed flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
 pub struct StatusView {
     pub session_id: SessionId,
     pub status: SessionStatus,

@@ -266,3 +266,26 @@ async fn two_sessions_of_one_account_see_what_the_other_sends() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_server_will_not_take_fails_alone() {
+    world::on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        world.whatsapp.contact(BOB).unwrap();
+        // A group that there is not: its members cannot be asked for.
+        let path = "/api/whatsapp/session/sales/messages";
+        let lost = json!({ "to": "120363999999999999@g.us", "text": "anyone?" });
+        let answer = world.post(path, lost).await;
+        assert!(answer.status.is_success() || answer.status.is_client_error(), "{}", answer.body);
+
+        let id = world.send("sales", BOB, "and this one?").await;
+        phone.wait_for_sent(|sent| sent.text.as_deref() == Some("and this one?")).await.unwrap();
+        world.until_ack("sales", &id, 2).await;
+        let messages = world.get(&format!("{path}?limit=10")).await.body["data"].clone();
+        let statuses: Vec<_> =
+            messages.as_array().unwrap().iter().map(|message| &message["status"]).collect();
+        assert!(!statuses.contains(&&json!("queued")), "{statuses:?}");
+        world.whatsapp.take_violations();
+    })
+    .await;
+}

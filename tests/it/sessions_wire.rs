@@ -1,5 +1,7 @@
 //! The life of a session, on the real wire.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use wagate_simulator::{Fault, Lasting, Scope};
@@ -341,6 +343,31 @@ async fn a_connection_lost_while_a_code_is_shown_brings_a_new_code() {
         let phone = world.whatsapp.phone(ALICE).unwrap();
         phone.scan(&second).await.unwrap();
         world.until_status("sales", "session_connected").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
+    world::on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        for verb in ["stop", "restart", "stop", "restart"] {
+            // The caller hangs up before it can have an answer.
+            let path = format!("/api/whatsapp/session/sales/{verb}");
+            let given_up = world
+                .request(Method::POST, &path)
+                .json(&json!({}))
+                .timeout(Duration::from_millis(2))
+                .send()
+                .await;
+            drop(given_up);
+            let start = world.post("/api/whatsapp/session/sales/start", json!({})).await;
+            assert_eq!(start.status, StatusCode::OK, "{}", start.body);
+            world.until_status("sales", "session_connected").await;
+        }
+        phone.wait_logged_in(2).await.unwrap();
+        assert_eq!(phone.online_devices().len(), 1);
+        // Two live connections of the device at any time would be a violation.
     })
     .await;
 }

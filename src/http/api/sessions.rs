@@ -166,9 +166,7 @@ async fn pair(
     Ok((
         [(header::CACHE_CONTROL, "no-store")],
         ok(json!({
-            // Eight characters; phones show them in two groups.
             "code": pairing.code,
-            "displayCode": pairing.code,
             "expiresAt": rfc3339(pairing.expires_at),
         })),
     ))

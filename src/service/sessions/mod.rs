@@ -228,8 +228,6 @@ impl Sessions {
         // Not wanted any more, in case the daemon ends halfway.
         let row = self.want(caller, id, DesiredState::Stopped).await?;
         let logged_out = self.manager.erase(&row.id, unlink).await?;
-        // Two deletions at once: both have what they asked for.
-        self.store.sessions().delete(&caller.organization_id, &row.id).await?;
         Ok(Unlinked(logged_out.unlinked))
     }
 

@@ -66,11 +66,10 @@ impl Progress {
     /// Why the last dial failed, if it did. Asked once per dial.
     pub(super) fn take_failure(&self) -> Option<DialFailure> {
         match self.0.stage.swap(IDLE, Ordering::SeqCst) {
-            DIALLING => Some(DialFailure::Unreachable),
             CONNECTED if self.0.received.load(Ordering::SeqCst) >= SHORTEST_HELLO => {
                 Some(DialFailure::ServerRefused)
             }
-            CONNECTED => Some(DialFailure::Unreachable),
+            DIALLING | CONNECTED => Some(DialFailure::Unreachable),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What stands between a decrypted message and its acknowledgement.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -8,7 +8,10 @@ use wacore::types::events::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
 use super::translate;
-use crate::session::ingest::Ingest;
+use crate::{device, session::ingest::Ingest};
+
+/// How long a session that stops tries to set aside what it could not record.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Commits messages before WhatsApp is told that we have them.
 ///
@@ -17,12 +20,13 @@ use crate::session::ingest::Ingest;
 /// could wait for a lock that the pipeline holds.
 pub(super) struct Hook {
     ingest: Ingest,
+    backend: device::Backend,
     stop: CancellationToken,
 }
 
 impl Hook {
-    pub(super) fn new(ingest: Ingest, stop: CancellationToken) -> Self {
-        Self { ingest, stop }
+    pub(super) fn new(ingest: Ingest, backend: device::Backend, stop: CancellationToken) -> Self {
+        Self { ingest, backend, stop }
     }
 }
 
@@ -36,13 +40,22 @@ impl InboundDurabilityHook for Hook {
         let now = self.ingest.now();
         let messages =
             batch.iter().filter_map(|message| translate::inbound(message, now)).collect();
-        tokio::select! {
+        let kept = tokio::select! {
             // Written rather than given up when both are possible: a redelivery is a duplicate.
             biased;
             kept = self.ingest.keep(messages) => kept.map_err(anyhow::Error::from),
             () = self.stop.cancelled() => {
                 Err(anyhow::anyhow!("the session is stopping; WhatsApp will deliver again"))
             }
+        };
+        if kept.is_err() {
+            // The ratchet has moved on: the copy that is redelivered can no longer be read, so
+            // what was read is kept beside it, as far as the database can be reached in time.
+            let writing = tokio::time::timeout(LAST_WRITE, self.backend.write_pending());
+            if !matches!(writing.await, Ok(Ok(()))) {
+                tracing::error!("Messages that were not recorded could not be set aside either");
+            }
         }
+        kept
     }
 }

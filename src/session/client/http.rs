@@ -9,7 +9,7 @@ use whatsapp_rust::{
 };
 
 /// Total time of one exchange.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Time to a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

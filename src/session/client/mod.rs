@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 use wacore::{
+    iq::devices::RemoveCompanionDeviceSpec,
     pair_code::{PairCodeOptions, PairCodeUtils},
     store::DevicePropsOverride,
     types::events::Subscription,
@@ -30,6 +31,7 @@ use wacore::{
 use whatsapp_rust::{
     Client, ClientError,
     client::ClientBuilderError,
+    request::IqError,
     send::{SendError as ClientSendError, SendOptions},
     store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
 };
@@ -128,7 +130,7 @@ impl Factory {
         let version =
             self.versions.current().await.map_err(|error| OpenError::Version(error.into()))?;
         let persistence = Arc::new(
-            PersistenceManager::new(Arc::new(backend))
+            PersistenceManager::new(Arc::new(backend.clone()))
                 .await
                 .map_err(|error| OpenError::Device(error.into()))?,
         );
@@ -150,7 +152,7 @@ impl Factory {
             .with_version_override(version)
             .with_skip_history_sync(true)
             .with_background_saver_interval(Duration::from_secs(30))
-            .with_inbound_durability_hook(Hook::new(ingest, stop.clone()))
+            .with_inbound_durability_hook(Hook::new(ingest, backend.clone(), stop.clone()))
             .build()
             .await
             .map_err(OpenError::Build)?;
@@ -261,9 +263,13 @@ impl Link {
 
     /// Unlinks this device at WhatsApp. True when WhatsApp could be told.
     pub(super) async fn logout(&self) -> bool {
-        let reachable = self.client.is_logged_in();
-        let told = tokio::time::timeout(LOGOUT_DEADLINE, self.client.logout()).await.is_ok();
-        reachable && told
+        let device = self.client.persistence_manager().get_device_snapshot();
+        let Some(jid) = device.pn.as_ref().filter(|_| self.client.is_logged_in()) else {
+            return false;
+        };
+        // Not the library's own logout, which does not say what WhatsApp answered.
+        let told = self.client.execute(RemoveCompanionDeviceSpec::new(jid));
+        matches!(tokio::time::timeout(LOGOUT_DEADLINE, told).await, Ok(Ok(())))
     }
 
     /// Closes the client in good order: what it holds is written, then the socket is closed.
@@ -325,6 +331,10 @@ impl Sender {
             Ok(_) => Ok(()),
             // Whatever the library calls it: without a connection it is a matter of time.
             Err(_) if !self.client.is_logged_in() => Err(SendError::NotConnected),
+            // The server has said no to what the message needs: a group that we are not in.
+            Err(error @ ClientSendError::Iq(IqError::ServerError { .. })) => {
+                Err(SendError::Refused(Box::new(error)))
+            }
             Err(
                 ClientSendError::NotLoggedIn
                 | ClientSendError::Iq(_)
