@@ -233,7 +233,7 @@ impl Bot {
     /// Waits until it has said something; returns the code it showed, if it did.
     async fn until(&self, said: fn(&State) -> bool) -> Result<Option<String>, Failure> {
         let mut state = self.state.clone();
-        let seen = tokio::time::timeout(DEADLINE, state.wait_for(|state| said(state))).await;
+        let seen = tokio::time::timeout(DEADLINE, state.wait_for(said)).await;
         match seen.map_err(|_| Failure::Deadline(DEADLINE))? {
             Ok(state) => Ok(state.qr.clone()),
             Err(_) => Err(Failure::wrong("the client is gone")),

@@ -30,8 +30,8 @@ struct Flooded {
     /// CPU time of the party, and of the simulator.
     party: Duration,
     simulator: Duration,
-    /// Transactions committed, by the gateway.
-    commits: Option<u64>,
+    /// Transactions committed by the gateway, and writes handed to it.
+    commits: Option<(u64, u64)>,
 }
 
 pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
@@ -64,9 +64,16 @@ pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
     report.figure("CPU time per message", "us", wagate, clients, None);
     let (beside, there) = (micros(ours.simulator), micros(theirs.simulator));
     report.figure("CPU time per message, the simulator's", "us", beside, there, None);
-    if let Some(commits) = ours.commits {
+    if let Some((commits, writes)) = ours.commits {
         report.figure("commits", "", count(commits), None, Aim::AtMost(total / 2.0));
         report.figure("messages per commit", "", total / count(commits.max(1)), None, None);
+        report.figure(
+            "writes per message, Signal state included",
+            "",
+            count(writes) / total,
+            None,
+            None,
+        );
     }
     report.figure("syncs per second of this disk", "", syncs, None, None);
     report.note("The baseline keeps nothing. The simulator delivers on the same cores.");
@@ -126,7 +133,10 @@ async fn flood(
     let took = begun.elapsed();
     let (party_after, simulator_after) = (party.child().usage()?.cpu, simulator.usage()?.cpu);
     let commits = match (stats, party.stats().await?) {
-        (Some(before), Some(after)) => Some(after.commits - before.commits),
+        (Some(before), Some(after)) => {
+            let writes = after.units + after.events - before.units - before.events;
+            Some((after.commits - before.commits, writes))
+        }
         _ => None,
     };
     Ok(Flooded {
