@@ -103,7 +103,7 @@ mod tests {
         let sleeper = {
             let clock = clock.clone();
             async move {
-                clock.sleep(Duration::from_secs(60)).await;
+                clock.sleep(Duration::from_mins(1)).await;
                 clock.now()
             }
         };

@@ -142,7 +142,7 @@ async fn answer(storage: &dyn Storage, devices: &[Device], call: &Call) -> Strin
     let (one, two, three) = (name(a), name(b), name(c));
     // Far from now, as storages stamp some rows with the time: all, or none.
     let cutoff = if c == 0 { 0 } else { wacore::time::now_secs() + 1000 };
-    let answer = match method {
+    match method {
         0 => format!("{:?}", storage.put_identity(&address(a), mac(b)).await),
         1 => {
             let keys: Vec<(Arc<str>, [u8; 32])> =
@@ -335,8 +335,7 @@ async fn answer(storage: &dyn Storage, devices: &[Device], call: &Call) -> Strin
             format!("{} {exists:?}", serde_json::to_string(&loaded).unwrap())
         }
         _ => String::new(),
-    };
-    answer
+    }
 }
 
 async fn compare(opened: &Opened, devices: &[Device], calls: &[Call]) -> Result<(), TestCaseError> {

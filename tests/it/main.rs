@@ -1,6 +1,7 @@
 //! One integration binary: real database, real HTTP, simulated WhatsApp.
 
 #![expect(clippy::unwrap_used, reason = "a test whose helper cannot go on has failed")]
+#![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
 mod crash_wire;
 mod database;

@@ -35,17 +35,14 @@ impl Proxy {
                 let (client, _) = listener.accept().await.unwrap();
                 let (server, commits) = (server.clone(), counter.clone());
                 of.spawn(async move {
-                    match socket(&server) {
-                        Some(path) => {
-                            let server = UnixStream::connect(path).await.unwrap();
-                            relay(client, tokio::io::split(server), &commits).await;
-                        }
-                        None => {
-                            let url = url::Url::parse(&server).unwrap();
-                            let address = (url.host_str().unwrap(), url.port().unwrap_or(5432));
-                            let server = TcpStream::connect(address).await.unwrap();
-                            relay(client, tokio::io::split(server), &commits).await;
-                        }
+                    if let Some(path) = socket(&server) {
+                        let server = UnixStream::connect(path).await.unwrap();
+                        relay(client, tokio::io::split(server), &commits).await;
+                    } else {
+                        let url = url::Url::parse(&server).unwrap();
+                        let address = (url.host_str().unwrap(), url.port().unwrap_or(5432));
+                        let server = TcpStream::connect(address).await.unwrap();
+                        relay(client, tokio::io::split(server), &commits).await;
                     }
                 });
             }
