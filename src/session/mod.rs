@@ -5,7 +5,8 @@
 //!   WhatsApp says that there is no point. `online.rs` is what it does while a client is up.
 //! - `outbox.rs` sends what is stored as queued, in order.
 //! - `ingest.rs` records what happened; `client/` is the only place that knows the client library.
-//! - `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits.
+//! - `policy.rs` decides what happens when a client has ended. `pace.rs` limits dials over all
+//!   sessions; `backoff.rs` says how long one waits.
 //! - [`view`] computes what a session looks like from outside.
 //!
 //! # Who may write what
@@ -22,6 +23,7 @@ mod manager;
 mod online;
 mod outbox;
 mod pace;
+mod policy;
 mod runner;
 pub mod view;
 

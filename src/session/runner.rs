@@ -8,17 +8,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Error, LoggedOut, Options, PairingCode,
-    backoff::Backoff,
     client::{DialFailure, Factory},
     ingest::Ingest,
     online::{End, Ended, Lent, Online},
     outbox::Outbox,
     pace::Pace,
+    policy::{Next, Policy},
 };
 use crate::{
     clock::Clock,
     device,
-    event::{AuthFailure, Change, Disconnect, Event},
+    event::{Change, Event},
     store::Store,
 };
 
@@ -52,17 +52,6 @@ impl fmt::Debug for Command {
     }
 }
 
-/// Handshakes that may fail in a row before we say that this is not WhatsApp. One may fail because
-/// a certificate that we remember is out of date; the library forgets it, and the next one tells.
-const MAX_REFUSED_HANDSHAKES: u32 = 3;
-
-/// When to dial again.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    Now,
-    At(UnixMillis),
-}
-
 /// What all runners of a process share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
@@ -89,11 +78,7 @@ pub(super) struct Runner {
     device_id: i32,
 
     // What it remembers.
-    backoff: Backoff,
-    /// Clients that ran out of QR codes, in a row.
-    qr_rounds: u32,
-    /// Handshakes that we refused, in a row.
-    refused_handshakes: u32,
+    policy: Policy,
 }
 
 impl Runner {
@@ -111,13 +96,11 @@ impl Runner {
             outbox: Outbox::new(shared.store.clone(), ingest.clone(), row.id.clone()),
             commands,
             stop,
+            policy: Policy::new(shared.options.max_qr_rounds),
             shared,
             ingest,
             row,
             device_id,
-            backoff: Backoff::default(),
-            qr_rounds: 0,
-            refused_handshakes: 0,
         }
     }
 
@@ -128,41 +111,42 @@ impl Runner {
                 Ok(ended) => (&ended.end, ended.stable),
                 Err(failure) => (&End::Dial(*failure), false),
             };
-            let next = self.judge(end, stable);
-            if next.is_break() {
-                // Whoever starts the session from now on begins a new run.
-                self.commands.close();
-            }
+            let next = self.policy.after(end, stable, rand::random());
             // First the truth, then the tidying up, which may take its time.
-            self.announce(&next).await;
+            let next_attempt = self.announce(next).await;
             if let Ok(ended) = connected {
                 ended.close(&self.ingest).await;
             }
-            match next {
-                ControlFlow::Break(_) => break,
-                ControlFlow::Continue(Next::Now) => {}
-                ControlFlow::Continue(Next::At(at)) => {
-                    if self.wait_until(at).await.is_break() {
-                        break;
-                    }
-                }
+            let Some(at) = next_attempt else { break };
+            if self.wait_until(at).await.is_break() {
+                break;
             }
         }
         self.outbox.close();
         tracing::info!("The session has ended its run");
     }
 
-    /// Says what becomes of the session, unless it is to stop before the database takes it.
-    async fn announce(&self, next: &ControlFlow<Option<Event>, Next>) {
-        let event = match next {
-            ControlFlow::Break(None) => return,
-            ControlFlow::Break(Some(last)) => last.clone(),
-            ControlFlow::Continue(Next::Now) => Event::ChangeState(Change::Connecting),
-            ControlFlow::Continue(Next::At(at)) => {
-                Event::ChangeState(Change::Reconnecting { next_attempt_at: Some(*at) })
+    /// Says what becomes of the session, and answers when it is dialled again; none for never.
+    async fn announce(&mut self, next: Next) -> Option<UnixMillis> {
+        let now = self.shared.clock.now();
+        let (event, at) = match next {
+            Next::Dial => (Some(Event::ChangeState(Change::Connecting)), Some(now)),
+            Next::Wait(wait) => {
+                let at = now + wait;
+                let change = Change::Reconnecting { next_attempt_at: Some(at) };
+                (Some(Event::ChangeState(change)), Some(at))
             }
+            Next::End(last) => (last, None),
         };
-        self.stop.run_until_cancelled(self.ingest.say(event)).await;
+        if at.is_none() {
+            // Whoever starts the session from now on begins a new run.
+            self.commands.close();
+        }
+        if let Some(event) = event {
+            // Unless it is to stop before the database takes it.
+            self.stop.run_until_cancelled(self.ingest.say(event)).await;
+        }
+        at
     }
 
     /// One client, from its dial to its end. None when the session is to stop.
@@ -190,46 +174,6 @@ impl Runner {
             tracker: &self.shared.tracker,
         };
         Some(Ok(Online::new(link, signals, permit, lent).run().await))
-    }
-
-    /// What to do after a client has ended: stop, perhaps saying why, or dial again, now or later.
-    fn judge(&mut self, end: &End, stable: bool) -> ControlFlow<Option<Event>, Next> {
-        if stable {
-            self.backoff.reset();
-        }
-        if !matches!(end, End::Dial(DialFailure::ServerRefused)) {
-            self.refused_handshakes = 0;
-        }
-        if !matches!(end, End::QrCodesExhausted) {
-            self.qr_rounds = 0;
-        }
-        match end {
-            End::Stopped | End::LoggedOut => ControlFlow::Break(None),
-            End::Final(event) => ControlFlow::Break(Some(event.clone())),
-            End::QrCodesExhausted => {
-                self.qr_rounds += 1;
-                if self.qr_rounds < self.shared.options.max_qr_rounds {
-                    ControlFlow::Continue(Next::Now)
-                } else {
-                    ControlFlow::Break(Some(Event::Disconnected(Disconnect::QrCodesExhausted)))
-                }
-            }
-            End::Dial(DialFailure::ServerRefused) => {
-                self.refused_handshakes += 1;
-                if self.refused_handshakes < MAX_REFUSED_HANDSHAKES {
-                    ControlFlow::Continue(self.next_attempt())
-                } else {
-                    ControlFlow::Break(Some(Event::AuthFailure(AuthFailure::ServerNotTrusted)))
-                }
-            }
-            End::Lost | End::Dial(DialFailure::Unreachable) => {
-                ControlFlow::Continue(self.next_attempt())
-            }
-        }
-    }
-
-    fn next_attempt(&mut self) -> Next {
-        Next::At(self.shared.clock.now() + self.backoff.next(rand::random()))
     }
 
     /// Waits for the next try. Breaks when the session is to stop.

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use wagate_simulator::{Fault, Lasting, Scope};
+use wagate_simulator::{Fault, Lasting, Options, Scope};
 
-use crate::world::{self, ALICE, BOB};
+use crate::{
+    database::{self, Kind},
+    world::{self, ALICE, BOB, World},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_from_qr_to_connected_and_says_so_everywhere() {
@@ -368,6 +371,31 @@ async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
         phone.wait_logged_in(2).await.unwrap();
         assert_eq!(phone.online_devices().len(), 1);
         // Two live connections of the device at any time would be a violation.
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_scans_gives_up_and_can_be_started_again() {
+    // The library itself keeps a first code for a minute: one series, one code, one database.
+    database::on(Kind::Sqlite, async |database| {
+        let options = Options { pairing_refs: 1, ..Options::default() };
+        let mut world = World::start_with(database, options, |config| {
+            config.whatsapp.max_qr_rounds = 1;
+        })
+        .await;
+        world.create("sales").await;
+        world.until_qr("sales").await;
+        let ended = world.until_status("sales", "session_not_connected").await;
+        assert_eq!(ended["lastDisconnect"]["reason"], "qr_codes_exhausted");
+        assert_eq!(ended["needsQR"], false);
+
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        assert_eq!(world.status("sales").await["status"], "session_not_connected");
+        world.post("/api/whatsapp/session/sales/start", json!({})).await;
+        world.until_qr("sales").await;
+        world.end().await;
     })
     .await;
 }

@@ -16,7 +16,7 @@ use wagate_simulator::{Options, Phone, Simulator};
 use crate::database::{self, Database, Kind};
 
 /// How long anything may take before the test fails. Far more than it takes on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
 /// The bare number that every test's account and contact start with.
 pub(crate) const ALICE: &str = "15550001111";
@@ -64,7 +64,16 @@ where
 impl World {
     /// Starts both on this database.
     pub(crate) async fn start(database: &Database) -> Self {
-        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        Self::start_with(database, Options::default(), |_| {}).await
+    }
+
+    /// Starts both on this database, with other options than the usual ones.
+    pub(crate) async fn start_with(
+        database: &Database,
+        options: Options,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let whatsapp = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
         config.http.listen = "127.0.0.1:0".parse().unwrap();
@@ -72,6 +81,7 @@ impl World {
         config.whatsapp.url = Some(whatsapp.url());
         config.whatsapp.version = Some((2, 3000, 1_042_742_319));
         config.whatsapp.dial_rate_per_second = 1_000;
+        change(&mut config);
         let mut world = Self {
             whatsapp,
             daemon: None,
