@@ -284,7 +284,10 @@ impl Sessions {
 
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let stop = self.stopping.child_token();
-        let span = info_span!("session", session.key = %key, session.generation = generation);
+        // A root of its own: a run outlives the request that began it.
+        let span = info_span!(
+            parent: None, "session", session.key = %key, session.generation = generation
+        );
         let runner = Runner::new(
             self.shared.clone(),
             ingest.clone(),
