@@ -15,7 +15,7 @@ use entity::{
     UnixMillis,
     id::{MessageId, SessionKey},
     session,
-    state::{DesiredState, Origin, SessionStatus},
+    state::{DesiredState, Origin},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
@@ -35,6 +35,7 @@ use super::{
     ingest::Ingest,
     pace::Pace,
     runner::{Command, Runner, Shared},
+    standing::{credentials_are_dead, ended_for_good, is_ended},
 };
 use crate::{
     clock::Clock,
@@ -429,83 +430,5 @@ async fn end(run: Option<Run>) {
         run.stop.cancel();
         // A panic was reported where it happened.
         run.task.await.ok();
-    }
-}
-
-fn is_ended(status: SessionStatus) -> bool {
-    matches!(
-        status,
-        SessionStatus::SessionNotConnected | SessionStatus::AuthFailure | SessionStatus::Error
-    )
-}
-
-/// Whether only a human can help: then a restart of the process changes nothing.
-///
-/// "Stopped" is not such a reason: who wants it running again has said so since.
-fn ended_for_good(row: &session::Model) -> bool {
-    row.desired_state == DesiredState::Stopped
-        || (is_ended(row.status)
-            && row.last_disconnect_reason.as_deref().is_some_and(|reason| {
-                reason != Disconnect::Stopped.word() && reason != Disconnect::LoggedOutHere.word()
-            }))
-}
-
-/// Whether WhatsApp has told us that these credentials will never work again.
-fn credentials_are_dead(row: &session::Model) -> bool {
-    is_ended(row.status)
-        // Said of these, and not of those before the last pairing.
-        && row.last_disconnect_at >= row.connected_at
-        && matches!(
-            row.last_disconnect_reason.as_deref(),
-            Some("logged_out" | "logged_out_here" | "credentials_refused")
-        )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::{
-        Account,
-        status::{apply, tests::row},
-    };
-
-    fn after(events: &[Event]) -> session::Model {
-        let mut row = row();
-        for (at, event) in (1..).zip(events) {
-            apply(&mut row, event, UnixMillis(at));
-        }
-        row
-    }
-
-    fn ready() -> Event {
-        Event::Ready(Account::default())
-    }
-
-    fn logged_out() -> Event {
-        Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })
-    }
-
-    #[test]
-    fn credentials_die_with_a_logout_and_not_with_one_before_the_last_pairing() {
-        assert!(credentials_are_dead(&after(&[ready(), logged_out()])));
-        assert!(!credentials_are_dead(&after(&[ready(), logged_out(), ready()])));
-
-        // What a restart makes of a row whose stop was not concluded.
-        let cut_off = session::Model {
-            status: SessionStatus::SessionNotConnected,
-            ..after(&[ready(), logged_out(), ready()])
-        };
-        assert!(!credentials_are_dead(&cut_off));
-    }
-
-    #[test]
-    fn what_is_wanted_is_resumed_unless_only_a_human_can_help() {
-        assert!(!ended_for_good(&after(&[])), "created, and cut off before its first dial");
-        assert!(!ended_for_good(&after(&[ready()])));
-        let stopped = after(&[ready(), Event::Disconnected(Disconnect::Stopped)]);
-        assert!(!ended_for_good(&stopped), "wanted again since it was stopped");
-        assert!(ended_for_good(&after(&[ready(), logged_out()])));
-        let unwanted = session::Model { desired_state: DesiredState::Stopped, ..after(&[ready()]) };
-        assert!(ended_for_good(&unwanted));
     }
 }

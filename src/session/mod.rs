@@ -1,6 +1,7 @@
 //! WhatsApp sessions: one task each, and the handle that the rest of the program holds.
 //!
 //! - [`Sessions`] (`manager.rs`) starts, finds and stops them. It is all that services see.
+//!   `standing.rs` reads from a row whether a session is to be resumed.
 //! - `runner.rs` is the task: dial, be online, back off, in a loop, until it is told to stop or
 //!   WhatsApp says that there is no point. `online.rs` is what it does while a client is up.
 //! - `outbox.rs` sends what is stored as queued, in order.
@@ -25,6 +26,7 @@ mod outbox;
 mod pace;
 mod policy;
 mod runner;
+mod standing;
 pub mod view;
 
 use std::time::Duration;
