@@ -11,8 +11,8 @@ use super::{
 };
 use entity::{UnixMillis, state::Direction};
 
-/// The event's `data`.
-pub fn data(event: &Event) -> Value {
+/// The event's `data`. `own` is the address of the session's account, once it is known.
+pub fn data(event: &Event, own: Option<&str>) -> Value {
     match event {
         Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
         Event::Authenticated => json!({}),
@@ -41,17 +41,17 @@ pub fn data(event: &Event) -> Value {
             "code": failure.code(),
             "until": failure.until().map(rfc3339),
         }),
-        Event::Message(message) => json!({ "message": message_data(message) }),
+        Event::Message(message) => json!({ "message": message_data(message, own) }),
         Event::Ack(ack) => ack_data(ack),
         Event::Call(call) => json!({ "call": call_data(call) }),
     }
 }
 
-fn message_data(message: &NewMessage) -> Value {
+fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
     let (from, to) = match message.direction {
-        Direction::Inbound if message.is_group => (&message.chat, None),
-        Direction::Inbound => (&message.sender, None),
-        Direction::Outbound => (&message.sender, Some(&message.chat)),
+        Direction::Inbound if message.is_group => (&message.chat, own),
+        Direction::Inbound => (&message.sender, own),
+        Direction::Outbound => (&message.sender, Some(message.chat.as_str())),
     };
     json!({
         "id": message.wa_id,
@@ -59,7 +59,7 @@ fn message_data(message: &NewMessage) -> Value {
         "body": message.body,
         "type": message.kind,
         "from": public_address(from),
-        "to": to.map(|to| public_address(to)),
+        "to": to.map(public_address),
         "chat": public_address(&message.chat),
         "author": message.is_group.then(|| public_address(&message.sender)),
         "fromMe": message.direction == Direction::Outbound,

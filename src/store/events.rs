@@ -93,6 +93,8 @@ pub(super) async fn record_batch(
                     seq
                 });
                 let id = EventId::new(now, rand::random());
+                let session = present.sessions.get(&event.session_key);
+                let own = session.and_then(|session| session.account_jid.as_deref());
                 let row = event::Model {
                     dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
                     id,
@@ -100,7 +102,7 @@ pub(super) async fn record_batch(
                     seq,
                     session_key: event.session_key.clone(),
                     kind: event.event.kind(),
-                    payload: payload::data(&event.event).to_string(),
+                    payload: payload::data(&event.event, own).to_string(),
                     occurred_at: event.at,
                     recorded_at: now,
                 };

@@ -30,6 +30,7 @@ async fn a_message_is_kept_before_whatsapp_is_told_that_we_have_it() {
         assert_eq!(data["message"]["id"], id);
         assert_eq!(data["message"]["body"], "hello 👋");
         assert_eq!(data["message"]["from"], format!("{BOB}@c.us"));
+        assert_eq!(data["message"]["to"], format!("{ALICE}@c.us"));
     })
     .await;
 }
