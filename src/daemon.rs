@@ -266,6 +266,5 @@ fn session_options(config: &Config) -> session::Options {
         max_qr_rounds: whatsapp.max_qr_rounds,
         dial_concurrency: whatsapp.dial_concurrency,
         dial_rate_per_second: whatsapp.dial_rate_per_second,
-        shutdown_grace: whatsapp.shutdown_grace,
     }
 }

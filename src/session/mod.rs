@@ -29,8 +29,6 @@ mod runner;
 mod standing;
 pub mod view;
 
-use std::time::Duration;
-
 use entity::{UnixMillis, state::SessionStatus};
 
 pub use self::{
@@ -55,8 +53,6 @@ pub struct Options {
     pub dial_concurrency: u32,
     /// Dials begun per second, over all sessions.
     pub dial_rate_per_second: u32,
-    /// How long all sessions together may take to close when the daemon stops.
-    pub shutdown_grace: Duration,
 }
 
 /// Why a session did not do what it was asked to.

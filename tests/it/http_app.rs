@@ -68,7 +68,6 @@ impl App {
             max_qr_rounds: 1,
             dial_concurrency: 4,
             dial_rate_per_second: 100,
-            shutdown_grace: Duration::from_secs(5),
         };
         let sessions = Sessions::new(store.clone(), clock.clone(), options, tasks.clone());
         let stop = CancellationToken::new();

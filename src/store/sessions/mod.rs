@@ -279,25 +279,6 @@ impl Sessions {
             .await
     }
 
-    /// Says where the session's Signal state is kept, if anywhere.
-    pub async fn set_device(&self, key: &SessionKey, device_id: Option<i32>) -> Result<(), Error> {
-        let (lane, key) = (key.to_string(), key.clone());
-        self.store
-            .writer()
-            .run(&lane, Patience::Wait, move |txn| {
-                let key = key.clone();
-                Box::pin(async move {
-                    session::Entity::update_many()
-                        .col_expr(session::Column::DeviceId, Expr::value(device_id))
-                        .filter(session::COLUMN.id.eq(key))
-                        .exec(txn)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
     /// Takes back what the last process claimed of its sockets: they are gone with it.
     ///
     /// Called before the API answers. A session that shall run is `connecting` from now on, and so
