@@ -1,0 +1,136 @@
+//! The command line: what was asked for, and the exit code it ends with.
+//!
+//! - one file for each command that does more than say something;
+//! - `output.rs`: what the process prints, on which stream; `runtime.rs`: its threads.
+//!
+//! To add a command: a variant of [`Command`], a file, a line in [`main`].
+
+mod output;
+mod run;
+mod runtime;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use self::output::{complain, say};
+use crate::{
+    SIMULATOR,
+    config::{self, Flag, Loaded, Sources},
+};
+
+/// `EX_USAGE` of sysexits: the command line or the configuration is wrong, and nothing was opened.
+const USAGE: u8 = 64;
+
+/// What `--version` says; a build that may talk to the simulator does not hide it.
+const VERSION: &str = if SIMULATOR {
+    concat!(env!("CARGO_PKG_VERSION"), " (simulator)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+/// WhatsApp session gateway: many linked devices, one daemon, one database, HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "wagate", version = VERSION)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (the default)
+    Run,
+    /// Tell whether the configuration is usable, without opening anything
+    CheckConfig,
+}
+
+/// Settings that win over the environment and the file.
+#[derive(Debug, clap::Args)]
+struct Overrides {
+    /// Configuration file [default: wagate.toml, else /etc/wagate/wagate.toml, if there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the database, the operator's token and the lock are
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    state_dir: Option<String>,
+    /// off, error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// human or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl Overrides {
+    fn into_sources(self) -> Sources {
+        let flags = [
+            ("--listen", "http.listen", self.listen),
+            ("--state-dir", "state_dir", self.state_dir),
+            ("--log-level", "log.level", self.log_level),
+            ("--log-format", "log.format", self.log_format),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }))
+            .collect();
+        Sources::of_process(self.config, flags)
+    }
+}
+
+/// Does what the process's arguments ask for.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked_or_wrong) => {
+            // `--help` and `--version` arrive here too, and are no mistakes. If nobody reads, so be it.
+            asked_or_wrong.print().ok();
+            let mistake = asked_or_wrong.use_stderr();
+            return if mistake { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let Loaded { config, file } = match config::load(&cli.overrides.into_sources()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let read = file.map_or("no file".to_owned(), |path| path.display().to_string());
+    match cli.command.unwrap_or(Command::Run) {
+        Command::CheckConfig => {
+            say(&format!("The configuration is usable ({read}).\n"));
+            ExitCode::SUCCESS
+        }
+        Command::Run => run::run(config, &read),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_defined() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command() {
+        for line in ["wagate --listen :1 check-config", "wagate check-config --listen :1"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert!(matches!(cli.command, Some(Command::CheckConfig)));
+            let flags = cli.overrides.into_sources().flags;
+            assert_eq!(flags.len(), 1);
+            assert_eq!((flags[0].key, flags[0].value.as_str()), ("http.listen", ":1"));
+        }
+    }
+}
