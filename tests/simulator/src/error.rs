@@ -25,6 +25,9 @@ pub enum Error {
     /// No such group.
     #[error("there is no group {0}")]
     UnknownGroup(String),
+    /// No script at work has this number.
+    #[error("no script {0} is being played")]
+    UnknownScript(u64),
     /// The account has no such companion.
     #[error("{0} is not linked")]
     UnknownDevice(String),
@@ -46,9 +49,15 @@ pub enum Error {
     /// The client did not accept the pairing.
     #[error("the client refused the pairing: {0}")]
     PairingRefused(String),
+    /// The account is protected by a passkey, and the client has been asked for it.
+    #[error("the account is protected by a passkey")]
+    PasskeyRequired,
     /// The contact has nothing to send a receipt for.
     #[error("no message {0} was received")]
     UnknownMessage(String),
+    /// A chunk of history could not be written.
+    #[error("history cannot be written: {0}")]
+    History(String),
     /// Encrypting for a client failed.
     #[error("encrypting for {device}")]
     Encrypt {

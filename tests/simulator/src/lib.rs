@@ -51,10 +51,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 pub use address::DeviceKey;
 pub use error::Error;
-pub use fault::{Fault, Lasting, Scope};
-pub use observe::{Info, Login, Receipt, ReceiptKind, SentMessage, Typing};
+pub use fault::{Chaos, Fault, Lasting, Scope, Script, Step, Trouble};
+pub use observe::{
+    Inflicted, Info, Login, Receipt, ReceiptKind, SentMessage, Socket, SocketState, Typing,
+};
 pub use options::Options;
-pub use people::{Addressing, Contact, DeviceInfo, Group, Phone, ReceiptPolicy, TypingState};
+pub use people::{
+    Addressing, Carriage, Contact, DeviceInfo, Generated, Group, History, HistoryChat, HistoryKind,
+    HistoryMessage, Phone, ReceiptPolicy, TypingState,
+};
+pub use server::Play;
 pub use signal::content::MessageKind;
 pub use simulator::Simulator;
 pub use violation::{Violation, ViolationKind};

@@ -1,14 +1,15 @@
 //! The simulator as tests hold it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use crate::address::DeviceKey;
-use crate::fault::{Fault, Lasting, Scope};
-use crate::observe::{Info, Login, SentMessage};
+use crate::fault::{Fault, Lasting, Scope, Script};
+use crate::observe::{Inflicted, Info, Login, SentMessage, Socket, SocketState};
 use crate::options::Options;
 use crate::people::{Contact, Group, Phone};
-use crate::server::{Hub, Listening};
+use crate::server::{Hub, Listening, Play};
 use crate::violation::Violation;
 use crate::{Error, locked};
 
@@ -24,7 +25,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.hub.stopped.cancel();
+        self.hub.end();
     }
 }
 
@@ -33,6 +34,7 @@ impl Simulator {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let hub = Hub::new(options);
         let listener = Mutex::new(hub.listen(hub.options.listen).await?);
+        hub.open_media().await?;
         Ok(Self(Arc::new(Running { hub, listener })))
     }
 
@@ -49,6 +51,11 @@ impl Simulator {
     /// Where the simulator listens.
     pub fn address(&self) -> SocketAddr {
         locked(&self.0.listener).address
+    }
+
+    /// Where the media host listens, over plain HTTP.
+    pub fn media_address(&self) -> Option<SocketAddr> {
+        self.0.hub.media.address()
     }
 
     /// Closes the listener and all connections, and keeps everybody: the server is away.
@@ -134,6 +141,51 @@ impl Simulator {
         self.0.hub.faults.list()
     }
 
+    /// Plays a script in tokio's time; it goes on when what this returns is dropped.
+    pub fn play(&self, script: Script) -> Play {
+        self.0.hub.play(script)
+    }
+
+    /// Prepares a script whose clock only [`Play::advance`] moves.
+    pub fn stage(&self, script: Script) -> Play {
+        self.0.hub.stage(script)
+    }
+
+    /// The scripts that are not over.
+    pub fn plays(&self) -> Vec<Play> {
+        locked(&self.0.hub.plays).clone()
+    }
+
+    /// Every fault that was made to happen, by hand or by a script, the oldest first.
+    pub fn inflicted(&self) -> Vec<Inflicted> {
+        locked(&self.0.hub.inflicted).iter().cloned().collect()
+    }
+
+    /// The sockets that are open, in the order they were accepted.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let links = locked(&self.0.hub.links).clone();
+        let sockets = self.0.hub.sockets.list().into_iter();
+        sockets
+            .map(|(id, peer, since)| {
+                let link = links.get(&id);
+                let device = link.and_then(|link| link.device().cloned());
+                let state = match link {
+                    None => SocketState::Opening,
+                    Some(link) if link.is_deaf() => SocketState::Deaf,
+                    Some(_) if device.is_some() => SocketState::LoggedIn,
+                    Some(_) => SocketState::Open,
+                };
+                Socket { id, peer, state, device, since }
+            })
+            .collect()
+    }
+
+    /// How often each device has logged in since it was linked.
+    pub fn logins_by_device(&self) -> BTreeMap<DeviceKey, u32> {
+        let devices = self.everybody().into_iter().flat_map(|phone| phone.devices());
+        devices.map(|info| (info.device, info.logins)).collect()
+    }
+
     /// Protocol errors noticed so far.
     pub fn violations(&self) -> Vec<Violation> {
         self.0.hub.violations.all()
@@ -174,6 +226,8 @@ impl Simulator {
         let companions: Vec<_> =
             hub.directory.everybody().iter().flat_map(|it| it.companions()).collect();
         let mut info = hub.counters.snapshot();
+        let (open, most) = hub.sockets.counts();
+        (info.sockets, info.most_sockets) = (open as u64, most as u64);
         info.online = companions.iter().filter(|it| it.is_online()).count() as u64;
         info.unacknowledged =
             companions.iter().map(|it| it.state().queue.len() as u64).sum::<u64>();

@@ -60,15 +60,17 @@ impl From<Error> for ApiError {
             Error::BadNumber(_) | Error::BadQr(_) => StatusCode::BAD_REQUEST,
             Error::UnknownPerson(_)
             | Error::UnknownGroup(_)
+            | Error::UnknownScript(_)
             | Error::UnknownDevice(_)
             | Error::UnknownMessage(_) => StatusCode::NOT_FOUND,
             Error::StaleQr
             | Error::ForeignQr
             | Error::NoCode(_)
             | Error::WrongCode
+            | Error::PasskeyRequired
             | Error::PairingRefused(_) => StatusCode::CONFLICT,
             Error::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Error::Listen(_) | Error::Stopped | Error::Encrypt { .. } => {
+            Error::Listen(_) | Error::Stopped | Error::History(_) | Error::Encrypt { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };

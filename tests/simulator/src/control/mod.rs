@@ -12,6 +12,7 @@
 //! | `POST /groups` | makes a group `{subject, members}` |
 //! | `POST /scan` | `{phone, qr}`: scans a QR code |
 //! | `POST /link-code` | `{phone, code}`: types a code |
+//! | `POST /history` | `{phone, chunks, on_pairing?}`: the phone hands history to its companions, now or when they are linked |
 //! | `POST /inject` | `{from, to, text, count?}`: a contact (or a phone) writes |
 //! | `POST /typing` | `{from, to, state}` |
 //! | `GET /sent?account=` | what an account's clients sent, decrypted |
@@ -19,12 +20,21 @@
 //! | `GET /receipts?account=` | receipts an account's clients sent |
 //! | `POST /drop` | `{account?, device?}`: cuts connections |
 //! | `POST /logout` | `{account, device?}`: unlinks |
-//! | `GET /fault`, `POST /fault`, `DELETE /fault` | armed faults; `{fault, …, scope?, lasting?}`; clears |
+//! | `GET /fault`, `POST /fault`, `DELETE /fault` | armed faults; `{fault, …, account?, device?, lasting?}`; clears |
+//! | `GET /inflicted` | every fault that was made to happen, and whom it struck at once |
+//! | `GET /script`, `POST /script`, `DELETE /script` | scripts at work; `{steps: [{after, fault, …, scope?, lasting?}], manual?}`; ends them |
+//! | `POST /script/advance` | `{id, millis}`: moves the clock of a manual script |
+//! | `POST /chaos` | `{seed, accounts, mean_millis, during_millis, troubles?}`: plays a script at random |
+//! | `GET /sockets` | open sockets, and who has logged in on them |
+//!
+//! Faults and their fields are those of [`Fault`](crate::Fault), by their names in snake case; a
+//! chunk of history is a [`History`](crate::History).
 
 mod error;
 mod faults;
 mod messages;
 mod people;
+mod scripts;
 
 use std::net::SocketAddr;
 
@@ -46,6 +56,7 @@ pub fn router(simulator: Simulator) -> Router {
         .route("/groups", post(people::create_group))
         .route("/scan", post(people::scan))
         .route("/link-code", post(people::link_code))
+        .route("/history", post(people::history))
         .route("/drop", post(people::cut))
         .route("/logout", post(people::logout))
         .route("/inject", post(messages::inject))
@@ -54,6 +65,11 @@ pub fn router(simulator: Simulator) -> Router {
         .route("/receipt", post(messages::receipt))
         .route("/receipts", get(messages::receipts))
         .route("/fault", get(faults::list).post(faults::inflict).delete(faults::clear))
+        .route("/inflicted", get(scripts::inflicted))
+        .route("/script", get(scripts::list).post(scripts::start).delete(scripts::stop))
+        .route("/script/advance", post(scripts::advance))
+        .route("/chaos", post(scripts::chaos))
+        .route("/sockets", get(scripts::sockets))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(simulator)
@@ -77,6 +93,7 @@ pub async fn serve(simulator: &Simulator, listen: SocketAddr) -> Result<SocketAd
 async fn info(State(simulator): State<Simulator>) -> Json<Value> {
     Json(json!({
         "url": simulator.url(),
+        "media": simulator.media_address(),
         "counters": simulator.info(),
         "online": simulator.online_devices(),
         "faults": faults::armed(&simulator),

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::{ApiError, Body};
-use crate::{Addressing, DeviceInfo, Fault, Lasting, Phone, ReceiptPolicy, Scope, Simulator};
+use crate::{
+    Addressing, DeviceInfo, Fault, History, Lasting, Phone, ReceiptPolicy, Scope, Simulator,
+};
 
 #[derive(Serialize)]
 pub(super) struct PersonView {
@@ -48,6 +50,16 @@ pub(super) struct Scan {
 pub(super) struct LinkCode {
     phone: String,
     code: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HandDown {
+    phone: String,
+    chunks: Vec<History>,
+    /// Whether this is for companions that are linked later.
+    #[serde(default)]
+    on_pairing: bool,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +140,23 @@ pub(super) async fn link_code(
 ) -> Result<Json<Value>, ApiError> {
     let device = simulator.phone(&typed.phone)?.enter_code(&typed.code).await?;
     Ok(Json(json!({ "device": device })))
+}
+
+/// Hands history to the companions that are there, or to those to come.
+pub(super) async fn history(
+    State(simulator): State<Simulator>,
+    Body(down): Body<HandDown>,
+) -> Result<Json<Value>, ApiError> {
+    let phone = simulator.existing(&down.phone)?;
+    let mut ids = Vec::new();
+    if down.on_pairing {
+        phone.set_history(down.chunks);
+    } else {
+        for chunk in down.chunks {
+            ids.push(phone.send_history(chunk).await?);
+        }
+    }
+    Ok(Json(json!({ "ids": ids })))
 }
 
 /// Cuts connections that are there; says how many devices were.

@@ -21,6 +21,10 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Info {
             $($(#[$doc])* pub $name: u64,)+
+            /// Sockets that are open now, with and without a login.
+            pub sockets: u64,
+            /// The most sockets that were open at once.
+            pub most_sockets: u64,
             /// Devices connected and logged in now.
             pub online: u64,
             /// Stanzas sent or to be sent whose receipt or ack is still owed by a client.
@@ -64,6 +68,10 @@ counters! {
     decrypted,
     /// Ciphertexts passed on between real clients.
     relayed,
+    /// Requests to the media host.
+    media_requests,
+    /// Bytes the media host was asked for.
+    media_bytes,
     /// Requests for something the simulator only knows how to answer with nothing.
     unknown_iqs,
     /// CPU time spent in the simulator's own tasks and calls, in nanoseconds.

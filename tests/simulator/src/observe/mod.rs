@@ -6,8 +6,11 @@
 mod counters;
 mod journal;
 mod records;
+mod sockets;
 
 pub(crate) use counters::Counters;
 pub use counters::Info;
 pub(crate) use journal::{Entries, Journal};
-pub use records::{Login, Receipt, ReceiptKind, SentMessage, Typing};
+pub use records::{Inflicted, Login, Receipt, ReceiptKind, SentMessage, Typing};
+pub(crate) use sockets::Sockets;
+pub use sockets::{Socket, SocketState};

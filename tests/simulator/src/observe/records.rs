@@ -8,6 +8,7 @@ use wacore_binary::Jid;
 use waproto::whatsapp as wa;
 
 use crate::address::DeviceKey;
+use crate::fault::{Fault, Lasting, Scope};
 use crate::signal::content::MessageKind;
 use crate::wire::handshake::NoisePattern;
 
@@ -68,6 +69,8 @@ pub enum ReceiptKind {
     Sender,
     /// A message between an account's own devices arrived.
     PeerMsg,
+    /// A chunk of history arrived.
+    HistSync,
     /// Something else.
     Other(String),
 }
@@ -84,6 +87,7 @@ impl ReceiptKind {
             "retry" => Self::Retry,
             "sender" => Self::Sender,
             "peer_msg" => Self::PeerMsg,
+            "hist_sync" => Self::HistSync,
             other => Self::Other(other.to_owned()),
         }
     }
@@ -105,6 +109,7 @@ impl ReceiptKind {
             Self::Retry => "retry",
             Self::Sender => "sender",
             Self::PeerMsg => "peer_msg",
+            Self::HistSync => "hist_sync",
             Self::Other(other) => other,
         })
     }
@@ -142,6 +147,21 @@ pub struct Login {
     pub counter: Option<i32>,
     /// When, in milliseconds since the epoch.
     pub at: u64,
+}
+
+/// A fault that was made to happen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inflicted {
+    /// When, in milliseconds since the epoch.
+    pub at: u64,
+    /// For whom.
+    pub scope: Scope,
+    /// What.
+    pub fault: Fault,
+    /// For how long.
+    pub lasting: Lasting,
+    /// How many live connections it struck at once.
+    pub struck: usize,
 }
 
 /// A typing notice a client sent.

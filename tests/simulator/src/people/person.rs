@@ -8,6 +8,7 @@ use wacore_binary::Jid;
 
 use super::app_state::AppState;
 use super::companion::Companion;
+use super::history::History;
 use super::outbox::Outbox;
 use crate::address::{DeviceKey, PHONE};
 use crate::observe::Journal;
@@ -64,6 +65,8 @@ pub(crate) struct Person {
     pub(crate) habits: Mutex<Habits>,
     pub(crate) app_state: AppState,
     pub(crate) outbox: Outbox,
+    /// What the phone hands to each new companion.
+    pub(crate) history: Mutex<Vec<History>>,
     pub(crate) journal: Journal,
     /// Accounts that have asked for this one's devices, to be told when they change.
     pub(crate) watchers: Mutex<HashSet<Arc<str>>>,
@@ -96,6 +99,7 @@ impl Person {
             }),
             app_state,
             outbox: Outbox::default(),
+            history: Mutex::default(),
             journal: Journal::new(memory),
             watchers: Mutex::default(),
             companions: Mutex::default(),

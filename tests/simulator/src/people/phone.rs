@@ -7,6 +7,7 @@ use serde::Serialize;
 use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
 
+use super::history::History;
 use super::person::{Addressing, Person, ReceiptPolicy};
 use crate::address::DeviceKey;
 use crate::fault::{Fault, Lasting, Scope};
@@ -102,6 +103,17 @@ impl Phone {
     pub async fn send(&self, to: &str, message: wa::Message) -> Result<String, Error> {
         let to = Recipient::Person(self.hub.existing(to)?);
         self.hub.counters.metered(self.hub.write(&self.person, &to, message, None)).await
+    }
+
+    /// Chooses what the phone hands to each companion that is linked from now on, in this order.
+    pub fn set_history(&self, chunks: Vec<History>) {
+        *locked(&self.person.history) = chunks;
+    }
+
+    /// Hands one more chunk of history to all companions; returns the id of the message that
+    /// announces it. A companion that has taken it sends a [`ReceiptKind::HistSync`].
+    pub async fn send_history(&self, chunk: History) -> Result<String, Error> {
+        self.hub.counters.metered(self.hub.send_history(&self.person, chunk)).await
     }
 
     /// The linked companions.

@@ -5,8 +5,10 @@
 //! tell a wrong code from a right one until the client's key bundle does not decrypt.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wacore::crypto::hkdf_sha256_into;
 use wacore::pair_code::PairCodeUtils;
 use wacore_binary::Node;
@@ -25,6 +27,11 @@ use crate::{Error, address, locked};
 
 /// Salt, initialisation vector, and 96 bytes sealed with a 16-byte tag.
 const WRAPPED_BUNDLE: usize = 32 + 12 + 96 + 16;
+
+/// The time over which requests are counted while they are limited.
+const WINDOW: Duration = Duration::from_mins(1);
+
+const RATE_LIMITED: u16 = 429;
 
 /// A client that waits for its code to be typed.
 #[derive(Debug)]
@@ -64,9 +71,8 @@ impl Hub {
     }
 
     fn companion_hello(&self, link: &Link, iq: &Node, registration: &Node) -> Node {
-        let refuse = |fault: &Fault| matches!(fault, Fault::RefusePairingCode { .. });
-        if let Some(Fault::RefusePairingCode { code }) = self.faults.strike(None, refuse) {
-            return stanza::error(iq, code, refusal(code));
+        if let Some(refusal) = self.refuse_code(iq) {
+            return refusal;
         }
         let waiting = locked(&self.waiting).values().find(|it| it.link.id() == link.id()).cloned();
         let number = registration.text("jid").map(|jid| address::digits(&jid));
@@ -94,6 +100,37 @@ impl Hub {
             .children([node_with_bytes("link_code_pairing_ref", reference.into_bytes())])
             .build();
         stanza::result(iq, vec![answer])
+    }
+
+    /// The refusal of a request for a code, if a fault says so.
+    fn refuse_code(&self, iq: &Node) -> Option<Node> {
+        let refuse = |fault: &Fault| {
+            matches!(fault, Fault::RefusePairingCode { .. } | Fault::LimitPairingCodes { .. })
+        };
+        match self.faults.strike(None, refuse)? {
+            Fault::RefusePairingCode { code } => Some(stanza::error(iq, code, refusal(code))),
+            Fault::LimitPairingCodes { per_minute } => {
+                let backoff = self.count_code_request(per_minute)?;
+                Some(stanza::error_with_backoff(iq, RATE_LIMITED, refusal(RATE_LIMITED), backoff))
+            }
+            _ => None,
+        }
+    }
+
+    /// Books one more request; the seconds to wait if it is one too many.
+    fn count_code_request(&self, per_minute: u32) -> Option<u64> {
+        let now = Instant::now();
+        let mut requests = locked(&self.code_requests);
+        requests.retain(|at| now.duration_since(*at) < WINDOW);
+        if requests.len() < usize::try_from(per_minute).unwrap_or(usize::MAX) {
+            requests.push_back(now);
+            return None;
+        }
+        let over = requests
+            .front()
+            .map_or(WINDOW, |first| WINDOW.saturating_sub(now.duration_since(*first)));
+        // Whoever waits this long is answered.
+        Some(over.as_secs() + 1)
     }
 
     /// The phone is given a code; returns the device number once the client is linked.

@@ -1,6 +1,5 @@
 //! One connection: handshake, then a task that reads and one that writes.
 
-use std::future;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -37,11 +36,7 @@ impl Hub {
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, id: u64, stream: TcpStream) {
         stream.set_nodelay(true).ok();
-        if self.faults.strike(None, |fault| *fault == Fault::SilentHandshake).is_some() {
-            // The socket stays open and unanswered until the client or the simulator gives up.
-            wait_for_end(stream).await;
-            return;
-        }
+        let Some(stream) = self.refuse_connection(stream).await else { return };
         let opened = match self.open(stream).await {
             Ok(opened) => opened,
             Err(WireError::Closed(_) | WireError::WebSocket(_)) => return,
@@ -160,22 +155,6 @@ impl Hub {
                 self.violations.record(ViolationKind::BrokenWire, link.device(), text);
             }
         }
-    }
-}
-
-async fn wait_for_end(stream: TcpStream) {
-    let mut nothing = [0; 1024];
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut nothing) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-        future::ready(()).await;
     }
 }
 

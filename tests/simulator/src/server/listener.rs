@@ -46,8 +46,8 @@ impl Hub {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: give connections time to end.
                     tracing::warn!(%error, "cannot accept");
@@ -58,7 +58,9 @@ impl Hub {
             self.counters.connections.one();
             let id = self.number();
             let hub = Arc::clone(&self);
+            let opened = self.sockets.open(id, peer);
             self.spawn(debug_span!("connection", id), async move {
+                let _opened = opened;
                 hub.serve(id, stream).await;
             });
         }

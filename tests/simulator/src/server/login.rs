@@ -7,6 +7,7 @@ use wacore_binary::{Jid, Node};
 use waproto::whatsapp::client_payload::DevicePairingRegistrationData;
 
 use super::connection::Greeting;
+use super::refusals::failure;
 use super::{Hub, Link};
 use crate::clock::{self, unix_seconds};
 use crate::fault::Fault;
@@ -28,7 +29,10 @@ impl Hub {
                 link.finish(failure(500));
                 return;
             };
-            self.offer_pairing(link, greeting.client, registration);
+            if !self.refuse_login(link, None) {
+                self.offer_pairing(link, greeting.client, registration);
+                self.strike_newcomer(link);
+            }
             return;
         }
         self.log_in(link, &greeting).await;
@@ -84,10 +88,7 @@ impl Hub {
             link.finish(failure(NOT_LINKED));
             return;
         };
-        if let Some(Fault::Failure { reason }) =
-            self.faults.strike(Some(&companion.key), |fault| matches!(fault, Fault::Failure { .. }))
-        {
-            link.finish(failure(reason));
+        if self.refuse_login(link, Some(&companion.key)) {
             return;
         }
         let silent = |fault: &Fault| *fault == Fault::SilentHandshake;
@@ -109,7 +110,7 @@ impl Hub {
                 at: clock::unix_millis(),
             },
         );
-        self.strike_newcomer(link, &person, &companion);
+        self.strike_newcomer(link);
     }
 
     /// Ends an earlier connection of the same device, which ought not to be there.
@@ -193,11 +194,6 @@ impl Hub {
             });
         }
     }
-}
-
-/// `<failure>`: the login is refused.
-pub(crate) fn failure(reason: u16) -> Node {
-    NodeBuilder::new("failure").attr("reason", reason).attr("location", "sim").build()
 }
 
 /// `<stream:error>` because of another session or the end of this one.

@@ -8,25 +8,31 @@
 mod code;
 mod connection;
 mod delivery;
+mod history;
 mod iq;
 mod link;
 mod listener;
 mod login;
+mod media;
 mod messages;
 mod notices;
 mod pairing;
+mod passkey;
+mod play;
 mod receipts;
+mod refusals;
 mod relay;
 mod retries;
 mod router;
 mod strikes;
 mod writing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -35,15 +41,16 @@ pub(crate) use code::WaitingCode;
 pub(crate) use link::Link;
 pub(crate) use listener::Listening;
 pub(crate) use pairing::Waiting;
+pub use play::Play;
 pub(crate) use writing::Recipient;
 
 use crate::fault::Faults;
-use crate::observe::Counters;
+use crate::observe::{Counters, Inflicted, Sockets};
 use crate::options::Options;
 use crate::people::{Directory, group::GroupChat, person::Person};
 use crate::violation::Violations;
 use crate::wire::certificate::ServerKeys;
-use crate::{Error, address, reading, writing as write_lock};
+use crate::{Error, address, locked, reading, writing as write_lock};
 
 /// Everything the connections share.
 #[derive(Debug)]
@@ -61,6 +68,16 @@ pub(crate) struct Hub {
     pub(crate) codes: Mutex<HashMap<String, Arc<WaitingCode>>>,
     /// Live connections, so that a fault can strike them before they have logged in.
     pub(crate) links: Mutex<HashMap<u64, Link>>,
+    /// Blobs for clients to download.
+    pub(crate) media: media::Media,
+    /// Accepted connections, from their first moment on.
+    pub(crate) sockets: Arc<Sockets>,
+    /// Faults that were made to happen, the oldest first.
+    pub(crate) inflicted: Mutex<VecDeque<Inflicted>>,
+    /// Scripts that are not over.
+    pub(crate) plays: Mutex<Vec<Play>>,
+    /// When codes were asked for, to count them while that is limited.
+    pub(crate) code_requests: Mutex<VecDeque<Instant>>,
     /// Whether deliveries are only queued.
     pub(crate) holding: AtomicBool,
     keys: RwLock<Arc<ServerKeys>>,
@@ -86,6 +103,11 @@ impl Hub {
             waiting: Mutex::default(),
             codes: Mutex::default(),
             links: Mutex::default(),
+            media: media::Media::default(),
+            sockets: Arc::default(),
+            inflicted: Mutex::default(),
+            plays: Mutex::default(),
+            code_requests: Mutex::default(),
             holding: AtomicBool::new(false),
             keys: RwLock::new(Arc::new(ServerKeys::generate())),
             tasks: TaskTracker::new(),
@@ -125,9 +147,16 @@ impl Hub {
         );
     }
 
+    /// Tells all tasks to stop.
+    pub(crate) fn end(&self) {
+        self.stopped.cancel();
+        // A script holds on to what it is played on.
+        locked(&self.plays).clear();
+    }
+
     /// Stops all tasks and waits for them.
     pub(crate) async fn stop(&self) {
-        self.stopped.cancel();
+        self.end();
         self.tasks.close();
         self.tasks.wait().await;
     }

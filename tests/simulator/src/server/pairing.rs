@@ -4,6 +4,7 @@
 //! code carries. The phone that scans one vouches for the client's identity under that secret, the
 //! client checks and countersigns, and the stream is restarted with `515`.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use waproto::buffa::Message as _;
 
 use super::{Hub, Link};
 use crate::clock::unix_seconds;
+use crate::fault::Fault;
 use crate::people::companion::{Companion, Registration};
 use crate::people::person::Person;
 use crate::signal::bundle::Key;
@@ -31,6 +33,8 @@ pub(crate) struct Waiting {
     pub(crate) link: Link,
     pub(crate) noise: Key,
     pub(crate) registration: Registration,
+    /// Whether the client has been asked for the passkey of the account.
+    pub(crate) asked_for_passkey: AtomicBool,
     /// The pairing that was begun and waits for the client's signature.
     begun: Mutex<Option<Begun>>,
 }
@@ -47,8 +51,18 @@ struct Begun {
 impl Hub {
     /// Gives an unpaired client its references.
     pub(crate) fn offer_pairing(&self, link: &Link, noise: Key, registration: Registration) {
-        let waiting =
-            Arc::new(Waiting { link: link.clone(), noise, registration, begun: Mutex::default() });
+        let refuses = |fault: &Fault| matches!(fault, Fault::RefusePairing { .. });
+        if let Some(Fault::RefusePairing { code }) = self.faults.strike(None, refuses) {
+            link.finish(refused_offer(format!("pair-device-{}", self.number()), code));
+            return;
+        }
+        let waiting = Arc::new(Waiting {
+            link: link.clone(),
+            noise,
+            registration,
+            asked_for_passkey: AtomicBool::new(false),
+            begun: Mutex::default(),
+        });
         let refs: Vec<String> = (0..self.options.pairing_refs.max(1))
             .map(|_| format!("2@{:016x}{:016x}", self.number(), rand::random::<u64>()))
             .collect();
@@ -85,6 +99,12 @@ impl Hub {
         waiting: &Arc<Waiting>,
         secret: &[u8],
     ) -> Result<u16, Error> {
+        if let Some(error) = self.demand_passkey(person, waiting) {
+            return Err(error);
+        }
+        let strikes = |it: &Fault| *it == Fault::ForgePairing;
+        let forged = self.faults.strike(Some(&person.phone_key()), strikes).is_some();
+        let secret = if forged { &[0; 32] } else { secret };
         let companion =
             Companion::new(person.next_key(), waiting.noise, waiting.registration.clone());
         let companion = Arc::new(companion);
@@ -203,6 +223,25 @@ pub(crate) fn request(id: String, child: Node) -> Node {
         .attr("xmlns", "md")
         .attr("t", unix_seconds())
         .children([child])
+        .build()
+}
+
+/// What a client gets that may not be linked at all.
+fn refused_offer(id: String, code: u16) -> Node {
+    let text = match code {
+        401 => "not-authorized",
+        403 => "forbidden",
+        405 => "not-allowed",
+        429 => "rate-overlimit",
+        _ => "internal-server-error",
+    };
+    let error = NodeBuilder::new("error").attr("code", code).attr("text", text).build();
+    NodeBuilder::new("iq")
+        .attr("from", server_jid())
+        .attr("type", "error")
+        .attr("id", id)
+        .attr("t", unix_seconds())
+        .children([error])
         .build()
 }
 

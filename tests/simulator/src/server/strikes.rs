@@ -2,27 +2,54 @@
 
 use std::sync::Arc;
 
+use wacore_binary::Node;
+use wacore_binary::builder::NodeBuilder;
+
 use super::login::conflict;
 use super::{Hub, Link};
-use crate::fault::{Fault, Lasting, Scope};
-use crate::locked;
-use crate::people::companion::Companion;
+use crate::fault::{Fault, FaultId, Lasting, Scope};
+use crate::observe::Inflicted;
 use crate::people::person::Person;
+use crate::{clock, locked};
 
 impl Hub {
     /// Arms a fault; one that is about connections strikes the live ones at once. Connections that
-    /// it ends are over when this returns.
-    pub(crate) async fn inflict(&self, scope: Scope, fault: Fault, lasting: Lasting) {
-        // Live connections are struck first: arming it for them would strike only the next ones.
-        let live = fault.strikes_connections() && fault != Fault::SilentHandshake;
+    /// it cuts are over when this returns.
+    ///
+    /// Returns the name of what is armed, if there is still something to happen.
+    pub(crate) async fn inflict(
+        &self,
+        scope: Scope,
+        fault: Fault,
+        lasting: Lasting,
+    ) -> Option<FaultId> {
+        let arm = || self.faults.arm(scope.clone(), fault.clone(), lasting);
+        // A refusal is there before anybody it cuts off can come back.
+        let refusal = fault.is_refusal().then(arm);
+        let live = fault.strikes_connections();
         let struck = if live { self.strike_live(&scope, &fault) } else { Vec::new() };
-        let ends = matches!(fault, Fault::Drop | Fault::Failure { .. });
-        if struck.is_empty() || lasting == Lasting::UntilCleared {
-            self.faults.arm(scope, fault, lasting);
-        }
-        for link in struck.iter().filter(|_| ends) {
+        let lasts = matches!(lasting, Lasting::UntilCleared | Lasting::Millis(_));
+        let armed = refusal.or_else(|| (struck.is_empty() || lasts).then(arm));
+        for link in struck.iter().filter(|_| fault.cuts()) {
             link.until_gone().await;
         }
+        self.journal(Inflicted {
+            at: clock::unix_millis(),
+            struck: struck.len(),
+            scope,
+            fault,
+            lasting,
+        });
+        armed
+    }
+
+    fn journal(&self, inflicted: Inflicted) {
+        tracing::debug!(?inflicted, "fault");
+        let mut journal = locked(&self.inflicted);
+        if journal.len() >= self.options.memory {
+            journal.pop_front();
+        }
+        journal.push_back(inflicted);
     }
 
     fn strike_live(&self, scope: &Scope, fault: &Fault) -> Vec<Link> {
@@ -37,21 +64,25 @@ impl Hub {
         links
     }
 
-    /// A device has just logged in: faults that waited for it strike now.
-    pub(crate) fn strike_newcomer(&self, link: &Link, person: &Arc<Person>, companion: &Companion) {
-        let waits = |fault: &Fault| {
-            fault.strikes_connections()
-                && !matches!(fault, Fault::Failure { .. } | Fault::SilentHandshake)
-        };
-        if let Some(fault) = self.faults.strike(Some(&companion.key), waits) {
-            tracing::debug!(device = %companion.key, account = %person.pn, ?fault, "struck");
+    /// Somebody has just been let in: faults that waited for that strike now.
+    pub(crate) fn strike_newcomer(&self, link: &Link) {
+        if let Some(fault) = self.faults.strike(link.device(), Fault::strikes_newcomers) {
+            tracing::debug!(device = ?link.device(), ?fault, "struck");
             self.strike(link, &fault);
         }
     }
 
     fn strike(&self, link: &Link, fault: &Fault) {
         match fault {
-            Fault::Drop | Fault::Failure { .. } => link.cut(),
+            fault if fault.cuts() => link.cut(),
+            Fault::StreamError { code, child, stays_open } => {
+                let error = stream_error(*code, child.as_deref());
+                if *stays_open {
+                    link.send(error);
+                } else {
+                    link.finish(error);
+                }
+            }
             Fault::BlackHole => link.deafen(),
             Fault::Replaced => link.finish(conflict("replaced", None)),
             Fault::Removed => match link.device().cloned() {
@@ -76,5 +107,17 @@ impl Hub {
         person.journal.write(|entries| entries.online.retain(|it| *it != companion.key));
         self.announce_device(person, &companion, false);
         true
+    }
+}
+
+/// `<stream:error>` with a code, a child, both or neither.
+pub(crate) fn stream_error(code: Option<u16>, child: Option<&str>) -> Node {
+    let mut error = NodeBuilder::new("stream:error");
+    if let Some(code) = code {
+        error = error.attr("code", code);
+    }
+    match child {
+        Some(child) => error.children([NodeBuilder::new_dynamic(child.to_owned()).build()]).build(),
+        None => error.build(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::debug_span;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 use waproto::buffa::MessageField;
@@ -121,7 +122,7 @@ impl Hub {
         Ok(())
     }
 
-    async fn seal(
+    pub(crate) async fn seal(
         &self,
         author: &Person,
         to: &Arc<Companion>,
@@ -199,11 +200,29 @@ impl Hub {
     }
 
     /// The phone hands a new companion the key of the app state, once it can receive.
-    pub(crate) async fn share_keys(&self, sender: &Sender) {
+    pub(crate) async fn share_keys(self: &Arc<Self>, sender: &Sender) {
         let due = !std::mem::replace(&mut sender.companion.state().keys_shared, true);
         if due {
             self.share_keys_again(sender).await;
+            self.hand_down(sender);
         }
+    }
+
+    /// The phone hands a new companion what it was told to, without keeping anybody waiting.
+    fn hand_down(self: &Arc<Self>, sender: &Sender) {
+        let chunks = locked(&sender.person.history).clone();
+        if chunks.is_empty() {
+            return;
+        }
+        let (hub, person) = (Arc::clone(self), Arc::clone(&sender.person));
+        let companions = [Arc::clone(&sender.companion)];
+        self.spawn(debug_span!("history", device = %companions[0].key), async move {
+            for chunk in chunks {
+                if let Err(error) = hub.send_history_to(&person, &companions, chunk).await {
+                    tracing::error!(%error, "history was not handed down");
+                }
+            }
+        });
     }
 
     /// The same whenever a client asks.

@@ -88,9 +88,15 @@ pub(crate) fn result(request: &Node, children: Vec<Node>) -> Node {
 
 /// `<iq type="error">` for a request.
 pub(crate) fn error(request: &Node, code: u16, text: &str) -> Node {
-    answer(request, "error")
-        .children([NodeBuilder::new("error").attr("code", code).attr("text", text).build()])
-        .build()
+    let error = NodeBuilder::new("error").attr("code", code).attr("text", text);
+    answer(request, "error").children([error.build()]).build()
+}
+
+/// The same with the seconds the client is told to wait.
+pub(crate) fn error_with_backoff(request: &Node, code: u16, text: &str, backoff: u64) -> Node {
+    let error =
+        NodeBuilder::new("error").attr("code", code).attr("text", text).attr("backoff", backoff);
+    answer(request, "error").children([error.build()]).build()
 }
 
 fn answer(request: &Node, kind: &str) -> NodeBuilder {

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
@@ -34,13 +37,23 @@ impl EventHandler for Events {
     }
 }
 
-/// Nothing here needs HTTP, so a request is a mistake.
-struct NoHttp;
+/// Plain HTTP to the simulator's media host, whatever scheme is asked for.
+struct PlainHttp;
 
 #[async_trait]
-impl HttpClient for NoHttp {
+impl HttpClient for PlainHttp {
     async fn execute(&self, request: HttpRequest) -> anyhow::Result<HttpResponse> {
-        anyhow::bail!("no HTTP in this test: {}", request.url)
+        let address = request.url.strip_prefix("https://").context("not an HTTPS URL")?;
+        let (host, path) = address.split_once('/').context("a URL without a path")?;
+        let mut stream = TcpStream::connect(host).await?;
+        let head = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").context("no head")?;
+        let status = std::str::from_utf8(&answer[..end])?.split(' ').nth(1).context("no status")?;
+        let status_code = status.parse()?;
+        Ok(HttpResponse { status_code, body: answer.split_off(end + 4) })
     }
 }
 
@@ -56,7 +69,7 @@ impl Client {
         let bot = Bot::builder()
             .with_backend_arc(Arc::clone(&store) as Arc<dyn wacore::store::traits::Backend>)
             .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url))
-            .with_http_client(NoHttp)
+            .with_http_client(PlainHttp)
             .with_version((2, 3000, 1_042_742_319))
             .build()
             .await
@@ -93,6 +106,11 @@ impl Client {
         };
         let found = tokio::time::timeout(DEADLINE, waiting).await;
         found.unwrap_or_else(|_| panic!("waited in vain for {what}; seen: {:#?}", self.summary()))
+    }
+
+    /// What events say, of all there were.
+    pub(crate) fn all<T>(&self, look: impl Fn(&Event) -> Option<T>) -> Vec<T> {
+        self.events.seen.lock().unwrap().iter().filter_map(|event| look(event)).collect()
     }
 
     pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
@@ -180,4 +198,15 @@ pub(crate) fn jid(number: &str) -> Jid {
     } else {
         format!("{number}@s.whatsapp.net").parse().unwrap()
     }
+}
+
+/// Waits until something is so that nothing tells of.
+pub(crate) async fn until(what: &str, look: impl Fn() -> bool + Send + Sync) {
+    let waiting = async {
+        while !look() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(DEADLINE, waiting).await;
+    waited.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }

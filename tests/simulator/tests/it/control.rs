@@ -101,6 +101,34 @@ async fn faults_are_armed_listed_and_cleared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_of_faults_are_started_moved_and_ended_over_http() {
+    let world = World::start().await;
+    let script = Script::start(&world).await;
+    let step = json!({
+        "after": 500, "fault": "outage", "scope": {"account": ALICE}, "lasting": {"millis": 1000},
+    });
+    let (status, play) = script.post("/script", json!({"steps": [step], "manual": true})).await;
+    assert_eq!((status, &play["left"], &play["next"]), (200, &json!(1), &json!(500)));
+    let advance = json!({"id": play["id"], "millis": 500});
+    let (status, moved) = script.post("/script/advance", advance).await;
+    assert_eq!((status, &moved["begun"][0]["fault"]), (200, &json!("outage")), "{moved}");
+    assert_eq!(script.get("/fault").await[0]["fault"], json!({"fault": "outage"}));
+    assert_eq!(script.get("/inflicted").await[0]["scope"], json!({"account": ALICE}));
+    assert_eq!(script.call("DELETE", "/script", "").await, (200, json!([])));
+    assert_eq!(script.get("/fault").await, json!([]));
+
+    let chaos = json!({
+        "seed": 1, "accounts": [ALICE], "mean_millis": 1000, "during_millis": 60_000,
+        "troubles": [{"weight": 1, "fault": "lose_ack"}],
+    });
+    let (status, random) = script.post("/chaos", chaos).await;
+    assert_eq!((status, &random["steps"][0]["fault"]), (200, &json!("lose_ack")));
+    script.call("DELETE", "/script", "").await;
+    assert_eq!(script.get("/sockets").await, json!([]));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_that_errs_is_told_what_is_wrong() {
     let world = World::start().await;
     let script = Script::start(&world).await;
@@ -113,6 +141,20 @@ async fn a_script_that_errs_is_told_what_is_wrong() {
         ("POST", "/inject", r#"{"from": "15550002222", "to": "15550001111"}"#, 400),
         ("POST", "/inject", r#"{"from": "19999999999", "to": "15550001111", "text": "x"}"#, 404),
         ("POST", "/fault", r#"{"fault": "gremlins"}"#, 400),
+        ("POST", "/script", r#"{"steps": [{"fault": "drop"}]}"#, 400),
+        ("POST", "/script/advance", r#"{"id": 0, "millis": 1}"#, 404),
+        (
+            "POST",
+            "/chaos",
+            r#"{"seed": 1, "accounts": [], "mean_millis": 0, "during_millis": 1}"#,
+            400,
+        ),
+        (
+            "POST",
+            "/chaos",
+            r#"{"seed": 1, "accounts": ["19999999999"], "mean_millis": 1, "during_millis": 1}"#,
+            404,
+        ),
         (
             "POST",
             "/receipt",

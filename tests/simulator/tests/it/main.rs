@@ -13,10 +13,13 @@ mod companions;
 mod control;
 mod faults;
 mod groups;
+mod history;
 mod many;
 mod messages;
 mod pairing;
+mod refusals;
 mod retries;
+mod scripts;
 mod world;
 
 use client::Client;

@@ -37,8 +37,10 @@ impl Hub {
             ),
             ("blocklist", _) => stanza::result(iq, vec![NodeBuilder::new("list").build()]),
             ("privacy", "privacy") if get => stanza::result(iq, vec![privacy()]),
-            // Hosts for media come with the issue about media; until then there are none.
-            ("w:m", _) => stanza::error(iq, 503, "service-unavailable"),
+            ("w:m", _) => match self.media_conn() {
+                Some(conn) => stanza::result(iq, vec![conn]),
+                None => stanza::error(iq, 503, "service-unavailable"),
+            },
             ("w:profile:picture", _) if get => stanza::error(iq, 404, "item-not-found"),
             ("status", _) | ("privacy", "tokens") => stanza::result(iq, Vec::new()),
             _ => {

@@ -59,6 +59,9 @@ impl Hub {
             (Some("md"), Some(child)) if child.tag == "link_code_companion_reg" => {
                 self.link_code(link, iq, child)
             }
+            (Some("md"), Some(child)) if self.concerns_passkey(link, child) => {
+                self.passkey_request(iq, child)
+            }
             (Some("w:p" | "urn:xmpp:ping"), _) => stanza::result(iq, Vec::new()),
             // Unlinked a moment ago, and not told yet when it asked.
             _ if link.device().is_some() => stanza::error(iq, 401, "not-authorized"),
