@@ -6,6 +6,10 @@
 
 use entity::{UnixMillis, session, state::Trouble};
 
+/// Troubles that a connection which has lasted does not end: somebody who takes over again and again
+/// does so over sound connections, and a task may panic late.
+pub const LASTING: [Trouble; 2] = [Trouble::Replaced, Trouble::Panicked];
+
 /// The memory of one session's keeper, as its row holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Care {

@@ -15,7 +15,7 @@ pub mod status;
 
 use entity::{UnixMillis, kind::EventKind};
 
-pub use care::Care;
+pub use care::{Care, LASTING};
 pub use message::{Ack, AckLevel, Call, NewMessage};
 pub use reason::{AuthFailure, Disconnect, Loss};
 

@@ -84,6 +84,11 @@ impl Ingest {
         complain(self.record_with(event, care).await);
     }
 
+    /// Writes down that the connection has lasted. Whether that could be written.
+    pub(super) async fn sound(&self) -> bool {
+        self.store.sessions().note_sound(&self.session_key).await.is_ok()
+    }
+
     /// Records events together, in order; failures are logged.
     pub(super) async fn say_all(&self, events: impl IntoIterator<Item = (UnixMillis, Event)>) {
         let said = events.into_iter().map(|(at, event)| self.record_at(event, at, None));

@@ -122,6 +122,8 @@ pub(super) struct Online<'a> {
     /// Notices when nothing comes any more.
     watch: Watch,
     next_tick: UnixMillis,
+    /// That it is stable has been written down.
+    proved: bool,
     /// The server has said that it is about to end the stream, with this code.
     stream_error: Option<Option<i32>>,
     end: Option<End>,
@@ -160,6 +162,7 @@ impl<'a> Online<'a> {
             deadline: Some(clock.now() + LOGIN_BUDGET),
             watch: Watch::default(),
             next_tick: clock.now() + TICK,
+            proved: false,
             stream_error: None,
             end: None,
         }
@@ -176,7 +179,7 @@ impl<'a> Online<'a> {
                 _ = self.signals.recv_many(&mut batch, BATCH) => self.hear(&mut batch).await,
                 () = self.link.ended() => break,
                 () = overdue(self.clock, self.deadline) => self.give_up(self.overdue()),
-                () = self.clock.sleep_until(self.next_tick) => self.tick(),
+                () = self.clock.sleep_until(self.next_tick) => self.tick().await,
             }
         }
         match self.end {
@@ -193,10 +196,7 @@ impl<'a> Online<'a> {
             .end
             .take()
             .unwrap_or_else(|| self.link.dial_failure().map_or(End::Lost(self.lost()), End::Dial));
-        let stable = matches!(
-            self.phase,
-            Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
-        );
+        let stable = self.is_stable();
         Ended { end, stable, link: self.link, signals: self.signals }
     }
 
@@ -327,8 +327,20 @@ impl<'a> Online<'a> {
         }
     }
 
+    /// Whether the connection has lasted for so long that nothing is wrong with connecting.
+    fn is_stable(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
+        )
+    }
+
     /// Looks whether anything was received since the last look.
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
+        if !self.proved && self.is_stable() {
+            // Tried again at the next tick when the database is away.
+            self.proved = self.ingest.sound().await;
+        }
         self.next_tick = self.clock.now() + TICK;
         // A dial has a deadline of its own.
         if self.phase == Phase::Dialling {

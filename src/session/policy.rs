@@ -28,12 +28,8 @@ use entity::{
     state::{DesiredState, SessionStatus, Trouble},
 };
 
-use super::{
-    backoff::{self, STABLE_AFTER},
-    client::DialFailure,
-    online::End,
-};
-use crate::event::{AuthFailure, Care, Change, Disconnect, Event, Loss};
+use super::{backoff, client::DialFailure, online::End};
+use crate::event::{AuthFailure, Care, Change, Disconnect, Event, LASTING, Loss};
 
 /// Handshakes that may fail in a row before we say that this is not WhatsApp. One may fail because
 /// a certificate that we remember is out of date; the library forgets it, and the next one tells.
@@ -148,9 +144,7 @@ impl Policy {
         if stable {
             self.care.dial_failures = self.care.dial_failures.min(1);
             self.care.throttled_until = None;
-            // Somebody who takes over again and again does so over sound connections.
-            self.care.trouble =
-                self.care.trouble.filter(|(trouble, _)| *trouble == Trouble::Replaced);
+            self.care.trouble = self.care.trouble.filter(|(trouble, _)| LASTING.contains(trouble));
         }
         match end {
             End::Stopped | End::LoggedOut => Next::End(None, self.care),
@@ -312,15 +306,9 @@ pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resu
     if ended_for_good(row) {
         return Resume::Not;
     }
-    let Some(dialled) = row.last_dial_at else { return Resume::Now(care) };
-    let proved =
-        row.connected_at.is_some_and(|since| since >= dialled && now.since(since) >= STABLE_AFTER);
-    if proved {
-        care.dial_failures = 0;
-        care.trouble = care.trouble.filter(|(trouble, _)| *trouble == Trouble::Replaced);
-        care.throttled_until = None;
+    let Some(dialled) = row.last_dial_at.filter(|_| care.dial_failures > 0) else {
         return Resume::Now(care);
-    }
+    };
     let at = dialled + backoff::wait(care.dial_failures, chance);
     // A clock that was set back must not keep a session away.
     let at = at.min(now + backoff::wait(care.dial_failures, 1.0));
