@@ -221,6 +221,11 @@ async fn every_step_of_a_dial_has_a_time_after_which_it_is_left() {
         {
             world.whatsapp.fault(scope, Fault::SilentHandshake, Lasting::Once).await;
             phone.fault(Fault::Drop, Lasting::Once).await;
+            world
+                .pass_until("a dial that is not answered", SECOND, async || {
+                    if world.whatsapp.faults().is_empty() { Ok(()) } else { Err(json!(null)) }
+                })
+                .await;
             let (seen, _) = world
                 .pass_until(reason, Duration::from_secs(5), async || {
                     let seen = world.status("sales").await;
