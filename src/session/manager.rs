@@ -93,12 +93,12 @@ impl Sessions {
         let options = Arc::new(options);
         let shared = Shared {
             store,
-            clock: clock.clone(),
             factory: Factory::new(Arc::clone(&options), clock.clone(), tracker.clone()),
             pace: Pace::new(clock.clone(), options.dial_concurrency, options.dial_rate_per_second),
             options,
             tracker,
             panics: Arc::new(AtomicU64::new(0)),
+            clock,
         };
         Self { shared, slots: Arc::default(), stopping: CancellationToken::new() }
     }

@@ -124,8 +124,8 @@ pub(super) struct Online<'a> {
     next_tick: UnixMillis,
     /// That it is stable has been written down.
     proved: bool,
-    /// The server has said that it is about to end the stream, with this code.
-    stream_error: Option<Option<i32>>,
+    /// What the server has said before it ends the stream.
+    stream_error: Option<Loss>,
     end: Option<End>,
 }
 
@@ -304,7 +304,9 @@ impl<'a> Online<'a> {
                 self.end(End::Lost(Loss::ServerUnavailable { code }));
             }
             // The socket may live on; if it does not, this is why.
-            Signal::StreamError { code } => self.stream_error = Some(code),
+            Signal::StreamError { code } => {
+                self.stream_error = Some(Loss::StreamError { code });
+            }
             Signal::Lost(Loss::ConnectionLost) => self.end(End::Lost(self.broken())),
             Signal::Lost(loss) => self.end(End::Lost(loss)),
             Signal::Ended(reason) => self.end(End::Ended(reason)),
@@ -356,7 +358,7 @@ impl<'a> Online<'a> {
     /// What has taken too long.
     fn overdue(&self) -> Loss {
         match self.phase {
-            Phase::Dialling if self.link.is_accepted() => Loss::LoginTimeout,
+            Phase::Dialling if self.link.is_answered() => Loss::LoginTimeout,
             Phase::Dialling => Loss::DialTimeout,
             Phase::Pairing | Phase::Paired => Loss::PairingTimeout,
             Phase::Loading | Phase::Connected { .. } => Loss::LoadingTimeout,
@@ -380,7 +382,7 @@ impl<'a> Online<'a> {
 
     /// Why the connection broke.
     fn broken(&self) -> Loss {
-        self.stream_error.map_or(Loss::ConnectionLost, |code| Loss::StreamError { code })
+        self.stream_error.unwrap_or(Loss::ConnectionLost)
     }
 
     /// The first reason is the true one: what follows are its consequences.

@@ -77,8 +77,11 @@ const PANICKED: [Duration; 4] = [
     Duration::from_mins(4),
 ];
 
-/// How much later than a ban's end the account is dialled again, at least and at most.
-const AFTER_BAN: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
+/// How much later than a ban's end the account is dialled again, at least.
+const AFTER_BAN: Duration = Duration::from_secs(30);
+
+/// And how much later than that at most.
+const AFTER_BAN_SPREAD: Duration = Duration::from_secs(270);
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,10 +196,9 @@ impl Policy {
         match failure {
             AuthFailure::Banned { until, .. } => {
                 self.trouble(Trouble::Banned);
-                let (least, most) = AFTER_BAN;
                 // However short it claims to be.
                 let end = (*until).max(now);
-                self.again(event, end + least + (most - least).mul_f64(chance))
+                self.again(event, end + AFTER_BAN + AFTER_BAN_SPREAD.mul_f64(chance))
             }
             AuthFailure::AccountLocked => {
                 let times = self.trouble(Trouble::AccountLocked);
@@ -238,8 +240,8 @@ impl Policy {
             own.max(now + asked.unwrap_or_default())
         };
         self.care.next_attempt_at = Some(at);
-        let change = Change::Reconnecting { reason: loss, next_attempt_at: Some(at) };
-        Next::Again(Event::ChangeState(change), self.care)
+        let waits = Change::Reconnecting { reason: loss, next_attempt_at: Some(at) };
+        Next::Again(Event::ChangeState(waits), self.care)
     }
 
     /// Counts a trouble; answers how often it has happened in a row.
@@ -274,8 +276,8 @@ pub(super) fn after_panic(row: &session::Model, now: UnixMillis, chance: f64) ->
         return policy.end(Event::Disconnected(Disconnect::Failed));
     }
     let at = now + backoff::step(&PANICKED, times, chance);
-    let change = Change::Reconnecting { reason: Loss::Panicked, next_attempt_at: Some(at) };
-    policy.again(Event::ChangeState(change), at)
+    let waits = Change::Reconnecting { reason: Loss::Panicked, next_attempt_at: Some(at) };
+    policy.again(Event::ChangeState(waits), at)
 }
 
 /// How a session goes on after a restart of the process.

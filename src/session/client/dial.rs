@@ -87,9 +87,11 @@ impl Progress {
         }
     }
 
-    /// Whether the server has proved who it is: what is missing is the login.
-    pub(super) fn is_accepted(&self) -> bool {
-        self.0.stage.load(Ordering::SeqCst) == ACCEPTED
+    /// Whether the server has answered our hello: what is missing is the login. (A client that has
+    /// been there before sends all it has to say with the hello.)
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.0.stage.load(Ordering::SeqCst), CONNECTED | ACCEPTED)
+            && self.received() >= SHORTEST_HELLO
     }
 
     /// Bytes received on the present connection.
@@ -231,7 +233,7 @@ mod tests {
         assert_eq!(progress.take_failure(), Some(DialFailure::ServerRefused));
 
         progress.accepted();
-        assert!(progress.is_accepted());
+        assert!(progress.is_answered());
         assert_eq!(progress.take_failure(), None);
     }
 

@@ -266,9 +266,9 @@ impl Link {
         self.progress.take_failure()
     }
 
-    /// Whether the server has proved who it is: what is missing is the login.
-    pub(super) fn is_accepted(&self) -> bool {
-        self.progress.is_accepted()
+    /// Whether the server has answered our hello: what is missing is the login.
+    pub(super) fn is_answered(&self) -> bool {
+        self.progress.is_answered()
     }
 
     /// Bytes received on the present connection.
