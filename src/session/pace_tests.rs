@@ -6,8 +6,9 @@ use super::*;
 
 const START: UnixMillis = UnixMillis(1_000_000);
 
-fn at(millis: i64) -> Option<UnixMillis> {
-    Some(UnixMillis(millis))
+/// The rank of a session that was last active then.
+fn active_at(millis: i64) -> Rank {
+    Rank::routine(Some(UnixMillis(millis)))
 }
 
 /// A turn that is being waited for.
@@ -65,7 +66,7 @@ async fn no_more_are_under_way_than_allowed_but_for_an_operator() {
     let pace = Pace::new(clock.clone(), 2, 10_000);
     let first = pace.turn(Rank::routine(None)).await;
     let second = pace.turn(Rank::routine(None)).await;
-    let mut third = waiting(&pace, Rank::routine(at(5)));
+    let mut third = waiting(&pace, active_at(5));
     clock.advance(Duration::from_hours(1));
     assert!(given(&mut third).is_none(), "two are under way");
     let operators = pace.turn(Rank::operator()).await;
@@ -81,8 +82,8 @@ async fn an_operator_comes_first_and_then_who_was_active_last() {
     let running = pace.turn(Rank::routine(None)).await;
     let mut turns = vec![
         ("never active", waiting(&pace, Rank::routine(None))),
-        ("long ago", waiting(&pace, Rank::routine(at(1)))),
-        ("just now", waiting(&pace, Rank::routine(at(9)))),
+        ("long ago", waiting(&pace, active_at(1))),
+        ("just now", waiting(&pace, active_at(9))),
         ("operator", waiting(&pace, Rank::operator())),
     ];
     // Everybody has a place before the first turn is given.
@@ -101,8 +102,8 @@ async fn who_gives_up_waiting_does_not_hold_up_the_others() {
     let clock = Clock::manual(START);
     let pace = Pace::new(clock.clone(), 1, 10);
     let running = pace.turn(Rank::routine(None)).await;
-    let mut first = waiting(&pace, Rank::routine(at(9)));
-    let mut second = waiting(&pace, Rank::routine(at(1)));
+    let mut first = waiting(&pace, active_at(9));
+    let mut second = waiting(&pace, active_at(1));
     assert!(given(&mut first).is_none() && given(&mut second).is_none());
     drop(first);
     drop(running);

@@ -253,12 +253,8 @@ mod tests {
         assert!(stuck.unwrap_err().to_string().contains("takes nothing"));
         assert!(transport.send(Bytes::from_static(b"next")).await.is_err(), "it stays broken");
         transport.disconnect().await;
-        loop {
-            match events.recv().await.expect("the reader is told") {
-                TransportEvent::Disconnected(_) => break,
-                _ => {}
-            }
-        }
+        let told = |event: &TransportEvent| matches!(event, TransportEvent::Disconnected(_));
+        while !told(&events.recv().await.expect("the reader is told")) {}
     }
 
     #[tokio::test]
