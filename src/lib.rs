@@ -12,7 +12,7 @@
 //! 5. A bell rings. Streams look at the table and send what is new: [`http`].
 //!
 //! Imports go one way: `http → service → {store, session}`, `session → {event, device, store}`,
-//! `device → store`, `store → {entity, event}`. Only [`daemon`] sees all; a test checks it.
+//! `device → store`, `store → {entity, event, vault}`. Only [`daemon`] sees all; a test checks it.
 
 pub mod cli;
 pub mod clock;
@@ -28,6 +28,7 @@ pub mod session;
 pub mod state_dir;
 pub mod store;
 pub mod telemetry;
+pub mod vault;
 
 /// Whether this build may talk to the simulated WhatsApp of `tests/simulator`, and so does not check
 /// the server's certificate chain. Never true of a release build.

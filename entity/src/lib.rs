@@ -8,6 +8,7 @@
 //! This is SeaORM 2.0: dense entities (`#[sea_orm::model]`), `COLUMN` for typed expressions, no
 //! `Relation` enums. Examples for 1.x look similar and do not fit.
 
+pub mod data_key;
 pub mod device;
 pub mod event;
 pub mod id;
@@ -19,5 +20,6 @@ pub mod session;
 pub mod state;
 pub mod token;
 pub mod unix_millis;
+pub mod vault;
 
 pub use unix_millis::UnixMillis;

@@ -15,7 +15,7 @@ mod m20261122_000001_tenants;
 mod m20261122_000002_sessions;
 mod m20261122_000003_messages;
 mod m20261122_000004_devices;
-mod m20261124_000050_session_care;
+mod m20261124_000010_vault;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000002_sessions::Migration),
             Box::new(m20261122_000003_messages::Migration),
             Box::new(m20261122_000004_devices::Migration),
-            Box::new(m20261124_000050_session_care::Migration),
+            Box::new(m20261124_000010_vault::Migration),
         ]
     }
 }
