@@ -8,6 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,20 +19,16 @@ use tracing::{Instrument as _, info_span};
 
 use crate::{
     clock::Clock,
-    config::{Config, DatabaseUrl},
+    config::{self, Config, DatabaseUrl},
+    device,
     http::{self, HttpState},
     lifecycle::Stop,
     service,
     session::{self, Sessions},
     state_dir::{self, StateDir},
-    store::{self, Store, connect},
+    store::{self, Patience, Store, connect},
+    vault::{self, Vault, source::Source},
 };
-
-/// How long a stop takes at most, whatever hangs. Systemd must allow more (`TimeoutStopSec`).
-pub fn longest_stop(config: &Config) -> Duration {
-    let store = 2 * STORE_GRACE;
-    config.http.shutdown_grace + config.whatsapp.shutdown_grace + store
-}
 
 /// For writing what the last tasks handed over. A database that is away is not waited for: nothing
 /// was acknowledged that is not stored.
@@ -42,8 +39,12 @@ const STORE_GRACE: Duration = Duration::from_secs(10);
 pub enum StartError {
     #[error("cannot use the state directory")]
     StateDir(#[from] state_dir::Error),
+    #[error("cannot use the master key")]
+    MasterKey(#[from] vault::source::Error),
     #[error("cannot open the database")]
     Store(#[from] connect::OpenError),
+    #[error("cannot seal what is in the database in clear")]
+    Sealing(#[source] store::Error),
     #[error("cannot set the database up for its first use")]
     FirstRun(#[source] service::Error),
     #[error("cannot listen on {address}")]
@@ -59,6 +60,13 @@ pub enum StartError {
     /// Threads or signal handlers are not to be had.
     #[error("cannot set up the process")]
     Process(#[source] io::Error),
+}
+
+impl StartError {
+    /// Whether it is the operator's to mend, and will be the same at the next start.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::MasterKey(_) | Self::Store(connect::OpenError::MasterKey(_)))
+    }
 }
 
 /// A running daemon. Dropping it stops nothing: call [`Daemon::shutdown`].
@@ -92,14 +100,13 @@ impl Daemon {
 
         // The store's own tasks end when it is closed, which is after all others.
         let store_tasks = TaskTracker::new();
-        let options = connect::Options {
-            migrate: config.database.migrate,
-            readers: config.database.readers,
-            lanes: config.database.writers as usize,
-            acquire_timeout: config.database.acquire_timeout,
-            ..connect::Options::new(database.expose())
-        };
-        let store = Store::open(options, clock.clone(), &store_tasks).await?;
+        let options = store_options(&config, &database);
+        // A database that is sealed under another key is not touched.
+        let source = master_key(&config.encryption, state.path())?;
+        let keys = store::keys::inspect(&options).await?;
+        let master = source.find(!keys.is_empty(), |key| key.opens(&keys))?;
+        let vault = Arc::new(Vault::new(master, Some(source)));
+        let store = Store::open(options, vault, clock.clone(), &store_tasks).await?;
 
         match Self::build(config, clock, store.clone(), state, database).await {
             Ok(daemon) => Ok(daemon),
@@ -119,6 +126,7 @@ impl Daemon {
         database: DatabaseUrl,
     ) -> Result<Self, StartError> {
         first_run(&store, &state).await?;
+        seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         // Nobody shall read that a socket is up which went with the last process.
         store.sessions().after_restart().await.map_err(StartError::Restart)?;
 
@@ -219,10 +227,8 @@ impl Daemon {
     ///
     /// Dropping the future leaves at once, which the database survives as it survives a power cut.
     pub async fn shutdown(self) -> bool {
-        // First those who ask, so that nothing new begins. Streams are closed at once, and no session
-        // is dialled any more that would be closed in a moment.
+        // First those who ask, so that nothing new begins. Streams are closed at once.
         self.stop.soft.cancel();
-        self.sessions.stop_dialling();
         self.http_tasks.close();
         let http = timeout(self.http_grace, self.http_tasks.wait()).await.is_ok();
         self.stop.hard.cancel();
@@ -257,11 +263,61 @@ async fn first_run(store: &Store, state: &StateDir) -> Result<(), StartError> {
         .ensure_default()
         .await
         .map_err(|err| StartError::FirstRun(err.into()))?;
+    // The first data key: from here on another master key is noticed.
+    store
+        .sealer(&organization.id, Patience::Fail)
+        .await
+        .map_err(|err| StartError::FirstRun(err.into()))?;
     let secret = state.operator_token(service::Tokens::new_secret)?;
     service::Tokens::new(store.clone())
         .adopt(&organization.id, Role::Operator, "operator.token", &secret)
         .await
         .map_err(StartError::FirstRun)?;
+    Ok(())
+}
+
+/// How the database is opened.
+pub fn store_options(config: &Config, database: &DatabaseUrl) -> connect::Options {
+    connect::Options {
+        migrate: config.database.migrate,
+        readers: config.database.readers,
+        lanes: config.database.writers as usize,
+        acquire_timeout: config.database.acquire_timeout,
+        ..connect::Options::new(database.expose())
+    }
+}
+
+/// Where the master key is.
+///
+/// `wagate rekey` asks the same, so that both mean one key.
+pub fn master_key(
+    encryption: &config::Encryption,
+    state_dir: &Path,
+) -> Result<Source, vault::source::Error> {
+    if let Some(key) = &encryption.master_key {
+        return Source::given(key.expose());
+    }
+    Ok(match &encryption.master_key_file {
+        Some(path) => Source::File(path.clone()),
+        None => Source::Own(state_dir::master_key_path(state_dir)),
+    })
+}
+
+/// Seals what an installation from before there were keys has in clear. Nothing at any later start.
+async fn seal_old_rows(store: &Store) -> Result<(), store::Error> {
+    if !store.has_clear_secrets().await? {
+        return Ok(());
+    }
+    tracing::info!("Sealing secrets that are in the database in clear; this happens once");
+    let sealed = device::seal_old_rows(store).await? + store.seal_old_rows().await?;
+    tracing::info!(vault.rows = sealed, "Sealed {sealed} secrets");
+    if let Err(error) = store.finish_sealing().await {
+        // No reason to keep sessions offline: every row is sealed.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "Free pages of the database may still show secrets; the next start tries again"
+        );
+    }
     Ok(())
 }
 
@@ -274,28 +330,5 @@ fn session_options(config: &Config) -> session::Options {
         max_qr_rounds: whatsapp.max_qr_rounds,
         dial_concurrency: whatsapp.dial_concurrency,
         dial_rate_per_second: whatsapp.dial_rate_per_second,
-        replaced_retry_after: whatsapp.replaced_retry_after,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UNIT: &str = include_str!("../systemd/wagate.service");
-
-    #[test]
-    fn a_stop_with_the_default_configuration_is_over_before_systemd_loses_its_patience() {
-        let patience = UNIT
-            .lines()
-            .find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')?.parse().ok())
-            .map(Duration::from_secs)
-            .expect("the unit has a TimeoutStopSec in seconds");
-        let config = Config::default();
-        let longest = longest_stop(&config);
-        // Some seconds for a machine that is busy.
-        assert!(longest + Duration::from_secs(5) <= patience, "{longest:?} of {patience:?}");
-        // A client that hangs is given up before the sessions' time is.
-        assert!(session::LONGEST_CLOSE < config.whatsapp.shutdown_grace);
     }
 }

@@ -10,6 +10,14 @@ use std::{
 /// The file that holds the operator's bearer token, and nothing else.
 const TOKEN: &str = "operator.token";
 
+/// The file that holds the master key.
+const MASTER_KEY: &str = "master.key";
+
+/// Where the master key is in a state directory, unless it is kept elsewhere.
+pub fn master_key_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(MASTER_KEY)
+}
+
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -1,6 +1,6 @@
 //! The store's one write path: commits shared by many, beside a commit for each.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -20,6 +20,7 @@ use wagate::{
         events::{NewEvent, Recorded},
         sessions::{Created, NewSession},
     },
+    vault::{MasterKey, Vault},
 };
 
 use crate::{
@@ -90,7 +91,8 @@ async fn record(
     let file = directory.join(name).with_extension("db");
     let mut options = Options::new(format!("sqlite://{}", file.display()));
     options.group_limit = group_limit.unwrap_or(options.group_limit);
-    let store = Store::open(options, Clock::system(), &tracker).await.map_err(refused)?;
+    let vault = Arc::new(Vault::new(MasterKey::generate(), None));
+    let store = Store::open(options, vault, Clock::system(), &tracker).await.map_err(refused)?;
     let organization = store.organizations().ensure_default().await.map_err(refused)?.id;
     let mut keys = Vec::with_capacity(sessions);
     for session in 0..sessions {
@@ -166,7 +168,6 @@ fn message(organization: &OrganizationId, key: &SessionKey, number: usize) -> Ne
             status: MessageStatus::Received,
         })),
         at: now,
-        care: None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
 
 mod output;
+mod rekey;
 mod run;
 mod runtime;
 
@@ -19,7 +20,7 @@ use crate::{
     config::{self, Flag, Loaded, Sources},
 };
 
-/// `EX_USAGE` of sysexits: the command line or the configuration is wrong, and nothing was opened.
+/// `EX_USAGE` of sysexits: the command line or the configuration is wrong, and nothing was changed.
 const USAGE: u8 = 64;
 
 /// What `--version` says; a build that may talk to the simulator does not hide it.
@@ -40,12 +41,14 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Run the daemon (the default)
     Run,
     /// Tell whether the configuration is usable, without opening anything
     CheckConfig,
+    /// Replace the master key that secrets in the database are sealed under; the daemon may run
+    Rekey(rekey::Options),
 }
 
 /// Settings that win over the environment and the file.
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
             say(&format!("The configuration is usable ({read}).\n"));
             ExitCode::SUCCESS
         }
+        Command::Rekey(options) => rekey::run(&config, &options),
         Command::Run => run::run(config, &read),
     }
 }

@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::{
-    VERSION,
+    USAGE, VERSION,
     output::{Chain, complain, say},
     runtime,
 };
@@ -41,7 +41,7 @@ pub(super) fn run(config: Config, read: &str) -> ExitCode {
         Err(error) => {
             // In the form the operator chose for the log, and nowhere else.
             tracing::error!("Cannot start: {}", Chain(&error));
-            ExitCode::FAILURE
+            if error.is_configuration() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -26,6 +26,10 @@ const CONFIG_VARIABLE: &str = "WAGATE_CONFIG";
 /// Where systemd made the state directory (`StateDirectory=`).
 const STATE_DIRECTORY_VARIABLE: &str = "STATE_DIRECTORY";
 
+/// Where systemd has put the unit's credentials (`LoadCredential=`), and what ours is called.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+const MASTER_KEY_CREDENTIAL: &str = "wagate-master-key";
+
 /// Where a file is looked for when none is named; the first that is there is the one.
 const SEARCHED: [&str; 2] = ["wagate.toml", "/etc/wagate/wagate.toml"];
 
@@ -87,6 +91,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
         let text = text_of(directories, "state_dir", &origin)?;
         let first = text.split(':').next().unwrap_or_default().to_owned();
         figment = figment.merge(Layer::one("state_dir", first, origin));
+    }
+    // A credential that was loaded for us is meant to be used.
+    if let Some(directory) = sources.variable(CREDENTIALS_VARIABLE) {
+        let path = Path::new(directory).join(MASTER_KEY_CREDENTIAL);
+        if fs::symlink_metadata(&path).is_ok() {
+            let key = "encryption.master_key_file";
+            let origin = format!("environment variable {CREDENTIALS_VARIABLE}");
+            let text = text_of(&path.into_os_string(), key, &origin)?;
+            figment = figment.merge(Layer::one(key, text, origin));
+        }
     }
     let file = read_file(sources, &schema)?;
     if let Some((path, values)) = &file {

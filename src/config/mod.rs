@@ -11,6 +11,7 @@
 //! compares the two), and, when not every value makes sense, a line in the section's `validate`.
 
 mod database;
+mod encryption;
 mod error;
 mod http;
 mod layers;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     database::{Database, DatabaseUrl},
+    encryption::{Encryption, SecretText},
     error::Error,
     http::Http,
     layers::{Flag, Loaded, Sources, load},
@@ -35,12 +37,14 @@ pub use self::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the daemon keeps what it must not lose: the database (unless it is elsewhere), the
-    /// operator's token, the lock. Made with mode 0700 when absent.
+    /// operator's token, the master key, the lock. Made with mode 0700 when absent.
     pub state_dir: PathBuf,
     /// The HTTP listener.
     pub http: Http,
     /// The database.
     pub database: Database,
+    /// The key under which secrets in the database are sealed.
+    pub encryption: Encryption,
     /// What is logged, and how.
     pub log: Log,
     /// The WhatsApp clients.
@@ -53,6 +57,7 @@ impl Default for Config {
             state_dir: PathBuf::from("wagate-data"),
             http: Http::default(),
             database: Database::default(),
+            encryption: Encryption::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
         }

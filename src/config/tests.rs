@@ -99,6 +99,27 @@ fn systemd_s_state_directory_is_a_default_only() {
 }
 
 #[test]
+fn a_systemd_credential_is_the_master_key_s_file_unless_another_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sources = variables(&[("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())]);
+    assert_eq!(config(&sources).encryption.master_key_file, None);
+    let credential = dir.path().join("wagate-master-key");
+    fs::write(&credential, "").unwrap();
+    assert_eq!(config(&sources).encryption.master_key_file, Some(credential));
+    let other = ("WAGATE_ENCRYPTION__MASTER_KEY_FILE".into(), "/etc/key".into());
+    sources.variables.push(other);
+    assert_eq!(config(&sources).encryption.master_key_file, Some("/etc/key".into()));
+}
+
+#[test]
+fn a_master_key_in_the_environment_is_text_and_is_not_shown() {
+    let key = "12".repeat(32);
+    let config = config(&variables(&[("WAGATE_ENCRYPTION__MASTER_KEY", &key)]));
+    assert_eq!(config.encryption.master_key.as_ref().unwrap().expose(), key);
+    assert!(!format!("{config:?}").contains("1212"));
+}
+
+#[test]
 fn a_mistake_is_one_line_with_the_key_and_its_origin() {
     for (pairs, line) in [
         (
@@ -112,8 +133,8 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
         ),
         (
             [("WAGATE_HTP__LISTEN", "127.0.0.1:1")],
-            "htp (environment variable WAGATE_HTP__LISTEN): unknown key; known here: database, http, \
-             log, state_dir, whatsapp",
+            "htp (environment variable WAGATE_HTP__LISTEN): unknown key; known here: database, \
+             encryption, http, log, state_dir, whatsapp",
         ),
         (
             [("WAGATE_HTTP_LISTEN", "127.0.0.1:1")],
@@ -155,7 +176,8 @@ fn a_file_s_mistakes_name_the_file() {
         (
             "[htp]\nlisten = 5",
             format!(
-                "htp ({at}): unknown key; known here: database, http, log, state_dir, whatsapp"
+                "htp ({at}): unknown key; known here: database, encryption, http, log, state_dir, \
+                 whatsapp"
             ),
         ),
         ("http = 5", format!("http ({at}): this is a section, not a key")),
@@ -192,6 +214,7 @@ fn no_error_and_no_debug_output_shows_a_password() {
         "[database]\nreaders = 'postgres://me:hunter2@db/wagate'",
         "[database]\nmigrate = 'hunter2'",
         "[log]\nformat = 'hunter2'",
+        "[encryption]\nmaster_key = ['hunter2']",
         "[database]\nurl = 'postgres://me:hunter2@db",
         "[database]\nurl = postgres://me:hunter2@db",
     ] {

@@ -15,7 +15,7 @@ use wacore::{
     },
 };
 
-use super::{BINDS, Backend, Result, replacing, run, text, upsert};
+use super::{BINDS, Backend, Result, replacing, run, sealed, text, upsert};
 
 impl Backend {
     fn macs(&self, name: &str) -> sea_orm::Select<mutation_mac::Entity> {
@@ -29,7 +29,7 @@ impl Backend {
 impl AppSyncStore for Backend {
     async fn get_sync_key(&self, key_id: &[u8]) -> Result<Option<AppStateSyncKey>> {
         let key = (self.device_id, key_id.to_vec());
-        let row = self.one(sync_key::Entity::find_by_id(key)).await?;
+        let row = self.one_sealed(sync_key::Entity::find_by_id(key)).await?;
         Ok(row.map(|row| AppStateSyncKey {
             key_data: row.key_data,
             fingerprint: row.fingerprint,
@@ -46,6 +46,7 @@ impl AppSyncStore for Backend {
             key_timestamp: key.timestamp,
             position: 0,
         };
+        let row = sealed::seal::<sync_key::Entity>(self.sealer().await?, row);
         let database = self.database();
         self.unit(move |txn| {
             let mut row = row.clone();

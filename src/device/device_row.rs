@@ -13,9 +13,13 @@ use wacore::{
     client_profile::ClientProfile,
     store::{Device, device::DEVICE_PROPS, error::StoreError, traits::DeviceStore},
 };
+use zeroize::Zeroizing;
 
-use super::{Backend, Result};
-use crate::store::{self, Patience, Store};
+use super::{Backend, Result, sealed};
+use crate::{
+    store::{self, Patience, Store},
+    vault::Sealer,
+};
 
 /// The device of a session: makes it, or finds the one made before. The session's row says which.
 pub async fn create(store: &Store, key: &SessionKey) -> Result<i32, store::Error> {
@@ -100,10 +104,15 @@ pub async fn is_paired(store: &Store, device_id: i32) -> Result<bool, store::Err
 }
 
 /// What is written of a device.
-fn columns(device: &Device, now: UnixMillis) -> Result<device::ActiveModel> {
-    let state = serde_json::to_vec(device).map_err(unreadable)?;
+fn columns(
+    sealer: &Sealer,
+    id: i32,
+    device: &Device,
+    now: UnixMillis,
+) -> Result<device::ActiveModel> {
+    let state = Zeroizing::new(serde_json::to_vec(device).map_err(unreadable)?);
     Ok(device::ActiveModel {
-        state: Set(Some(state)),
+        state: Set(Some(sealed::seal_state(sealer, id, &state))),
         pn: Set(device.pn.as_ref().map(ToString::to_string)),
         lid: Set(device.lid.as_ref().map(ToString::to_string)),
         updated_at: Set(now),
@@ -111,7 +120,7 @@ fn columns(device: &Device, now: UnixMillis) -> Result<device::ActiveModel> {
     })
 }
 
-/// The device a row holds; none before the client saved one.
+/// The device an opened row holds; none before the client saved one.
 fn device_of(row: &device::Model) -> Result<Option<Device>> {
     let Some(state) = &row.state else { return Ok(None) };
     let mut device: Device = serde_json::from_slice(state).map_err(unreadable)?;
@@ -135,8 +144,9 @@ impl Backend {
 
     /// Writes the device; with `only_if_new`, if none was saved before.
     async fn write_row(&self, device: &Device, only_if_new: bool) -> Result<()> {
-        let columns = columns(device, self.store.clock().now())?;
         let device_id = self.device_id;
+        let now = self.store.clock().now();
+        let columns = columns(self.sealer().await?, device_id, device, now)?;
         let found = self
             .unit(move |txn| {
                 let columns = columns.clone();
@@ -163,7 +173,8 @@ impl DeviceStore for Backend {
     }
 
     async fn load(&self) -> Result<Option<Device>> {
-        device_of(&self.row().await?)
+        let row = sealed::open::<device::Entity>(self.sealer().await?, self.row().await?)?;
+        device_of(&row)
     }
 
     async fn exists(&self) -> Result<bool> {

@@ -17,28 +17,38 @@
 //!
 //! # Secrets
 //!
-//! Each table's rows are made in one function and read in one place, so that sealing them under a
-//! key needs one change a table.
+//! `sealed.rs` lists the columns that hold secrets. A row of theirs is sealed where it is made and
+//! opened where it is read, under its organization's key (`crate::vault`).
 
 mod app_sync;
 mod device_row;
 mod msg_secret;
 mod pending;
 mod protocol;
+mod sealed;
 mod signal;
 
 use std::{fmt, sync::Arc};
 
+use entity::id::SessionKey;
 use futures_util::future::BoxFuture;
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    IdenStatic, Iterable, PrimaryKeyToColumn, QueryResult, QueryTrait, Select, Statement,
-    sea_query::OnConflict,
+    IdenStatic, IntoActiveModel, Iterable, PrimaryKeyToColumn, QueryResult, QueryTrait, Select,
+    Statement, sea_query::OnConflict,
 };
+use tokio::sync::OnceCell;
 use wacore::store::error::StoreError;
 
-pub use self::device_row::{create, erase, is_paired};
-use crate::store::{self, Patience, Store};
+use self::sealed::Sealed;
+pub use self::{
+    device_row::{create, erase, is_paired},
+    sealed::seal_old_rows,
+};
+use crate::{
+    store::{self, Patience, Store},
+    vault::Sealer,
+};
 
 /// The client's storage error, unless said otherwise.
 type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -53,15 +63,25 @@ const BINDS: usize = 32_000;
 pub struct Backend {
     store: Store,
     device_id: i32,
+    session: SessionKey,
     /// The key of its session: all it writes goes to that key's lane.
     lane: Arc<str>,
     pending: Arc<pending::Buffer>,
+    /// Set once it was needed.
+    sealer: Arc<OnceCell<Sealer>>,
 }
 
 impl Backend {
     /// The storage of device `device_id`, which belongs to session `key`.
-    pub fn new(store: Store, device_id: i32, key: &entity::id::SessionKey) -> Self {
-        Self { store, device_id, lane: key.as_str().into(), pending: Arc::default() }
+    pub fn new(store: Store, device_id: i32, key: &SessionKey) -> Self {
+        Self {
+            store,
+            device_id,
+            session: key.clone(),
+            lane: key.as_str().into(),
+            pending: Arc::default(),
+            sealer: Arc::default(),
+        }
     }
 
     /// Which device it is.
@@ -71,6 +91,52 @@ impl Backend {
 
     fn database(&self) -> DbBackend {
         self.store.reader().get_database_backend()
+    }
+
+    /// What seals and opens this device's secrets.
+    async fn sealer(&self) -> Result<&Sealer> {
+        let ask = async || {
+            let sealer = self.store.sealer_of(&self.session, Patience::Wait).await;
+            // Deleted under our feet, with its session.
+            sealer.map_err(failure)?.ok_or(StoreError::DeviceNotFound(self.device_id))
+        };
+        self.sealer.get_or_try_init(ask).await
+    }
+
+    /// Statements that insert rows with their secrets sealed, each replacing the one with the same
+    /// key. No key twice, as with [`Backend::put`].
+    async fn put_sealed<E>(
+        &self,
+        rows: impl IntoIterator<Item = E::Model>,
+    ) -> Result<Vec<Statement>>
+    where
+        E: Sealed,
+        E::Model: IntoActiveModel<E::ActiveModel>,
+    {
+        let sealer = self.sealer().await?;
+        let rows = rows.into_iter();
+        Ok(self.put(rows.map(|row| sealed::seal::<E>(sealer, row).into_active_model())))
+    }
+
+    /// Reads a row and opens its secret.
+    async fn one_sealed<E>(&self, select: Select<E>) -> Result<Option<E::Model>>
+    where
+        E: Sealed,
+        E::Model: Send + Sync,
+    {
+        let Some(row) = self.one(select).await? else { return Ok(None) };
+        sealed::open::<E>(self.sealer().await?, row).map(Some)
+    }
+
+    /// Reads rows and opens their secrets.
+    async fn all_sealed<E>(&self, select: Select<E>) -> Result<Vec<E::Model>>
+    where
+        E: Sealed,
+        E::Model: Send + Sync,
+    {
+        let rows = self.all(select).await?;
+        let sealer = self.sealer().await?;
+        rows.into_iter().map(|row| sealed::open::<E>(sealer, row)).collect()
     }
 
     /// Runs a unit of work in the session's lane.
@@ -107,13 +173,14 @@ impl Backend {
         let statements: Arc<[Statement]> = statements.into();
         let pending = self.pending.clone();
         let device_id = self.device_id;
+        let sealer = self.sealer().await?.clone();
         let written = self
             .unit(move |txn| {
                 let statements = statements.clone();
-                let pending = pending.clone();
+                let (pending, sealer) = (pending.clone(), sealer.clone());
                 Box::pin(async move {
                     run(txn, &statements).await?;
-                    pending.write(txn, device_id).await
+                    pending.write(txn, device_id, &sealer).await
                 })
             })
             .await?;

@@ -12,7 +12,7 @@ use wacore::store::traits::{
     MsgSecretEntry, MsgSecretStore, merge_msg_secret_expiry, merge_msg_secret_message_ts,
 };
 
-use super::{Backend, Result, text, upsert};
+use super::{Backend, Result, sealed, text, upsert};
 
 /// The client's rules for a secret that is stored again: the later deadline wins, and never is
 /// later than any; the later time of the message wins.
@@ -66,7 +66,9 @@ impl MsgSecretStore for Backend {
                 }
             }
         }
-        let rows = rows.into_values().map(IntoActiveModel::into_active_model);
+        let sealer = self.sealer().await?;
+        let rows =
+            rows.into_values().map(|row| sealed::seal::<Entity>(sealer, row).into_active_model());
         self.execute(upsert(self.database(), rows, &merging())).await?;
         Ok(stored)
     }
@@ -88,7 +90,7 @@ impl MsgSecretStore for Backend {
         msg_id: &str,
     ) -> Result<Option<(Vec<u8>, i64)>> {
         let key = (self.device_id, text(chat), text(sender), text(msg_id));
-        let row = self.one(Entity::find_by_id(key)).await?;
+        let row = self.one_sealed(Entity::find_by_id(key)).await?;
         Ok(row.map(|row| (row.secret, row.message_ts)))
     }
 

@@ -74,7 +74,8 @@ use sea_orm::{
 use tokio::sync::OnceCell;
 use wacore::store::traits::{PendingInboundKey, PendingInboundRow};
 
-use super::{BINDS, Backend, Result, replacing, run, text, upsert};
+use super::{BINDS, Backend, Result, replacing, run, sealed, text, upsert};
+use crate::vault::Sealer;
 
 /// A hook takes milliseconds. What is pending for longer waits for something, and is written.
 const LINGER: Duration = Duration::from_secs(1);
@@ -126,6 +127,7 @@ impl Buffer {
         &self,
         txn: &DatabaseTransaction,
         device_id: i32,
+        sealer: &Sealer,
     ) -> Result<Written, DbErr> {
         let (rows, written) = {
             let mut state = self.state();
@@ -135,7 +137,7 @@ impl Buffer {
             // From here on a delete must look into the database.
             stored.extend(held.iter().map(|(key, _)| (*key).clone()));
             let rows: Vec<ActiveModel> =
-                held.iter().map(|(key, row)| active(device_id, key, row)).collect();
+                held.iter().map(|(key, row)| active(device_id, key, row, sealer)).collect();
             let written: Written =
                 held.iter().map(|(key, row)| ((*key).clone(), row.version)).collect();
             (rows, written)
@@ -156,17 +158,17 @@ impl Buffer {
     }
 }
 
-fn active(device_id: i32, key: &Key, held: &Held) -> ActiveModel {
+fn active(device_id: i32, key: &Key, held: &Held, sealer: &Sealer) -> ActiveModel {
     let (chat, sender, message_id) = key.clone();
-    Model {
+    let row = Model {
         device_id,
         chat,
         sender,
         message_id,
         message: held.message.clone(),
         stored_at: held.stored_at,
-    }
-    .into_active_model()
+    };
+    sealed::seal::<Entity>(sealer, row).into_active_model()
 }
 
 impl Backend {
@@ -175,10 +177,11 @@ impl Backend {
     pub async fn write_pending(&self) -> Result<()> {
         let pending = self.pending.clone();
         let device_id = self.device_id;
+        let sealer = self.sealer().await?.clone();
         let written = self
             .unit(move |txn| {
-                let pending = pending.clone();
-                Box::pin(async move { pending.write(txn, device_id).await })
+                let (pending, sealer) = (pending.clone(), sealer.clone());
+                Box::pin(async move { pending.write(txn, device_id, &sealer).await })
             })
             .await?;
         self.pending.settle(&written);
@@ -250,7 +253,7 @@ impl Backend {
             }
         }
         let (chat, sender, id) = key;
-        let row = self.one(Entity::find_by_id((self.device_id, chat, sender, id))).await?;
+        let row = self.one_sealed(Entity::find_by_id((self.device_id, chat, sender, id))).await?;
         Ok(row.map(|row| row.message))
     }
 

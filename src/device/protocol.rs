@@ -19,7 +19,7 @@ use wacore::store::{
     },
 };
 
-use super::{BINDS, Backend, Result, damaged, replacing, run, text, upsert};
+use super::{BINDS, Backend, Result, damaged, replacing, run, sealed, text, upsert};
 
 fn mapping(row: lid_mapping::Model) -> LidPnMappingEntry {
     LidPnMappingEntry {
@@ -55,15 +55,15 @@ impl Backend {
         .into_active_model())
     }
 
-    fn tc_token(&self, jid: &str, entry: TcTokenEntry) -> tc_token::ActiveModel {
-        tc_token::Model {
+    async fn tc_token(&self, jid: &str, entry: TcTokenEntry) -> Result<tc_token::ActiveModel> {
+        let row = tc_token::Model {
             device_id: self.device_id,
             jid: text(jid),
             token: entry.token,
             token_timestamp: entry.token_timestamp,
             sender_timestamp: entry.sender_timestamp,
-        }
-        .into_active_model()
+        };
+        Ok(sealed::seal::<tc_token::Entity>(self.sealer().await?, row).into_active_model())
     }
 
     /// Runs a delete; says how many rows it took.
@@ -267,7 +267,7 @@ impl ProtocolStore for Backend {
 
     async fn get_tc_token(&self, jid: &str) -> Result<Option<TcTokenEntry>> {
         let key = (self.device_id, text(jid));
-        let row = self.one(tc_token::Entity::find_by_id(key)).await?;
+        let row = self.one_sealed(tc_token::Entity::find_by_id(key)).await?;
         Ok(row.map(|row| TcTokenEntry {
             token: row.token,
             token_timestamp: row.token_timestamp,
@@ -276,7 +276,8 @@ impl ProtocolStore for Backend {
     }
 
     async fn put_tc_token(&self, jid: &str, entry: &TcTokenEntry) -> Result<()> {
-        self.execute(self.put([self.tc_token(jid, entry.clone())])).await.map(drop)
+        let row = self.tc_token(jid, entry.clone()).await?;
+        self.execute(self.put([row])).await.map(drop)
     }
 
     async fn delete_tc_token(&self, jid: &str) -> Result<()> {
@@ -322,7 +323,7 @@ impl ProtocolStore for Backend {
                 ),
             )
             .to_owned();
-        let row = self.tc_token(jid, placeholder);
+        let row = self.tc_token(jid, placeholder).await?;
         self.execute(upsert(self.database(), [row], &forward)).await.map(drop)
     }
 
@@ -341,7 +342,7 @@ impl ProtocolStore for Backend {
                  OR excluded.token_timestamp >= wa_tc_token.token_timestamp",
             ))
             .to_owned();
-        let row = self.tc_token(jid, received);
+        let row = self.tc_token(jid, received).await?;
         self.execute(upsert(self.database(), [row], &newer)).await.map(drop)
     }
 
@@ -359,25 +360,37 @@ impl ProtocolStore for Backend {
             // The client's clock: it is the client that says what has expired.
             stored_at: wacore::time::now_secs(),
         };
-        self.execute(self.put([row.into_active_model()])).await.map(drop)
+        self.execute(self.put_sealed::<sent_message::Entity>([row]).await?).await.map(drop)
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
-        let (device_id, chat, id) = (self.device_id, text(chat_jid), text(message_id));
-        self.unit(move |txn| {
-            let take = Query::delete()
-                .from_table(sent_message::Entity)
-                .and_where(Expr::col(sent_message::Column::DeviceId).eq(device_id))
-                .and_where(Expr::col(sent_message::Column::ChatJid).eq(chat.as_str()))
-                .and_where(Expr::col(sent_message::Column::MessageId).eq(id.as_str()))
-                .returning_col(sent_message::Column::Payload)
-                .to_owned();
-            Box::pin(async move {
-                let row = txn.query_one(&take).await?;
-                row.map(|row| row.try_get_by_index(0)).transpose()
+        let device_id = self.device_id;
+        let (chat_jid, message_id) = (text(chat_jid), text(message_id));
+        let (chat, id) = (chat_jid.clone(), message_id.clone());
+        let taken: Option<(Vec<u8>, i64)> = self
+            .unit(move |txn| {
+                let take =
+                    Query::delete()
+                        .from_table(sent_message::Entity)
+                        .and_where(Expr::col(sent_message::Column::DeviceId).eq(device_id))
+                        .and_where(Expr::col(sent_message::Column::ChatJid).eq(chat.as_str()))
+                        .and_where(Expr::col(sent_message::Column::MessageId).eq(id.as_str()))
+                        .returning(Query::returning().columns([
+                            sent_message::Column::Payload,
+                            sent_message::Column::StoredAt,
+                        ]))
+                        .to_owned();
+                Box::pin(async move {
+                    let row = txn.query_one(&take).await?;
+                    row.map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
+                        .transpose()
+                })
             })
-        })
-        .await
+            .await?;
+        let Some((payload, stored_at)) = taken else { return Ok(None) };
+        let row = sent_message::Model { device_id, chat_jid, message_id, payload, stored_at };
+        let row = sealed::open::<sent_message::Entity>(self.sealer().await?, row)?;
+        Ok(Some(row.payload))
     }
 
     async fn delete_expired_sent_messages(&self, cutoff_timestamp: i64) -> Result<u32> {

@@ -24,32 +24,29 @@ impl Backend {
             .into_active_model()
     }
 
-    fn session(&self, address: &str, record: &[u8]) -> session::ActiveModel {
+    fn session(&self, address: &str, record: &[u8]) -> session::Model {
         session::Model {
             device_id: self.device_id,
             address: text(address),
             record: record.to_vec(),
         }
-        .into_active_model()
     }
 
-    fn prekey(&self, id: u32, record: &[u8], uploaded: bool) -> prekey::ActiveModel {
+    fn prekey(&self, id: u32, record: &[u8], uploaded: bool) -> prekey::Model {
         prekey::Model {
             device_id: self.device_id,
             prekey_id: id.into(),
             record: record.to_vec(),
             uploaded,
         }
-        .into_active_model()
     }
 
-    fn sender_key(&self, address: &str, record: &[u8]) -> sender_key::ActiveModel {
+    fn sender_key(&self, address: &str, record: &[u8]) -> sender_key::Model {
         sender_key::Model {
             device_id: self.device_id,
             address: text(address),
             record: record.to_vec(),
         }
-        .into_active_model()
     }
 
     fn prekeys(&self, ids: &[u32]) -> Select<prekey::Entity> {
@@ -92,12 +89,13 @@ impl SignalStore for Backend {
 
     async fn get_session(&self, address: &str) -> Result<Option<Bytes>> {
         let key = (self.device_id, text(address));
-        let row = self.one(session::Entity::find_by_id(key)).await?;
+        let row = self.one_sealed(session::Entity::find_by_id(key)).await?;
         Ok(row.map(|row| row.record.into()))
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> Result<()> {
-        self.advance(self.put([self.session(address, session)])).await
+        let rows = [self.session(address, session)];
+        self.advance(self.put_sealed::<session::Entity>(rows).await?).await
     }
 
     async fn put_sessions_batch(&self, sessions: &[(Arc<str>, Bytes)]) -> Result<()> {
@@ -105,7 +103,7 @@ impl SignalStore for Backend {
             .iter()
             .map(|(address, record)| (address, self.session(address, record)))
             .collect();
-        self.advance(self.put(rows.into_values())).await
+        self.advance(self.put_sealed::<session::Entity>(rows.into_values()).await?).await
     }
 
     async fn delete_session(&self, address: &str) -> Result<()> {
@@ -115,7 +113,8 @@ impl SignalStore for Backend {
     }
 
     async fn has_session(&self, address: &str) -> Result<bool> {
-        Ok(self.get_session(address).await?.is_some())
+        let key = (self.device_id, text(address));
+        Ok(self.one(session::Entity::find_by_id(key)).await?.is_some())
     }
 
     async fn has_signal_state_for_user(&self, user: &str) -> Result<bool> {
@@ -147,24 +146,26 @@ impl SignalStore for Backend {
     }
 
     async fn store_prekey(&self, id: u32, record: &[u8], uploaded: bool) -> Result<()> {
-        self.execute(self.put([self.prekey(id, record, uploaded)])).await.map(drop)
+        let rows = [self.prekey(id, record, uploaded)];
+        self.execute(self.put_sealed::<prekey::Entity>(rows).await?).await.map(drop)
     }
 
     async fn store_prekeys_batch(&self, keys: &[(u32, Bytes)], uploaded: bool) -> Result<()> {
         let rows: BTreeMap<_, _> =
             keys.iter().map(|(id, record)| (id, self.prekey(*id, record, uploaded))).collect();
-        self.execute(self.put(rows.into_values())).await.map(drop)
+        let rows = self.put_sealed::<prekey::Entity>(rows.into_values()).await?;
+        self.execute(rows).await.map(drop)
     }
 
     async fn load_prekey(&self, id: u32) -> Result<Option<Bytes>> {
-        let row = self.one(self.prekeys(&[id])).await?;
+        let row = self.one_sealed(self.prekeys(&[id])).await?;
         Ok(row.map(|row| row.record.into()))
     }
 
     async fn load_prekeys_batch(&self, ids: &[u32]) -> Result<Vec<(u32, Bytes)>> {
         let mut found: BTreeMap<u32, Bytes> = BTreeMap::new();
         for some in ids.chunks(BINDS) {
-            for row in self.all(self.prekeys(some)).await? {
+            for row in self.all_sealed(self.prekeys(some)).await? {
                 found.insert(prekey_id(row.prekey_id)?, row.record.into());
             }
         }
@@ -205,19 +206,19 @@ impl SignalStore for Backend {
             prekey_id: id.into(),
             record: record.to_vec(),
         };
-        self.execute(self.put([row.into_active_model()])).await.map(drop)
+        self.execute(self.put_sealed::<signed_prekey::Entity>([row]).await?).await.map(drop)
     }
 
     async fn load_signed_prekey(&self, id: u32) -> Result<Option<Vec<u8>>> {
         let key = (self.device_id, i64::from(id));
-        let row = self.one(signed_prekey::Entity::find_by_id(key)).await?;
+        let row = self.one_sealed(signed_prekey::Entity::find_by_id(key)).await?;
         Ok(row.map(|row| row.record))
     }
 
     async fn load_all_signed_prekeys(&self) -> Result<Vec<(u32, Vec<u8>)>> {
         let all = signed_prekey::Entity::find()
             .filter(signed_prekey::Column::DeviceId.eq(self.device_id));
-        let rows = self.all(all).await?;
+        let rows = self.all_sealed(all).await?;
         rows.into_iter().map(|row| Ok((prekey_id(row.prekey_id)?, row.record))).collect()
     }
 
@@ -228,7 +229,8 @@ impl SignalStore for Backend {
     }
 
     async fn put_sender_key(&self, address: &str, record: &[u8]) -> Result<()> {
-        self.advance(self.put([self.sender_key(address, record)])).await
+        let rows = [self.sender_key(address, record)];
+        self.advance(self.put_sealed::<sender_key::Entity>(rows).await?).await
     }
 
     async fn put_sender_keys_batch(&self, sender_keys: &[(Arc<str>, Bytes)]) -> Result<()> {
@@ -236,12 +238,12 @@ impl SignalStore for Backend {
             .iter()
             .map(|(address, record)| (address, self.sender_key(address, record)))
             .collect();
-        self.advance(self.put(rows.into_values())).await
+        self.advance(self.put_sealed::<sender_key::Entity>(rows.into_values()).await?).await
     }
 
     async fn get_sender_key(&self, address: &str) -> Result<Option<Vec<u8>>> {
         let key = (self.device_id, text(address));
-        let row = self.one(sender_key::Entity::find_by_id(key)).await?;
+        let row = self.one_sealed(sender_key::Entity::find_by_id(key)).await?;
         Ok(row.map(|row| row.record))
     }
 

@@ -22,6 +22,7 @@ use sea_orm::{
 };
 
 use super::schema;
+use crate::vault::WrongKey;
 
 /// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,6 +111,9 @@ pub enum OpenError {
     /// The schema is newer than this program.
     #[error("the database was written by a newer version of this program: it has {}", .0.join(", "))]
     Newer(Vec<String>),
+    /// The data keys do not open. Nothing was written.
+    #[error("the database is sealed under another master key")]
+    MasterKey(#[source] WrongKey),
     /// A step of the migration failed; what it did was rolled back.
     #[error("cannot bring the schema up to date")]
     Migrate(#[source] DbErr),
@@ -215,6 +219,36 @@ impl Connector {
         let mut options = self.base();
         options.max_connections(1).test_before_acquire(false);
         Database::connect(options).await
+    }
+
+    /// A connection that changes nothing on disk, not even SQLite's companions of the file. None where
+    /// there is no file yet.
+    ///
+    /// SQLite makes those companions for whoever opens a database in WAL mode, unless it is told
+    /// that the file is immutable; which it is, if there is no log and we are the only process. With a
+    /// log, which a killed process leaves behind, they are there already.
+    pub(super) async fn inspector(&self) -> Result<Option<DatabaseConnection>, DbErr> {
+        let mut options = self.base();
+        options.max_connections(1);
+        if let Target::Sqlite(path) = &self.target {
+            if tokio::fs::metadata(path).await.is_err() {
+                return Ok(None);
+            }
+            let mut log = path.clone().into_os_string();
+            log.push("-wal");
+            let has_log = tokio::fs::metadata(log).await.is_ok_and(|log| log.len() > 0);
+            let path = path.clone();
+            options.map_sqlx_sqlite_opts(move |driver| {
+                driver
+                    .filename(&path)
+                    .in_memory(false)
+                    .create_if_missing(false)
+                    .read_only(true)
+                    .immutable(!has_log)
+                    .busy_timeout(BUSY_TIMEOUT)
+            });
+        }
+        Database::connect(options).await.map(Some)
     }
 
     /// The pool of connections that only read.

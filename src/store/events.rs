@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use entity::{
     UnixMillis, event,
     id::{EventId, OrganizationId, SessionKey},
+    kind::EventKind,
     message, organization, session,
     state::Direction,
 };
@@ -19,8 +20,11 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{Error, Store};
-use crate::event::{Ack, AckLevel, Care, Event, NewMessage, payload, status};
+use super::{Error, Patience, Store, secrets};
+use crate::{
+    event::{Ack, AckLevel, Event, NewMessage, payload, status},
+    vault::Sealer,
+};
 
 /// Something to record about one session.
 #[derive(Clone, Debug)]
@@ -33,8 +37,6 @@ pub struct NewEvent {
     pub event: Event,
     /// When it happened.
     pub at: UnixMillis,
-    /// What is to be remembered of the session's troubles with it; none to leave that as it is.
-    pub care: Option<Care>,
 }
 
 impl NewEvent {
@@ -45,6 +47,29 @@ impl NewEvent {
             Event::Ack(ack) => Some(ack.dedupe_key()),
             Event::Call(call) => Some(call.dedupe_key()),
             _ => None,
+        }
+    }
+
+    /// Whether there is something in it that must not be stored in clear.
+    pub(super) fn has_secret(&self) -> bool {
+        match &self.event {
+            Event::Qr { .. } => true,
+            Event::Message(message) => message.raw.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Seals what must not be stored in clear.
+    pub(super) fn seal(&mut self, sealer: &Sealer) {
+        match &mut self.event {
+            Event::Qr { qr, .. } => *qr = secrets::seal_qr(sealer, &self.session_key, qr),
+            Event::Message(message) => {
+                let dedupe_key = message.dedupe_key();
+                if let Some(raw) = &mut message.raw {
+                    *raw = secrets::seal_raw(sealer, &self.session_key, &dedupe_key, raw);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -104,7 +129,7 @@ pub(super) async fn record_batch(
                     seq,
                     session_key: event.session_key.clone(),
                     kind: event.event.kind(),
-                    payload: payload::data(&event.event, own, event.care.as_ref()).to_string(),
+                    payload: payload::data(&event.event, own).to_string(),
                     occurred_at: event.at,
                     recorded_at: now,
                 };
@@ -249,9 +274,6 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     // "Last active" is about when we noticed: an offline message may be days old.
     let at = if event.dedupe_key().is_some() { now } else { event.at };
     status::apply(row, &event.event, at);
-    if let Some(care) = &event.care {
-        care.write(row);
-    }
     if row
         .last_active_at
         .is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
@@ -365,10 +387,6 @@ fn status_columns(row: &session::Model) -> session::ActiveModel {
         last_disconnect_code: Set(row.last_disconnect_code),
         last_disconnect_at: Set(row.last_disconnect_at),
         banned_until: Set(row.banned_until),
-        dial_failures: Set(row.dial_failures),
-        trouble: Set(row.trouble),
-        trouble_count: Set(row.trouble_count),
-        throttled_until: Set(row.throttled_until),
         updated_at: Set(row.updated_at),
         ..Default::default()
     }
@@ -463,7 +481,14 @@ impl Events {
         if let Some(session) = session {
             query = query.filter(event::COLUMN.session_key.eq(session.clone()));
         }
-        Ok(query.all(self.store.reader()).await?)
+        let mut rows = query.all(self.store.reader()).await?;
+        if rows.iter().any(|row| row.kind == EventKind::Qr) {
+            let sealer = self.store.sealer(organization, Patience::Fail).await?;
+            for row in &mut rows {
+                secrets::open_event(&sealer, row);
+            }
+        }
+        Ok(rows)
     }
 
     /// The sequence number of the organization's newest event; 0 before the first.

@@ -33,7 +33,7 @@ use super::{
 ///
 /// Takes SQLite's lock before the first read: two transactions that read first and upgrade later
 /// would have one of them fail at once, without ever waiting for the busy timeout.
-const WRITE: TransactionOptions = TransactionOptions {
+pub(super) const WRITE: TransactionOptions = TransactionOptions {
     isolation_level: None,
     access_mode: None,
     sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),

@@ -3,6 +3,8 @@
 //! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema.
 //! - `writer.rs`: the one write path. `lane.rs`: a connection that writes, and its queue.
 //!   `group.rs`: one transaction for all that waits.
+//! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was
+//!   written in clear before there were keys.
 //! - `error.rs`: errors, sorted by what helps.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
@@ -20,16 +22,19 @@ pub mod error;
 pub mod events;
 mod group;
 pub mod idempotency;
+pub mod keys;
 mod lane;
 pub mod messages;
 pub mod organizations;
 pub mod page;
 mod schema;
+mod sealing;
+mod secrets;
 pub mod sessions;
 pub mod tokens;
 pub mod writer;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
@@ -43,7 +48,7 @@ pub use self::{
     error::Error,
     writer::{Patience, Writer, WriterStats},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, vault::Vault};
 
 /// The first distance between tries of a read, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -53,26 +58,31 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 pub struct Store {
     reader: DatabaseConnection,
     writer: Writer,
+    connector: Connector,
     clock: Clock,
 }
 
 impl Store {
     /// Opens the database, brings its schema up to date (or refuses), and proves that it can be
-    /// written to.
+    /// written to. Nothing is written to a database that is sealed under another master key.
     ///
     /// The writer's lanes run on `tracker` until [`Store::close`]: it must not be one that is
     /// waited for before that.
     pub async fn open(
         options: connect::Options,
+        vault: Arc<Vault>,
         clock: Clock,
         tracker: &TaskTracker,
     ) -> Result<Self, OpenError> {
+        keys::refuse_other_key(&options, &vault).await?;
         let connector = Connector::new(options)?;
         connector.prepare().await?;
+        keys::adopt(&connector, &vault, clock.now()).await?;
         let reader = connector.readers().await.map_err(OpenError::Connect)?;
-        let writer =
-            Writer::start(&connector, clock.clone(), tracker).await.map_err(OpenError::Connect)?;
-        let store = Self { reader, writer, clock };
+        let writer = Writer::start(&connector, vault, clock.clone(), tracker)
+            .await
+            .map_err(OpenError::Connect)?;
+        let store = Self { reader, writer, connector, clock };
         store.ping().await.map_err(OpenError::NotWritable)?;
         Ok(store)
     }

@@ -36,6 +36,7 @@ use std::{
     },
 };
 
+use entity::UnixMillis;
 use futures_util::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::sync::{oneshot, watch};
@@ -48,7 +49,7 @@ use super::{
     events::{NewEvent, Recorded},
     lane::{self, Lane},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, vault::Vault};
 
 /// What to do while the database is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub struct Writer {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
+    pub(super) vault: Arc<Vault>,
     pub(super) counters: Counters,
     pub(super) bell: watch::Sender<u64>,
     /// From now on nobody waits for a lost database.
@@ -105,11 +107,13 @@ impl Writer {
     /// Opens the lanes' connections and starts their tasks on `tracker`.
     pub(super) async fn start(
         connector: &Connector,
+        vault: Arc<Vault>,
         clock: Clock,
         tracker: &TaskTracker,
     ) -> Result<Self, DbErr> {
         let shared = Arc::new(Shared {
             clock,
+            vault,
             counters: Counters::default(),
             bell: watch::Sender::new(0),
             closing: CancellationToken::new(),
@@ -143,7 +147,13 @@ impl Writer {
     }
 
     /// Records an event with its effect, together with all other events that wait.
-    pub async fn record(&self, event: NewEvent, patience: Patience) -> Result<Recorded, Error> {
+    ///
+    /// Its secrets are sealed here, by its caller's task: lanes see nothing in clear.
+    pub async fn record(&self, mut event: NewEvent, patience: Patience) -> Result<Recorded, Error> {
+        if event.has_secret() {
+            let sealer = self.sealer(&event.organization_id, patience).await?;
+            event.seal(&sealer);
+        }
         let (reply, answer) = oneshot::channel();
         let key = event.session_key.as_str().to_owned();
         let work = Work::Event { event: Box::new(event), reply };
@@ -181,6 +191,16 @@ impl Writer {
         for lane in &*self.lanes {
             lane.close().await;
         }
+    }
+
+    /// The keys that secrets are sealed with.
+    pub(super) fn vault(&self) -> &Arc<Vault> {
+        &self.shared.vault
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> UnixMillis {
+        self.shared.clock.now()
     }
 
     /// Ends when the writer is closing.

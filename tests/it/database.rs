@@ -10,18 +10,19 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Mutex, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use entity::{UnixMillis, session};
+use entity::{UnixMillis, id::OrganizationId, session};
 use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 use wagate::{
     clock::Clock,
     store::{Store, connect, sessions::NewSession},
+    vault::{MasterKey, Vault},
 };
 
 /// Which database a test runs on.
@@ -109,7 +110,9 @@ impl Database {
         change(&mut options);
         let clock = Clock::manual(UnixMillis(1_800_000_000_000));
         let tracker = TaskTracker::new();
-        let store = Store::open(options, clock.clone(), &tracker).await.unwrap();
+        // On the heap, as tests open several at once.
+        let opening = Box::pin(Store::open(options, vault(), clock.clone(), &tracker));
+        let store = opening.await.unwrap();
         Opened { store, clock, tracker }
     }
 
@@ -171,6 +174,24 @@ impl Opened {
         self.tracker.close();
         self.tracker.wait().await;
     }
+}
+
+/// The master key of every test that is not about master keys.
+pub(crate) fn master_key() -> MasterKey {
+    MasterKey::parse(&"5a".repeat(32)).unwrap()
+}
+
+/// A vault with that key.
+pub(crate) fn vault() -> Arc<Vault> {
+    Arc::new(Vault::new(master_key(), None))
+}
+
+/// Another organization than the one that is always there.
+pub(crate) async fn second_organization(database: &Database) -> OrganizationId {
+    let id = OrganizationId::new(UnixMillis(0), 2);
+    let row = format!("INSERT INTO organization VALUES ('{id}', 2, 'second', 0, 0)");
+    database.execute(&row).await;
+    id
 }
 
 async fn connect_to(url: &str) -> DatabaseConnection {

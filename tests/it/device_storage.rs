@@ -56,6 +56,7 @@ async fn a_message_that_is_committed_before_the_ratchet_is_written_costs_nothing
         let (backend, _) = backend(&opened, "s").await;
         store(&backend, "warm up").await;
         delete(&backend, &["warm up"]).await;
+        ratchet(&backend, b"the organization's first data key is made").await;
         let before = opened.store.writer().stats();
         for n in 0..100 {
             let id = format!("WA{n}");

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test whose helper cannot go on has failed")]
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
-mod care_wire;
 mod crash_wire;
 mod database;
 mod device_differential;
@@ -17,8 +16,11 @@ mod http_qr;
 mod http_server;
 mod http_sessions;
 mod layering;
+mod master_key;
 mod messages_wire;
 mod program;
+mod sealed_wire;
+mod secrets;
 mod sessions_wire;
 mod store_lost_commit;
 mod store_open;

@@ -16,7 +16,8 @@ use crate::world::http_client;
 /// More than a stop without sessions may take, and much less than the daemon's own deadline.
 const PROMPT: Duration = Duration::from_secs(5);
 
-fn command(state: &Path) -> Command {
+/// The program, on this state and nothing else of ours.
+pub(crate) fn command(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wagate"));
     command
         .current_dir(state.parent().unwrap())
@@ -30,15 +31,20 @@ fn command(state: &Path) -> Command {
 }
 
 /// A daemon in a process of its own; killed when the test fails half-way.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     base: String,
     token: String,
 }
 
 impl Process {
-    fn start(state: &Path) -> Self {
-        let mut child = command(state).stderr(Stdio::null()).spawn().unwrap();
+    pub(crate) fn start(state: &Path) -> Self {
+        Self::of(command(state), state)
+    }
+
+    /// Of a command that runs the daemon.
+    pub(crate) fn of(mut command: Command, state: &Path) -> Self {
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let base = BufReader::new(child.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok)
@@ -52,13 +58,13 @@ impl Process {
         http_client().get(format!("{}{path}", self.base)).bearer_auth(&self.token)
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// The exit code, which must come promptly.
-    fn code(&mut self) -> Option<i32> {
+    pub(crate) fn code(&mut self) -> Option<i32> {
         let begun = Instant::now();
         let status = self.child.wait().unwrap();
         assert!(begun.elapsed() < PROMPT, "it took {:?} to end", begun.elapsed());
@@ -74,7 +80,7 @@ impl Drop for Process {
 }
 
 /// Exit code and standard error of a run that ends by itself.
-fn ended(mut command: Command) -> (Option<i32>, String) {
+pub(crate) fn ended(mut command: Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
@@ -137,7 +143,9 @@ async fn sigterm_closes_streams_and_ends_with_exit_0_and_the_token_stays_valid()
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let mut process = Process::start(&state);
-    for (path, mode) in [("", 0o700), ("operator.token", 0o600), ("wagate.db", 0o600)] {
+    for (path, mode) in
+        [("", 0o700), ("operator.token", 0o600), ("master.key", 0o600), ("wagate.db", 0o600)]
+    {
         let metadata = std::fs::metadata(state.join(path)).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{path}");
     }

@@ -12,10 +12,10 @@ use wagate::{
     },
 };
 
-use crate::database::{Database, Kind, on, on_each};
+use crate::database::{self, Database, Kind, on, on_each};
 
 async fn open(options: Options) -> Result<Store, OpenError> {
-    Store::open(options, Clock::system(), &TaskTracker::new()).await
+    Store::open(options, database::vault(), Clock::system(), &TaskTracker::new()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -412,7 +412,6 @@ fn message(session: &session::Model, wa_id: &str) -> NewEvent {
             status: MessageStatus::Received,
         })),
         at,
-        care: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A whole daemon beside a simulated WhatsApp: what a user would have, in one process.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::Path, process::Command, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -13,7 +13,10 @@ use wagate::{
 };
 use wagate_simulator::{Options, Phone, Simulator};
 
-use crate::database::{self, Database, Kind};
+use crate::{
+    database::{self, Database, Kind},
+    program,
+};
 
 /// How long anything may take before the test fails. Far more than it takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
@@ -26,7 +29,6 @@ pub(crate) const BOB: &str = "15550002222";
 pub(crate) struct World {
     pub(crate) whatsapp: Simulator,
     pub(crate) daemon: Option<Daemon>,
-    pub(crate) clock: Clock,
     config: Config,
     http: reqwest::Client,
     base: String,
@@ -74,17 +76,6 @@ impl World {
         options: Options,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        Self::start_at(Clock::system(), database, options, change).await
-    }
-
-    /// The same, by a clock that the test may move. The client library's own timers go by the
-    /// machine's.
-    pub(crate) async fn start_at(
-        clock: Clock,
-        database: &Database,
-        options: Options,
-        change: impl FnOnce(&mut Config),
-    ) -> Self {
         let whatsapp = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
@@ -97,7 +88,6 @@ impl World {
         let mut world = Self {
             whatsapp,
             daemon: None,
-            clock,
             config,
             http: http_client(),
             base: String::new(),
@@ -110,7 +100,7 @@ impl World {
 
     /// Starts the daemon on the state that the last one left.
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon = Daemon::start(self.config.clone(), self.clock.clone()).await.unwrap();
+        let daemon = Daemon::start(self.config.clone(), Clock::system()).await.unwrap();
         self.base = format!("http://{}", daemon.address());
         let token = std::fs::read_to_string(daemon.operator_token_path()).unwrap();
         token.trim().clone_into(&mut self.token);
@@ -121,6 +111,19 @@ impl World {
     pub(crate) async fn stop_daemon(&mut self) {
         let daemon = self.daemon.take().expect("the daemon runs");
         assert!(daemon.shutdown().await, "every part ends within its time");
+    }
+
+    /// Where the daemon keeps its own.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.config.state_dir
+    }
+
+    /// The program with a command, on the daemon's state and database.
+    pub(crate) fn program(&self, argument: &str) -> Command {
+        let mut command = program::command(&self.config.state_dir);
+        let url = self.config.database.url.as_ref().expect("every world has its database");
+        command.env("WAGATE_DATABASE__URL", url.expose()).arg(argument);
+        command
     }
 
     /// Stops everything; the wire must have been spoken without a mistake.
@@ -182,38 +185,6 @@ impl World {
             };
             let rung = tokio::time::timeout_at(deadline, bell.changed()).await;
             assert!(rung.is_ok(), "{what} did not come about; last seen: {seen:#}");
-        }
-    }
-
-    /// Moves time on in steps until `wanted` gives something, and answers it with the time it took by
-    /// the moved clock.
-    pub(crate) async fn pass_until<T, F>(
-        &self,
-        what: &str,
-        step: Duration,
-        wanted: impl Fn() -> F,
-    ) -> (T, Duration)
-    where
-        F: Future<Output = Result<T, Value>>,
-    {
-        let store = self.daemon.as_ref().expect("the daemon runs").store().clone();
-        let mut bell = store.writer().bell();
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        let mut passed = Duration::ZERO;
-        loop {
-            bell.mark_unchanged();
-            let seen = match wanted().await {
-                Ok(found) => return (found, passed),
-                Err(seen) => seen,
-            };
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{what} did not come about; last seen: {seen:#}"
-            );
-            self.clock.advance(step);
-            passed += step;
-            // What the step has set off has some time to happen; if it takes longer, so be it.
-            timeout(Duration::from_millis(40), bell.changed()).await.ok();
         }
     }
 

@@ -86,7 +86,7 @@ impl Sessions {
             .limit(page.limit)
             .all(self.store.reader())
             .await?;
-        Ok(rows)
+        self.store.open_sessions(rows).await
     }
 
     /// Counts sessions by group.
