@@ -30,6 +30,12 @@ use crate::{
     vault::{self, Vault, source::Source},
 };
 
+/// How long a stop takes at most, whatever hangs. Systemd must allow more (`TimeoutStopSec`).
+pub fn longest_stop(config: &Config) -> Duration {
+    let store = 2 * STORE_GRACE;
+    config.http.shutdown_grace + config.whatsapp.shutdown_grace + store
+}
+
 /// For writing what the last tasks handed over. A database that is away is not waited for: nothing
 /// was acknowledged that is not stored.
 const STORE_GRACE: Duration = Duration::from_secs(10);
@@ -227,8 +233,10 @@ impl Daemon {
     ///
     /// Dropping the future leaves at once, which the database survives as it survives a power cut.
     pub async fn shutdown(self) -> bool {
-        // First those who ask, so that nothing new begins. Streams are closed at once.
+        // First those who ask, so that nothing new begins. Streams are closed at once, and no session
+        // is dialled any more that would be closed in a moment.
         self.stop.soft.cancel();
+        self.sessions.stop_dialling();
         self.http_tasks.close();
         let http = timeout(self.http_grace, self.http_tasks.wait()).await.is_ok();
         self.stop.hard.cancel();
@@ -330,5 +338,28 @@ fn session_options(config: &Config) -> session::Options {
         max_qr_rounds: whatsapp.max_qr_rounds,
         dial_concurrency: whatsapp.dial_concurrency,
         dial_rate_per_second: whatsapp.dial_rate_per_second,
+        replaced_retry_after: whatsapp.replaced_retry_after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: &str = include_str!("../systemd/wagate.service");
+
+    #[test]
+    fn a_stop_with_the_default_configuration_is_over_before_systemd_loses_its_patience() {
+        let patience = UNIT
+            .lines()
+            .find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')?.parse().ok())
+            .map(Duration::from_secs)
+            .expect("the unit has a TimeoutStopSec in seconds");
+        let config = Config::default();
+        let longest = longest_stop(&config);
+        // Some seconds for a machine that is busy.
+        assert!(longest + Duration::from_secs(5) <= patience, "{longest:?} of {patience:?}");
+        // A client that hangs is given up before the sessions' time is.
+        assert!(session::LONGEST_CLOSE < config.whatsapp.shutdown_grace);
     }
 }

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::{
     UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
-    state::{DesiredState, Origin, SessionStatus},
+    state::{DesiredState, Origin, SessionStatus, Trouble},
 };
 
 #[sea_orm::model]
@@ -61,6 +61,17 @@ pub struct Model {
     pub last_disconnect_at: Option<UnixMillis>,
     /// How long WhatsApp refuses this account, after a ban.
     pub banned_until: Option<UnixMillis>,
+
+    /// When it was last dialled.
+    pub last_dial_at: Option<UnixMillis>,
+    /// Dials in a row that have not led to a connection that lasted.
+    pub dial_failures: i32,
+    /// What calls for more patience than a lost connection, until a connection has lasted.
+    pub trouble: Option<Trouble>,
+    /// How often that has happened in a row.
+    pub trouble_count: i32,
+    /// Until when WhatsApp wants no dials from here.
+    pub throttled_until: Option<UnixMillis>,
 
     /// Counts runs. A run that is not the newest changes nothing any more.
     pub generation: i64,

@@ -26,6 +26,31 @@ pub enum SessionStatus {
     Error,
 }
 
+/// What calls for more patience than a lost connection.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum Trouble {
+    /// WhatsApp has banned the account for a while.
+    Banned,
+    /// WhatsApp has locked the account.
+    AccountLocked,
+    /// WhatsApp refuses this client version.
+    ClientOutdated,
+    /// WhatsApp wants fewer dials.
+    RateLimited,
+    /// WhatsApp refuses the connection, for a reason that nobody has a name for.
+    ConnectRefused,
+    /// Who answered could not prove to be WhatsApp.
+    ServerNotTrusted,
+    /// Another client took the connection over.
+    Replaced,
+    /// The session's own task has failed.
+    Panicked,
+}
+
 /// What the operator wants of a session. Only the API writes it, and it outlives restarts.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,

@@ -168,6 +168,7 @@ fn message(organization: &OrganizationId, key: &SessionKey, number: usize) -> Ne
             status: MessageStatus::Received,
         })),
         at: now,
+        care: None,
     }
 }
 

@@ -12,8 +12,8 @@ use crate::SIMULATOR;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WhatsApp {
-    /// The WhatsApp Web version to say we are, as in `2.3000.1023456789`. Without it the current one
-    /// is asked of WhatsApp once per process.
+    /// The WhatsApp Web version to say we are, as in `2.3000.1023456789`. Without it WhatsApp is
+    /// asked for the current one, once a day and whenever it refuses the one it gave.
     #[serde(with = "version")]
     pub version: Option<(u32, u32, u32)>,
     /// The server to dial instead of WhatsApp's, as in `ws://127.0.0.1:7000/ws/chat`. Only a build
@@ -28,6 +28,11 @@ pub struct WhatsApp {
     pub dial_concurrency: u32,
     /// Dials begun per second, over all sessions: WhatsApp limits what comes from one address.
     pub dial_rate_per_second: u32,
+    /// How long after another client has taken a session's connection over it is dialled once more.
+    /// Without it such a session stays as it is until somebody starts it: two clients that take the
+    /// connection from each other never end.
+    #[serde(with = "humantime_serde")]
+    pub replaced_retry_after: Option<Duration>,
     /// How long all sessions together may take to disconnect in good order when the daemon stops.
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
@@ -42,7 +47,8 @@ impl Default for WhatsApp {
             max_qr_rounds: 3,
             dial_concurrency: 16,
             dial_rate_per_second: 10,
-            shutdown_grace: Duration::from_secs(15),
+            replaced_retry_after: None,
+            shutdown_grace: Duration::from_secs(20),
         }
     }
 }
@@ -75,6 +81,9 @@ impl WhatsApp {
             if !(1..=10_000).contains(&value) {
                 return Err(Invalid::new(key, "must be between 1 and 10000"));
             }
+        }
+        if self.replaced_retry_after.is_some_and(|after| after < Duration::from_mins(1)) {
+            return Err(Invalid::new("whatsapp.replaced_retry_after", "must be at least a minute"));
         }
         Ok(())
     }

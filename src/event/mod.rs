@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads a clock, a database or a socket.
 
+pub mod care;
 pub mod message;
 pub mod payload;
 pub mod reason;
@@ -14,8 +15,9 @@ pub mod status;
 
 use entity::{UnixMillis, kind::EventKind};
 
+pub use care::{Care, LASTING};
 pub use message::{Ack, AckLevel, Call, NewMessage};
-pub use reason::{AuthFailure, Disconnect};
+pub use reason::{AuthFailure, Disconnect, Loss};
 
 /// Something that happened on a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub enum Change {
     /// Dialling for the first time of this run.
     Connecting,
     /// The connection was lost and will be tried again, at once or at the time given.
-    Reconnecting { next_attempt_at: Option<UnixMillis> },
+    Reconnecting { reason: Loss, next_attempt_at: Option<UnixMillis> },
 }
 
 impl Change {

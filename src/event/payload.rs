@@ -6,13 +6,15 @@
 use serde_json::{Value, json};
 
 use super::{
-    Change, Event, NewMessage,
+    Care, Change, Event, NewMessage,
     message::{Ack, Call, public_address},
 };
 use entity::{UnixMillis, state::Direction};
 
-/// The event's `data`. `own` is the address of the session's account, once it is known.
-pub fn data(event: &Event, own: Option<&str>) -> Value {
+/// The event's `data`. `own` is the address of the session's account, once it is known; `care` says
+/// whether an end is one for good.
+pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
+    let next_attempt_at = || care.and_then(|care| care.next_attempt_at).map(rfc3339);
     match event {
         Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
         Event::Authenticated => json!({}),
@@ -25,8 +27,11 @@ pub fn data(event: &Event, own: Option<&str>) -> Value {
         }),
         Event::ChangeState(change) => match change {
             Change::Connecting => json!({ "state": change.word() }),
-            Change::Reconnecting { next_attempt_at } => json!({
+            Change::Reconnecting { reason, next_attempt_at } => json!({
                 "state": change.word(),
+                "reason": reason.word(),
+                "message": reason.sentence(),
+                "code": reason.code(),
                 "nextAttemptAt": next_attempt_at.map(rfc3339),
             }),
         },
@@ -34,12 +39,14 @@ pub fn data(event: &Event, own: Option<&str>) -> Value {
             "reason": reason.word(),
             "message": reason.sentence(),
             "code": reason.code(),
+            "nextAttemptAt": next_attempt_at(),
         }),
         Event::AuthFailure(failure) => json!({
             "msg": failure.sentence(),
             "reason": failure.word(),
             "code": failure.code(),
             "until": failure.until().map(rfc3339),
+            "nextAttemptAt": next_attempt_at(),
         }),
         Event::Message(message) => json!({ "message": message_data(message, own) }),
         Event::Ack(ack) => ack_data(ack),

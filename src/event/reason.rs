@@ -1,4 +1,4 @@
-//! Why a session ended, in stable words.
+//! Why a session ended or its connection was lost, in stable words.
 
 use entity::UnixMillis;
 
@@ -15,6 +15,8 @@ pub enum Disconnect {
     QrCodesExhausted,
     /// The operator stopped it.
     Stopped,
+    /// Its own task has failed again and again.
+    Failed,
 }
 
 impl Disconnect {
@@ -26,6 +28,7 @@ impl Disconnect {
             Self::Replaced => "replaced",
             Self::QrCodesExhausted => "qr_codes_exhausted",
             Self::Stopped => "stopped",
+            Self::Failed => "failed",
         }
     }
 
@@ -37,6 +40,7 @@ impl Disconnect {
             Self::Replaced => "Another client took over this linked device",
             Self::QrCodesExhausted => "No QR code was scanned in time: start the session again",
             Self::Stopped => "Stopped by the operator",
+            Self::Failed => "The session failed again and again: see the log, then start it again",
         }
     }
 
@@ -44,6 +48,93 @@ impl Disconnect {
     pub const fn code(self) -> Option<i32> {
         match self {
             Self::LoggedOut { code } => code,
+            _ => None,
+        }
+    }
+}
+
+/// Why a connection was lost, or did not come about. It is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// The server or the network ended it.
+    ConnectionLost,
+    /// There is no way to the server, or no answer from it.
+    Unreachable,
+    /// The server could not prove that it is WhatsApp's.
+    ServerNotTrusted,
+    /// Nothing came any more, not even an answer to a ping.
+    Silent,
+    /// It took too long until the server had answered.
+    DialTimeout,
+    /// The server answered, and did not let us log in or refuse us in time.
+    LoginTimeout,
+    /// A pairing did not come further in time.
+    PairingTimeout,
+    /// Catching up took too long.
+    LoadingTimeout,
+    /// The server ended the stream with an error.
+    StreamError { code: Option<i32> },
+    /// The server is not available at the moment.
+    ServerUnavailable { code: i32 },
+    /// WhatsApp wants fewer dials from this address.
+    RateLimited,
+    /// The client could not be started.
+    ClientFailed,
+    /// The session's own task failed.
+    Panicked,
+    /// This process ended, and a new one goes on.
+    Restarted,
+}
+
+impl Loss {
+    /// The stable word: what `lastDisconnect.reason` and the event's `reason` say.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ConnectionLost => "connection_lost",
+            Self::Unreachable => "unreachable",
+            Self::ServerNotTrusted => "server_not_trusted",
+            Self::Silent => "silent",
+            Self::DialTimeout => "dial_timeout",
+            Self::LoginTimeout => "login_timeout",
+            Self::PairingTimeout => "pairing_timeout",
+            Self::LoadingTimeout => "loading_timeout",
+            Self::StreamError { .. } => "stream_error",
+            Self::ServerUnavailable { .. } => "server_unavailable",
+            Self::RateLimited => "rate_limited",
+            Self::ClientFailed => "client_failed",
+            Self::Panicked => "panicked",
+            Self::Restarted => "restarted",
+        }
+    }
+
+    /// The sentence for people.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::ConnectionLost => "Connection lost, reconnecting to WhatsApp",
+            Self::Unreachable => "WhatsApp cannot be reached, trying again",
+            Self::ServerNotTrusted => {
+                "The server could not prove that it is WhatsApp, trying again"
+            }
+            Self::Silent => "The connection went silent, reconnecting to WhatsApp",
+            Self::DialTimeout => "WhatsApp did not answer in time, trying again",
+            Self::LoginTimeout => "WhatsApp did not complete the login in time, trying again",
+            Self::PairingTimeout => "The pairing did not come further in time, trying again",
+            Self::LoadingTimeout => "Catching up took too long, reconnecting to WhatsApp",
+            Self::StreamError { .. } => "WhatsApp ended the connection, reconnecting",
+            Self::ServerUnavailable { .. } => "WhatsApp is not available, trying again",
+            Self::RateLimited => "WhatsApp asks for fewer connections, waiting",
+            Self::ClientFailed => "The client could not be started, trying again",
+            Self::Panicked => "The session failed and begins anew",
+            Self::Restarted => "The gateway was restarted, reconnecting to WhatsApp",
+        }
+    }
+
+    /// WhatsApp's own code, where it gave one.
+    pub const fn code(self) -> Option<i32> {
+        match self {
+            Self::StreamError { code } => code,
+            Self::ServerUnavailable { code } => Some(code),
+            Self::RateLimited => Some(429),
             _ => None,
         }
     }
@@ -98,7 +189,7 @@ impl AuthFailure {
             Self::AccountLocked => "WhatsApp has locked this account".to_owned(),
             Self::Banned { .. } => "WhatsApp has banned this account for a while".to_owned(),
             Self::ClientOutdated => {
-                "WhatsApp refuses this client version: update wagate".to_owned()
+                "WhatsApp refuses this client version; trying again with its current one".to_owned()
             }
             Self::ConnectRefused { code } => {
                 format!("WhatsApp refused the connection (reason {code})")

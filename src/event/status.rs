@@ -5,7 +5,7 @@
 
 use entity::{UnixMillis, session, state::SessionStatus};
 
-use super::{Change, Event};
+use super::{Change, Disconnect, Event};
 
 /// The status after `event`. Total and pure: the present status matters only where nothing changes.
 pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
@@ -16,6 +16,7 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
         Event::ChangeState(Change::Connecting | Change::Reconnecting { .. }) => {
             SessionStatus::Connecting
         }
+        Event::Disconnected(Disconnect::Failed) => SessionStatus::Error,
         Event::Disconnected(_) => SessionStatus::SessionNotConnected,
         Event::AuthFailure(_) => SessionStatus::AuthFailure,
         Event::Message(_) | Event::Ack(_) | Event::Call(_) => status,
@@ -69,9 +70,13 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             row.last_active_at = row.last_active_at.max(Some(at));
             row.banned_until = None;
         }
-        Event::ChangeState(Change::Reconnecting { next_attempt_at }) => {
+        Event::ChangeState(Change::Reconnecting { reason, next_attempt_at }) => {
             row.reconnecting = true;
             row.next_attempt_at = *next_attempt_at;
+            row.message = Some(reason.sentence().to_owned());
+            row.last_disconnect_reason = Some(reason.word().to_owned());
+            row.last_disconnect_code = reason.code();
+            row.last_disconnect_at = Some(at);
         }
         Event::Disconnected(reason) => {
             row.message = Some(reason.sentence().to_owned());

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Account, AuthFailure, Disconnect,
+    Account, AuthFailure, Disconnect, Loss,
     message::{Ack, AckLevel},
 };
 
@@ -40,6 +40,11 @@ pub(crate) fn row() -> session::Model {
         last_disconnect_code: None,
         last_disconnect_at: None,
         banned_until: None,
+        last_dial_at: None,
+        dial_failures: 0,
+        trouble: None,
+        trouble_count: 0,
+        throttled_until: None,
         generation: 1,
         created_at: UnixMillis(0),
         updated_at: UnixMillis(0),
@@ -72,9 +77,13 @@ fn events() -> impl Strategy<Value = Event> {
         })),
         Just(Event::ChangeState(Change::Connecting)),
         proptest::option::of(0..1_000_000i64).prop_map(|at| {
-            Event::ChangeState(Change::Reconnecting { next_attempt_at: at.map(UnixMillis) })
+            Event::ChangeState(Change::Reconnecting {
+                reason: Loss::Silent,
+                next_attempt_at: at.map(UnixMillis),
+            })
         }),
         Just(Event::Disconnected(Disconnect::Stopped)),
+        Just(Event::Disconnected(Disconnect::Failed)),
         Just(Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })),
         Just(Event::AuthFailure(AuthFailure::Banned { code: 101, until: UnixMillis(9) })),
         Just(ack()),
@@ -131,11 +140,15 @@ fn a_code_is_cleared_by_whatever_comes_next() {
 fn a_lost_connection_is_not_a_logout() {
     let mut row = row();
     apply(&mut row, &Event::Ready(Account::default()), UnixMillis(10));
-    let lost = Change::Reconnecting { next_attempt_at: Some(UnixMillis(1_000)) };
+    let lost = Change::Reconnecting {
+        reason: Loss::ConnectionLost,
+        next_attempt_at: Some(UnixMillis(1_000)),
+    };
     apply(&mut row, &Event::ChangeState(lost), UnixMillis(20));
     assert_eq!(row.status, SessionStatus::Connecting);
     assert_eq!(row.next_attempt_at, Some(UnixMillis(1_000)));
-    assert_eq!(row.last_disconnect_reason, None);
+    assert_eq!(row.last_disconnect_reason.as_deref(), Some("connection_lost"));
+    assert_eq!(row.last_disconnect_at, Some(UnixMillis(20)));
     assert_eq!(row.connected_at, Some(UnixMillis(10)));
 }
 

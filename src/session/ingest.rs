@@ -8,7 +8,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use crate::{
     clock::Clock,
-    event::{Event, NewMessage},
+    event::{Care, Event, NewMessage},
     store::{
         self, Patience, Store,
         events::{NewEvent, Recorded},
@@ -45,16 +45,31 @@ impl Ingest {
 
     /// Records one event that happened just now.
     pub(super) async fn record(&self, event: Event) -> Result<Recorded, store::Error> {
-        self.record_at(event, self.now()).await
+        self.record_at(event, self.now(), None).await
     }
 
-    async fn record_at(&self, event: Event, at: UnixMillis) -> Result<Recorded, store::Error> {
+    /// The same, with what is to be remembered of the session's troubles from now on.
+    pub(super) async fn record_with(
+        &self,
+        event: Event,
+        care: Care,
+    ) -> Result<Recorded, store::Error> {
+        self.record_at(event, self.now(), Some(care)).await
+    }
+
+    async fn record_at(
+        &self,
+        event: Event,
+        at: UnixMillis,
+        care: Option<Care>,
+    ) -> Result<Recorded, store::Error> {
         let new = NewEvent {
             organization_id: self.organization_id.clone(),
             session_key: self.session_key.clone(),
             generation: Some(self.generation),
             event,
             at,
+            care,
         };
         self.store.writer().record(new, Patience::Wait).await
     }
@@ -64,16 +79,21 @@ impl Ingest {
         self.say_all([(self.now(), event)]).await;
     }
 
+    /// Records one event with what is to be remembered from now on; a failure is logged.
+    pub(super) async fn say_with(&self, event: Event, care: Care) {
+        complain(self.record_with(event, care).await);
+    }
+
+    /// Writes down that the connection has lasted. Whether that could be written.
+    pub(super) async fn sound(&self) -> bool {
+        self.store.sessions().note_sound(&self.session_key).await.is_ok()
+    }
+
     /// Records events together, in order; failures are logged.
     pub(super) async fn say_all(&self, events: impl IntoIterator<Item = (UnixMillis, Event)>) {
-        let said = events.into_iter().map(|(at, event)| self.record_at(event, at));
+        let said = events.into_iter().map(|(at, event)| self.record_at(event, at, None));
         for recorded in join_all(said).await {
-            if let Err(error) = recorded {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "What happened on a session could not be recorded"
-                );
-            }
+            complain(recorded);
         }
     }
 
@@ -82,9 +102,18 @@ impl Ingest {
         // Queued together, so that they share a group; the lane keeps their order.
         let kept = messages.into_iter().map(|message| {
             let at = message.sent_at;
-            self.record_at(Event::Message(Box::new(message)), at)
+            self.record_at(Event::Message(Box::new(message)), at, None)
         });
         try_join_all(kept).await?;
         Ok(())
+    }
+}
+
+fn complain(recorded: Result<Recorded, store::Error>) {
+    if let Err(error) = recorded {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "What happened on a session could not be recorded"
+        );
     }
 }

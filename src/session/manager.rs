@@ -7,7 +7,10 @@
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,12 +18,12 @@ use entity::{
     UnixMillis,
     id::{MessageId, SessionKey},
     session,
-    state::{DesiredState, Origin},
+    state::Origin,
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
     sync::{
-        Mutex as AsyncMutex,
+        Mutex as AsyncMutex, Notify,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -34,21 +37,23 @@ use super::{
     client::Factory,
     ingest::Ingest,
     pace::Pace,
-    runner::{Command, Runner, Shared},
-    standing::{credentials_are_dead, ended_for_good, is_ended},
+    policy::{self, Next, Resume},
+    runner::{Command, Line, Runner, Shared, Start},
+    standing::{credentials_are_dead, is_ended},
 };
 use crate::{
     clock::Clock,
     device,
-    event::{Change, Disconnect, Event},
+    event::{Care, Change, Disconnect, Event, Loss},
     store::Store,
 };
 
 /// Requests that a session may have waiting before callers are told that it is busy.
 const COMMAND_QUEUE: usize = 64;
 
-/// How long a session rests after a panic of its task. Also the time its client has to close.
-const AFTER_PANIC: Duration = Duration::from_secs(30);
+/// Sessions that are started side by side after a restart of the process. None of them waits for a
+/// connection: this is about the database.
+const STARTS_AT_ONCE: usize = 64;
 
 /// How long a caller waits for a session's answer. Longer than anything a session waits for itself.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
@@ -68,8 +73,18 @@ type Slot = Arc<AsyncMutex<Option<Run>>>;
 #[derive(Debug)]
 struct Run {
     commands: mpsc::Sender<Command>,
+    hurry: Arc<Notify>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// Why a run begins.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    /// An operator asked for it: at once, with all troubles forgotten.
+    Operator,
+    /// It goes on where it was.
+    Resume(Resume),
 }
 
 impl Sessions {
@@ -78,44 +93,73 @@ impl Sessions {
         let options = Arc::new(options);
         let shared = Shared {
             store,
-            clock,
-            factory: Factory::new(Arc::clone(&options), tracker.clone()),
-            pace: Pace::new(options.dial_concurrency, options.dial_rate_per_second),
+            factory: Factory::new(Arc::clone(&options), clock.clone(), tracker.clone()),
+            pace: Pace::new(clock.clone(), options.dial_concurrency, options.dial_rate_per_second),
             options,
             tracker,
+            panics: Arc::new(AtomicU64::new(0)),
+            clock,
         };
         Self { shared, slots: Arc::default(), stopping: CancellationToken::new() }
     }
 
-    /// Starts every session that should be running, after a restart of the process.
+    /// Goes on with every session that should be running, after a restart of the process.
     ///
-    /// Returns how many were started; they connect in the background, at the pace configured. A
-    /// session that ended for good (logged out, banned) stays ended: dialling again would not help
-    /// and may harm.
+    /// Returns how many have a run; they connect in the background, at the pace configured, those
+    /// first that were active last. A session that ended for good stays ended; one that was waiting
+    /// goes on waiting, be it for the end of a ban or for its next try.
     pub async fn resume(&self) -> Result<usize, Error> {
         let rows = self.shared.store.sessions().resumable().await?;
-        let mut started = 0;
-        for row in rows {
-            if ended_for_good(&row) {
-                continue;
+        let now = self.shared.clock.now();
+        let throttled = rows.iter().filter_map(|row| row.throttled_until).max();
+        if let Some(until) = throttled.filter(|until| *until > now) {
+            self.shared.pace.slow_down(until);
+        }
+        let resumed = stream::iter(rows)
+            .map(async |row| self.resume_one(&row).await)
+            .buffered(STARTS_AT_ONCE)
+            .filter(|resumed| std::future::ready(*resumed))
+            .count()
+            .await;
+        Ok(resumed)
+    }
+
+    /// Whether the session has a run.
+    async fn resume_one(&self, row: &session::Model) -> bool {
+        let now = self.shared.clock.now();
+        let resume = policy::resume(row, now, rand::random());
+        if resume == Resume::Not {
+            return false;
+        }
+        let (this, key) = (self.clone(), row.id.clone());
+        let begun = self.to_the_end(async move {
+            let slot = this.slot(&key);
+            let mut slot = slot.lock().await;
+            if slot.is_none() {
+                *slot = Some(this.begin(&key, Why::Resume(resume)).await?);
             }
-            match self.start(&row.id).await {
-                Ok(()) => started += 1,
-                Err(Error::Stopping) => return Ok(started),
-                Err(error) => tracing::error!(
+            Ok(())
+        });
+        match begun.await {
+            Ok(()) => true,
+            Err(Error::Stopping) => false,
+            Err(error) => {
+                tracing::error!(
                     session.key = %row.id,
                     error = &error as &dyn std::error::Error,
                     "A session could not be resumed"
-                ),
+                );
+                false
             }
         }
-        Ok(started)
     }
 
     /// Makes a session run. Returns when that is recorded, not when it is connected.
     ///
-    /// Safe to repeat. A session that waits before its next try dials at once; one that is connected
-    /// is left alone. One that was logged out gets a new device, to be paired anew.
+    /// Safe to repeat. A session that waits before its next try, or for its turn, dials at once; one
+    /// that is connected is left alone. One that was logged out is dialled once more with the
+    /// credentials that it has; if WhatsApp still refuses them, it gets a new device, to be paired
+    /// anew.
     pub async fn start(&self, key: &SessionKey) -> Result<(), Error> {
         let (this, key) = (self.clone(), key.clone());
         self.to_the_end(async move { this.do_start(&key).await }).await
@@ -127,6 +171,7 @@ impl Sessions {
         if let Some(run) = slot.as_ref()
             && !matches!(run.commands.try_send(Command::Dial), Err(TrySendError::Closed(_)))
         {
+            run.hurry.notify_one();
             return Ok(());
         }
         // It has ended by itself, or is about to.
@@ -135,7 +180,7 @@ impl Sessions {
             // Also what it left to be done later.
             run.stop.cancel();
         }
-        *slot = Some(self.begin(key).await?);
+        *slot = Some(self.begin(key, Why::Operator).await?);
         Ok(())
     }
 
@@ -162,7 +207,7 @@ impl Sessions {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         end(slot.take()).await;
-        *slot = Some(self.begin(key).await?);
+        *slot = Some(self.begin(key, Why::Operator).await?);
         Ok(())
     }
 
@@ -230,6 +275,16 @@ impl Sessions {
         }
     }
 
+    /// How often the task of a session has panicked since the process began.
+    pub fn panics(&self) -> u64 {
+        self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// Lets no session dial any more. What is connected stays so.
+    pub fn stop_dialling(&self) {
+        self.shared.pace.close();
+    }
+
     /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
     ///
     /// What the sessions were is left in the database: it is what they shall be after a restart.
@@ -261,7 +316,7 @@ impl Sessions {
     }
 
     /// Begins a run. The caller holds the slot, and no other run is left.
-    async fn begin(&self, key: &SessionKey) -> Result<Run, Error> {
+    async fn begin(&self, key: &SessionKey, why: Why) -> Result<Run, Error> {
         if self.stopping.is_cancelled() {
             return Err(Error::Stopping);
         }
@@ -271,19 +326,41 @@ impl Sessions {
             return Err(Error::NotFound);
         }
         let device_id = match row.device_id {
-            Some(device_id) if !credentials_are_dead(&row) => device_id,
-            old => {
-                if let Some(old) = old {
-                    device::erase(&self.shared.store, old).await?;
-                }
-                device::create(&self.shared.store, key).await?
-            }
+            Some(device_id) => device_id,
+            None => device::create(&self.shared.store, key).await?,
         };
         let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
         let ingest = self.ingest(&row, generation);
-        ingest.record(Event::ChangeState(Change::Connecting)).await?;
+        let start = match why {
+            Why::Operator => Start {
+                care: Care::default(),
+                operator: true,
+                may_renew: credentials_are_dead(&row),
+            },
+            Why::Resume(Resume::Now(care) | Resume::Wait(care) | Resume::WaitAnew(care)) => {
+                Start { care, ..Start::default() }
+            }
+            Why::Resume(Resume::Not) => return Err(Error::NotRunning),
+        };
+        let event = match why {
+            // It says so already, and why.
+            Why::Resume(Resume::Wait(_)) => None,
+            Why::Resume(Resume::WaitAnew(care)) => Some(Change::Reconnecting {
+                reason: Loss::Restarted,
+                next_attempt_at: care.next_attempt_at,
+            }),
+            Why::Operator | Why::Resume(_) => Some(Change::Connecting),
+        };
+        if let Some(change) = event {
+            let care = match change {
+                Change::Connecting => Care { next_attempt_at: None, ..start.care },
+                Change::Reconnecting { .. } => start.care,
+            };
+            ingest.record_with(Event::ChangeState(change), care).await?;
+        }
 
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let hurry = Arc::new(Notify::new());
         let stop = self.stopping.child_token();
         // A root of its own: a run outlives the request that began it.
         let span = info_span!(
@@ -294,13 +371,13 @@ impl Sessions {
             ingest.clone(),
             row,
             device_id,
-            receiver,
-            stop.clone(),
+            start,
+            Line { commands: receiver, hurry: Arc::clone(&hurry), stop: stop.clone() },
         );
         let task = self.shared.tracker.spawn(
             self.clone().contained(key.clone(), runner, ingest, stop.clone()).instrument(span),
         );
-        Ok(Run { commands, stop, task })
+        Ok(Run { commands, hurry, stop, task })
     }
 
     /// A run whose panic harms no other session: it is reported, and the session begins anew.
@@ -314,15 +391,33 @@ impl Sessions {
         if AssertUnwindSafe(runner.run()).catch_unwind().await.is_ok() {
             return;
         }
-        let at = self.shared.clock.now() + AFTER_PANIC;
-        tracing::error!("A session's task panicked; it begins anew in {AFTER_PANIC:?}");
-        ingest.say(Event::ChangeState(Change::Reconnecting { next_attempt_at: Some(at) })).await;
-        // From a task of its own: a run begins only when the one before has ended, and that is us.
-        let tracker = self.shared.tracker.clone();
-        tracker.spawn(self.begin_anew(key, at, stop).in_current_span());
+        self.shared.panics.fetch_add(1, Ordering::Relaxed);
+        let Ok(Some(row)) = self.shared.store.sessions().find_by_key(&key).await else {
+            tracing::error!("A session's task panicked, and the session is gone");
+            return;
+        };
+        match policy::after_panic(&row, self.shared.clock.now(), rand::random()) {
+            Next::Again(event, care) => {
+                tracing::error!("A session's task panicked; the session begins anew in a while");
+                ingest.say_with(event, care).await;
+                if let Some(at) = care.next_attempt_at {
+                    // From a task of its own: a run begins only when the one before has ended, and
+                    // that is us.
+                    let tracker = self.shared.tracker.clone();
+                    tracker.spawn(self.begin_anew(key, at, stop).in_current_span());
+                }
+            }
+            Next::End(event, care) => {
+                tracing::error!("A session's task panicked again and again; it is left alone");
+                if let Some(event) = event {
+                    ingest.say_with(event, care).await;
+                }
+            }
+            Next::Dial => {}
+        }
     }
 
-    /// Starts a session again at `at`. Boxed: what it starts may come to call it.
+    /// Goes on with a session at `at`. Boxed: what it starts may come to call it.
     fn begin_anew(
         self,
         key: SessionKey,
@@ -330,17 +425,27 @@ impl Sessions {
         stop: CancellationToken,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let waited = stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await;
+            if stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await.is_none() {
+                return;
+            }
+            let slot = self.slot(&key);
+            let mut slot = slot.lock().await;
+            // Started or stopped by somebody meanwhile: then a run has taken this one's place.
+            if stop.is_cancelled() || slot.as_ref().is_some_and(|run| !run.task.is_finished()) {
+                return;
+            }
             let row = self.shared.store.sessions().find_by_key(&key).await.ok().flatten();
-            let is_wanted = row.is_some_and(|row| row.desired_state == DesiredState::Running);
-            if waited.is_some()
-                && is_wanted
-                && let Err(error) = self.start(&key).await
-            {
-                tracing::error!(
+            let Some(row) = row else { return };
+            let resume = policy::resume(&row, self.shared.clock.now(), rand::random());
+            if resume == Resume::Not {
+                return;
+            }
+            match self.begin(&key, Why::Resume(resume)).await {
+                Ok(run) => *slot = Some(run),
+                Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "A session could not begin anew after a panic"
-                );
+                ),
             }
         })
     }
@@ -396,12 +501,13 @@ impl Sessions {
         let sessions = self.shared.store.sessions();
         let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
         // Stopping what has ended says nothing new, and must not hide why it ended.
-        if reason == Disconnect::Stopped && is_ended(row.status) {
+        if reason == Disconnect::Stopped && is_ended(row.status) && row.next_attempt_at.is_none() {
             return Ok(());
         }
         // A number of its own: whatever an earlier run still says comes too late.
         let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
-        self.ingest(&row, generation).record(Event::Disconnected(reason)).await?;
+        let care = Care { next_attempt_at: None, ..Care::of(&row) };
+        self.ingest(&row, generation).record_with(Event::Disconnected(reason), care).await?;
         Ok(())
     }
 

@@ -1,13 +1,14 @@
 //! WhatsApp sessions: one task each, and the handle that the rest of the program holds.
 //!
 //! - [`Sessions`] (`manager.rs`) starts, finds and stops them. It is all that services see.
-//!   `standing.rs` reads from a row whether a session is to be resumed.
+//!   `standing.rs` reads from a row what it says of an end.
 //! - `runner.rs` is the task: dial, be online, back off, in a loop, until it is told to stop or
 //!   WhatsApp says that there is no point. `online.rs` is what it does while a client is up.
 //! - `outbox.rs` sends what is stored as queued, in order.
 //! - `ingest.rs` records what happened; `client/` is the only place that knows the client library.
-//! - `policy.rs` decides what happens when a client has ended. `pace.rs` limits dials over all
-//!   sessions; `backoff.rs` says how long one waits.
+//! - `policy.rs` decides what happens when a client has ended, and after a restart of the process.
+//!   `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits; `watch.rs` notices
+//!   that a connection has gone silent.
 //! - [`view`] computes what a session looks like from outside.
 //!
 //! # Who may write what
@@ -28,6 +29,9 @@ mod policy;
 mod runner;
 mod standing;
 pub mod view;
+mod watch;
+
+use std::time::Duration;
 
 use entity::{UnixMillis, state::SessionStatus};
 
@@ -36,6 +40,9 @@ pub use self::{
     manager::Sessions,
 };
 use crate::store;
+
+/// How long one session takes at most to stop: what it sends at the moment, then its client.
+pub const LONGEST_CLOSE: Duration = online::DRAIN_GRACE.saturating_add(client::CLOSE_DEADLINE);
 
 /// How sessions reach WhatsApp.
 #[derive(Clone, Debug)]
@@ -53,6 +60,18 @@ pub struct Options {
     pub dial_concurrency: u32,
     /// Dials begun per second, over all sessions.
     pub dial_rate_per_second: u32,
+    /// How long after another client has taken a connection over it is tried once more; never, if
+    /// none.
+    pub replaced_retry_after: Option<Duration>,
+}
+
+impl Options {
+    fn rules(&self) -> policy::Rules {
+        policy::Rules {
+            max_qr_rounds: self.max_qr_rounds,
+            replaced_retry_after: self.replaced_retry_after,
+        }
+    }
 }
 
 /// Why a session did not do what it was asked to.

@@ -14,33 +14,46 @@ use super::{
     outbox::Outbox,
     pace::Permit,
     runner::Command,
+    watch::{Pulse, TICK, Watch},
 };
 use crate::{
     clock::Clock,
-    event::{AuthFailure, Disconnect, Event},
+    event::{AuthFailure, Disconnect, Event, Loss},
 };
 
 /// Signals taken at a time.
 const BATCH: usize = 256;
+
+/// How long it may take from the dial until WhatsApp has let us in, refused us, or offered a code.
+const LOGIN_BUDGET: Duration = Duration::from_secs(25);
+
+/// How long catching up may take after a login. The library gives up on each of its steps long
+/// before; this is for what it does not bound.
+const LOADING_BUDGET: Duration = Duration::from_mins(5);
 
 /// How long the next step of a pairing may take after a code has expired or was accepted.
 ///
 /// The first login after a pairing waits for the phone's keys; the library asks for them after 10 s.
 const NEXT_STEP: Duration = Duration::from_secs(90);
 
+/// How long a message that is being sent may take when the session is to stop.
+pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(3);
+
 /// How a client ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum End {
     /// The session is to stop.
     Stopped,
     /// The device was unlinked through us.
     LoggedOut,
-    /// For good, for the reason that the event names.
-    Final(Event),
+    /// WhatsApp ended it for good.
+    Ended(Disconnect),
+    /// WhatsApp refused the pairing, the credentials, the account or the client.
+    Refused(AuthFailure),
     /// All its QR codes have expired.
     QrCodesExhausted,
-    /// The connection was lost after it had been there.
-    Lost,
+    /// The connection was lost after it had been there, or given up.
+    Lost(Loss),
     /// There was no connection.
     Dial(DialFailure),
 }
@@ -77,6 +90,8 @@ enum Phase {
     Pairing,
     /// Paired, not yet connected.
     Paired,
+    /// Logged in, not yet connected.
+    Loading,
     Connected {
         since: UnixMillis,
     },
@@ -101,9 +116,16 @@ pub(super) struct Online<'a> {
     phase: Phase,
     /// Held while it is dialling.
     permit: Option<Permit>,
-    /// When the next step of a pairing is overdue: what the library does by itself meanwhile has no
-    /// bound of its own.
+    /// When the next step is overdue: what the library does by itself meanwhile has no bound of its
+    /// own.
     deadline: Option<UnixMillis>,
+    /// Notices when nothing comes any more.
+    watch: Watch,
+    next_tick: UnixMillis,
+    /// That it is stable has been written down.
+    proved: bool,
+    /// What the server has said before it ends the stream.
+    stream_error: Option<Loss>,
     end: Option<End>,
 }
 
@@ -137,7 +159,11 @@ impl<'a> Online<'a> {
             tracker,
             phase: Phase::Dialling,
             permit: Some(permit),
-            deadline: None,
+            deadline: Some(clock.now() + LOGIN_BUDGET),
+            watch: Watch::default(),
+            next_tick: clock.now() + TICK,
+            proved: false,
+            stream_error: None,
             end: None,
         }
     }
@@ -152,10 +178,14 @@ impl<'a> Online<'a> {
                 Some(command) = self.commands.recv() => self.obey(command).await,
                 _ = self.signals.recv_many(&mut batch, BATCH) => self.hear(&mut batch).await,
                 () = self.link.ended() => break,
-                () = overdue(self.clock, self.deadline) => self.end(End::Lost),
+                () = overdue(self.clock, self.deadline) => self.give_up(self.overdue()),
+                () = self.clock.sleep_until(self.next_tick) => self.tick().await,
             }
         }
-        self.outbox.close();
+        match self.end {
+            Some(End::Stopped) => self.outbox.drain(DRAIN_GRACE).await,
+            _ => self.outbox.close(),
+        }
         // What it said last may be why it ended.
         while let Ok(signal) = self.signals.try_recv() {
             batch.push(signal);
@@ -165,11 +195,8 @@ impl<'a> Online<'a> {
         let end = self
             .end
             .take()
-            .unwrap_or_else(|| self.link.dial_failure().map_or(End::Lost, End::Dial));
-        let stable = matches!(
-            self.phase,
-            Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
-        );
+            .unwrap_or_else(|| self.link.dial_failure().map_or(End::Lost(self.lost()), End::Dial));
+        let stable = self.is_stable();
         Ended { end, stable, link: self.link, signals: self.signals }
     }
 
@@ -178,8 +205,7 @@ impl<'a> Online<'a> {
             // It has been dialled, or is connected.
             Command::Dial => {}
             Command::Pair { phone_number, answer } => {
-                if self.link.was_paired()
-                    || matches!(self.phase, Phase::Paired | Phase::Connected { .. })
+                if self.link.was_paired() || !matches!(self.phase, Phase::Dialling | Phase::Pairing)
                 {
                     answer.send(Err(Error::AlreadyPaired)).ok();
                     return;
@@ -232,7 +258,7 @@ impl<'a> Online<'a> {
             Signal::Qr(qr) => {
                 self.phase = Phase::Pairing;
                 self.link.expect_restart(true);
-                self.permit = None;
+                self.has_dialled();
                 let expires_at = self.clock.now() + qr.valid_for;
                 self.deadline = Some(expires_at + NEXT_STEP);
                 self.say(Event::Qr { qr: qr.code, expires_at }).await;
@@ -245,8 +271,10 @@ impl<'a> Online<'a> {
                 }
                 // May come after the login that it led to.
                 if !matches!(self.phase, Phase::Connected { .. }) {
-                    self.phase = Phase::Paired;
-                    self.deadline = Some(self.clock.now() + NEXT_STEP);
+                    if self.phase != Phase::Loading {
+                        self.phase = Phase::Paired;
+                        self.deadline = Some(self.clock.now() + NEXT_STEP);
+                    }
                     self.say(Event::Authenticated).await;
                 }
             }
@@ -256,26 +284,105 @@ impl<'a> Online<'a> {
                     self.say(Event::LoadingScreen { percent: 0, message }).await;
                 }
             }
+            Signal::LoggedIn => {
+                self.has_dialled();
+                if !matches!(self.phase, Phase::Connected { .. }) {
+                    self.phase = Phase::Loading;
+                    self.deadline = Some(self.clock.now() + LOADING_BUDGET);
+                }
+            }
             Signal::Connected => {
-                self.permit = None;
+                self.has_dialled();
                 self.deadline = None;
                 self.phase = Phase::Connected { since: self.clock.now() };
                 self.link.expect_restart(false);
                 self.say(Event::Ready(self.link.account())).await;
                 self.outbox.open(self.link.sender(), self.tracker);
             }
-            Signal::Lost => self.end(End::Lost),
-            Signal::Ended(reason) => self.end(End::Final(Event::Disconnected(reason))),
-            Signal::Refused(failure) => self.end(End::Final(Event::AuthFailure(failure))),
+            Signal::StreamError { code: Some(429) } => self.end(End::Lost(Loss::RateLimited)),
+            Signal::StreamError { code: Some(code @ 503) } => {
+                self.end(End::Lost(Loss::ServerUnavailable { code }));
+            }
+            // The socket may live on; if it does not, this is why.
+            Signal::StreamError { code } => {
+                self.stream_error = Some(Loss::StreamError { code });
+            }
+            Signal::Lost(Loss::ConnectionLost) => self.end(End::Lost(self.broken())),
+            Signal::Lost(loss) => self.end(End::Lost(loss)),
+            Signal::Ended(reason) => self.end(End::Ended(reason)),
+            Signal::Refused(failure) => self.end(End::Refused(failure)),
             Signal::Banned { code, lasts } => {
                 let until = self.clock.now() + lasts;
-                self.end(End::Final(Event::AuthFailure(AuthFailure::Banned { code, until })));
+                self.end(End::Refused(AuthFailure::Banned { code, until }));
             }
             Signal::Undecryptable => {
                 tracing::debug!("A message could not be decrypted at the first try");
             }
             Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
         }
+    }
+
+    /// The dial has come as far as a dial can: the next one may begin.
+    fn has_dialled(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.succeeded();
+        }
+    }
+
+    /// Whether the connection has lasted for so long that nothing is wrong with connecting.
+    fn is_stable(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
+        )
+    }
+
+    /// Looks whether anything was received since the last look.
+    async fn tick(&mut self) {
+        if !self.proved && self.is_stable() {
+            // Tried again at the next tick when the database is away.
+            self.proved = self.ingest.sound().await;
+        }
+        self.next_tick = self.clock.now() + TICK;
+        // A dial has a deadline of its own.
+        if self.phase == Phase::Dialling {
+            return;
+        }
+        match self.watch.tick(self.link.received()) {
+            Pulse::Fine => {}
+            Pulse::Ask => self.link.ping(),
+            Pulse::Gone => self.give_up(Loss::Silent),
+        }
+    }
+
+    /// What has taken too long.
+    fn overdue(&self) -> Loss {
+        match self.phase {
+            Phase::Dialling if self.link.is_answered() => Loss::LoginTimeout,
+            Phase::Dialling => Loss::DialTimeout,
+            Phase::Pairing | Phase::Paired => Loss::PairingTimeout,
+            Phase::Loading | Phase::Connected { .. } => Loss::LoadingTimeout,
+        }
+    }
+
+    /// Ends a connection that leads nowhere. There is nobody to say goodbye to.
+    fn give_up(&mut self, loss: Loss) {
+        self.link.cut();
+        self.end(End::Lost(loss));
+    }
+
+    /// Why the connection is gone, when the client ended without saying so.
+    fn lost(&self) -> Loss {
+        match self.phase {
+            // The library's own watch has noticed first.
+            Phase::Connected { .. } if self.stream_error.is_none() => Loss::Silent,
+            _ => self.broken(),
+        }
+    }
+
+    /// Why the connection broke.
+    fn broken(&self) -> Loss {
+        self.stream_error.unwrap_or(Loss::ConnectionLost)
     }
 
     /// The first reason is the true one: what follows are its consequences.

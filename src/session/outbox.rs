@@ -3,14 +3,17 @@
 //! A message is a row before it is anything else, with the id that WhatsApp will know it by. So a
 //! send that was cut off is repeated under the same id, and who has it already recognises it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use entity::{
     id::{MessageId, SessionKey},
     message,
     state::{Direction, MessageStatus, SessionStatus},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -39,7 +42,15 @@ pub(super) struct Outbox {
     waiting: Waiting,
     /// Rung when there may be something to send.
     bell: Arc<Notify>,
-    open: Option<CancellationToken>,
+    open: Option<Open>,
+}
+
+/// The worker of one connection.
+#[derive(Debug)]
+struct Open {
+    /// Nothing new is begun.
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Outbox {
@@ -70,14 +81,26 @@ impl Outbox {
             bell: Arc::clone(&self.bell),
             sender,
         };
-        tracker.spawn(stop.clone().run_until_cancelled_owned(worker.run()).in_current_span());
-        self.open = Some(stop);
+        let task = tracker.spawn(worker.run(stop.clone()).in_current_span());
+        self.open = Some(Open { stop, task });
+    }
+
+    /// The session is to stop while it is connected: what is being sent is sent, as far as that
+    /// takes no longer than `grace`; nothing new is begun.
+    pub(super) async fn drain(&mut self, grace: Duration) {
+        if let Some(open) = &mut self.open {
+            open.stop.cancel();
+            // If it takes longer, it is cut off, and sent again under its id by the next start.
+            tokio::time::timeout(grace, &mut open.task).await.ok();
+        }
+        self.close();
     }
 
     /// The connection is gone. Rows that are not sent stay queued; who waits is told.
     pub(super) fn close(&mut self) {
-        if let Some(stop) = self.open.take() {
-            stop.cancel();
+        if let Some(open) = self.open.take() {
+            open.stop.cancel();
+            open.task.abort();
         }
         for (_, answer) in self.lock().drain() {
             answer.send(Err(not_connected())).ok();
@@ -106,7 +129,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self) {
+    async fn run(self, stop: CancellationToken) {
         // What was being sent when a connection or a process ended is sent again, under its id.
         if let Err(error) = self.store.messages().requeue_sending(&self.key).await {
             warn_of(&error);
@@ -115,17 +138,23 @@ impl Worker {
             // Registered before the table is read, so that a ring in between is not missed.
             let rung = self.bell.notified();
             match self.store.messages().queued(&self.key, BATCH).await {
-                Ok(rows) if rows.is_empty() => rung.await,
+                Ok(rows) if rows.is_empty() => {
+                    if stop.run_until_cancelled(rung).await.is_none() {
+                        return;
+                    }
+                }
                 Ok(rows) => {
                     for row in rows {
-                        if self.send(row).await.is_break() {
+                        if stop.is_cancelled() || self.send(row).await.is_break() {
                             return;
                         }
                     }
                 }
                 Err(error) => {
                     warn_of(&error);
-                    rung.await;
+                    if stop.run_until_cancelled(rung).await.is_none() {
+                        return;
+                    }
                 }
             }
         }

@@ -1,71 +1,253 @@
 //! How fast sessions dial, all together.
+//!
+//! WhatsApp limits what comes from one address, and a thousand handshakes at once would starve the
+//! sessions that are connected already. So dials begin at a rate, moved a little each so that several
+//! gateways do not march in step, and only so many are under way at a time. Who waits is served by
+//! rank: what an operator asks for first, then the sessions that were active last.
+//!
+//! When WhatsApp asks for fewer dials (429), all of them pause until the time it names, and go on at
+//! half the rate. Each further time halves it again, down to a sixteenth; every twenty dials that
+//! succeed double it, up to what is configured. What an operator asks for does not wait for the end of
+//! a pause, as a person who presses a button is no storm.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Lets so many sessions dial at a time, and so many begin per second.
-///
-/// WhatsApp limits what comes from one address, and a thousand handshakes at once would starve the
-/// sessions that are connected already.
+use entity::UnixMillis;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+
+/// How often the rate may be halved.
+const MOST_HALVINGS: u32 = 4;
+
+/// Dials that must succeed before it is doubled again.
+const DIALS_PER_DOUBLING: u32 = 20;
+
+/// Dials on top of the limit that only an operator's request may use: it never waits for the
+/// timeouts of others.
+const RESERVED: u32 = 4;
+
+/// How far the schedule may lag behind the clock before it starts anew, in microseconds: a late timer
+/// costs nothing of the rate, an idle hour saves up no burst.
+const LAG: i64 = 20_000;
+
+/// Who is served first, smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// Not what an operator asked for.
+    routine: bool,
+    /// When the session was last active; never comes last.
+    last_active: Reverse<Option<UnixMillis>>,
+}
+
+impl Rank {
+    /// A dial that an operator asked for.
+    pub(super) const fn operator() -> Self {
+        Self { routine: false, last_active: Reverse(None) }
+    }
+
+    /// A dial of a session that was last active then.
+    pub(super) const fn routine(last_active: Option<UnixMillis>) -> Self {
+        Self { routine: true, last_active: Reverse(last_active) }
+    }
+}
+
+/// Lets sessions dial in turn. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
-    at_once: Arc<Semaphore>,
-    /// When the next dial may begin.
-    next: Arc<Mutex<Instant>>,
-    interval: Duration,
+pub(super) struct Pace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    at_once: u32,
+    /// Between two dials at the full rate, in microseconds.
+    interval: i64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Who waits, the next one first. The number keeps those of one rank in order.
+    waiting: BTreeMap<(Rank, u64), Arc<Notify>>,
+    numbers: u64,
+    under_way: u32,
+    /// When the next dial may begin, in microseconds.
+    next: i64,
+    /// No routine dial begins before.
+    paused_until: Option<UnixMillis>,
+    halvings: u32,
+    successes: u32,
+    /// Nobody has a turn any more.
+    closed: bool,
 }
 
 /// The right to be dialling. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _at_once: Option<OwnedSemaphorePermit>,
+    pace: Pace,
 }
 
 impl Pace {
-    pub(super) fn new(at_once: u32, per_second: u32) -> Self {
-        Self {
-            at_once: Arc::new(Semaphore::new(at_once.max(1) as usize)),
-            next: Arc::new(Mutex::new(Instant::now())),
-            interval: Duration::from_secs(1) / per_second.max(1),
-        }
+    pub(super) fn new(clock: Clock, at_once: u32, per_second: u32) -> Self {
+        Self(Arc::new(Inner {
+            clock,
+            at_once: at_once.max(1),
+            interval: 1_000_000 / i64::from(per_second.max(1)),
+            state: Mutex::default(),
+        }))
     }
 
     /// Waits for a turn.
-    pub(super) async fn turn(&self) -> Permit {
-        // Closed never: the semaphore lives as long as its owner.
-        let permit = Arc::clone(&self.at_once).acquire_owned().await.ok();
-        let begin = {
-            let mut next = self.next.lock().await;
-            let begin = (*next).max(Instant::now());
-            *next = begin + self.interval;
-            begin
-        };
-        tokio::time::sleep_until(begin).await;
-        Permit { _at_once: permit }
+    pub(super) async fn turn(&self, rank: Rank) -> Permit {
+        let place = Place::take(self, rank);
+        loop {
+            // Registered before looking, so that nothing in between is missed.
+            let woken = place.bell.notified();
+            match self.look(&place) {
+                Turn::Now => return Permit { pace: self.clone() },
+                Turn::At(at) => tokio::select! {
+                    () = self.0.clock.sleep_until(at) => {}
+                    () = woken => {}
+                },
+                Turn::Later => woken.await,
+            }
+        }
+    }
+
+    /// Gives no turn any more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// WhatsApp wants no dials before this time.
+    pub(super) fn slow_down(&self, until: UnixMillis) {
+        let mut state = self.lock();
+        let paused = state.paused_until.is_some_and(|until| self.0.clock.now() < until);
+        // Those that were under way when the first one was told so hear the same.
+        if !paused {
+            state.halvings = (state.halvings + 1).min(MOST_HALVINGS);
+        }
+        state.successes = 0;
+        state.paused_until = state.paused_until.max(Some(until));
+        tracing::warn!(
+            seconds = until.since(self.0.clock.now()).as_secs(),
+            "WhatsApp asks for fewer connections: all dials wait"
+        );
+    }
+
+    /// Until when all routine dials wait, if they do.
+    pub(super) fn paused_until(&self) -> Option<UnixMillis> {
+        self.lock().paused_until.filter(|until| self.0.clock.now() < *until)
+    }
+
+    fn look(&self, place: &Place<'_>) -> Turn {
+        let mut state = self.lock();
+        let now = self.0.clock.now();
+        let routine = place.key.0.routine;
+        if state.waiting.first_key_value().is_some_and(|(first, _)| *first != place.key) {
+            return Turn::Later;
+        }
+        if state.closed {
+            return Turn::Later;
+        }
+        let limit = if routine { self.0.at_once } else { self.0.at_once + RESERVED };
+        if state.under_way >= limit {
+            return Turn::Later;
+        }
+        if routine && let Some(until) = state.paused_until.filter(|until| now < *until) {
+            return Turn::At(until);
+        }
+        let micros = now.0.saturating_mul(1000);
+        let interval = self.0.interval << state.halvings;
+        // Not farther ahead than it can have been put, in case the clock was set back.
+        state.next = state.next.min(micros + 2 * interval);
+        // The clock counts milliseconds: what is due within this one is due.
+        if state.next > micros + 999 {
+            return Turn::At(UnixMillis(state.next / 1000));
+        }
+        let moved = interval / 2 + rand::random_range(0..=interval);
+        state.next = state.next.max(micros - LAG) + moved;
+        state.under_way += 1;
+        state.waiting.remove(&place.key);
+        state.wake_first();
+        Turn::Now
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds this lock.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wake_first(&self) {
+        if let Some((_, bell)) = self.waiting.first_key_value() {
+            bell.notify_one();
+        }
+    }
+}
+
+/// What a look at the queue has come to.
+enum Turn {
+    Now,
+    /// Not before this time.
+    At(UnixMillis),
+    /// When somebody rings.
+    Later,
+}
+
+/// A place in the queue; given up when it is dropped.
+struct Place<'a> {
+    pace: &'a Pace,
+    key: (Rank, u64),
+    bell: Arc<Notify>,
+}
+
+impl<'a> Place<'a> {
+    fn take(pace: &'a Pace, rank: Rank) -> Self {
+        let mut state = pace.lock();
+        state.numbers += 1;
+        let (key, bell) = ((rank, state.numbers), Arc::new(Notify::new()));
+        state.waiting.insert(key, Arc::clone(&bell));
+        Self { pace, key, bell }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pace.lock();
+        if state.waiting.remove(&self.key).is_some() {
+            state.wake_first();
+        }
+    }
+}
+
+impl Permit {
+    /// The dial has led to a connection.
+    pub(super) fn succeeded(self) {
+        let mut state = self.pace.lock();
+        if state.halvings > 0 {
+            state.successes += 1;
+            if state.successes >= DIALS_PER_DOUBLING {
+                state.successes = 0;
+                state.halvings -= 1;
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.pace.lock();
+        state.under_way = state.under_way.saturating_sub(1);
+        state.wake_first();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn dials_begin_at_the_rate_and_no_more_are_under_way_than_allowed() {
-        let pace = Pace::new(2, 10);
-        let start = Instant::now();
-        let first = pace.turn().await;
-        let second = pace.turn().await;
-        assert!(start.elapsed() >= Duration::from_millis(90), "{:?}", start.elapsed());
-
-        let mut third = Box::pin(pace.turn());
-        let blocked = tokio::time::timeout(Duration::from_millis(200), &mut third).await;
-        assert!(blocked.is_err(), "two are under way");
-        drop(first);
-        let third = third.await;
-        drop((second, third));
-    }
-}
+#[path = "pace_tests.rs"]
+mod tests;

@@ -1,139 +1,336 @@
 //! What to do when a client has ended: the one table from reasons to what happens next.
 //!
-//! | a client ended because | next |
-//! |---|---|
-//! | the session is to stop, or was logged out here | end, saying nothing: whoever asked says it |
-//! | logged out on the phone, replaced, refused, banned | end, for that reason |
-//! | its QR codes ran out | a new client with new codes, so many times; then end |
-//! | the connection was lost, or there was none | dial again after a wait that grows |
-//! | the server could not prove that it is WhatsApp | the same, three times in a row; then end |
+//! | a client ended because | the session is | next |
+//! |---|---|---|
+//! | it is to stop, or was logged out here | | the run ends; whoever asked says so |
+//! | logged out on the phone, credentials or pairing refused | ended | nothing, until somebody starts it |
+//! | another client took over | ended | nothing; or one late try, if configured |
+//! | its QR codes ran out | pairing | new codes, so many times; then nothing |
+//! | banned until a time | `auth_failure` | dialled again a little after that time |
+//! | the account is locked | `auth_failure` | after 5, 15, 60, 60, … minutes |
+//! | this client version is outdated | `auth_failure` | after 1, 5, 15, 60, … minutes, with WhatsApp's version asked anew |
+//! | refused for an unknown reason | `auth_failure` | after 5, 15, 60, 60, … minutes |
+//! | rate limited (429) | reconnecting | as long as asked for, or 30 s, 1, 2, 4, 8, 15 minutes; all dials of the process slow down |
+//! | not available (503) | reconnecting | after a wait that grows, and not before the time asked for |
+//! | the connection was lost, went silent, took too long, or there was none | reconnecting | after a wait that grows |
+//! | the server could not prove that it is WhatsApp | reconnecting | the same, three times in a row; then `auth_failure` for good |
+//! | the session's task panicked | reconnecting | after 30 s, 1, 2, 4 minutes; the fifth time in a row `error` |
+//!
+//! What has to be remembered for that is a [`Care`], which goes into the session's row in the
+//! transaction of the event that tells what happened. A connection that has lasted clears it; so does
+//! an operator's start. A restart of the process clears nothing: [`resume`] goes on where it was.
+//! Credentials are never deleted here.
 
 use std::time::Duration;
 
-use super::{backoff::Backoff, client::DialFailure, online::End};
-use crate::event::{AuthFailure, Disconnect, Event};
+use entity::{
+    UnixMillis, session,
+    state::{DesiredState, SessionStatus, Trouble},
+};
+
+use super::{backoff, client::DialFailure, online::End};
+use crate::event::{AuthFailure, Care, Change, Disconnect, Event, LASTING, Loss};
 
 /// Handshakes that may fail in a row before we say that this is not WhatsApp. One may fail because
 /// a certificate that we remember is out of date; the library forgets it, and the next one tells.
 const MAX_REFUSED_HANDSHAKES: u32 = 3;
 
+/// Panics in a row before a session is left alone.
+const MAX_PANICS: u32 = 5;
+
+/// How long a session must have been connected for its next panic to be a first one again.
+const SOUND_AFTER: Duration = Duration::from_mins(10);
+
+/// Who asks for fewer dials is not dialled sooner than this, whatever it says.
+const SHORTEST_ASKED_FOR: Duration = Duration::from_secs(5);
+
+/// Nothing that the server asks for keeps a session away for longer than this without a new try.
+const LONGEST_ASKED_FOR: Duration = Duration::from_hours(24);
+
+/// Waits for a refusal that may pass: a lock that is dialled into lasts longer.
+const REFUSED: [Duration; 3] =
+    [Duration::from_mins(5), Duration::from_mins(15), Duration::from_hours(1)];
+
+/// Waits for a version that WhatsApp takes. The first is short, as asking for it usually helps.
+const OUTDATED: [Duration; 4] = [
+    Duration::from_mins(1),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
+    Duration::from_hours(1),
+];
+
+/// Waits when WhatsApp wants fewer dials and does not say until when.
+const RATE_LIMITED: [Duration; 6] = [
+    Duration::from_secs(30),
+    Duration::from_mins(1),
+    Duration::from_mins(2),
+    Duration::from_mins(4),
+    Duration::from_mins(8),
+    Duration::from_mins(15),
+];
+
+/// Waits after a panic. Each also is time for its client to close.
+const PANICKED: [Duration; 4] = [
+    Duration::from_secs(30),
+    Duration::from_mins(1),
+    Duration::from_mins(2),
+    Duration::from_mins(4),
+];
+
+/// How much later than a ban's end the account is dialled again, at least.
+const AFTER_BAN: Duration = Duration::from_secs(30);
+
+/// And how much later than that at most.
+const AFTER_BAN_SPREAD: Duration = Duration::from_secs(270);
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Dial again at once.
+    /// Dial again at once: there are new codes to show.
     Dial,
-    /// Dial again after this long.
-    Wait(Duration),
+    /// Say this, and dial again when the care says so.
+    Again(Event, Care),
     /// End the run, saying why; nothing when somebody else does.
-    End(Option<Event>),
+    End(Option<Event>, Care),
 }
 
-/// The memory that the decisions of one run need.
+/// What a decision depends on besides what has happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    pub(super) now: UnixMillis,
+    /// The connection had lasted.
+    pub(super) stable: bool,
+    /// Uniform in 0..1.
+    pub(super) chance: f64,
+}
+
+/// The rules, as configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) max_qr_rounds: u32,
+    /// After this long a connection that somebody else took over is tried once more; never, if none.
+    pub(super) replaced_retry_after: Option<Duration>,
+}
+
+/// The memory of one run.
 #[derive(Debug)]
 pub(super) struct Policy {
-    max_qr_rounds: u32,
-    backoff: Backoff,
+    rules: Rules,
+    care: Care,
     /// Clients that ran out of QR codes, in a row.
     qr_rounds: u32,
-    /// Handshakes that we refused, in a row.
-    refused_handshakes: u32,
 }
 
 impl Policy {
-    pub(super) fn new(max_qr_rounds: u32) -> Self {
-        Self { max_qr_rounds, backoff: Backoff::default(), qr_rounds: 0, refused_handshakes: 0 }
+    /// Goes on with what is remembered; a default [`Care`] starts afresh.
+    pub(super) fn new(rules: Rules, care: Care) -> Self {
+        Self { rules, care, qr_rounds: 0 }
     }
 
-    /// Decides. `stable`: the connection had lasted; `chance` is uniform in 0..1.
-    pub(super) fn after(&mut self, end: &End, stable: bool, chance: f64) -> Next {
+    /// A dial begins: it is a failed one until its connection has lasted. Answers how many there
+    /// are by now.
+    pub(super) fn dialling(&mut self) -> u32 {
+        self.care.next_attempt_at = None;
+        self.care.dial_failures = self.care.dial_failures.saturating_add(1);
+        self.care.dial_failures
+    }
+
+    /// What is remembered at this moment.
+    pub(super) fn care(&self) -> Care {
+        self.care
+    }
+
+    /// Decides what follows from the end of a client.
+    pub(super) fn after(&mut self, end: &End, about: Circumstances) -> Next {
+        let Circumstances { now, stable, chance } = about;
+        self.care.next_attempt_at = None;
         if stable {
-            self.backoff.reset();
-        }
-        if !matches!(end, End::Dial(DialFailure::ServerRefused)) {
-            self.refused_handshakes = 0;
+            self.care.dial_failures = self.care.dial_failures.min(1);
+            self.care.throttled_until = None;
+            self.care.trouble = self.care.trouble.filter(|(trouble, _)| LASTING.contains(trouble));
         }
         match end {
-            End::Stopped | End::LoggedOut => Next::End(None),
-            End::Final(event) => Next::End(Some(event.clone())),
+            End::Stopped | End::LoggedOut => Next::End(None, self.care),
             End::QrCodesExhausted => {
                 self.qr_rounds += 1;
-                if self.qr_rounds < self.max_qr_rounds {
+                if self.qr_rounds < self.rules.max_qr_rounds {
                     Next::Dial
                 } else {
-                    Next::End(Some(Event::Disconnected(Disconnect::QrCodesExhausted)))
+                    self.end(Event::Disconnected(Disconnect::QrCodesExhausted))
                 }
             }
+            End::Ended(Disconnect::Replaced) => {
+                let event = Event::Disconnected(Disconnect::Replaced);
+                let times = self.trouble(Trouble::Replaced);
+                match self.rules.replaced_retry_after {
+                    Some(wait) if times == 1 => {
+                        self.again(event, now + wait.mul_f64(1.0 + 0.2 * chance))
+                    }
+                    _ => self.end(event),
+                }
+            }
+            End::Ended(reason) => self.end(Event::Disconnected(*reason)),
+            End::Refused(failure) => self.refused(failure, now, chance),
+            End::Lost(loss) => self.lost(*loss, None, now, chance),
+            End::Dial(DialFailure::Unreachable) => self.lost(Loss::Unreachable, None, now, chance),
             End::Dial(DialFailure::ServerRefused) => {
-                self.refused_handshakes += 1;
-                if self.refused_handshakes < MAX_REFUSED_HANDSHAKES {
-                    Next::Wait(self.backoff.next(chance))
+                if self.trouble(Trouble::ServerNotTrusted) < MAX_REFUSED_HANDSHAKES {
+                    self.lost(Loss::ServerNotTrusted, None, now, chance)
                 } else {
-                    Next::End(Some(Event::AuthFailure(AuthFailure::ServerNotTrusted)))
+                    self.end(Event::AuthFailure(AuthFailure::ServerNotTrusted))
                 }
             }
-            End::Lost | End::Dial(DialFailure::Unreachable) => {
-                Next::Wait(self.backoff.next(chance))
+            End::Dial(DialFailure::Upgrade { status, retry_after }) => {
+                let loss = match status {
+                    429 => Loss::RateLimited,
+                    _ => Loss::ServerUnavailable { code: i32::from(*status) },
+                };
+                self.lost(loss, *retry_after, now, chance)
             }
         }
     }
+
+    /// WhatsApp has refused us.
+    fn refused(&mut self, failure: &AuthFailure, now: UnixMillis, chance: f64) -> Next {
+        let event = Event::AuthFailure(failure.clone());
+        match failure {
+            AuthFailure::Banned { until, .. } => {
+                self.trouble(Trouble::Banned);
+                // However short it claims to be.
+                let end = (*until).max(now);
+                self.again(event, end + AFTER_BAN + AFTER_BAN_SPREAD.mul_f64(chance))
+            }
+            AuthFailure::AccountLocked => {
+                let times = self.trouble(Trouble::AccountLocked);
+                self.again(event, now + backoff::step(&REFUSED, times, chance))
+            }
+            AuthFailure::ClientOutdated => {
+                let times = self.trouble(Trouble::ClientOutdated);
+                self.again(event, now + backoff::step(&OUTDATED, times, chance))
+            }
+            AuthFailure::ConnectRefused { .. } => {
+                let times = self.trouble(Trouble::ConnectRefused);
+                self.again(event, now + backoff::step(&REFUSED, times, chance))
+            }
+            AuthFailure::PairingRefused { .. }
+            | AuthFailure::MultideviceUnavailable
+            | AuthFailure::CredentialsRefused { .. }
+            | AuthFailure::ServerNotTrusted => self.end(event),
+        }
+    }
+
+    /// The connection was lost, or there was none. `asked`: how long the server wants us to wait.
+    fn lost(&mut self, loss: Loss, asked: Option<Duration>, now: UnixMillis, chance: f64) -> Next {
+        if loss != Loss::ServerNotTrusted {
+            self.care.trouble =
+                self.care.trouble.filter(|(trouble, _)| *trouble != Trouble::ServerNotTrusted);
+        }
+        let asked = asked.map(|asked| asked.min(LONGEST_ASKED_FOR));
+        let at = if loss == Loss::RateLimited {
+            let times = self.trouble(Trouble::RateLimited);
+            // A little more than what was asked for, as everybody else was asked the same.
+            let at = match asked {
+                Some(asked) => now + backoff::step(&[asked.max(SHORTEST_ASKED_FOR)], 1, chance),
+                None => now + backoff::step(&RATE_LIMITED, times, chance),
+            };
+            self.care.throttled_until = self.care.throttled_until.max(Some(at));
+            at
+        } else {
+            let own = now + backoff::wait(self.care.dial_failures, chance);
+            own.max(now + asked.unwrap_or_default())
+        };
+        self.care.next_attempt_at = Some(at);
+        let waits = Change::Reconnecting { reason: loss, next_attempt_at: Some(at) };
+        Next::Again(Event::ChangeState(waits), self.care)
+    }
+
+    /// Counts a trouble; answers how often it has happened in a row.
+    fn trouble(&mut self, trouble: Trouble) -> u32 {
+        let before = self.care.trouble.filter(|(before, _)| *before == trouble);
+        let times = before.map_or(0, |(_, times)| times).saturating_add(1);
+        self.care.trouble = Some((trouble, times));
+        times
+    }
+
+    fn again(&mut self, event: Event, at: UnixMillis) -> Next {
+        self.care.next_attempt_at = Some(at);
+        Next::Again(event, self.care)
+    }
+
+    fn end(&self, event: Event) -> Next {
+        Next::End(Some(event), self.care)
+    }
+}
+
+/// Decides what follows from a panic of the session's task, from what its row says.
+pub(super) fn after_panic(row: &session::Model, now: UnixMillis, chance: f64) -> Next {
+    let mut policy =
+        Policy::new(Rules { max_qr_rounds: 1, replaced_retry_after: None }, Care::of(row));
+    let connected = row.status == SessionStatus::SessionConnected;
+    if connected && row.connected_at.is_some_and(|since| now.since(since) >= SOUND_AFTER) {
+        policy.care.trouble = None;
+    }
+    let times = policy.trouble(Trouble::Panicked);
+    if times >= MAX_PANICS {
+        policy.care.next_attempt_at = None;
+        return policy.end(Event::Disconnected(Disconnect::Failed));
+    }
+    let at = now + backoff::step(&PANICKED, times, chance);
+    let waits = Change::Reconnecting { reason: Loss::Panicked, next_attempt_at: Some(at) };
+    policy.again(Event::ChangeState(waits), at)
+}
+
+/// How a session goes on after a restart of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// It stays as it is: nobody wants it, or only a human can help.
+    Not,
+    /// It is dialled as soon as its turn comes.
+    Now(Care),
+    /// It waits for the time in the care, as it did before.
+    Wait(Care),
+    /// The same, and its status has to be told so: the last process did not get to.
+    WaitAnew(Care),
+}
+
+/// Decides it, from what its row says.
+///
+/// A dial that no connection has proved sound counts as a failed one, so that a process which
+/// crashes again and again dials no more often than one which cannot connect.
+pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resume {
+    if row.desired_state == DesiredState::Stopped {
+        return Resume::Not;
+    }
+    let mut care = Care::of(row);
+    if let Some(at) = care.next_attempt_at {
+        return if at > now { Resume::Wait(care) } else { Resume::Now(care) };
+    }
+    if ended_for_good(row) {
+        return Resume::Not;
+    }
+    let Some(dialled) = row.last_dial_at.filter(|_| care.dial_failures > 0) else {
+        return Resume::Now(care);
+    };
+    let at = dialled + backoff::wait(care.dial_failures, chance);
+    // A clock that was set back must not keep a session away.
+    let at = at.min(now + backoff::wait(care.dial_failures, 1.0));
+    if at <= now {
+        return Resume::Now(care);
+    }
+    care.next_attempt_at = Some(at);
+    Resume::WaitAnew(care)
+}
+
+/// Whether only a human can help.
+///
+/// "Stopped" is not such a reason: who wants it running again has said so since.
+fn ended_for_good(row: &session::Model) -> bool {
+    super::standing::is_ended(row.status)
+        && row.last_disconnect_reason.as_deref().is_some_and(|reason| {
+            reason != Disconnect::Stopped.word() && reason != Disconnect::LoggedOutHere.word()
+        })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIDDLE: f64 = 0.5;
-
-    fn wait(seconds: u64) -> Next {
-        Next::Wait(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn codes_are_renewed_so_many_times_and_then_nobody_dials_any_more() {
-        let mut policy = Policy::new(3);
-        assert_eq!(policy.after(&End::QrCodesExhausted, false, MIDDLE), Next::Dial);
-        // A blip in between does not make an unattended session show codes for ever.
-        assert_eq!(policy.after(&End::Lost, false, MIDDLE), wait(1));
-        assert_eq!(policy.after(&End::QrCodesExhausted, false, MIDDLE), Next::Dial);
-        assert_eq!(
-            policy.after(&End::QrCodesExhausted, false, MIDDLE),
-            Next::End(Some(Event::Disconnected(Disconnect::QrCodesExhausted)))
-        );
-    }
-
-    #[test]
-    fn waits_grow_until_a_connection_has_lasted() {
-        let mut policy = Policy::new(1);
-        let unreachable = End::Dial(DialFailure::Unreachable);
-        assert_eq!(policy.after(&unreachable, false, MIDDLE), wait(1));
-        assert_eq!(policy.after(&unreachable, false, MIDDLE), wait(2));
-        assert_eq!(policy.after(&End::Lost, false, MIDDLE), wait(4));
-        assert_eq!(policy.after(&End::Lost, true, MIDDLE), wait(1));
-    }
-
-    #[test]
-    fn a_server_that_is_not_whatsapp_is_given_up_and_one_that_is_away_is_not() {
-        let mut policy = Policy::new(1);
-        let refused = End::Dial(DialFailure::ServerRefused);
-        let unreachable = End::Dial(DialFailure::Unreachable);
-        for end in [&refused, &refused, &unreachable, &refused, &refused] {
-            assert!(matches!(policy.after(end, false, MIDDLE), Next::Wait(_)));
-        }
-        assert_eq!(
-            policy.after(&refused, false, MIDDLE),
-            Next::End(Some(Event::AuthFailure(AuthFailure::ServerNotTrusted)))
-        );
-    }
-
-    #[test]
-    fn what_is_final_is_said_and_what_was_asked_for_is_not() {
-        let mut policy = Policy::new(1);
-        let replaced = Event::Disconnected(Disconnect::Replaced);
-        assert_eq!(
-            policy.after(&End::Final(replaced.clone()), true, MIDDLE),
-            Next::End(Some(replaced))
-        );
-        assert_eq!(policy.after(&End::Stopped, true, MIDDLE), Next::End(None));
-        assert_eq!(policy.after(&End::LoggedOut, true, MIDDLE), Next::End(None));
-    }
-}
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,24 +1,30 @@
 //! The task that owns one session: dial, be online, back off, until there is no point any more.
 
-use std::{fmt, ops::ControlFlow, sync::Arc};
+use std::{
+    fmt,
+    ops::ControlFlow,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use entity::{UnixMillis, id::MessageId, session};
-use tokio::sync::{mpsc, oneshot};
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Error, LoggedOut, Options, PairingCode,
-    client::{DialFailure, Factory},
+    client::Factory,
     ingest::Ingest,
     online::{End, Ended, Lent, Online},
     outbox::Outbox,
-    pace::Pace,
-    policy::{Next, Policy},
+    pace::{Pace, Permit, Rank},
+    policy::{Circumstances, Next, Policy},
+    standing::is_ended,
 };
 use crate::{
     clock::Clock,
     device,
-    event::{Change, Event},
+    event::{AuthFailure, Care, Change, Disconnect, Event, Loss},
     store::Store,
 };
 
@@ -61,6 +67,29 @@ pub(super) struct Shared {
     pub(super) factory: Factory,
     pub(super) pace: Pace,
     pub(super) tracker: TaskTracker,
+    /// Panics of sessions' tasks.
+    pub(super) panics: Arc<AtomicU64>,
+}
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Start {
+    /// What is remembered; its next attempt is waited for.
+    pub(super) care: Care,
+    /// An operator asked for it.
+    pub(super) operator: bool,
+    /// WhatsApp has refused these credentials before: if it still does, the device is made anew, to
+    /// be paired. Only an operator's start may lead there.
+    pub(super) may_renew: bool,
+}
+
+/// The way to a run.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Rung when an operator wants a dial: whoever waits for a turn goes to the front.
+    pub(super) hurry: Arc<Notify>,
+    pub(super) stop: CancellationToken,
 }
 
 /// One run of a session.
@@ -68,6 +97,7 @@ pub(super) struct Shared {
 pub(super) struct Runner {
     // What it listens to.
     commands: mpsc::Receiver<Command>,
+    hurry: Arc<Notify>,
     stop: CancellationToken,
 
     // What it works with.
@@ -79,24 +109,33 @@ pub(super) struct Runner {
 
     // What it remembers.
     policy: Policy,
+    may_renew: bool,
+    /// The next dial is one that an operator asked for.
+    urgent: bool,
+    /// The status says that the session has ended, though it is dialled again.
+    seems_ended: bool,
 }
 
 impl Runner {
-    /// A run of the session with this row. It ends when `stop` is cancelled, leaving the status to
-    /// whoever cancels it.
+    /// A run of the session with this row. It ends when the line's `stop` is cancelled, leaving the
+    /// status to whoever cancels it.
     pub(super) fn new(
         shared: Shared,
         ingest: Ingest,
         row: session::Model,
         device_id: i32,
-        commands: mpsc::Receiver<Command>,
-        stop: CancellationToken,
+        start: Start,
+        line: Line,
     ) -> Self {
         Self {
             outbox: Outbox::new(shared.store.clone(), ingest.clone(), row.id.clone()),
-            commands,
-            stop,
-            policy: Policy::new(shared.options.max_qr_rounds),
+            commands: line.commands,
+            hurry: line.hurry,
+            stop: line.stop,
+            policy: Policy::new(shared.options.rules(), start.care),
+            may_renew: start.may_renew,
+            urgent: start.operator,
+            seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
             shared,
             ingest,
             row,
@@ -106,53 +145,158 @@ impl Runner {
 
     /// Runs until told to stop, or until only a human can help.
     pub(super) async fn run(mut self) {
-        while let Some(connected) = self.connect().await {
-            let (end, stable) = match &connected {
-                Ok(ended) => (&ended.end, ended.stable),
-                Err(failure) => (&End::Dial(*failure), false),
-            };
-            let next = self.policy.after(end, stable, rand::random());
-            // First the truth, then the tidying up, which may take its time.
-            let next_attempt = self.announce(next).await;
-            if let Ok(ended) = connected {
-                ended.close(&self.ingest).await;
-            }
-            let Some(at) = next_attempt else { break };
-            if self.wait_until(at).await.is_break() {
-                break;
-            }
-        }
+        self.live().await;
         self.outbox.close();
         tracing::info!("The session has ended its run");
     }
 
+    async fn live(&mut self) {
+        if let Some(at) = self.policy.care().next_attempt_at
+            && self.wait_until(at).await.is_break()
+        {
+            return;
+        }
+        while self.wait_for_whatsapp().await.is_continue() {
+            let Some(connected) = self.connect().await else { return };
+            let (end, stable) = match &connected {
+                Ok(ended) => (&ended.end, ended.stable),
+                Err(end) => (end, false),
+            };
+            let now = self.shared.clock.now();
+            let about = Circumstances { now, stable, chance: rand::random() };
+            let renews = self.may_renew && refuses_credentials(end);
+            let next = self.policy.after(end, about);
+            // First the truth, then the tidying up, which may take its time.
+            let next_attempt = self.announce(if renews { Next::Dial } else { next }).await;
+            if let Ok(ended) = connected {
+                ended.close(&self.ingest).await;
+            }
+            let Some(at) = next_attempt else { return };
+            if renews && self.renew().await.is_break() {
+                return;
+            }
+            if self.wait_until(at).await.is_break() {
+                return;
+            }
+        }
+    }
+
     /// Says what becomes of the session, and answers when it is dialled again; none for never.
     async fn announce(&mut self, next: Next) -> Option<UnixMillis> {
-        let now = self.shared.clock.now();
-        let (event, at) = match next {
-            Next::Dial => (Some(Event::ChangeState(Change::Connecting)), Some(now)),
-            Next::Wait(wait) => {
-                let at = now + wait;
-                let change = Change::Reconnecting { next_attempt_at: Some(at) };
-                (Some(Event::ChangeState(change)), Some(at))
+        // What was asked for before the connection ended has been done.
+        self.hurry.notified().now_or_never();
+        self.urgent = false;
+        let (event, care, at) = match next {
+            Next::Dial => {
+                let now = self.shared.clock.now();
+                (Some(Event::ChangeState(Change::Connecting)), self.policy.care(), Some(now))
             }
-            Next::End(last) => (last, None),
+            Next::Again(event, care) => (Some(event), care, care.next_attempt_at),
+            Next::End(event, care) => (event, care, None),
         };
         if at.is_none() {
             // Whoever starts the session from now on begins a new run.
             self.commands.close();
         }
-        if let Some(event) = event {
-            // Unless it is to stop before the database takes it.
-            self.stop.run_until_cancelled(self.ingest.say(event)).await;
+        let Some(event) = event else { return at };
+        match &event {
+            Event::ChangeState(Change::Reconnecting { reason: Loss::RateLimited, .. }) => {
+                if let Some(until) = at {
+                    self.shared.pace.slow_down(until);
+                }
+            }
+            Event::AuthFailure(AuthFailure::ClientOutdated) => {
+                self.shared.factory.version_refused().await;
+            }
+            _ => {}
         }
+        self.seems_ended = matches!(event, Event::AuthFailure(_) | Event::Disconnected(_));
+        self.say(event, care).await;
         at
     }
 
+    /// Records an event, unless the session is to stop before the database takes it.
+    async fn say(&self, event: Event, care: Care) {
+        self.stop.run_until_cancelled(self.ingest.say_with(event, care)).await;
+    }
+
+    /// Waits while WhatsApp wants no dials from here, and says so. Breaks when the session is to
+    /// stop.
+    async fn wait_for_whatsapp(&mut self) -> ControlFlow<()> {
+        while !self.urgent
+            && let Some(until) = self.shared.pace.paused_until()
+        {
+            let change =
+                Change::Reconnecting { reason: Loss::RateLimited, next_attempt_at: Some(until) };
+            let care = Care { next_attempt_at: Some(until), ..self.policy.care() };
+            self.seems_ended = false;
+            self.say(Event::ChangeState(change), care).await;
+            self.wait_until(until).await?;
+        }
+        if self.seems_ended {
+            self.seems_ended = false;
+            let care = Care { next_attempt_at: None, ..self.policy.care() };
+            self.say(Event::ChangeState(Change::Connecting), care).await;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Waits for a turn to dial. None when the session is to stop.
+    async fn turn(&mut self) -> Option<Permit> {
+        let routine = Rank::routine(self.row.last_active_at);
+        let rank = if self.urgent { Rank::operator() } else { routine };
+        let pace = self.shared.pace.clone();
+        let turn = async {
+            if rank == routine {
+                tokio::select! {
+                    biased;
+                    () = self.hurry.notified() => {}
+                    permit = pace.turn(rank) => return permit,
+                }
+            }
+            pace.turn(Rank::operator()).await
+        };
+        self.stop.run_until_cancelled(turn).await
+    }
+
+    /// Makes the device anew, after WhatsApp has refused the old one again. Breaks when the session is
+    /// to stop.
+    async fn renew(&mut self) -> ControlFlow<()> {
+        self.may_renew = false;
+        let (store, key) = (&self.shared.store, &self.row.id);
+        let made = async {
+            device::erase(store, self.device_id).await?;
+            device::create(store, key).await
+        };
+        match self.stop.run_until_cancelled(made).await {
+            None => return ControlFlow::Break(()),
+            Some(Ok(device_id)) => self.device_id = device_id,
+            Some(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "A device could not be made anew"
+                );
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     /// One client, from its dial to its end. None when the session is to stop.
-    async fn connect(&mut self) -> Option<Result<Ended, DialFailure>> {
+    async fn connect(&mut self) -> Option<Result<Ended, End>> {
+        let permit = self.turn().await?;
         let stop = self.stop.clone();
-        let permit = stop.run_until_cancelled(self.shared.pace.turn()).await?;
+        let failures = self.policy.dialling();
+        // Before it is true: a process that crashes while it dials has dialled.
+        let sessions = self.shared.store.sessions();
+        let note = sessions.note_dial(&self.row.id, failures);
+        if let Err(error) = stop.run_until_cancelled(note).await? {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "A dial could not be written down"
+            );
+            return Some(Err(End::Lost(Loss::ClientFailed)));
+        }
         let backend = device::Backend::new(self.shared.store.clone(), self.device_id, &self.row.id);
         let opening = self.shared.factory.open(backend, self.ingest.clone());
         let (link, signals) = match stop.run_until_cancelled(opening).await? {
@@ -162,7 +306,7 @@ impl Runner {
                     error = &error as &dyn std::error::Error,
                     "A client could not be started"
                 );
-                return Some(Err(DialFailure::Unreachable));
+                return Some(Err(End::Lost(Loss::ClientFailed)));
             }
         };
         let lent = Lent {
@@ -183,7 +327,10 @@ impl Runner {
                 biased;
                 () = self.stop.cancelled() => return ControlFlow::Break(()),
                 Some(command) = self.commands.recv() => match command {
-                    Command::Dial => return ControlFlow::Continue(()),
+                    Command::Dial => {
+                        self.urgent = true;
+                        return ControlFlow::Continue(());
+                    }
                     Command::Pair { answer, .. } => {
                         answer.send(Err(Error::NotRunning)).ok();
                     }
@@ -197,4 +344,13 @@ impl Runner {
             }
         }
     }
+}
+
+/// Whether WhatsApp says that these credentials are good for nothing.
+fn refuses_credentials(end: &End) -> bool {
+    matches!(
+        end,
+        End::Ended(Disconnect::LoggedOut { .. })
+            | End::Refused(AuthFailure::CredentialsRefused { .. })
+    )
 }

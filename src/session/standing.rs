@@ -1,11 +1,6 @@
-//! What a session's row says of starting it: resume it after a restart, and with which credentials?
+//! What a session's row says of its end, and of its credentials.
 
-use entity::{
-    session,
-    state::{DesiredState, SessionStatus},
-};
-
-use crate::event::Disconnect;
+use entity::{session, state::SessionStatus};
 
 /// Whether nothing runs, and nothing will by itself.
 pub(super) fn is_ended(status: SessionStatus) -> bool {
@@ -13,17 +8,6 @@ pub(super) fn is_ended(status: SessionStatus) -> bool {
         status,
         SessionStatus::SessionNotConnected | SessionStatus::AuthFailure | SessionStatus::Error
     )
-}
-
-/// Whether only a human can help: then a restart of the process changes nothing.
-///
-/// "Stopped" is not such a reason: who wants it running again has said so since.
-pub(super) fn ended_for_good(row: &session::Model) -> bool {
-    row.desired_state == DesiredState::Stopped
-        || (is_ended(row.status)
-            && row.last_disconnect_reason.as_deref().is_some_and(|reason| {
-                reason != Disconnect::Stopped.word() && reason != Disconnect::LoggedOutHere.word()
-            }))
 }
 
 /// Whether WhatsApp has told us that these credentials will never work again.
@@ -43,7 +27,7 @@ mod tests {
 
     use super::*;
     use crate::event::{
-        Account, Event,
+        Account, Disconnect, Event,
         status::{apply, tests::row},
     };
 
@@ -74,16 +58,5 @@ mod tests {
             ..after(&[ready(), logged_out(), ready()])
         };
         assert!(!credentials_are_dead(&cut_off));
-    }
-
-    #[test]
-    fn what_is_wanted_is_resumed_unless_only_a_human_can_help() {
-        assert!(!ended_for_good(&after(&[])), "created, and cut off before its first dial");
-        assert!(!ended_for_good(&after(&[ready()])));
-        let stopped = after(&[ready(), Event::Disconnected(Disconnect::Stopped)]);
-        assert!(!ended_for_good(&stopped), "wanted again since it was stopped");
-        assert!(ended_for_good(&after(&[ready(), logged_out()])));
-        let unwanted = session::Model { desired_state: DesiredState::Stopped, ..after(&[ready()]) };
-        assert!(ended_for_good(&unwanted));
     }
 }

@@ -22,7 +22,7 @@ use sea_orm::{
 
 use super::{Error, Patience, Store, secrets};
 use crate::{
-    event::{Ack, AckLevel, Event, NewMessage, payload, status},
+    event::{Ack, AckLevel, Care, Event, NewMessage, payload, status},
     vault::Sealer,
 };
 
@@ -37,6 +37,8 @@ pub struct NewEvent {
     pub event: Event,
     /// When it happened.
     pub at: UnixMillis,
+    /// What is to be remembered of the session's troubles with it; none to leave that as it is.
+    pub care: Option<Care>,
 }
 
 impl NewEvent {
@@ -129,7 +131,7 @@ pub(super) async fn record_batch(
                     seq,
                     session_key: event.session_key.clone(),
                     kind: event.event.kind(),
-                    payload: payload::data(&event.event, own).to_string(),
+                    payload: payload::data(&event.event, own, event.care.as_ref()).to_string(),
                     occurred_at: event.at,
                     recorded_at: now,
                 };
@@ -274,6 +276,9 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     // "Last active" is about when we noticed: an offline message may be days old.
     let at = if event.dedupe_key().is_some() { now } else { event.at };
     status::apply(row, &event.event, at);
+    if let Some(care) = &event.care {
+        care.write(row);
+    }
     if row
         .last_active_at
         .is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
@@ -387,6 +392,10 @@ fn status_columns(row: &session::Model) -> session::ActiveModel {
         last_disconnect_code: Set(row.last_disconnect_code),
         last_disconnect_at: Set(row.last_disconnect_at),
         banned_until: Set(row.banned_until),
+        dial_failures: Set(row.dial_failures),
+        trouble: Set(row.trouble),
+        trouble_count: Set(row.trouble_count),
+        throttled_until: Set(row.throttled_until),
         updated_at: Set(row.updated_at),
         ..Default::default()
     }

@@ -67,6 +67,7 @@ impl App {
             device_name: "wagate".to_owned(),
             max_qr_rounds: 1,
             dial_concurrency: 4,
+            replaced_retry_after: None,
             dial_rate_per_second: 100,
         };
         let sessions = Sessions::new(store.clone(), clock.clone(), options, tasks.clone());
@@ -158,6 +159,7 @@ impl App {
             generation: None,
             event,
             at: self.clock.now(),
+            care: None,
         };
         self.store.writer().record(new, Patience::Fail).await.unwrap()
     }

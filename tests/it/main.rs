@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose helper cannot go on has failed")]
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
+mod care_wire;
 mod crash_wire;
 mod database;
 mod device_differential;

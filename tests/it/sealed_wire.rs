@@ -154,54 +154,55 @@ async fn unseal_codes(database: &Database, store: &Store, sealer: &Sealer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_from_before_is_sealed_at_its_first_start() {
-    on_each(async |database: &Database| {
-        let mut world = talked(database).await;
-        let secrets = secrets_of(&world, database).await;
-        world.stop_daemon().await;
+    on_each(async |database: &Database| Box::pin(upgrade(database)).await).await;
+}
 
-        // Back to the day before.
-        let store = store(&world, database).await;
-        let (_, key) = secrets::device(database).await;
-        let patience = wagate::store::Patience::Fail;
-        let sealer = store.sealer_of(&key, patience).await.unwrap().unwrap();
-        unseal(database, &sealer, &SEALED).await;
-        unseal_codes(database, &store, &sealer).await;
-        store.close().await;
-        database.execute("DROP TABLE data_key").await;
-        database.execute("DROP TABLE vault").await;
-        let step = "DELETE FROM seaql_migrations WHERE version = 'm20261124_000010_vault'";
-        database.execute(step).await;
-        std::fs::remove_file(world.state_dir().join("master.key")).unwrap();
-        let mut names = found_in(&dump(database), &secrets);
-        names.sort();
-        names.dedup();
-        for name in ["noise key", "identity key", "signed prekey", "ADV secret", "pairing code"] {
-            assert!(names.iter().any(|found| found == name), "{name} is in clear: {names:?}");
-        }
-        assert!(names.iter().any(|name| name.starts_with("session")), "{names:?}");
-        assert!(names.iter().any(|name| name.starts_with("prekey")), "{names:?}");
+async fn upgrade(database: &Database) {
+    let mut world = talked(database).await;
+    let secrets = secrets_of(&world, database).await;
+    world.stop_daemon().await;
 
-        // The first start with keys: nothing is left in clear, and nobody has to scan anything.
-        world.start_daemon().await;
-        assert_unreadable(database, &secrets);
-        goes_on(&mut world, "after the upgrade", 2).await;
+    // Back to the day before.
+    let store = store(&world, database).await;
+    let (_, key) = secrets::device(database).await;
+    let patience = wagate::store::Patience::Fail;
+    let sealer = store.sealer_of(&key, patience).await.unwrap().unwrap();
+    unseal(database, &sealer, &SEALED).await;
+    unseal_codes(database, &store, &sealer).await;
+    store.close().await;
+    database.execute("DROP TABLE data_key").await;
+    database.execute("DROP TABLE vault").await;
+    let step = "DELETE FROM seaql_migrations WHERE version = 'm20261124_000010_vault'";
+    database.execute(step).await;
+    std::fs::remove_file(world.state_dir().join("master.key")).unwrap();
+    let mut names = found_in(&dump(database), &secrets);
+    names.sort();
+    names.dedup();
+    for name in ["noise key", "identity key", "signed prekey", "ADV secret", "pairing code"] {
+        assert!(names.iter().any(|found| found == name), "{name} is in clear: {names:?}");
+    }
+    assert!(names.iter().any(|name| name.starts_with("session")), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with("prekey")), "{names:?}");
 
-        // Killed half-way through it, a start goes on where that one ended.
-        world.stop_daemon().await;
-        let store = self::store(&world, database).await;
-        let sealer = store.sealer_of(&key, patience).await.unwrap().unwrap();
-        unseal(database, &sealer, &SEALED[..2]).await;
-        store.close().await;
-        database.execute("UPDATE vault SET sealed_at = NULL").await;
-        assert!(!found_in(&dump(database), &secrets).is_empty());
-        world.start_daemon().await;
-        goes_on(&mut world, "after half of it", 3).await;
-        world.stop_daemon().await;
-        assert_unreadable(database, &secrets);
-        assert_eq!(database.count("SELECT count(*) FROM vault WHERE sealed_at IS NULL").await, 0);
-        world.end().await;
-    })
-    .await;
+    // The first start with keys: nothing is left in clear, and nobody has to scan anything.
+    world.start_daemon().await;
+    assert_unreadable(database, &secrets);
+    goes_on(&mut world, "after the upgrade", 2).await;
+
+    // Killed half-way through it, a start goes on where that one ended.
+    world.stop_daemon().await;
+    let store = self::store(&world, database).await;
+    let sealer = store.sealer_of(&key, patience).await.unwrap().unwrap();
+    unseal(database, &sealer, &SEALED[..2]).await;
+    store.close().await;
+    database.execute("UPDATE vault SET sealed_at = NULL").await;
+    assert!(!found_in(&dump(database), &secrets).is_empty());
+    world.start_daemon().await;
+    goes_on(&mut world, "after half of it", 3).await;
+    world.stop_daemon().await;
+    assert_unreadable(database, &secrets);
+    assert_eq!(database.count("SELECT count(*) FROM vault WHERE sealed_at IS NULL").await, 0);
+    world.end().await;
 }
 
 /// The session is connected without a code, and messages go both ways.

@@ -412,6 +412,7 @@ fn message(session: &session::Model, wa_id: &str) -> NewEvent {
             status: MessageStatus::Received,
         })),
         at,
+        care: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) const BOB: &str = "15550002222";
 pub(crate) struct World {
     pub(crate) whatsapp: Simulator,
     pub(crate) daemon: Option<Daemon>,
+    pub(crate) clock: Clock,
     config: Config,
     http: reqwest::Client,
     base: String,
@@ -76,6 +77,17 @@ impl World {
         options: Options,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::start_at(Clock::system(), database, options, change).await
+    }
+
+    /// The same, by a clock that the test may move. The client library's own timers go by the
+    /// machine's.
+    pub(crate) async fn start_at(
+        clock: Clock,
+        database: &Database,
+        options: Options,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let whatsapp = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
@@ -88,6 +100,7 @@ impl World {
         let mut world = Self {
             whatsapp,
             daemon: None,
+            clock,
             config,
             http: http_client(),
             base: String::new(),
@@ -100,7 +113,7 @@ impl World {
 
     /// Starts the daemon on the state that the last one left.
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon = Daemon::start(self.config.clone(), Clock::system()).await.unwrap();
+        let daemon = Daemon::start(self.config.clone(), self.clock.clone()).await.unwrap();
         self.base = format!("http://{}", daemon.address());
         let token = std::fs::read_to_string(daemon.operator_token_path()).unwrap();
         token.trim().clone_into(&mut self.token);
@@ -185,6 +198,38 @@ impl World {
             };
             let rung = tokio::time::timeout_at(deadline, bell.changed()).await;
             assert!(rung.is_ok(), "{what} did not come about; last seen: {seen:#}");
+        }
+    }
+
+    /// Moves time on in steps until `wanted` gives something, and answers it with the time it took by
+    /// the moved clock.
+    pub(crate) async fn pass_until<T, F>(
+        &self,
+        what: &str,
+        step: Duration,
+        wanted: impl Fn() -> F,
+    ) -> (T, Duration)
+    where
+        F: Future<Output = Result<T, Value>>,
+    {
+        let store = self.daemon.as_ref().expect("the daemon runs").store().clone();
+        let mut bell = store.writer().bell();
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let mut passed = Duration::ZERO;
+        loop {
+            bell.mark_unchanged();
+            let seen = match wanted().await {
+                Ok(found) => return (found, passed),
+                Err(seen) => seen,
+            };
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{what} did not come about; last seen: {seen:#}"
+            );
+            self.clock.advance(step);
+            passed += step;
+            // What the step has set off has some time to happen; if it takes longer, so be it.
+            timeout(Duration::from_millis(40), bell.changed()).await.ok();
         }
     }
 

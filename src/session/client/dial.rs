@@ -1,25 +1,21 @@
 //! Dialling: TCP, TLS and WebSocket, with a note of how far it came.
 //!
 //! The library only logs why a connection did not come about. We need to know: a network that is
-//! down is waited for, a server that cannot prove that it is WhatsApp is not.
+//! down is waited for, a server that cannot prove that it is WhatsApp is not, and one that asks for
+//! fewer dials gets fewer. What is sent and received afterwards goes through `wire.rs`.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Poll},
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use axum::http::{HeaderValue, Uri, header};
-use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
 use tokio_websockets::ClientBuilder;
 use wacore::net::{
     Transport, TransportEvent, TransportFactory, WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL,
@@ -30,6 +26,16 @@ use whatsapp_rust::{
     transport::{Connector, from_websocket},
 };
 
+use super::wire::{Watched, Wire};
+
+/// How long the kernel waits for the other end to confirm what was sent before it gives the
+/// connection up. Our own watch on what is received is the rule; this is for a half-open socket to
+/// which we only write.
+const UNCONFIRMED: Duration = Duration::from_secs(45);
+
+/// When the kernel asks an idle connection for a sign of life: after this long, and every so often.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(25), Duration::from_secs(10));
+
 /// Where a dial got stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum DialFailure {
@@ -37,6 +43,9 @@ pub(in crate::session) enum DialFailure {
     Unreachable,
     /// The server answered our hello, and we did not accept its answer.
     ServerRefused,
+    /// The server did not let us speak the protocol at all, with this HTTP status. It may have said
+    /// for how long.
+    Upgrade { status: u16, retry_after: Option<Duration> },
 }
 
 /// How far the present dial has come, shared with the transport.
@@ -46,8 +55,10 @@ pub(super) struct Progress(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     stage: AtomicU8,
-    /// Bytes received since the WebSocket was there.
-    received: AtomicU64,
+    /// What the server said instead of switching protocols.
+    refusal: Mutex<Option<DialFailure>>,
+    /// The connection of the present dial, once it is there.
+    wire: Mutex<Wire>,
 }
 
 /// Nothing was dialled since the last look.
@@ -65,18 +76,47 @@ const SHORTEST_HELLO: u64 = 64;
 impl Progress {
     /// Why the last dial failed, if it did. Asked once per dial.
     pub(super) fn take_failure(&self) -> Option<DialFailure> {
-        match self.0.stage.swap(IDLE, Ordering::SeqCst) {
-            CONNECTED if self.0.received.load(Ordering::SeqCst) >= SHORTEST_HELLO => {
-                Some(DialFailure::ServerRefused)
-            }
+        let stage = self.0.stage.swap(IDLE, Ordering::SeqCst);
+        if let Some(refusal) = lock(&self.0.refusal).take() {
+            return Some(refusal);
+        }
+        match stage {
+            CONNECTED if self.received() >= SHORTEST_HELLO => Some(DialFailure::ServerRefused),
             DIALLING | CONNECTED => Some(DialFailure::Unreachable),
             _ => None,
         }
     }
 
+    /// Whether the server has answered our hello: what is missing is the login. (A client that has
+    /// been there before sends all it has to say with the hello.)
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.0.stage.load(Ordering::SeqCst), CONNECTED | ACCEPTED)
+            && self.received() >= SHORTEST_HELLO
+    }
+
+    /// Bytes received on the present connection.
+    pub(super) fn received(&self) -> u64 {
+        lock(&self.0.wire).received()
+    }
+
+    /// Cuts the present connection: whoever reads or writes is told that it is broken.
+    pub(super) fn cut(&self) {
+        lock(&self.0.wire).cut();
+    }
+
+    /// The client has answered the server's hello.
+    pub(super) fn accepted(&self) {
+        self.reached(ACCEPTED);
+    }
+
     fn reached(&self, stage: u8) {
         self.0.stage.store(stage, Ordering::SeqCst);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the transports of one link.
@@ -111,101 +151,65 @@ impl TransportFactory for Dialler {
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
 
         let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-        // Frames are small and each is waited for.
-        tcp.set_nodelay(true)?;
+        prepare(&tcp);
         let plain = Connector::Plain;
         let connector = if tls { &*self.connector } else { &plain };
         let stream = connector.wrap(host, tcp).await?;
-        let stream = Counted { inner: stream, progress: self.progress.clone() };
-        let (socket, _response) = ClientBuilder::from_uri(uri.clone())
-            .add_header(header::ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN))?
-            .connect_on(stream)
-            .await?;
-        self.progress.0.received.store(0, Ordering::SeqCst);
+        let wire = Wire::default();
+        *lock(&self.progress.0.wire) = wire.clone();
+        let upgrade = ClientBuilder::from_uri(uri.clone())
+            .add_header(header::ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN))?;
+        let (socket, _response) = match upgrade.connect_on(wire.carry(stream)).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                *lock(&self.progress.0.refusal) = refusal(&wire.head(), SystemTime::now());
+                return Err(error.into());
+            }
+        };
+        wire.opened();
         self.progress.reached(CONNECTED);
 
         let (inner, events) = from_websocket(socket);
-        let transport = Watched { inner, progress: self.progress.clone(), sent: AtomicU8::new(0) };
+        let transport = Watched::new(inner, wire, self.progress.clone());
         Ok((Arc::new(transport), events))
     }
 }
 
-/// A transport that notices when the handshake is over.
-struct Watched {
-    inner: Arc<dyn Transport>,
-    progress: Progress,
-    /// Frames sent, as far as two.
-    sent: AtomicU8,
+/// Makes the kernel notice a dead connection.
+fn prepare(tcp: &TcpStream) {
+    // Frames are small and each is waited for.
+    tcp.set_nodelay(true).ok();
+    let socket = SockRef::from(tcp);
+    let (after, every) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(after).with_interval(every).with_retries(2);
+    // A kernel that cannot do this leaves it to our own watch.
+    socket.set_tcp_keepalive(&keepalive).ok();
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED)).ok();
 }
 
-#[async_trait]
-impl Transport for Watched {
-    async fn send(&self, data: Bytes) -> Result<(), anyhow::Error> {
-        // The first frame is the client's hello. A second one is only ever sent by a client that
-        // has verified the server's answer to it.
-        if self.sent.load(Ordering::Relaxed) < 2 && self.sent.fetch_add(1, Ordering::Relaxed) == 1 {
-            self.progress.reached(ACCEPTED);
-        }
-        self.inner.send(data).await
-    }
-
-    async fn disconnect(&self) {
-        self.inner.disconnect().await;
-    }
-
-    fn resource_report(&self) -> Option<wacore::stats::TransportResourceReport> {
-        self.inner.resource_report()
-    }
+/// Reads an answer that is no switch of protocols.
+fn refusal(head: &[u8], now: SystemTime) -> Option<DialFailure> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    // An answer that is cut short may still have its status.
+    response.parse(head).ok()?;
+    let status = response.code.filter(|status| *status != 101)?;
+    let retry_after = response
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("retry-after"))
+        .and_then(|header| std::str::from_utf8(header.value).ok())
+        .and_then(|value| retry_after(value.trim(), now));
+    Some(DialFailure::Upgrade { status, retry_after })
 }
 
-/// A stream that counts what it receives.
-struct Counted<S> {
-    inner: S,
-    progress: Progress,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let received = buf.filled().len().saturating_sub(before);
-        self.progress.0.received.fetch_add(received as u64, Ordering::Relaxed);
-        polled
+/// Seconds, or a date (RFC 9110, section 10.2.3).
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
     }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    Some(at.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -221,14 +225,42 @@ mod tests {
         assert_eq!(progress.take_failure(), Some(DialFailure::Unreachable));
 
         progress.reached(CONNECTED);
-        progress.0.received.store(4, Ordering::SeqCst);
+        lock(&progress.0.wire).receive(4);
         assert_eq!(progress.take_failure(), Some(DialFailure::Unreachable), "only a close frame");
 
         progress.reached(CONNECTED);
-        progress.0.received.store(400, Ordering::SeqCst);
+        lock(&progress.0.wire).receive(400);
         assert_eq!(progress.take_failure(), Some(DialFailure::ServerRefused));
 
-        progress.reached(ACCEPTED);
+        progress.accepted();
+        assert!(progress.is_answered());
         assert_eq!(progress.take_failure(), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_websocket_says_what_is_wrong_and_for_how_long() {
+        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 07:00:00 GMT").unwrap();
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (head, status, after) in [
+            ("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120\r\n\r\nslow", 429, seconds(120)),
+            (
+                "HTTP/1.1 503 x\r\nretry-after: Tue, 24 Nov 2026 07:01:00 GMT\r\n\r\n",
+                503,
+                seconds(60),
+            ),
+            (
+                "HTTP/1.1 503 x\r\nRetry-After: Mon, 23 Nov 2026 07:00:00 GMT\r\n\r\n",
+                503,
+                seconds(0),
+            ),
+            ("HTTP/1.1 502 Bad Gateway\r\nRetry-After: soon\r\n\r\n", 502, None),
+            ("HTTP/1.1 403 Forbidden\r\nServer: x", 403, None),
+        ] {
+            let upgrade = DialFailure::Upgrade { status, retry_after: after };
+            assert_eq!(refusal(head.as_bytes(), now), Some(upgrade), "{head}");
+        }
+        for nothing in ["", "HTTP/1.1", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "\u{1}\u{2}"] {
+            assert_eq!(refusal(nothing.as_bytes(), now), None, "{nothing}");
+        }
     }
 }

@@ -11,10 +11,12 @@ mod http;
 mod signal;
 mod translate;
 mod version;
+mod wire;
 
 use std::{
+    collections::HashMap,
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,14 +25,14 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 use wacore::{
-    iq::devices::RemoveCompanionDeviceSpec,
+    iq::{devices::RemoveCompanionDeviceSpec, keepalive::KeepaliveSpec},
     pair_code::{PairCodeOptions, PairCodeUtils},
     store::DevicePropsOverride,
     types::events::Subscription,
 };
 use whatsapp_rust::{
     Client, ClientError,
-    client::ClientBuilderError,
+    client::{ClientBuilderError, RawNodeLease},
     request::IqError,
     send::{SendError as ClientSendError, SendOptions},
     store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
@@ -44,13 +46,23 @@ use self::{
     signal::Signals,
 };
 use super::{Options, ingest::Ingest};
-use crate::{device, event::Account};
+use crate::{clock::Clock, device, event::Account};
 
 /// How long a client may take to close in good order before it is abandoned.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long WhatsApp may take to confirm that this device is unlinked.
 const LOGOUT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long WhatsApp may take to answer when it is asked for a sign of life.
+const PING_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a message may take to be on its way. What it may have to ask WhatsApp for first is
+/// answered in much less.
+const SEND_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How long the state of a device and the version may take to be there, before a dial.
+const OPEN_DEADLINE: Duration = Duration::from_mins(2);
 
 /// How long the socket may take to be there when a pairing code is asked for.
 const SOCKET_DEADLINE: Duration = Duration::from_secs(20);
@@ -64,7 +76,12 @@ pub(super) struct Factory {
     http: Arc<Http>,
     versions: Versions,
     tracker: TaskTracker,
+    /// Devices whose last link was dropped and is still being closed.
+    closing: Closing,
 }
+
+/// Who waits for a device that is being closed waits for its token.
+type Closing = Arc<Mutex<HashMap<i32, CancellationToken>>>;
 
 impl fmt::Debug for Factory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +98,8 @@ pub enum OpenError {
     Device(#[source] BoxError),
     #[error("the client could not be built")]
     Build(#[source] ClientBuilderError),
+    #[error("what is needed for a dial was not there in time")]
+    Timeout,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -110,15 +129,21 @@ pub enum SendError {
 }
 
 impl Factory {
-    pub(super) fn new(options: Arc<Options>, tracker: TaskTracker) -> Self {
+    pub(super) fn new(options: Arc<Options>, clock: Clock, tracker: TaskTracker) -> Self {
         let http = Arc::new(Http::new());
         Self {
-            versions: Versions::new(options.version, Arc::clone(&http)),
+            versions: Versions::new(options.version, clock, Arc::clone(&http) as _),
             connector: Arc::new(whatsapp_rust::transport::default_tls_connector()),
             options,
             http,
             tracker,
+            closing: Closing::default(),
         }
+    }
+
+    /// WhatsApp refuses the version that we say we are.
+    pub(super) async fn version_refused(&self) {
+        self.versions.refused().await;
     }
 
     /// Builds the client of one device and starts it.
@@ -127,6 +152,20 @@ impl Factory {
         backend: device::Backend,
         ingest: Ingest,
     ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
+        let opening = self.open_unbounded(backend, ingest);
+        tokio::time::timeout(OPEN_DEADLINE, opening).await.map_err(|_| OpenError::Timeout)?
+    }
+
+    async fn open_unbounded(
+        &self,
+        backend: device::Backend,
+        ingest: Ingest,
+    ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
+        let device_id = backend.device_id();
+        let closing = locked(&self.closing).get(&device_id).cloned();
+        if let Some(closing) = closing {
+            closing.cancelled().await;
+        }
         let version =
             self.versions.current().await.map_err(|error| OpenError::Version(error.into()))?;
         let persistence = Arc::new(
@@ -162,18 +201,22 @@ impl Factory {
 
         let (signals, receiver) = Signals::channel();
         let subscription = client.subscribe_handler(Arc::new(signals));
+        let stanzas = client.acquire_raw_node_forwarding();
         let run = {
             let client = Arc::clone(&client);
             self.tracker.spawn(async move { client.run().await }.in_current_span())
         };
         let link = Link {
             client,
+            device_id,
+            closing: Arc::clone(&self.closing),
             progress,
             stop,
             run: Some(run),
             paired,
             tracker: self.tracker.clone(),
             subscription,
+            stanzas,
         };
         Ok((link, receiver))
     }
@@ -182,6 +225,8 @@ impl Factory {
 /// One client, from its first dial to its end.
 pub(super) struct Link {
     client: Arc<Client>,
+    device_id: i32,
+    closing: Closing,
     progress: Progress,
     stop: CancellationToken,
     run: Option<tokio::task::JoinHandle<()>>,
@@ -191,6 +236,8 @@ pub(super) struct Link {
     /// Dropped with the link: the receiver of its signals then ends after the last one.
     #[expect(dead_code, reason = "held for what its drop does")]
     subscription: Subscription,
+    #[expect(dead_code, reason = "held for what its drop does")]
+    stanzas: RawNodeLease,
 }
 
 impl fmt::Debug for Link {
@@ -217,6 +264,32 @@ impl Link {
     /// Why the last dial failed, if it did.
     pub(super) fn dial_failure(&self) -> Option<DialFailure> {
         self.progress.take_failure()
+    }
+
+    /// Whether the server has answered our hello: what is missing is the login.
+    pub(super) fn is_answered(&self) -> bool {
+        self.progress.is_answered()
+    }
+
+    /// Bytes received on the present connection.
+    pub(super) fn received(&self) -> u64 {
+        self.progress.received()
+    }
+
+    /// Asks WhatsApp for a sign of life, without waiting for it: an answer is received like anything
+    /// else.
+    pub(super) fn ping(&self) {
+        let client = Arc::clone(&self.client);
+        let ping = async move {
+            client.execute(KeepaliveSpec::with_timeout(PING_DEADLINE)).await.ok();
+        };
+        let stop = self.stop.clone();
+        self.tracker.spawn(stop.run_until_cancelled_owned(ping).in_current_span());
+    }
+
+    /// Gives the connection up without a word: there is nobody who would hear it.
+    pub(super) fn cut(&self) {
+        self.progress.cut();
     }
 
     /// Lets the library log in by itself when a pairing is complete.
@@ -258,7 +331,7 @@ impl Link {
 
     /// Something that can send while the link is up.
     pub(super) fn sender(&self) -> Sender {
-        Sender { client: Arc::clone(&self.client) }
+        Sender { client: Arc::clone(&self.client), progress: self.progress.clone() }
     }
 
     /// Unlinks this device at WhatsApp. True when WhatsApp could be told.
@@ -295,21 +368,40 @@ impl Link {
     }
 }
 
-/// A link that is dropped without being closed, by a panic, closes in the background.
+/// A link that is dropped without being closed, by a panic, closes in the background. Its device is
+/// not opened before that is done.
 impl Drop for Link {
     fn drop(&mut self) {
         self.stop.cancel();
-        if self.run.is_some() {
-            let client = Arc::clone(&self.client);
-            self.tracker.spawn(async move { client.disconnect().await });
-        }
+        let Some(mut run) = self.run.take() else { return };
+        let (client, device_id) = (Arc::clone(&self.client), self.device_id);
+        let (closing, closed) = (Arc::clone(&self.closing), CancellationToken::new());
+        locked(&closing).insert(device_id, closed.clone());
+        self.tracker.spawn(async move {
+            let in_order = async {
+                client.disconnect().await;
+                (&mut run).await.ok();
+            };
+            if tokio::time::timeout(CLOSE_DEADLINE, in_order).await.is_err() {
+                run.abort();
+                run.await.ok();
+            }
+            locked(&closing).remove(&device_id);
+            closed.cancel();
+        });
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends through one link.
 #[derive(Clone)]
 pub(super) struct Sender {
     client: Arc<Client>,
+    progress: Progress,
 }
 
 impl fmt::Debug for Sender {
@@ -327,7 +419,14 @@ impl Sender {
         let to: wacore_binary::Jid =
             row.chat.parse().map_err(|error| SendError::Refused(Box::new(error)))?;
         let options = SendOptions::default().with_message_id(row.wa_id.clone());
-        match self.client.send_message_with_options(to, translate::outbound(row), options).await {
+        let sending = self.client.send_message_with_options(to, translate::outbound(row), options);
+        let Ok(sent) = tokio::time::timeout(SEND_DEADLINE, sending).await else {
+            // A connection that a message does not get through is no connection.
+            tracing::error!("A message was not on its way in time; the connection is given up");
+            self.progress.cut();
+            return Err(SendError::NotConnected);
+        };
+        match sent {
             Ok(_) => Ok(()),
             // Whatever the library calls it: without a connection it is a matter of time.
             Err(_) if !self.client.is_logged_in() => Err(SendError::NotConnected),

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 
 use super::translate;
-use crate::event::{Ack, AuthFailure, Call, Disconnect, NewMessage};
+use crate::event::{Ack, AuthFailure, Call, Disconnect, Loss, NewMessage};
 
 /// A pairing code as the library issues it.
 #[derive(Clone)]
@@ -32,9 +32,16 @@ pub(in crate::session) enum Signal {
     Backlog {
         total: u32,
     },
+    /// WhatsApp has let us in.
+    LoggedIn,
     Connected,
+    /// The server has ended the stream with an error that the library keeps to itself. The socket may
+    /// still be there.
+    StreamError {
+        code: Option<i32>,
+    },
     /// The socket is gone, for a reason that may pass.
-    Lost,
+    Lost(Loss),
     /// It ended for good.
     Ended(Disconnect),
     /// WhatsApp refuses us for good.
@@ -69,7 +76,9 @@ impl Signals {
 }
 
 /// The events that mean something to us; the library does not even build the others.
-const WANTED: [EventKind; 20] = [
+const WANTED: [EventKind; 21] = [
+    // For two stanzas: the library says nothing of a login, and of some errors.
+    EventKind::RawNode,
     EventKind::PairingQrCode,
     EventKind::PairingQrCodesExhausted,
     EventKind::PairSuccess,

@@ -17,7 +17,7 @@ use wacore::{
         presence::ReceiptType,
     },
 };
-use wacore_binary::Jid;
+use wacore_binary::{Jid, NodeRef};
 use waproto::{
     codec,
     whatsapp::{self as wa, message::protocol_message::Type as ProtocolType},
@@ -27,7 +27,7 @@ use super::{
     PairError,
     signal::{QrCode, Signal},
 };
-use crate::event::{Ack, AckLevel, AuthFailure, Call, Disconnect, NewMessage};
+use crate::event::{Ack, AckLevel, AuthFailure, Call, Disconnect, Loss, NewMessage};
 
 /// What an event of the library means to a session; nothing for most.
 pub(super) fn signals(event: &Event) -> Vec<Signal> {
@@ -47,16 +47,18 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
             Signal::Backlog { total: u32::try_from(preview.total).unwrap_or(0) }
         }
         Event::Connected(_) => Signal::Connected,
-        Event::Disconnected(_) => Signal::Lost,
+        Event::RawNode(node) => match stanza(node.get()) {
+            Some(signal) => signal,
+            None => return Vec::new(),
+        },
+        Event::Disconnected(_) => Signal::Lost(Loss::ConnectionLost),
         Event::StreamReplaced(_) => Signal::Ended(Disconnect::Replaced),
         Event::LoggedOut(logged_out) => logged_out_signal(logged_out),
         Event::TemporaryBan(ban) => {
             Signal::Banned { code: ban.code.code(), lasts: ban.expire.to_std().unwrap_or_default() }
         }
         Event::ClientOutdated(_) => Signal::Refused(AuthFailure::ClientOutdated),
-        Event::ConnectFailure(failure) => {
-            Signal::Refused(AuthFailure::ConnectRefused { code: failure.reason.code() })
-        }
+        Event::ConnectFailure(failure) => connect_failure(failure.reason.code()),
         // What the hook has committed is there already.
         Event::Messages(batch) if batch.hook_committed => return Vec::new(),
         Event::Messages(batch) => {
@@ -82,6 +84,32 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
         _ => return Vec::new(),
     };
     vec![one]
+}
+
+/// What is read from a stanza itself, as the library has no event for it.
+fn stanza(node: &NodeRef<'_>) -> Option<Signal> {
+    match node.tag.as_ref() {
+        "success" => Some(Signal::LoggedIn),
+        // A conflict has events of its own, and so have the end of a pairing (515) and of a device.
+        "stream:error" if node.get_optional_child("conflict").is_none() => {
+            let code = node.get_attr("code").and_then(|code| code.as_str().parse().ok());
+            match code {
+                Some(401 | 409 | 515 | 516) => None,
+                code => Some(Signal::StreamError { code }),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// A login refused for a reason that the library has no event of its own for.
+fn connect_failure(code: i32) -> Signal {
+    match code {
+        429 => Signal::Lost(Loss::RateLimited),
+        // These the library would dial again for, too.
+        500 | 503 => Signal::Lost(Loss::ServerUnavailable { code }),
+        _ => Signal::Refused(AuthFailure::ConnectRefused { code }),
+    }
 }
 
 fn logged_out_signal(logged_out: &LoggedOut) -> Signal {

@@ -1,45 +1,187 @@
-//! Which WhatsApp Web version to say we are: asked once per process, shared by all sessions.
+//! Which WhatsApp Web version to say we are: asked once for all sessions, and again when it is old or
+//! WhatsApp refuses it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::OnceCell;
+use entity::UnixMillis;
+use tokio::sync::Mutex;
 use whatsapp_rust::{anyhow, http::HttpClient};
 
-use super::http::Http;
+use crate::clock::Clock;
 
 /// A version as WhatsApp counts: `2.3000.N`.
 pub(super) type Version = (u32, u32, u32);
 
-/// The version, once it is known.
+/// How long an answer is good for. A daemon runs for months, and WhatsApp refuses old versions.
+const GOOD_FOR: Duration = Duration::from_hours(24);
+
+/// How often WhatsApp is asked at most, however many sessions it refuses.
+const AT_MOST_EVERY: Duration = Duration::from_mins(10);
+
+/// The version, once it is known. Clones share it.
 #[derive(Clone)]
 pub(in crate::session) struct Versions {
     configured: Option<Version>,
-    fetched: Arc<OnceCell<Version>>,
-    http: Arc<Http>,
+    clock: Clock,
+    http: Arc<dyn HttpClient>,
+    /// Locked while it is asked for: one question answers all who wait.
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    version: Version,
+    asked_at: UnixMillis,
+    /// WhatsApp has refused it.
+    refused: bool,
 }
 
 impl Versions {
-    pub(super) fn new(configured: Option<Version>, http: Arc<Http>) -> Self {
-        Self { configured, fetched: Arc::default(), http }
+    pub(super) fn new(
+        configured: Option<Version>,
+        clock: Clock,
+        http: Arc<dyn HttpClient>,
+    ) -> Self {
+        Self { configured, clock, http, known: Arc::default() }
     }
 
-    /// The configured version, or WhatsApp's current one. A failure is not remembered: the next
-    /// dial asks again.
+    /// The configured version, or WhatsApp's current one.
+    ///
+    /// A failure is not remembered: the next dial asks again. While an older answer is there, a
+    /// failure to get a newer one is no reason not to dial.
     pub(super) async fn current(&self) -> Result<Version, anyhow::Error> {
         if let Some(version) = self.configured {
             return Ok(version);
         }
-        let http: Arc<dyn HttpClient> = Arc::clone(&self.http) as _;
-        self.fetched
-            .get_or_try_init(|| async {
-                let version = whatsapp_rust::version::fetch_latest_app_version(&http).await?;
+        let mut known = self.known.lock().await;
+        let now = self.clock.now();
+        if let Some(known) = &*known {
+            let age = now.since(known.asked_at);
+            let good = !known.refused && age < GOOD_FOR;
+            if good || age < AT_MOST_EVERY {
+                return Ok(known.version);
+            }
+        }
+        match whatsapp_rust::version::fetch_latest_app_version(&self.http).await {
+            Ok(version) => {
                 tracing::info!(
                     version = format!("{}.{}.{}", version.0, version.1, version.2),
                     "Found out WhatsApp's current version"
                 );
+                let refused = known.is_some_and(|known| known.refused && known.version == version);
+                *known = Some(Known { version, asked_at: now, refused });
                 Ok(version)
-            })
-            .await
-            .copied()
+            }
+            Err(error) => match &mut *known {
+                Some(old) => {
+                    tracing::warn!("WhatsApp's current version could not be found out anew");
+                    old.asked_at = now;
+                    Ok(old.version)
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// WhatsApp refuses the version that it was told: the next dial asks for a newer one, unless that
+    /// was done just now.
+    pub(super) async fn refused(&self) {
+        if let Some((major, minor, build)) = self.configured {
+            tracing::error!(
+                version = format!("{major}.{minor}.{build}"),
+                "WhatsApp refuses the version in the configuration (whatsapp.version)"
+            );
+            return;
+        }
+        tracing::error!("WhatsApp refuses this client version; asking for its current one");
+        if let Some(known) = &mut *self.known.lock().await {
+            known.refused = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex as StdMutex,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use async_trait::async_trait;
+    use whatsapp_rust::http::{HttpRequest, HttpResponse};
+
+    use super::*;
+
+    /// WhatsApp's web server, as far as it tells the version.
+    #[derive(Debug, Default)]
+    struct Server {
+        asked: AtomicU32,
+        /// What it says; none when it is away.
+        revision: StdMutex<Option<u32>>,
+    }
+
+    #[async_trait]
+    impl HttpClient for Server {
+        async fn execute(&self, _request: HttpRequest) -> Result<HttpResponse, anyhow::Error> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let Some(revision) = *self.revision.lock().unwrap() else { anyhow::bail!("away") };
+            let body = format!("...\"client_revision\":{revision},...").into_bytes();
+            Ok(HttpResponse { status_code: 200, body })
+        }
+    }
+
+    fn world(configured: Option<Version>) -> (Arc<Server>, Clock, Versions) {
+        let server = Arc::new(Server::default());
+        *server.revision.lock().unwrap() = Some(1_000_000_001);
+        let clock = Clock::manual(UnixMillis(1_000_000_000));
+        let versions = Versions::new(configured, clock.clone(), Arc::clone(&server) as _);
+        (server, clock, versions)
+    }
+
+    #[tokio::test]
+    async fn a_refused_version_is_asked_for_anew_and_not_more_often_than_allowed() {
+        let (server, clock, versions) = world(None);
+        let first = versions.current().await.unwrap();
+        assert_eq!(versions.current().await.unwrap(), first);
+        assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+
+        // A thousand sessions are refused, and dial again, before there is a newer version.
+        clock.advance(AT_MOST_EVERY);
+        for _ in 0..1_000 {
+            versions.refused().await;
+            assert_eq!(versions.current().await.unwrap(), first);
+        }
+        assert_eq!(server.asked.load(Ordering::SeqCst), 2);
+
+        *server.revision.lock().unwrap() = Some(1_000_000_002);
+        clock.advance(AT_MOST_EVERY);
+        let second = versions.current().await.unwrap();
+        assert_ne!(second, first);
+        clock.advance(AT_MOST_EVERY);
+        assert_eq!(versions.current().await.unwrap(), second);
+        assert_eq!(server.asked.load(Ordering::SeqCst), 3, "nobody refuses this one");
+    }
+
+    #[tokio::test]
+    async fn an_answer_grows_old_and_serves_on_while_there_is_no_newer_one() {
+        let (server, clock, versions) = world(None);
+        *server.revision.lock().unwrap() = None;
+        assert!(versions.current().await.is_err(), "there is none yet");
+        *server.revision.lock().unwrap() = Some(1_000_000_001);
+        let first = versions.current().await.unwrap();
+
+        clock.advance(GOOD_FOR);
+        *server.revision.lock().unwrap() = None;
+        assert_eq!(versions.current().await.unwrap(), first);
+        assert_eq!(versions.current().await.unwrap(), first);
+        assert_eq!(server.asked.load(Ordering::SeqCst), 3, "not asked again at once");
+    }
+
+    #[tokio::test]
+    async fn a_configured_version_is_never_asked_for() {
+        let (server, _clock, versions) = world(Some((2, 3000, 7)));
+        versions.refused().await;
+        assert_eq!(versions.current().await.unwrap(), (2, 3000, 7));
+        assert_eq!(server.asked.load(Ordering::SeqCst), 0);
     }
 }

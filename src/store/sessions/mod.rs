@@ -22,6 +22,7 @@ use sea_orm::{
 
 pub use self::list::{Filter, Group, StatusFilter, Summary};
 use super::{Error, Store, writer::Patience};
+use crate::event::LASTING;
 
 /// The statuses that claim a live socket, or one on its way.
 const LIVE: [SessionStatus; 4] = [
@@ -131,6 +132,11 @@ impl Sessions {
             last_disconnect_code: None,
             last_disconnect_at: None,
             banned_until: None,
+            last_dial_at: None,
+            dial_failures: 0,
+            trouble: None,
+            trouble_count: 0,
+            throttled_until: None,
             generation: 0,
             created_at: now,
             updated_at: now,
@@ -275,6 +281,60 @@ impl Sessions {
                         .exec_with_returning(txn)
                         .await?;
                     Ok(rows.first().map(|row| row.generation))
+                })
+            })
+            .await
+    }
+
+    /// Writes down that a session is being dialled, for the so manieth time in a row without a
+    /// connection that lasted.
+    pub async fn note_dial(&self, key: &SessionKey, failures: u32) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        let failures = i32::try_from(failures).unwrap_or(i32::MAX);
+        let (lane, key) = (key.to_string(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let key = key.clone();
+                Box::pin(async move {
+                    session::Entity::update_many()
+                        .col_expr(session::Column::LastDialAt, Expr::value(now))
+                        .col_expr(session::Column::DialFailures, Expr::value(failures))
+                        .filter(session::COLUMN.id.eq(key))
+                        .exec(txn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Writes down that a session's connection has lasted: its dials are no failed ones any more.
+    pub async fn note_sound(&self, key: &SessionKey) -> Result<(), Error> {
+        let (lane, key) = (key.to_string(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let key = key.clone();
+                Box::pin(async move {
+                    session::Entity::update_many()
+                        .col_expr(session::Column::DialFailures, Expr::value(0))
+                        .col_expr(session::Column::ThrottledUntil, Expr::value(None::<UnixMillis>))
+                        .filter(session::COLUMN.id.eq(key.clone()))
+                        .exec(txn)
+                        .await?;
+                    session::Entity::update_many()
+                        .set(session::ActiveModel {
+                            trouble: Set(None),
+                            trouble_count: Set(0),
+                            ..Default::default()
+                        })
+                        .filter(session::COLUMN.id.eq(key))
+                        .filter(session::COLUMN.trouble.is_not_null())
+                        .filter(session::COLUMN.trouble.is_not_in(LASTING))
+                        .exec(txn)
+                        .await?;
+                    Ok(())
                 })
             })
             .await

@@ -1,0 +1,293 @@
+//! What flows between the library and a socket: counted, bounded in time, and cut when need be.
+//!
+//! The library writes without a deadline and holds a lock while it does: a peer that stops reading
+//! would hold up whoever wants to write next, and even the goodbye. Here every write has one, and a
+//! write that exceeds it ends the connection, for half a frame may be on its way.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use wacore::net::Transport;
+use whatsapp_rust::anyhow;
+
+use super::dial::Progress;
+
+/// How long a frame may take to be taken by the kernel.
+const SEND_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long the goodbye may take.
+const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How much of an answer to the upgrade is kept to be read when it is a refusal.
+const LONGEST_HEAD: usize = 4096;
+
+/// One connection's flow. Clones are the same connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wire(Arc<Flow>);
+
+#[derive(Debug, Default)]
+struct Flow {
+    /// Bytes received since the WebSocket was there.
+    received: AtomicU64,
+    cut: CancellationToken,
+    /// What was received before the WebSocket was there; none from then on.
+    head: Mutex<Option<Vec<u8>>>,
+}
+
+impl Wire {
+    /// Everything over this stream is watched.
+    pub(super) fn carry<S>(&self, inner: S) -> Carried<S> {
+        *self.head_lock() = Some(Vec::new());
+        let cut = Box::pin(self.0.cut.clone().cancelled_owned());
+        Carried { inner, wire: self.clone(), cut }
+    }
+
+    /// What the server has said so far, before the WebSocket is there.
+    pub(super) fn head(&self) -> Vec<u8> {
+        self.head_lock().clone().unwrap_or_default()
+    }
+
+    /// The WebSocket is there: from here on bytes are counted and not kept.
+    pub(super) fn opened(&self) {
+        *self.head_lock() = None;
+        self.0.received.store(0, Ordering::Relaxed);
+    }
+
+    /// Bytes received since the WebSocket was there.
+    pub(super) fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Ends it from our side without a word. Nobody is kept waiting for it any more.
+    pub(super) fn cut(&self) {
+        self.0.cut.cancel();
+    }
+
+    pub(super) fn receive(&self, bytes: u64) {
+        self.0.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn head_lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<u8>>> {
+        // Nothing panics while it holds this lock.
+        self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream whose bytes are counted and which can be cut.
+pub(super) struct Carried<S> {
+    inner: S,
+    wire: Wire,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<S> Carried<S> {
+    /// Whether it was cut; if not, who asks is woken when it is.
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        use std::future::Future as _;
+        self.wire.0.cut.is_cancelled() || self.cut.as_mut().poll(cx).is_ready()
+    }
+}
+
+fn was_cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up")
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Carried<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_cut(cx) {
+            return Poll::Ready(Err(was_cut()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let received = &buf.filled()[before.min(buf.filled().len())..];
+        if received.is_empty() {
+            return polled;
+        }
+        self.wire.receive(received.len() as u64);
+        // Only the upgrade's answer, whose end is near.
+        if let Some(head) = &mut *self.wire.head_lock() {
+            let room = LONGEST_HEAD.saturating_sub(head.len()).min(received.len());
+            head.extend_from_slice(&received[..room]);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Carried<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.wire.0.cut.is_cancelled() {
+            return Poll::Ready(Err(was_cut()));
+        }
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.wire.0.cut.is_cancelled() {
+            return Poll::Ready(Err(was_cut()));
+        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.wire.0.cut.is_cancelled() {
+            return Poll::Ready(Err(was_cut()));
+        }
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// A transport that notices when the handshake is over, and does not wait for ever.
+pub(super) struct Watched {
+    inner: Arc<dyn Transport>,
+    wire: Wire,
+    progress: Progress,
+    /// Frames sent, as far as two.
+    sent: AtomicU8,
+    send_deadline: Duration,
+    goodbye_deadline: Duration,
+}
+
+impl Watched {
+    pub(super) fn new(inner: Arc<dyn Transport>, wire: Wire, progress: Progress) -> Self {
+        Self {
+            inner,
+            wire,
+            progress,
+            sent: AtomicU8::new(0),
+            send_deadline: SEND_DEADLINE,
+            goodbye_deadline: GOODBYE_DEADLINE,
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for Watched {
+    async fn send(&self, data: Bytes) -> Result<(), anyhow::Error> {
+        // The first frame is the client's hello. A second one is only ever sent by a client that
+        // has verified the server's answer to it.
+        if self.sent.load(Ordering::Relaxed) < 2 && self.sent.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.progress.accepted();
+        }
+        tokio::select! {
+            biased;
+            () = self.wire.0.cut.cancelled() => Err(was_cut().into()),
+            sent = timeout(self.send_deadline, self.inner.send(data)) => {
+                let Ok(sent) = sent else {
+                    self.wire.cut();
+                    anyhow::bail!("the server takes nothing any more");
+                };
+                sent
+            }
+        }
+    }
+
+    async fn disconnect(&self) {
+        // Whoever writes at this moment holds what the goodbye needs.
+        if timeout(self.goodbye_deadline, self.inner.disconnect()).await.is_err() {
+            self.wire.cut();
+        }
+    }
+
+    fn resource_report(&self) -> Option<wacore::stats::TransportResourceReport> {
+        self.inner.resource_report()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio_websockets::WebSocketStream;
+    use wacore::net::TransportEvent;
+    use whatsapp_rust::transport::from_websocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_ends_the_connection_instead_of_holding_it_up() {
+        // Never read: the pipe is full after sixteen bytes.
+        let (ours, _theirs) = duplex(16);
+        let wire = Wire::default();
+        let socket: WebSocketStream<_> =
+            tokio_websockets::ClientBuilder::new().take_over(wire.carry(ours));
+        let (inner, events) = from_websocket(socket);
+        let mut transport = Watched::new(inner, wire.clone(), Progress::default());
+        transport.send_deadline = Duration::from_millis(20);
+        transport.goodbye_deadline = Duration::from_millis(20);
+
+        let stuck = transport.send(Bytes::from(vec![7; 4096])).await;
+        assert!(stuck.unwrap_err().to_string().contains("takes nothing"));
+        assert!(transport.send(Bytes::from_static(b"next")).await.is_err(), "it stays broken");
+        transport.disconnect().await;
+        let told = |event: &TransportEvent| matches!(event, TransportEvent::Disconnected(_));
+        while !told(&events.recv().await.expect("the reader is told")) {}
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_that_cannot_be_said_is_not_waited_for() {
+        let (ours, _theirs) = duplex(16);
+        let wire = Wire::default();
+        let socket: WebSocketStream<_> =
+            tokio_websockets::ClientBuilder::new().take_over(wire.carry(ours));
+        let (inner, _events) = from_websocket(socket);
+        let mut transport = Watched::new(inner, wire.clone(), Progress::default());
+        transport.goodbye_deadline = Duration::from_millis(20);
+        // Holds the library's lock on the socket.
+        let transport = Arc::new(transport);
+        let writing = transport.send(Bytes::from(vec![7; 4096]));
+        tokio::select! {
+            biased;
+            _ = writing => panic!("nobody reads"),
+            () = transport.disconnect() => {}
+        }
+        assert!(wire.0.cut.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn what_is_received_is_counted_and_the_answer_to_the_upgrade_kept() {
+        let wire = Wire::default();
+        let mut stream = wire.carry(&b"HTTP/1.1 503 No\r\n\r\n"[..]);
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(wire.head(), all);
+        assert_eq!(wire.received(), all.len() as u64);
+        wire.opened();
+        assert_eq!((wire.received(), wire.head()), (0, Vec::new()));
+        wire.cut();
+        assert!(stream.read_u8().await.is_err());
+    }
+}

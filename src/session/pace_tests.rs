@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use super::*;
+
+const START: UnixMillis = UnixMillis(1_000_000);
+
+/// The rank of a session that was last active then.
+fn active_at(millis: i64) -> Rank {
+    Rank::routine(Some(UnixMillis(millis)))
+}
+
+/// A turn that is being waited for.
+fn waiting(pace: &Pace, rank: Rank) -> BoxFuture<'static, Permit> {
+    let pace = pace.clone();
+    Box::pin(async move { pace.turn(rank).await })
+}
+
+/// The permit, if it is there.
+fn given(turn: &mut BoxFuture<'static, Permit>) -> Option<Permit> {
+    turn.now_or_never()
+}
+
+/// Lets time pass until somebody of these has a turn; who, and after how long.
+fn next(clock: &Clock, turns: &mut Vec<(&str, BoxFuture<'static, Permit>)>) -> (String, Permit) {
+    for _ in 0..10_000 {
+        for at in 0..turns.len() {
+            if let Some(permit) = given(&mut turns[at].1) {
+                return (turns.remove(at).0.to_owned(), permit);
+            }
+        }
+        clock.advance(Duration::from_millis(10));
+    }
+    panic!("nobody had a turn");
+}
+
+#[tokio::test]
+async fn dials_begin_at_the_rate_whatever_the_number_of_those_who_wait() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 1_000, 10);
+    let mut turns: Vec<_> = (0..200).map(|_| waiting(&pace, Rank::routine(None))).collect();
+    let (mut begun, mut permits) = (Vec::new(), Vec::new());
+    for step in 0..2_500 {
+        turns.retain_mut(|turn| match given(turn) {
+            Some(permit) => {
+                begun.push(step * 10);
+                permits.push(permit);
+                false
+            }
+            None => true,
+        });
+        clock.advance(Duration::from_millis(10));
+    }
+    assert_eq!(begun.len(), 200, "all have had their turn");
+    let took = begun.last().unwrap() - begun[0];
+    assert!((18_000..22_500).contains(&took), "200 dials at 10 a second took {took} ms");
+    for second in begun.windows(16) {
+        assert!(second[15] - second[0] >= 750, "more than the rate allows within a second");
+    }
+}
+
+#[tokio::test]
+async fn no_more_are_under_way_than_allowed_but_for_an_operator() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 2, 10_000);
+    let first = pace.turn(Rank::routine(None)).await;
+    let second = pace.turn(Rank::routine(None)).await;
+    let mut third = waiting(&pace, active_at(5));
+    clock.advance(Duration::from_hours(1));
+    assert!(given(&mut third).is_none(), "two are under way");
+    let operators = pace.turn(Rank::operator()).await;
+    drop((first, operators));
+    let third = given(&mut third).expect("one has ended");
+    drop((second, third));
+}
+
+#[tokio::test]
+async fn an_operator_comes_first_and_then_who_was_active_last() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 1, 10);
+    let running = pace.turn(Rank::routine(None)).await;
+    let mut turns = vec![
+        ("never active", waiting(&pace, Rank::routine(None))),
+        ("long ago", waiting(&pace, active_at(1))),
+        ("just now", waiting(&pace, active_at(9))),
+        ("operator", waiting(&pace, Rank::operator())),
+    ];
+    // Everybody has a place before the first turn is given.
+    assert!(turns.iter_mut().skip(1).rev().skip(1).all(|(_, turn)| given(turn).is_none()));
+    assert!(given(&mut turns[0].1).is_none());
+    drop(running);
+    let mut order = Vec::new();
+    while !turns.is_empty() {
+        order.push(next(&clock, &mut turns).0);
+    }
+    assert_eq!(order, ["operator", "just now", "long ago", "never active"]);
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_does_not_hold_up_the_others() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 1, 10);
+    let running = pace.turn(Rank::routine(None)).await;
+    let mut first = waiting(&pace, active_at(9));
+    let mut second = waiting(&pace, active_at(1));
+    assert!(given(&mut first).is_none() && given(&mut second).is_none());
+    drop(first);
+    drop(running);
+    clock.advance(Duration::from_secs(1));
+    assert!(given(&mut second).is_some());
+}
+
+#[tokio::test]
+async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 100, 10);
+    let until = START + Duration::from_mins(2);
+    pace.slow_down(until);
+    // Said again by a dial that was under way: the same pause.
+    pace.slow_down(until);
+    assert_eq!(pace.paused_until(), Some(until));
+
+    let mut routine = waiting(&pace, Rank::routine(None));
+    clock.advance(Duration::from_secs(119));
+    assert!(given(&mut routine).is_none());
+    assert!(given(&mut waiting(&pace, Rank::operator())).is_some(), "a person is no storm");
+    clock.advance(Duration::from_secs(1));
+    let first = given(&mut routine).expect("the pause is over");
+    assert_eq!(pace.paused_until(), None);
+
+    // Half the rate: two dials cannot be closer than half of 200 ms.
+    let mut second = waiting(&pace, Rank::routine(None));
+    clock.advance(Duration::from_millis(90));
+    assert!(given(&mut second).is_none());
+    clock.advance(Duration::from_millis(300));
+    let second = given(&mut second).expect("its turn has come");
+    first.succeeded();
+    second.succeeded();
+    for _ in 0..DIALS_PER_DOUBLING {
+        clock.advance(Duration::from_secs(1));
+        pace.turn(Rank::routine(None)).await.succeeded();
+    }
+    assert_eq!(pace.lock().halvings, 0, "enough have succeeded");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+    // Stands for a clock that was an hour ahead when the last dial began.
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 10, 10);
+    pace.lock().next = (START + Duration::from_hours(1)).0 * 1000;
+    let mut turn = waiting(&pace, Rank::routine(None));
+    assert!(given(&mut turn).is_none());
+    clock.advance(Duration::from_secs(1));
+    assert!(given(&mut turn).is_some());
+}

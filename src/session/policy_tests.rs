@@ -1,0 +1,353 @@
+use entity::state::DesiredState;
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{
+    Account,
+    status::{apply, tests::row},
+};
+
+const NOW: UnixMillis = UnixMillis(1_000_000_000);
+const RULES: Rules = Rules { max_qr_rounds: 3, replaced_retry_after: None };
+
+/// In the middle of what jitter allows; and where it adds nothing.
+const MIDDLE: f64 = 0.5;
+const LEAST: f64 = 0.0;
+
+fn policy() -> Policy {
+    Policy::new(RULES, Care::default())
+}
+
+fn about(stable: bool, chance: f64) -> Circumstances {
+    Circumstances { now: NOW, stable, chance }
+}
+
+/// What is decided after a dial that ended so at once.
+fn failed(policy: &mut Policy, end: &End) -> Next {
+    policy.dialling();
+    policy.after(end, about(false, MIDDLE))
+}
+
+/// After how many seconds it is dialled again, if it is.
+fn seconds(next: &Next) -> Option<u64> {
+    match next {
+        Next::Again(_, care) => Some(care.next_attempt_at?.since(NOW).as_secs()),
+        Next::Dial => Some(0),
+        Next::End(..) => None,
+    }
+}
+
+fn event(next: Next) -> Option<Event> {
+    match next {
+        Next::Again(event, _) => Some(event),
+        Next::End(event, _) => event,
+        Next::Dial => None,
+    }
+}
+
+fn unreachable() -> End {
+    End::Dial(DialFailure::Unreachable)
+}
+
+fn banned(hours: u64) -> End {
+    let until = NOW + Duration::from_hours(hours);
+    End::Refused(AuthFailure::Banned { code: 101, until })
+}
+
+fn ends() -> impl Strategy<Value = End> {
+    let loss = prop_oneof![
+        Just(Loss::ConnectionLost),
+        Just(Loss::Silent),
+        Just(Loss::LoginTimeout),
+        Just(Loss::StreamError { code: Some(500) }),
+        Just(Loss::ServerUnavailable { code: 503 }),
+        Just(Loss::RateLimited),
+        Just(Loss::ClientFailed),
+    ];
+    prop_oneof![
+        loss.prop_map(End::Lost),
+        Just(unreachable()),
+        Just(End::Dial(DialFailure::ServerRefused)),
+        proptest::option::of(0u64..200_000).prop_map(|after| End::Dial(DialFailure::Upgrade {
+            status: 429,
+            retry_after: after.map(Duration::from_secs),
+        })),
+        proptest::option::of(0u64..200_000).prop_map(|after| End::Dial(DialFailure::Upgrade {
+            status: 503,
+            retry_after: after.map(Duration::from_secs),
+        })),
+        (0u64..10_000).prop_map(banned),
+        Just(End::Refused(AuthFailure::AccountLocked)),
+        Just(End::Refused(AuthFailure::ClientOutdated)),
+        Just(End::Refused(AuthFailure::ConnectRefused { code: 418 })),
+        Just(End::Refused(AuthFailure::CredentialsRefused { code: 401 })),
+        Just(End::Refused(AuthFailure::PairingRefused { detail: String::new() })),
+        Just(End::Ended(Disconnect::LoggedOut { code: Some(401) })),
+        Just(End::Ended(Disconnect::Replaced)),
+        Just(End::QrCodesExhausted),
+        Just(End::Stopped),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_session_is_dialled_later_or_said_to_have_ended(
+        story in proptest::collection::vec((ends(), any::<bool>(), 0.0f64..1.0), 1..60)
+    ) {
+        let (mut policy, mut row) = (policy(), row());
+        for (end, stable, chance) in story {
+            policy.dialling();
+            let next = policy.after(&end, about(stable, chance));
+            // What is remembered is what goes into the row, and comes back from it.
+            match next.clone() {
+                Next::Again(event, care) => {
+                    prop_assert_eq!(care, policy.care());
+                    let at = care.next_attempt_at.expect("a time to dial again");
+                    prop_assert!(at >= NOW + Duration::from_millis(700), "a pause after every failure");
+                    apply(&mut row, &event, NOW);
+                    care.write(&mut row);
+                    prop_assert_eq!(row.next_attempt_at, Some(at));
+                    prop_assert_eq!(Care::of(&row), care);
+                    let resumed = resume(&row, NOW, chance);
+                    prop_assert_eq!(resumed, Resume::Wait(care), "a restart changes nothing");
+                }
+                Next::End(Some(event), care) => {
+                    prop_assert_eq!(care.next_attempt_at, None);
+                    apply(&mut row, &event, NOW);
+                    care.write(&mut row);
+                    prop_assert!(super::super::standing::is_ended(row.status));
+                    prop_assert_eq!(resume(&row, NOW, chance), Resume::Not);
+                }
+                Next::End(None, _) => prop_assert!(matches!(end, End::Stopped)),
+                Next::Dial => prop_assert!(matches!(end, End::QrCodesExhausted)),
+            }
+            // An operator's wish outranks every reason.
+            let stopped = session::Model { desired_state: DesiredState::Stopped, ..row.clone() };
+            prop_assert_eq!(resume(&stopped, NOW, chance), Resume::Not);
+        }
+    }
+
+    #[test]
+    fn nothing_is_dialled_before_a_ban_ends_or_a_rate_limit_allows(
+        hours in 0u64..100_000, asked in 5u64..80_000, chance in 0.0f64..1.0
+    ) {
+        let next = policy().after(&banned(hours), about(true, chance));
+        prop_assert!(seconds(&next).unwrap() >= hours * 3600 + 30);
+        prop_assert!(seconds(&next).unwrap() <= hours * 3600 + 300);
+
+        let retry_after = Some(Duration::from_secs(asked));
+        let limited = End::Dial(DialFailure::Upgrade { status: 429, retry_after });
+        let next = policy().after(&limited, about(false, chance));
+        prop_assert!((asked..=asked * 6 / 5 + 1).contains(&seconds(&next).unwrap()));
+        let Next::Again(_, care) = next else { panic!("it is dialled again") };
+        prop_assert_eq!(care.throttled_until, care.next_attempt_at);
+    }
+}
+
+#[test]
+fn codes_are_renewed_so_many_times_and_then_nobody_dials_any_more() {
+    let mut policy = policy();
+    assert_eq!(failed(&mut policy, &End::QrCodesExhausted), Next::Dial);
+    // A blip in between does not make an unattended session show codes for ever.
+    assert!(seconds(&failed(&mut policy, &End::Lost(Loss::ConnectionLost))).is_some());
+    assert_eq!(failed(&mut policy, &End::QrCodesExhausted), Next::Dial);
+    let next = failed(&mut policy, &End::QrCodesExhausted);
+    assert_eq!(seconds(&next), None);
+    assert_eq!(event(next), Some(Event::Disconnected(Disconnect::QrCodesExhausted)));
+}
+
+#[test]
+fn waits_grow_until_a_connection_has_lasted() {
+    let mut policy = policy();
+    let lost = End::Lost(Loss::ConnectionLost);
+    let waits: Vec<_> = [unreachable(), unreachable(), End::Lost(Loss::Silent), lost.clone()]
+        .iter()
+        .filter_map(|end| seconds(&failed(&mut policy, end)))
+        .collect();
+    assert_eq!(waits, [1, 2, 4, 8]);
+    policy.dialling();
+    assert_eq!(seconds(&policy.after(&lost, about(true, MIDDLE))), Some(1));
+    assert_eq!(seconds(&failed(&mut policy, &lost)), Some(2));
+}
+
+#[test]
+fn a_server_that_is_not_whatsapp_is_given_up_and_one_that_is_away_is_not() {
+    let mut policy = policy();
+    let refused = End::Dial(DialFailure::ServerRefused);
+    for end in [&refused, &refused, &unreachable(), &refused, &refused] {
+        assert!(seconds(&failed(&mut policy, end)).is_some());
+    }
+    let next = failed(&mut policy, &refused);
+    assert_eq!(seconds(&next), None);
+    assert_eq!(event(next), Some(Event::AuthFailure(AuthFailure::ServerNotTrusted)));
+}
+
+#[test]
+fn a_locked_account_is_left_alone_for_longer_each_time() {
+    let locked = End::Refused(AuthFailure::AccountLocked);
+    let mut policy = policy();
+    let mut minutes = |end: &End| {
+        policy.dialling();
+        seconds(&policy.after(end, about(false, LEAST))).unwrap() / 60
+    };
+    assert_eq!(minutes(&locked), 5);
+    // A lost connection on the way is no sign that the lock is gone.
+    assert_eq!(minutes(&End::Lost(Loss::ConnectionLost)), 0);
+    assert_eq!([minutes(&locked), minutes(&locked), minutes(&locked)], [15, 60, 60]);
+    // And neither is a restart of the process.
+    let mut again = Policy::new(RULES, policy.care());
+    assert_eq!(seconds(&again.after(&locked, about(false, LEAST))), Some(3600));
+    // A connection that has lasted is.
+    assert_eq!(seconds(&again.after(&locked, about(true, LEAST))), Some(300));
+}
+
+#[test]
+fn an_outdated_client_and_an_unknown_refusal_are_tried_again_slowly() {
+    for (failure, expected) in [
+        (AuthFailure::ClientOutdated, [1, 5, 15, 60, 60]),
+        (AuthFailure::ConnectRefused { code: 418 }, [5, 15, 60, 60, 60]),
+    ] {
+        let mut policy = policy();
+        let end = End::Refused(failure);
+        let waits = expected.map(|_| {
+            policy.dialling();
+            seconds(&policy.after(&end, about(false, LEAST))).unwrap() / 60
+        });
+        assert_eq!(waits, expected);
+    }
+}
+
+#[test]
+fn a_rate_limit_without_a_time_grows_and_one_that_asks_for_years_does_not_bind() {
+    let mut policy = policy();
+    let limited = End::Lost(Loss::RateLimited);
+    let waits = [0; 7].map(|_: i32| {
+        policy.dialling();
+        seconds(&policy.after(&limited, about(false, LEAST))).unwrap()
+    });
+    assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900]);
+    for status in [429, 503] {
+        let years = Some(Duration::from_hours(100_000));
+        let end = End::Dial(DialFailure::Upgrade { status, retry_after: years });
+        assert_eq!(seconds(&policy.after(&end, about(false, LEAST))), Some(24 * 3600));
+    }
+}
+
+#[test]
+fn whoever_is_replaced_stays_so_or_tries_once_more_and_never_again() {
+    let replaced = End::Ended(Disconnect::Replaced);
+    let said = Some(Event::Disconnected(Disconnect::Replaced));
+    let next = policy().after(&replaced, about(true, LEAST));
+    assert_eq!((seconds(&next), event(next)), (None, said.clone()));
+
+    let late = Rules { replaced_retry_after: Some(Duration::from_mins(10)), ..RULES };
+    let mut policy = Policy::new(late, Care::default());
+    let next = policy.after(&replaced, about(true, LEAST));
+    assert_eq!((seconds(&next), event(next)), (Some(600), said.clone()));
+    policy.dialling();
+    // It was connected for hours, until the other one came again.
+    let next = policy.after(&replaced, about(true, LEAST));
+    assert_eq!((seconds(&next), event(next)), (None, said));
+}
+
+#[test]
+fn what_only_a_human_can_mend_ends_the_run() {
+    for (end, said) in [
+        (
+            End::Ended(Disconnect::LoggedOut { code: Some(401) }),
+            Some(Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })),
+        ),
+        (
+            End::Refused(AuthFailure::CredentialsRefused { code: 401 }),
+            Some(Event::AuthFailure(AuthFailure::CredentialsRefused { code: 401 })),
+        ),
+        (
+            End::Refused(AuthFailure::MultideviceUnavailable),
+            Some(Event::AuthFailure(AuthFailure::MultideviceUnavailable)),
+        ),
+        (End::Stopped, None),
+        (End::LoggedOut, None),
+    ] {
+        let next = policy().after(&end, about(true, MIDDLE));
+        assert_eq!(seconds(&next), None);
+        assert_eq!(event(next), said);
+    }
+}
+
+#[test]
+fn a_task_that_panics_again_and_again_is_left_alone() {
+    let (mut row, mut waits) = (row(), Vec::new());
+    let last = loop {
+        let next = after_panic(&row, NOW, LEAST);
+        let (Next::Again(event, care) | Next::End(Some(event), care)) = &next else {
+            panic!("it is said")
+        };
+        apply(&mut row, event, NOW);
+        care.write(&mut row);
+        let Some(wait) = seconds(&next) else { break event.clone() };
+        waits.push(wait);
+        assert_eq!(resume(&row, NOW, LEAST), Resume::Wait(*care));
+        // Dialled again, connected, and so on.
+        apply(&mut row, &Event::Ready(Account::default()), NOW);
+    };
+    assert_eq!(waits, [30, 60, 120, 240]);
+    assert_eq!(last, Event::Disconnected(Disconnect::Failed));
+    assert_eq!(
+        (row.status, row.last_disconnect_reason.as_deref()),
+        (SessionStatus::Error, Some("failed"))
+    );
+    assert_eq!(resume(&row, NOW, LEAST), Resume::Not);
+
+    // A panic after a long sound connection is a first one.
+    apply(&mut row, &Event::Ready(Account::default()), NOW);
+    let later = NOW + SOUND_AFTER;
+    assert!(matches!(after_panic(&row, later, LEAST), Next::Again(..)));
+}
+
+fn ready() -> Event {
+    Event::Ready(Account::default())
+}
+
+fn after(events: &[Event]) -> session::Model {
+    let mut row = row();
+    for event in events {
+        apply(&mut row, event, NOW);
+    }
+    row
+}
+
+#[test]
+fn what_is_wanted_is_resumed_unless_only_a_human_can_help() {
+    let now = |row: &session::Model| matches!(resume(row, NOW, MIDDLE), Resume::Now(_));
+    assert!(now(&after(&[])), "created, and cut off before its first dial");
+    assert!(now(&after(&[ready()])));
+    let stopped = after(&[ready(), Event::Disconnected(Disconnect::Stopped)]);
+    assert!(now(&stopped), "wanted again since it was stopped");
+    let logged_out = Event::Disconnected(Disconnect::LoggedOut { code: Some(401) });
+    assert_eq!(resume(&after(&[ready(), logged_out]), NOW, MIDDLE), Resume::Not);
+}
+
+#[test]
+fn a_process_that_crashes_again_and_again_dials_no_more_often_than_one_that_cannot_connect() {
+    // Every process dials as soon as it may, connects, and crashes a second later.
+    let (mut row, mut now, mut dials) = (row(), NOW, Vec::new());
+    while dials.len() < 8 {
+        match resume(&row, now, MIDDLE) {
+            Resume::Now(care) => {
+                let mut policy = Policy::new(RULES, care);
+                row.dial_failures = i32::try_from(policy.dialling()).unwrap();
+                row.last_dial_at = Some(now);
+                apply(&mut row, &ready(), now);
+                dials.push(now.since(NOW).as_secs());
+            }
+            resumed => assert!(matches!(resumed, Resume::WaitAnew(_)), "{resumed:?}"),
+        }
+        now = now + Duration::from_secs(1);
+    }
+    let waits: Vec<_> = dials.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64]);
+
+    // Had the last connection lasted, the row would say so, and the next process would dial at once.
+    row.dial_failures = 0;
+    assert_eq!(resume(&row, now, MIDDLE), Resume::Now(Care::default()));
+}

@@ -1,0 +1,298 @@
+//! Sessions that look after themselves: what follows from each reason, on the real wire and by a
+//! moved clock.
+
+use std::time::Duration;
+
+use entity::UnixMillis;
+use serde_json::{Value, json};
+use wagate::clock::Clock;
+use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
+
+use crate::{
+    database::{self, Kind},
+    world::{ALICE, BOB, World},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A world whose time stands still until it is moved.
+async fn on_each<F>(test: F)
+where
+    F: AsyncFn(&mut World),
+{
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let clock = Clock::manual(UnixMillis(1_795_500_000_000));
+            let mut world = World::start_at(clock, database, Options::default(), |_| {}).await;
+            test(&mut world).await;
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+/// In how many minutes a session is dialled again, by its status object.
+fn minutes(world: &World, status: &Value) -> i64 {
+    let at = status["nextAttemptAt"].as_str().unwrap_or_else(|| panic!("it waits: {status}"));
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+    );
+    let at = time::PrimitiveDateTime::parse(at, format).unwrap().assume_utc();
+    (at.unix_timestamp() - world.clock.now().as_secs()) / 60
+}
+
+/// Waits until a session is, and lasts, as a session that nothing is wrong with.
+async fn connected(world: &World, phone: &Phone, logins: usize) {
+    phone.wait_logged_in(logins).await.unwrap();
+    world.until_status("sales", "session_connected").await;
+}
+
+/// Moves time on until the session has another status than this.
+async fn pass_while(world: &World, status: &str, step: Duration) -> (Value, Duration) {
+    world
+        .pass_until(&format!("an end of {status}"), step, async || {
+            let seen = world.status("sales").await;
+            if seen["status"] == status { Err(seen) } else { Ok(seen) }
+        })
+        .await
+}
+
+async fn pass_until_connected(world: &World, step: Duration) -> Duration {
+    let connected = world.pass_until("a connection", step, async || {
+        let seen = world.status("sales").await;
+        if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
+    });
+    connected.await.1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_account_is_left_alone_for_5_15_and_60_minutes_and_a_restart_forgets_nothing() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Failure { reason: 403 }, Lasting::UntilCleared).await;
+        let locked = pass_while(world, "session_connected", SECOND).await.0;
+        let locked = if locked["status"] == "connecting" {
+            pass_while(world, "connecting", SECOND).await.0
+        } else {
+            locked
+        };
+        assert_eq!(locked["status"], "auth_failure", "{locked}");
+        assert_eq!(locked["lastDisconnect"]["reason"], "account_locked");
+        assert_eq!(locked["lastDisconnect"]["code"], 403);
+        assert!((4..=6).contains(&minutes(world, &locked)), "{locked}");
+
+        for (least, most) in [(15, 18), (60, 72), (60, 72)] {
+            let before = world.whatsapp.info().connections;
+            let waits = world.status("sales").await;
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            let again = world.status("sales").await;
+            assert_eq!(again["nextAttemptAt"], waits["nextAttemptAt"], "a restart forgets nothing");
+            assert_eq!(again["status"], "auth_failure");
+            assert_eq!(world.whatsapp.info().connections, before, "and dials nothing");
+
+            let wait = u64::try_from(minutes(world, &again)).unwrap();
+            world.clock.advance(MINUTE * u32::try_from(wait).unwrap());
+            let last = again["nextAttemptAt"].clone();
+            let (refused, _) = world
+                .pass_until("the next refusal", Duration::from_secs(20), async || {
+                    let seen = world.status("sales").await;
+                    let next = seen["nextAttemptAt"].is_string() && seen["nextAttemptAt"] != last;
+                    if next && seen["status"] == "auth_failure" { Ok(seen) } else { Err(seen) }
+                })
+                .await;
+            assert_eq!(world.whatsapp.info().connections, before + 1, "one dial");
+            let wait = minutes(world, &refused);
+            assert!((least - 1..=most).contains(&wait), "{wait} minutes");
+        }
+        world.whatsapp.clear_faults(None);
+        pass_until_connected(world, Duration::from_mins(5)).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_stops_or_restarts_waits_for_no_lock() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Failure { reason: 403 }, Lasting::UntilCleared).await;
+        world
+            .pass_until("the lock", SECOND, async || {
+                let seen = world.status("sales").await;
+                if seen["status"] == "auth_failure" { Ok(()) } else { Err(seen) }
+            })
+            .await;
+        let stopped = world.post("/api/whatsapp/session/sales/stop", json!({})).await;
+        assert_eq!(stopped.body["data"]["status"], "session_not_connected", "{}", stopped.body);
+        assert!(stopped.body["data"]["nextAttemptAt"].is_null(), "{}", stopped.body);
+        let dials = world.whatsapp.info().connections;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        world.clock.advance(Duration::from_hours(48));
+        assert_eq!(world.status("sales").await["status"], "session_not_connected");
+        assert_eq!(world.whatsapp.info().connections, dials, "stopped stays stopped");
+
+        // An operator's word is enough; time stands still from here on.
+        world.post("/api/whatsapp/session/sales/start", json!({})).await;
+        world.until_status("sales", "auth_failure").await;
+        world.whatsapp.clear_faults(None);
+        world.post("/api/whatsapp/session/sales/restart", json!({})).await;
+        connected(world, &phone, 2).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outdated_client_is_an_alarm_and_tried_again() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Failure { reason: 405 }, Lasting::UntilCleared).await;
+        let (outdated, _) = world
+            .pass_until("the refusal", SECOND, async || {
+                let seen = world.status("sales").await;
+                if seen["status"] == "auth_failure" { Ok(seen) } else { Err(seen) }
+            })
+            .await;
+        assert_eq!(outdated["hasError"], true);
+        assert_eq!(outdated["lastDisconnect"]["reason"], "client_outdated");
+        assert!(minutes(world, &outdated) <= 1, "{outdated}");
+        world.whatsapp.clear_faults(None);
+        pass_until_connected(world, MINUTE).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logged_out_session_is_never_dialled_again_and_keeps_its_credentials() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Failure { reason: 401 }, Lasting::UntilCleared).await;
+        let (refused, _) = world
+            .pass_until("the refusal", SECOND, async || {
+                let seen = world.status("sales").await;
+                if seen["status"] == "auth_failure" { Ok(seen) } else { Err(seen) }
+            })
+            .await;
+        assert_eq!(refused["lastDisconnect"]["reason"], "credentials_refused");
+        assert!(refused["nextAttemptAt"].is_null(), "{refused}");
+        let dials = world.whatsapp.info().connections;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        for _ in 0..60 {
+            world.clock.advance(Duration::from_hours(1));
+            world.status("sales").await;
+        }
+        assert_eq!(world.whatsapp.info().connections, dials, "nobody dials");
+
+        // It was a mistake of the server's. Whoever starts the session needs no new pairing.
+        world.whatsapp.clear_faults(None);
+        world.post("/api/whatsapp/session/sales/start", json!({})).await;
+        connected(world, &phone, 2).await;
+        let codes = world.events("sales").await.into_iter().filter(|(name, _)| name == "qr");
+        assert_eq!(codes.count(), 1, "the one of the first pairing");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_silent_is_noticed_within_a_minute() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::BlackHole, Lasting::Once).await;
+        let (silent, passed) = pass_while(world, "session_connected", Duration::from_secs(8)).await;
+        // At least six ticks of eight seconds; more only if a step came before the session saw the
+        // last one.
+        assert!(passed >= Duration::from_secs(48), "{passed:?}");
+        assert_eq!(silent["lastDisconnect"]["reason"], "silent", "{silent}");
+        pass_until_connected(world, SECOND).await;
+        assert_eq!(phone.logins().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_of_a_dial_has_a_time_after_which_it_is_left() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        // Nobody answers the first hello; then nobody completes the login.
+        for (scope, reason) in
+            [(Scope::Everyone, "dial_timeout"), (Scope::Account(ALICE.to_owned()), "login_timeout")]
+        {
+            world.whatsapp.fault(scope, Fault::SilentHandshake, Lasting::Once).await;
+            phone.fault(Fault::Drop, Lasting::Once).await;
+            world
+                .pass_until("a dial that is not answered", SECOND, async || {
+                    if world.whatsapp.faults().is_empty() { Ok(()) } else { Err(json!(null)) }
+                })
+                .await;
+            let (seen, _) = world
+                .pass_until(reason, Duration::from_secs(5), async || {
+                    let seen = world.status("sales").await;
+                    let left = seen["lastDisconnect"]["reason"] == reason;
+                    if left { Ok(seen) } else { Err(seen) }
+                })
+                .await;
+            assert_eq!(seen["reconnecting"], true, "{seen}");
+            pass_until_connected(world, SECOND).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_restarted_again_and_again_dials_no_more_often_than_one_that_fails() {
+    on_each(async |world| {
+        world.connect("sales", ALICE).await;
+        world.connect("support", BOB).await;
+        // Proved sound: the first restart dials at once.
+        world.clock.advance(MINUTE);
+        let before = world.whatsapp.info().connections;
+        // Each process lives for two seconds, ten times in a row.
+        for _ in 0..10 {
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            for _ in 0..2 {
+                world.clock.advance(SECOND);
+                // Whoever may dial by now has dialled when it is connected.
+                for name in ["sales", "support"] {
+                    let seen = world.status(name).await;
+                    if seen["nextAttemptAt"].is_null() {
+                        world.until_status(name, "session_connected").await;
+                    }
+                }
+            }
+        }
+        // At 0, 1, 3, 7 and 15 seconds, with a fifth of play.
+        let dials = (world.whatsapp.info().connections - before) / 2;
+        assert!((2..=6).contains(&dials), "{dials} dials of each session in twenty seconds");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_session_tries_once_more_if_configured_and_never_again() {
+    database::on(Kind::Sqlite, async |database| {
+        let clock = Clock::manual(UnixMillis(1_795_500_000_000));
+        let mut world = World::start_at(clock, database, Options::default(), |config| {
+            config.whatsapp.replaced_retry_after = Some(Duration::from_mins(10));
+        })
+        .await;
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Replaced, Lasting::Once).await;
+        let replaced = world.until_status("sales", "session_not_connected").await;
+        assert_eq!(replaced["lastDisconnect"]["reason"], "replaced");
+        assert!((9..=12).contains(&minutes(&world, &replaced)), "{replaced}");
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        pass_until_connected(&world, MINUTE).await;
+
+        world.clock.advance(Duration::from_hours(5));
+        phone.fault(Fault::Replaced, Lasting::Once).await;
+        let again = world.until_status("sales", "session_not_connected").await;
+        assert!(again["nextAttemptAt"].is_null(), "{again}");
+        assert_eq!(phone.logins().len(), 2, "no ping-pong");
+        world.end().await;
+    })
+    .await;
+}
