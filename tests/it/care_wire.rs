@@ -296,3 +296,130 @@ async fn a_replaced_session_tries_once_more_if_configured_and_never_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_is_waited_out_over_a_restart_and_then_dialled_again() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        let ban = Fault::Ban { code: 101, expire: 6 * 3600 };
+        phone.fault(ban, Lasting::UntilCleared).await;
+        let (banned, _) = world
+            .pass_until("the ban", SECOND, async || {
+                let seen = world.status("sales").await;
+                if seen["status"] == "auth_failure" { Ok(seen) } else { Err(seen) }
+            })
+            .await;
+        assert_eq!(banned["lastDisconnect"]["reason"], "banned");
+        assert_eq!(banned["lastDisconnect"]["code"], 101);
+        let events = world.events("sales").await;
+        let (_, refused) = events.iter().rfind(|(name, _)| name == "auth_failure").unwrap();
+        assert!(refused["until"].is_string() && refused["nextAttemptAt"].is_string(), "{refused}");
+        // A little after its end.
+        assert!((359..=366).contains(&minutes(world, &banned)), "{banned}");
+        let dials = world.whatsapp.info().connections;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        assert_eq!(world.status("sales").await["nextAttemptAt"], banned["nextAttemptAt"]);
+        world.clock.advance(Duration::from_mins(355));
+        assert_eq!(world.status("sales").await["status"], "auth_failure");
+        assert_eq!(world.whatsapp.info().connections, dials, "nobody dials into a ban");
+        world.whatsapp.clear_faults(None);
+        pass_until_connected(world, MINUTE).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
+    on_each(async |world| {
+        let phones = [world.connect("sales", ALICE).await, world.connect("other", BOB).await];
+        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
+        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
+        phones[0].fault(Fault::Drop, Lasting::Once).await;
+        let limited = async |name: &str| {
+            let seen = world.status(name).await;
+            let limited = seen["lastDisconnect"]["reason"] == "rate_limited";
+            if limited && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
+        };
+        let (seen, _) =
+            world.pass_until("the limit", SECOND, async || limited("sales").await).await;
+        assert_eq!(seen["lastDisconnect"]["code"], 429);
+        assert!((9..=12).contains(&minutes(world, &seen)), "{seen}");
+
+        // The other one loses its connection as well, and waits although nobody has told it to.
+        phones[1].fault(Fault::Drop, Lasting::Once).await;
+        world.pass_until("the pause", SECOND, async || limited("other").await).await;
+        let dials = world.whatsapp.info().connections;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        world.clock.advance(Duration::from_mins(8));
+        for name in ["sales", "other"] {
+            let seen = world.status(name).await;
+            assert_eq!(seen["reconnecting"], true, "{seen}");
+        }
+        assert_eq!(world.whatsapp.info().connections, dials, "a restart is no way around it");
+        pass_until_connected(world, Duration::from_secs(20)).await;
+        world
+            .pass_until("the other one", Duration::from_secs(20), async || {
+                let seen = world.status("other").await;
+                if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
+            })
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_says_when_it_ends_a_stream_is_the_reason() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        let error = |code: Option<u16>, child: Option<&str>| Fault::StreamError {
+            code,
+            child: child.map(str::to_owned),
+            stays_open: false,
+        };
+        for (fault, reason, code) in [
+            (error(Some(503), None), "server_unavailable", json!(503)),
+            (error(Some(429), None), "rate_limited", json!(429)),
+            (error(Some(599), None), "stream_error", json!(599)),
+            (error(None, Some("xml-not-well-formed")), "stream_error", json!(null)),
+            (Fault::Drop, "connection_lost", json!(null)),
+            (Fault::Failure { reason: 503 }, "server_unavailable", json!(503)),
+        ] {
+            phone.fault(fault, Lasting::Once).await;
+            let (seen, _) = world
+                .pass_until(reason, SECOND, async || {
+                    let seen = world.status("sales").await;
+                    let there = seen["lastDisconnect"]["reason"] == reason
+                        && seen["lastDisconnect"]["code"] == code;
+                    if there { Ok(seen) } else { Err(seen) }
+                })
+                .await;
+            assert_ne!(seen["status"], "auth_failure", "{seen}");
+            pass_until_connected(world, Duration::from_secs(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_that_takes_long_to_close_delays_no_other() {
+    on_each(async |world| {
+        let slow = world.connect("slow", ALICE).await;
+        let phone = world.connect("sales", BOB).await;
+        // Nothing that is said to it is answered: what it wants to say goodbye with takes its time.
+        slow.fault(Fault::BlackHole, Lasting::Once).await;
+        let stop = world.post("/api/whatsapp/session/slow/restart", json!({}));
+        let others = async {
+            for round in 2..5 {
+                let restart = world.post("/api/whatsapp/session/sales/restart", json!({})).await;
+                assert_eq!(restart.status, reqwest::StatusCode::OK, "{}", restart.body);
+                connected(world, &phone, round).await;
+            }
+        };
+        let (stopped, ()) = tokio::join!(stop, others);
+        assert_eq!(stopped.status, reqwest::StatusCode::OK, "{}", stopped.body);
+        world.until_status("slow", "session_connected").await;
+    })
+    .await;
+}

@@ -23,6 +23,8 @@ mod program;
 mod sealed_wire;
 mod secrets;
 mod sessions_wire;
+mod shutdown_process;
+mod soak;
 mod store_lost_commit;
 mod store_open;
 mod store_writer;

@@ -399,6 +399,11 @@ async fn reset(
         .add(session::COLUMN.origin.eq(Origin::Embedded))
         .add(session::COLUMN.desired_state.eq(desired))
         .add(session::COLUMN.status.is_in(LIVE));
+    // What waits for its next try goes on waiting, and says why.
+    let claims = match desired {
+        DesiredState::Running => claims.add(session::COLUMN.next_attempt_at.is_null()),
+        DesiredState::Stopped => claims,
+    };
     // Not for those already there: since when they are so is still true.
     session::Entity::update_many()
         .col_expr(session::Column::StatusSince, Expr::value(now))
@@ -412,6 +417,7 @@ async fn reset(
             status: Set(status),
             message: Set(None),
             reconnecting: Set(false),
+            next_attempt_at: Set(None),
             loading_percent: Set(None),
             qr: Set(None),
             qr_issued_at: Set(None),
