@@ -151,6 +151,7 @@ impl Daemon {
         let limits = http::Limits {
             large_body: config.http.max_body_bytes(),
             request_time: config.http.request_timeout,
+            open_metrics: config.http.open_metrics,
             ..http::Limits::default()
         };
         let http_state = HttpState::new(
@@ -338,6 +339,10 @@ fn session_options(config: &Config) -> session::Options {
         max_qr_rounds: whatsapp.max_qr_rounds,
         dial_concurrency: whatsapp.dial_concurrency,
         dial_rate_per_second: whatsapp.dial_rate_per_second,
+        on_other_account: match whatsapp.on_other_account {
+            config::OnOtherAccount::Refuse => session::OnOtherAccount::Refuse,
+            config::OnOtherAccount::Flag => session::OnOtherAccount::Flag,
+        },
         replaced_retry_after: whatsapp.replaced_retry_after,
     }
 }

@@ -26,6 +26,14 @@ pub enum EventKind {
     Disconnected,
     /// WhatsApp refused the pairing, the credentials or the client.
     AuthFailure,
+    /// A pairing code was given, to be typed on the phone.
+    PairingCode,
+    /// A try to pair did not come about.
+    PairingFailed,
+    /// WhatsApp asks for a passkey to complete the pairing.
+    PasskeyRequested,
+    /// The session belongs to another account than before.
+    AccountChanged,
     /// A message to this account.
     Message,
     /// A message from this account: sent here, on the phone or on another linked device.

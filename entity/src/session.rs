@@ -52,6 +52,17 @@ pub struct Model {
     pub qr_expires_at: Option<UnixMillis>,
     /// Counts QR codes of this session, over all of its life.
     pub qr_sequence: i64,
+    /// When the newest QR code was issued, also after it is gone.
+    pub last_qr_at: Option<UnixMillis>,
+    /// Counts series of QR codes and pairing codes asked for, over all of the session's life.
+    pub pairing_attempts: i64,
+    /// Why the last pairing did not come about, in a stable word; none since one did.
+    pub pairing_error: Option<String>,
+    pub pairing_error_at: Option<UnixMillis>,
+    /// When the session came to belong to another account than before, if it ever did.
+    pub account_changed_at: Option<UnixMillis>,
+    /// The phone number of the account before that.
+    pub previous_phone_number: Option<String>,
 
     pub connected_at: Option<UnixMillis>,
     pub last_active_at: Option<UnixMillis>,

@@ -26,6 +26,21 @@ pub enum SessionStatus {
     Error,
 }
 
+impl SessionStatus {
+    /// The word, as it is stored and shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::SessionNotConnected => "session_not_connected",
+            Self::Connecting => "connecting",
+            Self::QrGenerated => "qr_generated",
+            Self::Loading => "loading",
+            Self::SessionConnected => "session_connected",
+            Self::AuthFailure => "auth_failure",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// What calls for more patience than a lost connection.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,

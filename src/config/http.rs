@@ -26,6 +26,8 @@ pub struct Http {
     /// closed at once.
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
+    /// Answer `/metrics` without a token. Otherwise it takes an operator's.
+    pub open_metrics: bool,
 }
 
 impl Default for Http {
@@ -35,6 +37,7 @@ impl Default for Http {
             max_body: ByteSize::mib(1),
             request_timeout: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(10),
+            open_metrics: false,
         }
     }
 }

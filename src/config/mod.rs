@@ -29,7 +29,7 @@ pub use self::{
     http::Http,
     layers::{Flag, Loaded, Sources, load},
     log::{Format, Level, Log},
-    whatsapp::WhatsApp,
+    whatsapp::{OnOtherAccount, WhatsApp},
 };
 
 /// Everything the operator can decide.

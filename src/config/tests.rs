@@ -129,7 +129,7 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
         (
             [("WAGATE_HTTP__LISTN", "127.0.0.1:1")],
             "http.listn (environment variable WAGATE_HTTP__LISTN): unknown key; known here: listen, \
-             max_body, request_timeout, shutdown_grace",
+             max_body, open_metrics, request_timeout, shutdown_grace",
         ),
         (
             [("WAGATE_HTP__LISTEN", "127.0.0.1:1")],

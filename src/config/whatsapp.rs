@@ -33,9 +33,21 @@ pub struct WhatsApp {
     /// connection from each other never end.
     #[serde(with = "humantime_serde")]
     pub replaced_retry_after: Option<Duration>,
+    /// What to do when a session that belongs to one account is linked to another one.
+    pub on_other_account: OnOtherAccount,
     /// How long all sessions together may take to disconnect in good order when the daemon stops.
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
+}
+
+/// What to do when a session that belongs to one account is linked to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOtherAccount {
+    /// Unlink the new device again: a customer's history and receivers get nobody else's messages.
+    Refuse,
+    /// Go on with the new account; an event and the session's status say so.
+    Flag,
 }
 
 impl Default for WhatsApp {
@@ -48,6 +60,7 @@ impl Default for WhatsApp {
             dial_concurrency: 16,
             dial_rate_per_second: 10,
             replaced_retry_after: None,
+            on_other_account: OnOtherAccount::Refuse,
             shutdown_grace: Duration::from_secs(20),
         }
     }

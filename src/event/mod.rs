@@ -8,7 +8,9 @@
 //! Nothing here reads a clock, a database or a socket.
 
 pub mod care;
+pub mod group;
 pub mod message;
+pub mod pairing;
 pub mod payload;
 pub mod reason;
 pub mod status;
@@ -16,7 +18,9 @@ pub mod status;
 use entity::{UnixMillis, kind::EventKind};
 
 pub use care::{Care, LASTING};
+pub use group::Group;
 pub use message::{Ack, AckLevel, Call, NewMessage};
+pub use pairing::PairingFailure;
 pub use reason::{AuthFailure, Disconnect, Loss};
 
 /// Something that happened on a session.
@@ -36,6 +40,14 @@ pub enum Event {
     Disconnected(Disconnect),
     /// WhatsApp refused the pairing, the credentials or the client.
     AuthFailure(AuthFailure),
+    /// A code to type on the phone was given. The code itself is for whoever asked for it.
+    PairingCode { expires_at: UnixMillis },
+    /// A try to pair did not come about; the session goes on.
+    PairingFailed(PairingFailure),
+    /// WhatsApp asks for the account owner's passkey to complete the pairing.
+    PasskeyRequested,
+    /// The session was linked to another account than the one it belonged to.
+    AccountChanged(Account),
     /// A message, in or out.
     Message(Box<NewMessage>),
     /// An outbound message came further, or failed.
@@ -86,6 +98,10 @@ impl Event {
             Self::ChangeState(_) => EventKind::ChangeState,
             Self::Disconnected(_) => EventKind::Disconnected,
             Self::AuthFailure(_) => EventKind::AuthFailure,
+            Self::PairingCode { .. } => EventKind::PairingCode,
+            Self::PairingFailed(_) => EventKind::PairingFailed,
+            Self::PasskeyRequested => EventKind::PasskeyRequested,
+            Self::AccountChanged(_) => EventKind::AccountChanged,
             Self::Message(message) => message.event_kind(),
             Self::Ack(_) => EventKind::MessageAck,
             Self::Call(_) => EventKind::Call,

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Care, Change, Event, NewMessage,
+    Care, Change, Event, NewMessage, PairingFailure,
     message::{Ack, Call, public_address},
 };
 use entity::{UnixMillis, state::Direction};
@@ -48,6 +48,17 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
             "until": failure.until().map(rfc3339),
             "nextAttemptAt": next_attempt_at(),
         }),
+        Event::PairingCode { expires_at } => json!({ "expiresAt": rfc3339(*expires_at) }),
+        Event::PairingFailed(failure) => json!({
+            "reason": failure.word(),
+            "message": failure.sentence(),
+            "code": failure.code(),
+        }),
+        Event::PasskeyRequested => json!({
+            "reason": PairingFailure::PasskeyRequired.word(),
+            "message": PairingFailure::PasskeyRequired.sentence(),
+        }),
+        Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
         Event::Message(message) => json!({ "message": message_data(message, own) }),
         Event::Ack(ack) => ack_data(ack),
         Event::Call(call) => json!({ "call": call_data(call) }),

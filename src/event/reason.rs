@@ -145,6 +145,9 @@ impl Loss {
 pub enum AuthFailure {
     /// The pairing did not come about.
     PairingRefused { detail: String },
+    /// Another account was linked than the one the session belongs to. `unlinked`: WhatsApp confirmed
+    /// that the new device is gone again.
+    OtherAccount { unlinked: bool },
     /// The phone that scanned the code cannot have linked devices.
     MultideviceUnavailable,
     /// The credentials were refused on connect: `code` is WhatsApp's failure reason.
@@ -166,6 +169,7 @@ impl AuthFailure {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::PairingRefused { .. } => "pairing_refused",
+            Self::OtherAccount { .. } => "other_account",
             Self::MultideviceUnavailable => "multidevice_unavailable",
             Self::CredentialsRefused { .. } => "credentials_refused",
             Self::AccountLocked => "account_locked",
@@ -180,6 +184,16 @@ impl AuthFailure {
     pub fn sentence(&self) -> String {
         match self {
             Self::PairingRefused { detail } => format!("WhatsApp refused the pairing: {detail}"),
+            Self::OtherAccount { unlinked: true } => {
+                "Another account was linked, and unlinked again: start the session and pair it \
+                 with the account that it belongs to"
+                    .to_owned()
+            }
+            Self::OtherAccount { unlinked: false } => {
+                "Another account was linked: remove the device on its phone, then start the \
+                 session and pair it with the account that it belongs to"
+                    .to_owned()
+            }
             Self::MultideviceUnavailable => {
                 "The phone that scanned the code cannot link devices".to_owned()
             }
@@ -198,6 +212,14 @@ impl AuthFailure {
                 "The server's certificate is not WhatsApp's: the connection was refused".to_owned()
             }
         }
+    }
+
+    /// Whether it is a pairing that failed.
+    pub const fn is_of_pairing(&self) -> bool {
+        matches!(
+            self,
+            Self::PairingRefused { .. } | Self::OtherAccount { .. } | Self::MultideviceUnavailable
+        )
     }
 
     /// WhatsApp's own code, where it gave one.

@@ -5,7 +5,7 @@
 
 use entity::{UnixMillis, session, state::SessionStatus};
 
-use super::{Change, Disconnect, Event};
+use super::{Change, Disconnect, Event, PairingFailure};
 
 /// The status after `event`. Total and pure: the present status matters only where nothing changes.
 pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
@@ -19,7 +19,13 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
         Event::Disconnected(Disconnect::Failed) => SessionStatus::Error,
         Event::Disconnected(_) => SessionStatus::SessionNotConnected,
         Event::AuthFailure(_) => SessionStatus::AuthFailure,
-        Event::Message(_) | Event::Ack(_) | Event::Call(_) => status,
+        Event::PairingCode { .. }
+        | Event::PairingFailed(_)
+        | Event::PasskeyRequested
+        | Event::AccountChanged(_)
+        | Event::Message(_)
+        | Event::Ack(_)
+        | Event::Call(_) => status,
     }
 }
 
@@ -32,9 +38,13 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         row.last_active_at = row.last_active_at.max(Some(at));
         return;
     }
+    if remember(row, event, at) {
+        return;
+    }
 
-    let status = transition(row.status, event);
-    if status != row.status {
+    let before = row.status;
+    let status = transition(before, event);
+    if status != before {
         row.status = status;
         row.status_since = at;
     }
@@ -51,6 +61,11 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
 
     match event {
         Event::Qr { qr, expires_at } => {
+            if before != SessionStatus::QrGenerated {
+                // The first code of a series.
+                row.pairing_attempts += 1;
+            }
+            row.last_qr_at = Some(at);
             row.qr = Some(qr.clone());
             row.qr_issued_at = Some(at);
             row.qr_expires_at = Some(*expires_at);
@@ -69,6 +84,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             row.connected_at = Some(at);
             row.last_active_at = row.last_active_at.max(Some(at));
             row.banned_until = None;
+            forget_pairing_error(row);
         }
         Event::ChangeState(Change::Reconnecting { reason, next_attempt_at }) => {
             row.reconnecting = true;
@@ -79,24 +95,70 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             row.last_disconnect_at = Some(at);
         }
         Event::Disconnected(reason) => {
+            if *reason == Disconnect::QrCodesExhausted {
+                pairing_failed(row, reason.word(), at);
+            }
             row.message = Some(reason.sentence().to_owned());
             row.last_disconnect_reason = Some(reason.word().to_owned());
             row.last_disconnect_code = reason.code();
             row.last_disconnect_at = Some(at);
         }
         Event::AuthFailure(failure) => {
+            if failure.is_of_pairing() {
+                pairing_failed(row, failure.word(), at);
+            }
             row.message = Some(failure.sentence());
             row.last_disconnect_reason = Some(failure.word().to_owned());
             row.last_disconnect_code = failure.code();
             row.last_disconnect_at = Some(at);
             row.banned_until = failure.until();
         }
-        Event::Authenticated
-        | Event::ChangeState(Change::Connecting)
+        Event::Authenticated => forget_pairing_error(row),
+        Event::ChangeState(Change::Connecting)
+        | Event::PairingCode { .. }
+        | Event::PairingFailed(_)
+        | Event::PasskeyRequested
+        | Event::AccountChanged(_)
         | Event::Message(_)
         | Event::Ack(_)
         | Event::Call(_) => {}
     }
+}
+
+/// Writes what is remembered of an event that leaves the status alone. Whether this is one.
+fn remember(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
+    match event {
+        Event::PairingCode { .. } => row.pairing_attempts += 1,
+        Event::PairingFailed(failure) => {
+            if *failure != PairingFailure::CodeWithdrawn && *failure != PairingFailure::CodeRefused
+            {
+                // Asked for, and not given. What became of a given one was counted with it.
+                row.pairing_attempts += 1;
+            }
+            pairing_failed(row, failure.word(), at);
+        }
+        Event::PasskeyRequested => {
+            row.message = Some(PairingFailure::PasskeyRequired.sentence().to_owned());
+            pairing_failed(row, PairingFailure::PasskeyRequired.word(), at);
+        }
+        Event::AccountChanged(_) => {
+            row.account_changed_at = Some(at);
+            row.previous_phone_number = row.phone_number.clone();
+        }
+        _ => return false,
+    }
+    row.updated_at = row.updated_at.max(at);
+    true
+}
+
+fn pairing_failed(row: &mut session::Model, word: &str, at: UnixMillis) {
+    row.pairing_error = Some(word.to_owned());
+    row.pairing_error_at = Some(at);
+}
+
+fn forget_pairing_error(row: &mut session::Model) {
+    row.pairing_error = None;
+    row.pairing_error_at = None;
 }
 
 #[cfg(test)]

@@ -34,6 +34,12 @@ pub(crate) fn row() -> session::Model {
         qr_issued_at: None,
         qr_expires_at: None,
         qr_sequence: 0,
+        last_qr_at: None,
+        pairing_attempts: 0,
+        pairing_error: None,
+        pairing_error_at: None,
+        account_changed_at: None,
+        previous_phone_number: None,
         connected_at: None,
         last_active_at: None,
         last_disconnect_reason: None,
@@ -86,6 +92,11 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::Disconnected(Disconnect::Failed)),
         Just(Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })),
         Just(Event::AuthFailure(AuthFailure::Banned { code: 101, until: UnixMillis(9) })),
+        Just(Event::AuthFailure(AuthFailure::OtherAccount { unlinked: true })),
+        Just(Event::PairingCode { expires_at: UnixMillis(180_000) }),
+        Just(Event::PairingFailed(PairingFailure::RateLimited)),
+        Just(Event::PasskeyRequested),
+        Just(Event::AccountChanged(Account::default())),
         Just(ack()),
     ]
 }
@@ -134,6 +145,32 @@ fn a_code_is_cleared_by_whatever_comes_next() {
     assert_eq!((row.status, row.qr.clone()), (SessionStatus::Loading, None));
     apply(&mut row, &qr(), UnixMillis(30));
     assert_eq!(row.qr_sequence, 2);
+}
+
+#[test]
+fn what_became_of_pairings_is_remembered_until_one_succeeds() {
+    let mut row = row();
+    apply(&mut row, &qr(), UnixMillis(10));
+    apply(&mut row, &qr(), UnixMillis(20));
+    assert_eq!(row.pairing_attempts, 1, "one series");
+    apply(&mut row, &Event::PairingFailed(PairingFailure::RateLimited), UnixMillis(30));
+    assert_eq!(row.pairing_error.as_deref(), Some("rate_limited"));
+    assert_eq!((row.status, row.qr.is_some()), (SessionStatus::QrGenerated, true));
+    apply(&mut row, &Event::PairingCode { expires_at: UnixMillis(180_000) }, UnixMillis(40));
+    apply(&mut row, &Event::PairingFailed(PairingFailure::CodeWithdrawn), UnixMillis(50));
+    assert_eq!(row.pairing_attempts, 3, "a code that was given is one attempt, however it ends");
+    apply(&mut row, &Event::PasskeyRequested, UnixMillis(60));
+    assert_eq!(row.pairing_error.as_deref(), Some("passkey_required"));
+    assert!(row.message.is_some() && row.qr.is_some());
+
+    apply(&mut row, &Event::Disconnected(Disconnect::QrCodesExhausted), UnixMillis(70));
+    assert_eq!(row.pairing_error.as_deref(), Some("qr_codes_exhausted"));
+    assert_eq!(row.last_qr_at, Some(UnixMillis(20)), "also after it is gone");
+    apply(&mut row, &Event::Authenticated, UnixMillis(80));
+    assert_eq!((row.pairing_error.clone(), row.pairing_error_at), (None, None));
+    let other = Event::AuthFailure(AuthFailure::OtherAccount { unlinked: true });
+    apply(&mut row, &other, UnixMillis(90));
+    assert_eq!(row.pairing_error.as_deref(), Some("other_account"));
 }
 
 #[test]

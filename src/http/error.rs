@@ -6,9 +6,9 @@
 //! | invalid | 400 with `errors` | `VALIDATION_FAILED` |
 //! | a state forbids it | 409 | the service's |
 //! | not connected | 409 with `sessionStatus` | `SESSION_NOT_CONNECTED` |
-//! | a pairing code is being shown | 409, `Retry-After` | `PAIRING_CODE_OUTSTANDING` |
+//! | a pairing code for another number is being shown | 409, `Retry-After` | `PAIRING_CODE_OUTSTANDING` |
 //! | key of another request | 422 | `IDEMPOTENCY_KEY_REUSED` |
-//! | WhatsApp refuses the pairing | 422, or 429 with `Retry-After` | `PAIRING_REFUSED` |
+//! | WhatsApp gives no pairing code | 422, 429 or 503 | `PAIRING_…`: see [`pairing`] |
 //! | no valid token | 401 | `UNAUTHENTICATED` |
 //! | role too low | 403 | `FORBIDDEN` |
 //! | it will pass | 503, `Retry-After` | `UNAVAILABLE`, `DATABASE_UNAVAILABLE` |
@@ -22,7 +22,7 @@ use axum::{
 use serde_json::json;
 
 use super::problem::Problem;
-use crate::{qr, service};
+use crate::{event::PairingFailure, qr, service};
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,11 +67,11 @@ fn of_service(error: service::Error) -> Problem {
         Error::NotConnected { status } => problem(StatusCode::CONFLICT, "SESSION_NOT_CONNECTED")
             .with("sessionStatus", json!(status)),
         Error::KeyReused => problem(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED"),
-        Error::PairingRefused { retry_after: Some(_), .. } => {
-            problem(StatusCode::TOO_MANY_REQUESTS, "PAIRING_REFUSED")
-        }
-        Error::PairingRefused { retry_after: None, .. } => {
-            problem(StatusCode::UNPROCESSABLE_ENTITY, "PAIRING_REFUSED")
+        Error::PairingRefused { failure, .. } => {
+            let (status, code) = pairing(failure);
+            problem(status, code)
+                .with("reason", failure.word())
+                .with("whatsappCode", json!(failure.code()))
         }
         Error::PairingOutstanding { .. } => {
             problem(StatusCode::CONFLICT, "PAIRING_CODE_OUTSTANDING")
@@ -88,6 +88,22 @@ fn of_service(error: service::Error) -> Problem {
         Error::Store(_) => Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR),
     }
     .retry_after(retry_after)
+}
+
+/// What WhatsApp's refusal of a pairing code is answered with. Its own status is in the document, as
+/// `whatsappCode`: a 403 of ours would say that the token may not.
+const fn pairing(failure: PairingFailure) -> (StatusCode, &'static str) {
+    match failure {
+        PairingFailure::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "PAIRING_RATE_LIMITED"),
+        PairingFailure::NotAvailable => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "PAIRING_CODE_NOT_AVAILABLE")
+        }
+        PairingFailure::Forbidden => (StatusCode::UNPROCESSABLE_ENTITY, "PAIRING_FORBIDDEN"),
+        PairingFailure::ServerError | PairingFailure::Unreachable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "PAIRING_UNAVAILABLE")
+        }
+        _ => (StatusCode::UNPROCESSABLE_ENTITY, "PAIRING_REFUSED"),
+    }
 }
 
 fn not_found(what: &str) -> &'static str {

@@ -34,7 +34,7 @@ use crate::{
 
 pub use self::server::{ServeOptions, serve};
 
-/// How much of everything one request may have.
+/// How much of everything one request may have, and without a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of a body, where only small ones make sense.
@@ -51,6 +51,8 @@ pub struct Limits {
     pub streams: usize,
     /// How often a stream that has nothing to say says so.
     pub heartbeat: Duration,
+    /// Whether `/metrics` is answered without a token.
+    pub open_metrics: bool,
 }
 
 impl Default for Limits {
@@ -64,6 +66,7 @@ impl Default for Limits {
             streams: 2048,
             // Proxies close what is silent for a minute, some for half of one.
             heartbeat: Duration::from_secs(15),
+            open_metrics: false,
         }
     }
 }
@@ -106,6 +109,7 @@ parts! {
     services.events: service::Events,
     services.tokens: service::Tokens,
     services.health: service::Health,
+    services.metrics: service::Metrics,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
@@ -114,7 +118,7 @@ parts! {
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
     let limits = state.limits;
-    let quick = api::quick()
+    let quick = api::quick(limits.open_metrics)
         .layer(middleware::from_fn_with_state(limits.request_time, request::time_limit));
     let waiting = api::waiting().layer(middleware::from_fn_with_state(
         limits.request_time + limits.longest_wait,
@@ -124,8 +128,10 @@ pub fn router(state: HttpState) -> Router {
         .merge(waiting)
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
         .layer(middleware::from_fn_with_state(state.services.tokens.clone(), auth::authenticate));
-    api::health::router()
-        .merge(guarded)
-        .layer(middleware::from_fn(request::observe))
-        .with_state(state)
+    let open = if limits.open_metrics {
+        api::health::router().merge(api::metrics::open())
+    } else {
+        api::health::router()
+    };
+    open.merge(guarded).layer(middleware::from_fn(request::observe)).with_state(state)
 }

@@ -8,6 +8,7 @@
 pub mod events;
 pub mod health;
 pub mod messages;
+pub mod metrics;
 pub mod recipient;
 pub mod sessions;
 pub mod text;
@@ -21,6 +22,7 @@ use entity::{
 };
 
 use crate::{
+    event::PairingFailure,
     session::{self, PairError},
     store::{self, Store},
 };
@@ -28,6 +30,7 @@ use crate::{
 pub use events::Events;
 pub use health::Health;
 pub use messages::Messages;
+pub use metrics::Metrics;
 pub use sessions::Sessions;
 pub use tokens::Tokens;
 // Lists are paged as the store pages them.
@@ -47,6 +50,7 @@ pub struct Services {
     pub events: Events,
     pub tokens: Tokens,
     pub health: Health,
+    pub metrics: Metrics,
 }
 
 impl Services {
@@ -58,6 +62,7 @@ impl Services {
             events: Events::new(store.clone()),
             tokens: Tokens::new(store.clone()),
             health: Health::new(store.clone()),
+            metrics: Metrics::new(store.clone()),
         }
     }
 }
@@ -113,10 +118,10 @@ pub enum Error {
     #[error("the idempotency key was used for another request")]
     KeyReused,
 
-    #[error("WhatsApp refused the pairing: {reason}")]
-    PairingRefused { reason: String, retry_after: Option<Duration> },
+    #[error("{}", .failure.sentence())]
+    PairingRefused { failure: PairingFailure, retry_after: Option<Duration> },
 
-    #[error("a pairing code was given and is still good")]
+    #[error("a pairing code for another number was given and is still good")]
     PairingOutstanding { remaining: Duration },
 
     #[error("a valid bearer token is needed")]
@@ -198,12 +203,12 @@ impl From<session::Error> for Error {
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
         match error {
-            PairError::InvalidPhoneNumber(_) => {
+            PairError::InvalidPhoneNumber => {
                 Self::invalid("phoneNumber", "WhatsApp does not take this phone number")
             }
             PairError::Outstanding { remaining } => Self::PairingOutstanding { remaining },
-            PairError::Refused { detail, retry_after } => {
-                Self::PairingRefused { reason: detail, retry_after }
+            PairError::Refused { failure, retry_after } => {
+                Self::PairingRefused { failure, retry_after }
             }
             PairError::Unreachable => {
                 Self::Unavailable { what: "WhatsApp did not answer in time", retry_after: SOON }

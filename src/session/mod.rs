@@ -5,6 +5,7 @@
 //! - `runner.rs` is the task: dial, be online, back off, in a loop, until it is told to stop or
 //!   WhatsApp says that there is no point. `online.rs` is what it does while a client is up.
 //! - `outbox.rs` sends what is stored as queued, in order.
+//! - `pairing.rs` asks for the code to type; `identity.rs` says whose session it is.
 //! - `ingest.rs` records what happened; `client/` is the only place that knows the client library.
 //! - `policy.rs` decides what happens when a client has ended, and after a restart of the process.
 //!   `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits; `watch.rs` notices
@@ -20,11 +21,13 @@
 
 mod backoff;
 mod client;
+mod identity;
 mod ingest;
 mod manager;
 mod online;
 mod outbox;
 mod pace;
+mod pairing;
 mod policy;
 mod runner;
 mod standing;
@@ -37,6 +40,7 @@ use entity::{UnixMillis, state::SessionStatus};
 
 pub use self::{
     client::{OpenError, PairError, SendError},
+    identity::OnOtherAccount,
     manager::Sessions,
 };
 use crate::store;
@@ -60,6 +64,8 @@ pub struct Options {
     pub dial_concurrency: u32,
     /// Dials begun per second, over all sessions.
     pub dial_rate_per_second: u32,
+    /// What to do when a session that belongs to one account is linked to another.
+    pub on_other_account: OnOtherAccount,
     /// How long after another client has taken a connection over it is tried once more; never, if
     /// none.
     pub replaced_retry_after: Option<Duration>,

@@ -7,18 +7,20 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Error, LoggedOut, PairingCode,
+    Error, LoggedOut, OnOtherAccount,
     backoff::STABLE_AFTER,
     client::{DialFailure, Link, Signal},
+    identity::Identity,
     ingest::Ingest,
     outbox::Outbox,
     pace::Permit,
+    pairing::{Answered, Pairing},
     runner::Command,
     watch::{Pulse, TICK, Watch},
 };
 use crate::{
     clock::Clock,
-    event::{AuthFailure, Disconnect, Event, Loss},
+    event::{AuthFailure, Disconnect, Event, Loss, PairingFailure},
 };
 
 /// Signals taken at a time.
@@ -71,14 +73,16 @@ pub(super) struct Ended {
 impl Ended {
     /// Closes the client: what it holds is written. Returns when the device may be opened again.
     pub(super) async fn close(self, ingest: &Ingest) {
-        let Self { link, mut signals, .. } = self;
+        let Self { link, mut signals, end, .. } = self;
         link.close().await;
         // Receipts that came while it closed. Nothing else is news any more.
         let mut late = Vec::new();
         while let Ok(signal) = signals.try_recv() {
             late.push(signal);
         }
-        record_facts(ingest, late).await;
+        if !is_foreign(&end) {
+            record_facts(ingest, late).await;
+        }
     }
 }
 
@@ -111,6 +115,8 @@ pub(super) struct Online<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    known: &'a mut Identity,
+    on_other_account: OnOtherAccount,
 
     // What it remembers.
     phase: Phase,
@@ -126,6 +132,9 @@ pub(super) struct Online<'a> {
     proved: bool,
     /// What the server has said before it ends the stream.
     stream_error: Option<Loss>,
+    pairing: Pairing,
+    /// There are no more QR codes: it lives for its pairing code.
+    exhausted: bool,
     end: Option<End>,
 }
 
@@ -138,6 +147,9 @@ pub(super) struct Lent<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    /// The account that the session belongs to.
+    pub(super) known: &'a mut Identity,
+    pub(super) on_other_account: OnOtherAccount,
 }
 
 impl<'a> Online<'a> {
@@ -147,7 +159,7 @@ impl<'a> Online<'a> {
         permit: Permit,
         lent: Lent<'a>,
     ) -> Self {
-        let Lent { commands, stop, ingest, outbox, clock, tracker } = lent;
+        let Lent { commands, stop, ingest, outbox, clock, tracker, known, on_other_account } = lent;
         Self {
             signals,
             commands,
@@ -157,6 +169,8 @@ impl<'a> Online<'a> {
             outbox,
             clock,
             tracker,
+            known,
+            on_other_account,
             phase: Phase::Dialling,
             permit: Some(permit),
             deadline: Some(clock.now() + LOGIN_BUDGET),
@@ -164,6 +178,8 @@ impl<'a> Online<'a> {
             next_tick: clock.now() + TICK,
             proved: false,
             stream_error: None,
+            pairing: Pairing::new(),
+            exhausted: false,
             end: None,
         }
     }
@@ -178,7 +194,8 @@ impl<'a> Online<'a> {
                 Some(command) = self.commands.recv() => self.obey(command).await,
                 _ = self.signals.recv_many(&mut batch, BATCH) => self.hear(&mut batch).await,
                 () = self.link.ended() => break,
-                () = overdue(self.clock, self.deadline) => self.give_up(self.overdue()),
+                answered = self.pairing.answered() => self.settle(answered).await,
+                () = overdue(self.clock, self.deadline) => self.too_late(),
                 () = self.clock.sleep_until(self.next_tick) => self.tick().await,
             }
         }
@@ -210,14 +227,7 @@ impl<'a> Online<'a> {
                     answer.send(Err(Error::AlreadyPaired)).ok();
                     return;
                 }
-                let clock = self.clock.clone();
-                self.link.pair(phone_number, move |given| {
-                    let code = given.map(|(code, valid_for)| PairingCode {
-                        code,
-                        expires_at: clock.now() + valid_for,
-                    });
-                    answer.send(code.map_err(Error::Pair)).ok();
-                });
+                self.pairing.ask(&self.link, self.clock, phone_number, answer);
             }
             Command::Send { message, answer } => self.outbox.expect(message, answer),
             Command::Logout { answer } => {
@@ -242,7 +252,10 @@ impl<'a> Online<'a> {
         let mut facts = Vec::new();
         for signal in batch.drain(..) {
             if is_fact(&signal) {
-                facts.push(signal);
+                // What another account receives is none of this session's business.
+                if !self.end.as_ref().is_some_and(is_foreign) {
+                    facts.push(signal);
+                }
                 continue;
             }
             // What came before is recorded before.
@@ -260,10 +273,32 @@ impl<'a> Online<'a> {
                 self.link.expect_restart(true);
                 self.has_dialled();
                 let expires_at = self.clock.now() + qr.valid_for;
-                self.deadline = Some(expires_at + NEXT_STEP);
+                // A pairing code may be good for longer.
+                let good_until = self.pairing.good_until(self.clock.now());
+                self.deadline = Some(good_until.unwrap_or(expires_at).max(expires_at) + NEXT_STEP);
                 self.say(Event::Qr { qr: qr.code, expires_at }).await;
             }
-            Signal::QrCodesExhausted => self.end(End::QrCodesExhausted),
+            Signal::QrCodesExhausted { goes_on } => match self.pairing.good_until(self.clock.now())
+            {
+                Some(until) if goes_on => {
+                    self.exhausted = true;
+                    self.deadline = Some(until);
+                }
+                _ => self.end(End::QrCodesExhausted),
+            },
+            Signal::PairingCodeFailed(failure) => {
+                // Of one that was never given, whoever asked is told.
+                if self.pairing.withdraw() {
+                    self.say(Event::PairingFailed(failure)).await;
+                    if self.exhausted {
+                        self.end(End::QrCodesExhausted);
+                    }
+                }
+            }
+            Signal::PasskeyRequested => self.say(Event::PasskeyRequested).await,
+            Signal::PasskeyFailed => {
+                self.say(Event::PairingFailed(PairingFailure::PasskeyFailed)).await;
+            }
             Signal::Paired => {
                 // Written behind by the library: not true before it is on disk.
                 if !self.link.keep_credentials().await {
@@ -271,6 +306,7 @@ impl<'a> Online<'a> {
                 }
                 // May come after the login that it led to.
                 if !matches!(self.phase, Phase::Connected { .. }) {
+                    self.exhausted = false;
                     if self.phase != Phase::Loading {
                         self.phase = Phase::Paired;
                         self.deadline = Some(self.clock.now() + NEXT_STEP);
@@ -296,7 +332,15 @@ impl<'a> Online<'a> {
                 self.deadline = None;
                 self.phase = Phase::Connected { since: self.clock.now() };
                 self.link.expect_restart(false);
-                self.say(Event::Ready(self.link.account())).await;
+                let account = self.link.account();
+                if self.known.is_not(&account) {
+                    if self.on_other_account == OnOtherAccount::Refuse {
+                        return self.refuse().await;
+                    }
+                    self.say(Event::AccountChanged(account.clone())).await;
+                }
+                self.known.learn(&account);
+                self.say(Event::Ready(account)).await;
                 self.outbox.open(self.link.sender(), self.tracker);
             }
             Signal::StreamError { code: Some(429) } => self.end(End::Lost(Loss::RateLimited)),
@@ -320,6 +364,27 @@ impl<'a> Online<'a> {
             }
             Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
         }
+    }
+
+    /// Unlinks the device of an account that the session does not belong to.
+    async fn refuse(&mut self) {
+        let unlinked = self.link.logout().await;
+        self.end(End::Refused(AuthFailure::OtherAccount { unlinked }));
+    }
+
+    /// WhatsApp has answered to a request for a pairing code.
+    async fn settle(&mut self, answered: Answered) {
+        // Before there is a QR code, the dial has its own deadline; the first one looks here.
+        if let Ok(code) = &answered
+            && self.phase == Phase::Pairing
+        {
+            self.deadline = self.deadline.max(Some(code.expires_at + NEXT_STEP));
+        }
+        if let Some(event) = Pairing::event(&answered) {
+            // Who has the answer finds it in the status too.
+            self.say(event).await;
+        }
+        self.pairing.settle(&answered);
     }
 
     /// The dial has come as far as a dial can: the next one may begin.
@@ -352,6 +417,16 @@ impl<'a> Online<'a> {
             Pulse::Fine => {}
             Pulse::Ask => self.link.ping(),
             Pulse::Gone => self.give_up(Loss::Silent),
+        }
+    }
+
+    /// The next step did not come in time.
+    fn too_late(&mut self) {
+        if self.exhausted {
+            // Neither a QR code nor the one to type was used.
+            self.end(End::QrCodesExhausted);
+        } else {
+            self.give_up(self.overdue());
         }
     }
 
@@ -417,6 +492,11 @@ async fn overdue(clock: &Clock, deadline: Option<UnixMillis>) {
         Some(deadline) => clock.sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether it ended because it is linked to an account that the session does not belong to.
+fn is_foreign(end: &End) -> bool {
+    matches!(end, End::Refused(AuthFailure::OtherAccount { .. }))
 }
 
 /// Facts are true whatever becomes of the connection; everything else is about it.

@@ -3,7 +3,7 @@
 //! | a client ended because | the session is | next |
 //! |---|---|---|
 //! | it is to stop, or was logged out here | | the run ends; whoever asked says so |
-//! | logged out on the phone, credentials or pairing refused | ended | nothing, until somebody starts it |
+//! | logged out on the phone, credentials, pairing or account refused | ended | nothing, until somebody starts it |
 //! | another client took over | ended | nothing; or one late try, if configured |
 //! | its QR codes ran out | pairing | new codes, so many times; then nothing |
 //! | banned until a time | `auth_failure` | dialled again a little after that time |
@@ -213,6 +213,7 @@ impl Policy {
                 self.again(event, now + backoff::step(&REFUSED, times, chance))
             }
             AuthFailure::PairingRefused { .. }
+            | AuthFailure::OtherAccount { .. }
             | AuthFailure::MultideviceUnavailable
             | AuthFailure::CredentialsRefused { .. }
             | AuthFailure::ServerNotTrusted => self.end(event),

@@ -12,12 +12,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Error, LoggedOut, Options, PairingCode,
-    client::Factory,
+    Error, LoggedOut, Options,
+    client::{Factory, PairError},
+    identity::Identity,
     ingest::Ingest,
     online::{End, Ended, Lent, Online},
     outbox::Outbox,
     pace::{Pace, Permit, Rank},
+    pairing,
     policy::{Circumstances, Next, Policy},
     standing::is_ended,
 };
@@ -34,7 +36,7 @@ pub(super) enum Command {
     Dial,
     Pair {
         phone_number: String,
-        answer: oneshot::Sender<Result<PairingCode, Error>>,
+        answer: pairing::Answer,
     },
     /// There is a new message to send.
     Send {
@@ -108,6 +110,7 @@ pub(super) struct Runner {
     device_id: i32,
 
     // What it remembers.
+    known: Identity,
     policy: Policy,
     may_renew: bool,
     /// The next dial is one that an operator asked for.
@@ -138,6 +141,7 @@ impl Runner {
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
             shared,
             ingest,
+            known: Identity::of(&row),
             row,
             device_id,
         }
@@ -298,7 +302,7 @@ impl Runner {
             return Some(Err(End::Lost(Loss::ClientFailed)));
         }
         let backend = device::Backend::new(self.shared.store.clone(), self.device_id, &self.row.id);
-        let opening = self.shared.factory.open(backend, self.ingest.clone());
+        let opening = self.shared.factory.open(backend, self.ingest.clone(), self.known.clone());
         let (link, signals) = match stop.run_until_cancelled(opening).await? {
             Ok(opened) => opened,
             Err(error) => {
@@ -316,6 +320,8 @@ impl Runner {
             outbox: &mut self.outbox,
             clock: &self.shared.clock,
             tracker: &self.shared.tracker,
+            known: &mut self.known,
+            on_other_account: self.shared.options.on_other_account,
         };
         Some(Ok(Online::new(link, signals, permit, lent).run().await))
     }
@@ -332,7 +338,7 @@ impl Runner {
                         return ControlFlow::Continue(());
                     }
                     Command::Pair { answer, .. } => {
-                        answer.send(Err(Error::NotRunning)).ok();
+                        answer.send(Err(Error::Pair(PairError::Unreachable))).ok();
                     }
                     Command::Send { message, answer } => self.outbox.expect(message, answer),
                     Command::Logout { answer } => {

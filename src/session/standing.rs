@@ -17,7 +17,7 @@ pub(super) fn credentials_are_dead(row: &session::Model) -> bool {
         && row.last_disconnect_at >= row.connected_at
         && matches!(
             row.last_disconnect_reason.as_deref(),
-            Some("logged_out" | "logged_out_here" | "credentials_refused")
+            Some("logged_out" | "logged_out_here" | "credentials_refused" | "other_account")
         )
 }
 

@@ -8,12 +8,16 @@ use entity::{
     state::{DesiredState, SessionStatus},
 };
 
+use crate::event::Group;
+
 /// A session's state at one moment, with the computed flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
 pub struct StatusView {
     pub session_id: SessionId,
     pub status: SessionStatus,
+    /// Which group of lists and metrics it is counted in; the flags say the same.
+    pub group: Group,
     /// For people, always there.
     pub message: String,
     /// The code to scan; none when there is none or it has expired.
@@ -34,6 +38,11 @@ pub struct StatusView {
     pub since: UnixMillis,
     pub next_attempt_at: Option<UnixMillis>,
     pub last_disconnect: Option<LastDisconnect>,
+    pub pairing: Pairing,
+    /// Set when the session came to belong to another account than before.
+    pub account_changed: Option<AccountChanged>,
+    /// How long WhatsApp refuses the account, after a ban.
+    pub banned_until: Option<UnixMillis>,
     pub desired_state: DesiredState,
     pub connected_at: Option<UnixMillis>,
     pub last_active_at: Option<UnixMillis>,
@@ -51,19 +60,59 @@ pub struct LastDisconnect {
     pub at: UnixMillis,
 }
 
+/// How the pairings of a session went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairing {
+    /// Series of QR codes and pairing codes asked for, over all of the session's life.
+    pub attempts: i64,
+    /// Why and when the last one failed; none since one did not.
+    pub last_error: Option<PairingError>,
+    /// When the newest QR code was issued, also after it is gone.
+    pub last_qr_at: Option<UnixMillis>,
+}
+
+/// Why and when a pairing failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairingError {
+    /// A stable word.
+    pub reason: String,
+    pub at: UnixMillis,
+}
+
+/// When a session came to belong to another account, and whose it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountChanged {
+    pub previous_phone_number: Option<String>,
+    pub at: UnixMillis,
+}
+
 /// Computes the view of a session at `now`.
 pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
     let live = row.status == SessionStatus::QrGenerated
         && row.qr.is_some()
         && row.qr_expires_at.is_some_and(|expires_at| now < expires_at);
-    let message = row.message.clone().unwrap_or_else(|| sentence(row).to_owned());
+    let group = Group::of(row.status, live);
+    let message = row.message.clone().unwrap_or_else(|| sentence(row, live).to_owned());
     let last_disconnect =
         row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(|(reason, at)| {
             LastDisconnect { reason: reason.clone(), code: row.last_disconnect_code, at }
         });
+    let pairing = Pairing {
+        attempts: row.pairing_attempts,
+        last_error: row
+            .pairing_error
+            .clone()
+            .zip(row.pairing_error_at)
+            .map(|(reason, at)| PairingError { reason, at }),
+        last_qr_at: row.last_qr_at,
+    };
+    let account_changed = row
+        .account_changed_at
+        .map(|at| AccountChanged { previous_phone_number: row.previous_phone_number.clone(), at });
     StatusView {
         session_id: row.session_id.clone(),
         status: row.status,
+        group,
         message,
         qr: row.qr.clone().filter(|_| live),
         qr_issued_at: row.qr_issued_at.filter(|_| live),
@@ -73,14 +122,17 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         phone_number: row.phone_number.clone(),
         push_name: row.push_name.clone(),
         loading_percent: row.loading_percent,
-        is_connected: row.status == SessionStatus::SessionConnected,
-        needs_qr: live,
-        is_loading: matches!(row.status, SessionStatus::Loading | SessionStatus::Connecting),
-        has_error: matches!(row.status, SessionStatus::AuthFailure | SessionStatus::Error),
+        is_connected: group == Group::Connected,
+        needs_qr: group == Group::NeedsQr,
+        is_loading: group == Group::Loading,
+        has_error: group == Group::Error,
         reconnecting: row.reconnecting,
         since: row.status_since,
         next_attempt_at: row.next_attempt_at,
         last_disconnect,
+        pairing,
+        account_changed,
+        banned_until: row.banned_until.filter(|until| now < *until),
         desired_state: row.desired_state,
         connected_at: row.connected_at,
         last_active_at: row.last_active_at,
@@ -90,14 +142,15 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
 }
 
 /// The standard sentence of a status, where the event gave none of its own.
-fn sentence(row: &session::Model) -> &'static str {
+fn sentence(row: &session::Model, scannable: bool) -> &'static str {
     match row.status {
         SessionStatus::SessionNotConnected => "WhatsApp session is not connected",
         SessionStatus::Connecting if row.reconnecting => {
             "Connection lost, reconnecting to WhatsApp"
         }
         SessionStatus::Connecting => "Connecting to WhatsApp",
-        SessionStatus::QrGenerated => "QR code generated, scan to connect",
+        SessionStatus::QrGenerated if scannable => "QR code generated, scan to connect",
+        SessionStatus::QrGenerated => "The QR code has expired, the next one is on its way",
         SessionStatus::Loading => "Loading WhatsApp session",
         SessionStatus::SessionConnected => "WhatsApp session connected successfully",
         SessionStatus::AuthFailure => "WhatsApp refused the session",

@@ -278,6 +278,12 @@ async fn after_a_kill_nothing_says_connected_before_it_is() {
     let seen = daemon.get("/api/whatsapp/session/status/sales").await["data"].clone();
     assert_eq!(seen["status"], "connecting", "{seen}");
     assert_eq!(seen["isConnected"], false);
+    let list = daemon.get("/api/whatsapp/session/list-realtime").await;
+    assert_eq!(list["summary"]["connected"], 0, "{list}");
+    assert_eq!(list["data"][0]["isConnected"], false, "{list}");
+    let figures = daemon.request(Method::GET, "/metrics").send().await.unwrap();
+    let figures = figures.text().await.unwrap();
+    assert!(figures.contains("wagate_sessions{status=\"session_connected\"} 0"), "{figures}");
     whatsapp.reopen().await.unwrap();
     // The waits grow; a restart does not wait.
     daemon.post("/api/whatsapp/session/sales/restart", json!({})).await;

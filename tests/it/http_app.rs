@@ -19,7 +19,7 @@ use wagate::{
     event::{Account, Event},
     http::{self, HttpState, Limits, ServeOptions},
     service::{Services, Tokens},
-    session::{Options, Sessions},
+    session::{OnOtherAccount, Options, Sessions},
     store::{
         Patience, Store,
         events::{NewEvent, Recorded},
@@ -69,6 +69,7 @@ impl App {
             dial_concurrency: 4,
             replaced_retry_after: None,
             dial_rate_per_second: 100,
+            on_other_account: OnOtherAccount::Refuse,
         };
         let sessions = Sessions::new(store.clone(), clock.clone(), options, tasks.clone());
         let stop = CancellationToken::new();

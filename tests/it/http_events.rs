@@ -17,21 +17,21 @@ use crate::{
 };
 
 /// A stream, read event by event.
-struct Stream {
+pub(crate) struct Stream {
     response: Response,
     read: String,
 }
 
 /// One event of a stream; a comment has no name.
 #[derive(Debug)]
-struct Received {
-    name: String,
-    id: Option<i64>,
-    data: Value,
+pub(crate) struct Received {
+    pub(crate) name: String,
+    pub(crate) id: Option<i64>,
+    pub(crate) data: Value,
 }
 
 impl Stream {
-    async fn open(app: &App, path: &str, last_event_id: Option<i64>) -> Self {
+    pub(crate) async fn open(app: &App, path: &str, last_event_id: Option<i64>) -> Self {
         Self::open_as(app, &app.token, path, last_event_id).await
     }
 
@@ -47,7 +47,7 @@ impl Stream {
     }
 
     /// The next event or comment; none when the stream has ended.
-    async fn next(&mut self) -> Option<Received> {
+    pub(crate) async fn next(&mut self) -> Option<Received> {
         loop {
             if let Some((block, rest)) = self.read.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -72,7 +72,7 @@ impl Stream {
     }
 
     /// The next event, which must have this name.
-    async fn expect(&mut self, name: &str) -> Received {
+    pub(crate) async fn expect(&mut self, name: &str) -> Received {
         let received = self.next().await.expect("the stream goes on");
         assert_eq!(received.name, name, "{received:?}");
         received

@@ -36,7 +36,9 @@ async fn a_code_comes_in_the_format_asked_for() {
         assert_eq!(png.header("content-type"), "image/png");
         assert_eq!(scan(&png.body), CODE);
         assert_eq!(png.header("x-qr-sequence"), "1");
-        assert!(png.header("x-qr-expires-at").ends_with('Z'));
+        let status = app.get("/api/whatsapp/session/status/a.png").await.json()["data"].clone();
+        assert_eq!(png.header("x-qr-issued-at"), status["qrIssuedAt"]);
+        assert_eq!(png.header("x-qr-expires-at"), status["qrExpiresAt"]);
 
         let large = app.get(&format!("{path}.png?size=800&margin=2")).await;
         assert_eq!(scan(&large.body), CODE);
@@ -50,6 +52,9 @@ async fn a_code_comes_in_the_format_asked_for() {
         assert!(text.text().contains('▀'));
         let data = app.get(&format!("{path}.json")).await.json();
         assert_eq!(data["data"]["qr"], CODE);
+        assert_eq!(data["data"]["issuedAt"], status["qrIssuedAt"]);
+        assert_eq!(data["data"]["expiresAt"], status["qrExpiresAt"]);
+        assert_eq!(data["data"]["sequence"], 1);
         assert!(data["data"]["qrImage"].as_str().unwrap().starts_with("data:image/png;base64,"));
 
         for (accept, kind) in [
@@ -138,7 +143,7 @@ async fn a_long_poll_has_the_next_code_at_once() {
         // One that has not been seen is there already.
         let first = app.get(&format!("{path}?wait=30")).await;
         let tag = first.header("etag").to_owned();
-        assert_eq!(first.json()["data"]["qrSequence"], 1);
+        assert_eq!(first.json()["data"]["sequence"], 1);
 
         // By sequence, by entity tag.
         let next = format!("{path}?wait=15&after=1");

@@ -8,11 +8,11 @@ use entity::{
 };
 use serde_json::{Value, json};
 use wagate::{
-    event::{AuthFailure, Change, Disconnect, Event},
+    event::{AuthFailure, Change, Disconnect, Event, Group},
     session::view::view,
     store::{
         page::Page,
-        sessions::{Filter, Group, StatusFilter},
+        sessions::{Filter, StatusFilter},
     },
 };
 

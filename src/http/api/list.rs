@@ -171,14 +171,7 @@ async fn list(
 /// `loading` and `error` are both: the group is meant, so that a list is as long as the summary
 /// says.
 fn status_filter(word: &str) -> Result<StatusFilter, &'static str> {
-    let group = match word {
-        "connected" => Some(Group::Connected),
-        "disconnected" => Some(Group::Disconnected),
-        "loading" => Some(Group::Loading),
-        "needsQR" => Some(Group::NeedsQr),
-        "error" => Some(Group::Error),
-        _ => None,
-    };
+    let group = Group::ALL.into_iter().find(|group| group.word() == word);
     if let Some(group) = group {
         return Ok(StatusFilter::Group(group));
     }

@@ -3,6 +3,7 @@
 //! | Route | File |
 //! |---|---|
 //! | `GET /`, `/livez`, `/readyz` | `health.rs` |
+//! | `GET /metrics` | `metrics.rs` |
 //! | `GET /api/whatsapp/session/status/{sessionId}` | `status.rs` |
 //! | `GET /api/whatsapp/session/list-realtime` | `list.rs` |
 //! | `POST /api/whatsapp/session`, `GET`, `PATCH`, `DELETE …/{sessionId}`, `POST …/start` and the like | `sessions.rs` |
@@ -14,6 +15,7 @@ mod events;
 pub(super) mod health;
 mod list;
 mod messages;
+pub(super) mod metrics;
 mod qr;
 mod sessions;
 mod status;
@@ -25,8 +27,11 @@ use serde::Serialize;
 use super::HttpState;
 
 /// Routes that are answered at once.
-pub(super) fn quick() -> Router<HttpState> {
-    Router::new()
+///
+/// `open_metrics`: `/metrics` is left out here, as it needs no token.
+pub(super) fn quick(open_metrics: bool) -> Router<HttpState> {
+    let metrics = if open_metrics { Router::new() } else { metrics::router() };
+    metrics
         .merge(health::index())
         .merge(status::router())
         .merge(list::router())

@@ -164,9 +164,9 @@ async fn answer(
                 "sessionId": id,
                 "qr": code.qr,
                 "qrImage": status::image(&code.qr, layout, renderer).await,
-                "qrIssuedAt": code.issued_at.map(rfc3339),
-                "qrExpiresAt": code.expires_at.map(rfc3339),
-                "qrSequence": code.sequence,
+                "issuedAt": code.issued_at.map(rfc3339),
+                "expiresAt": code.expires_at.map(rfc3339),
+                "sequence": code.sequence,
             },
         }))
         .into_response()
@@ -177,8 +177,10 @@ async fn answer(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(shape.media_type()));
     headers.insert("x-qr-sequence", code.sequence.into());
-    if let Some(at) = code.expires_at.and_then(|at| HeaderValue::try_from(rfc3339(at)).ok()) {
-        headers.insert("x-qr-expires-at", at);
+    for (name, at) in [("x-qr-issued-at", code.issued_at), ("x-qr-expires-at", code.expires_at)] {
+        if let Some(at) = at.and_then(|at| HeaderValue::try_from(rfc3339(at)).ok()) {
+            headers.insert(name, at);
+        }
     }
     cacheable(headers, &Renderer::etag(&code.qr, shape.format(), layout));
     Ok(response)

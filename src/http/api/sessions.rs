@@ -142,11 +142,12 @@ async fn log_out(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    JsonObject(mut body): JsonObject,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
+    let forget = body.flag("forgetAccount").unwrap_or(false);
     body.finish()?;
-    let (session, unlinked) = sessions.log_out(&caller, &id).await?;
+    let (session, unlinked) = sessions.log_out(&caller, &id, forget).await?;
     let session = SessionView::of(session, &renderer).await;
     Ok(ok(LoggedOutView { session, unlinked: unlinked.0 }))
 }

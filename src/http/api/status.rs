@@ -19,7 +19,7 @@ use crate::{
     qr::{Format, Layout, Renderer},
     service::{
         Sessions,
-        sessions::{LastDisconnect, StatusView},
+        sessions::{AccountChanged, LastDisconnect, Pairing, StatusView},
     },
 };
 
@@ -74,6 +74,9 @@ pub(super) struct SessionView {
     since: String,
     next_attempt_at: Option<String>,
     last_disconnect: Option<LastDisconnectView>,
+    banned_until: Option<String>,
+    pairing: PairingView,
+    account_changed: Option<AccountChangedView>,
     desired_state: DesiredState,
     connected_at: Option<String>,
     last_active_at: Option<String>,
@@ -90,6 +93,45 @@ struct LastDisconnectView {
 impl From<LastDisconnect> for LastDisconnectView {
     fn from(last: LastDisconnect) -> Self {
         Self { reason: last.reason, code: last.code, at: rfc3339(last.at) }
+    }
+}
+
+/// How the pairings of a session went.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PairingView {
+    attempts: i64,
+    last_error: Option<PairingErrorView>,
+    last_qr_at: Option<String>,
+}
+
+/// Why and when a pairing failed.
+#[derive(Debug, Serialize)]
+struct PairingErrorView {
+    reason: String,
+    at: String,
+}
+
+impl From<Pairing> for PairingView {
+    fn from(pairing: Pairing) -> Self {
+        let last_error = pairing
+            .last_error
+            .map(|error| PairingErrorView { reason: error.reason, at: rfc3339(error.at) });
+        Self { attempts: pairing.attempts, last_error, last_qr_at: pairing.last_qr_at.map(rfc3339) }
+    }
+}
+
+/// When a session came to belong to another account, and whose it was before.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountChangedView {
+    previous_phone_number: Option<String>,
+    at: String,
+}
+
+impl From<AccountChanged> for AccountChangedView {
+    fn from(changed: AccountChanged) -> Self {
+        Self { previous_phone_number: changed.previous_phone_number, at: rfc3339(changed.at) }
     }
 }
 
@@ -123,6 +165,9 @@ impl SessionView {
             since: rfc3339(session.since),
             next_attempt_at: session.next_attempt_at.map(rfc3339),
             last_disconnect: session.last_disconnect.map(Into::into),
+            banned_until: session.banned_until.map(rfc3339),
+            pairing: session.pairing.into(),
+            account_changed: session.account_changed.map(Into::into),
             desired_state: session.desired_state,
             connected_at: session.connected_at.map(rfc3339),
             last_active_at: session.last_active_at.map(rfc3339),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Error, FieldError, Principal, recipient, text};
 use crate::{
-    session::{PairingCode, Sessions as Manager, view::view},
+    session::{PairError, PairingCode, Sessions as Manager, view::view},
     store::{
         Store,
         page::{Page, Position},
@@ -25,8 +25,9 @@ use crate::{
 pub use self::qr::{Code, NoCode, Qr};
 // What these calls take and give, for those who may not know where it comes from.
 pub use crate::{
-    session::view::{LastDisconnect, StatusView},
-    store::sessions::{Change, Filter, Group, StatusFilter, Summary},
+    event::Group,
+    session::view::{AccountChanged, LastDisconnect, Pairing, StatusView},
+    store::sessions::{Change, Filter, StatusFilter, Summary},
 };
 
 /// A session to be made.
@@ -186,13 +187,19 @@ impl Sessions {
     }
 
     /// Unlinks a session's device at WhatsApp and forgets its keys. The session stays, stopped.
+    ///
+    /// With `forget`, it also forgets whose account it was, so that another one may be linked.
     pub async fn log_out(
         &self,
         caller: &Principal,
         id: &SessionId,
+        forget: bool,
     ) -> Result<(StatusView, Unlinked), Error> {
         let row = self.want(caller, id, DesiredState::Stopped).await?;
         let logged_out = self.manager.logout(&row.id).await?;
+        if forget {
+            self.store.sessions().forget_account(&caller.organization_id, &row.id).await?;
+        }
         Ok((self.find(caller, id).await?, Unlinked(logged_out.unlinked)))
     }
 
@@ -209,7 +216,11 @@ impl Sessions {
         match self.manager.pair(&row.id, &phone_number).await {
             Err(crate::session::Error::NotRunning) => {
                 self.manager.start(&row.id).await?;
-                Ok(self.manager.pair(&row.id, &phone_number).await?)
+                match self.manager.pair(&row.id, &phone_number).await {
+                    // It runs, and lost its connection again before there was a code.
+                    Err(crate::session::Error::NotRunning) => Err(PairError::Unreachable.into()),
+                    outcome => Ok(outcome?),
+                }
             }
             outcome => Ok(outcome?),
         }

@@ -8,7 +8,10 @@ use wacore::types::events::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
 use super::translate;
-use crate::{device, session::ingest::Ingest};
+use crate::{
+    device,
+    session::{identity::Identity, ingest::Ingest},
+};
 
 /// How long a session that stops tries to set aside what it could not record.
 const LAST_WRITE: Duration = Duration::from_secs(5);
@@ -22,11 +25,18 @@ pub(super) struct Hook {
     ingest: Ingest,
     backend: device::Backend,
     stop: CancellationToken,
+    /// Whose messages these must be, where anybody else's are refused.
+    owner: Option<Identity>,
 }
 
 impl Hook {
-    pub(super) fn new(ingest: Ingest, backend: device::Backend, stop: CancellationToken) -> Self {
-        Self { ingest, backend, stop }
+    pub(super) fn new(
+        ingest: Ingest,
+        backend: device::Backend,
+        stop: CancellationToken,
+        owner: Option<Identity>,
+    ) -> Self {
+        Self { ingest, backend, stop, owner }
     }
 }
 
@@ -34,9 +44,15 @@ impl Hook {
 impl InboundDurabilityHook for Hook {
     async fn on_messages(
         &self,
-        _client: Arc<Client>,
+        client: Arc<Client>,
         batch: &[InboundMessage],
     ) -> Result<(), anyhow::Error> {
+        if let Some(owner) = &self.owner
+            && owner
+                .is_not(&translate::account(&client.persistence_manager().get_device_snapshot()))
+        {
+            anyhow::bail!("the device is linked to another account and about to be unlinked");
+        }
         let now = self.ingest.now();
         let messages =
             batch.iter().filter_map(|message| translate::inbound(message, now)).collect();

@@ -45,8 +45,12 @@ use self::{
     http::Http,
     signal::Signals,
 };
-use super::{Options, ingest::Ingest};
-use crate::{clock::Clock, device, event::Account};
+use super::{OnOtherAccount, Options, PairingCode, identity::Identity, ingest::Ingest};
+use crate::{
+    clock::Clock,
+    device,
+    event::{Account, PairingFailure},
+};
 
 /// How long a client may take to close in good order before it is abandoned.
 pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
@@ -105,16 +109,28 @@ pub enum OpenError {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a pairing code was not given.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum PairError {
-    #[error("{0}")]
-    InvalidPhoneNumber(String),
+    #[error("WhatsApp does not take this phone number")]
+    InvalidPhoneNumber,
     #[error("a pairing code is already being shown")]
     Outstanding { remaining: Duration },
-    #[error("WhatsApp refused the pairing code: {detail}")]
-    Refused { detail: String, retry_after: Option<Duration> },
+    #[error("{}", .failure.sentence())]
+    Refused { failure: PairingFailure, retry_after: Option<Duration> },
     #[error("WhatsApp did not answer in time")]
     Unreachable,
+}
+
+impl PairError {
+    /// What is remembered of it; nothing of what was not tried.
+    pub(super) const fn failure(&self) -> Option<PairingFailure> {
+        match self {
+            Self::InvalidPhoneNumber => Some(PairingFailure::InvalidPhoneNumber),
+            Self::Refused { failure, .. } => Some(*failure),
+            Self::Outstanding { .. } => None,
+            Self::Unreachable => Some(PairingFailure::Unreachable),
+        }
+    }
 }
 
 /// Why a message was not sent.
@@ -146,13 +162,14 @@ impl Factory {
         self.versions.refused().await;
     }
 
-    /// Builds the client of one device and starts it.
+    /// Builds the client of one device and starts it. `known`: the account that it should have.
     pub(super) async fn open(
         &self,
         backend: device::Backend,
         ingest: Ingest,
+        known: Identity,
     ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
-        let opening = self.open_unbounded(backend, ingest);
+        let opening = self.open_unbounded(backend, ingest, known);
         tokio::time::timeout(OPEN_DEADLINE, opening).await.map_err(|_| OpenError::Timeout)?
     }
 
@@ -160,6 +177,7 @@ impl Factory {
         &self,
         backend: device::Backend,
         ingest: Ingest,
+        known: Identity,
     ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
         let device_id = backend.device_id();
         let closing = locked(&self.closing).get(&device_id).cloned();
@@ -183,6 +201,7 @@ impl Factory {
         let dialler = Dialler::new(self.options.url.clone(), Arc::clone(&self.connector));
         let progress = dialler.progress();
         let stop = CancellationToken::new();
+        let owner = Some(known).filter(|_| self.options.on_other_account == OnOtherAccount::Refuse);
         let build = Client::builder()
             .with_runtime(whatsapp_rust::TokioRuntime)
             .with_persistence_manager(Arc::clone(&persistence))
@@ -191,7 +210,7 @@ impl Factory {
             .with_version_override(version)
             .with_skip_history_sync(true)
             .with_background_saver_interval(Duration::from_secs(30))
-            .with_inbound_durability_hook(Hook::new(ingest, backend.clone(), stop.clone()))
+            .with_inbound_durability_hook(Hook::new(ingest, backend.clone(), stop.clone(), owner))
             .build()
             .await
             .map_err(OpenError::Build)?;
@@ -309,24 +328,21 @@ impl Link {
 
     /// Whose account this is, as far as is known.
     pub(super) fn account(&self) -> Account {
-        let device = self.client.persistence_manager().get_device_snapshot();
-        Account {
-            phone_number: device.pn.as_ref().map(|pn| pn.user.to_string()),
-            push_name: Some(device.push_name.clone()).filter(|name| !name.is_empty()),
-            jid: device.pn.as_ref().map(wacore_binary::Jid::to_non_ad_string),
-            lid: device.lid.as_ref().map(wacore_binary::Jid::to_non_ad_string),
-        }
+        translate::account(&self.client.persistence_manager().get_device_snapshot())
     }
 
-    /// Asks for a pairing code and answers it, without keeping the caller.
+    /// Asks for a pairing code and answers it, without keeping the caller. No answer comes when the
+    /// link is closed before.
     pub(super) fn pair(
         &self,
         phone_number: String,
-        answer: impl FnOnce(Result<(String, Duration), PairError>) + Send + 'static,
+        clock: Clock,
+        answer: impl FnOnce(Result<PairingCode, PairError>) + Send + 'static,
     ) {
         let sender = self.sender();
-        self.tracker
-            .spawn(async move { answer(sender.pair(&phone_number).await) }.in_current_span());
+        let asking = async move { answer(sender.pair(phone_number, &clock).await) };
+        let stop = self.stop.clone();
+        self.tracker.spawn(stop.run_until_cancelled_owned(asking).in_current_span());
     }
 
     /// Something that can send while the link is up.
@@ -450,16 +466,15 @@ impl Sender {
     }
 
     /// Asks for an 8-character pairing code for the phone with this number.
-    ///
-    /// Answers the code and how long it is valid.
-    async fn pair(&self, phone_number: &str) -> Result<(String, Duration), PairError> {
+    async fn pair(&self, phone_number: String, clock: &Clock) -> Result<PairingCode, PairError> {
         if self.client.wait_for_socket(SOCKET_DEADLINE).await.is_err() {
             return Err(PairError::Unreachable);
         }
-        let options =
-            PairCodeOptions { phone_number: phone_number.to_owned(), ..PairCodeOptions::default() };
+        let options = PairCodeOptions { phone_number, ..PairCodeOptions::default() };
+        // The library's own count begins before it asks.
+        let expires_at = clock.now() + PairCodeUtils::code_validity();
         match self.client.pair_with_code(options).await {
-            Ok(code) => Ok((code, PairCodeUtils::code_validity())),
+            Ok(code) => Ok(PairingCode { code, expires_at }),
             Err(error) => Err(translate::pair_error(&error)),
         }
     }

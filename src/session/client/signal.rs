@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 
 use super::translate;
-use crate::event::{Ack, AuthFailure, Call, Disconnect, Loss, NewMessage};
+use crate::event::{Ack, AuthFailure, Call, Disconnect, Loss, NewMessage, PairingFailure};
 
 /// A pairing code as the library issues it.
 #[derive(Clone)]
@@ -26,7 +26,15 @@ impl std::fmt::Debug for QrCode {
 #[derive(Debug)]
 pub(in crate::session) enum Signal {
     Qr(QrCode),
-    QrCodesExhausted,
+    /// There will be no more codes. `goes_on`: the client stays, as a pairing code is still good.
+    QrCodesExhausted {
+        goes_on: bool,
+    },
+    /// A pairing code that was given is not good any more, or asking for one failed.
+    PairingCodeFailed(PairingFailure),
+    /// WhatsApp asks for the account owner's passkey.
+    PasskeyRequested,
+    PasskeyFailed,
     Paired,
     /// The server has this many things for us that came while we were away.
     Backlog {
@@ -76,11 +84,15 @@ impl Signals {
 }
 
 /// The events that mean something to us; the library does not even build the others.
-const WANTED: [EventKind; 21] = [
+const WANTED: [EventKind; 25] = [
     // For two stanzas: the library says nothing of a login, and of some errors.
     EventKind::RawNode,
     EventKind::PairingQrCode,
     EventKind::PairingQrCodesExhausted,
+    EventKind::PairingCodeRefresh,
+    EventKind::PairingCodeError,
+    EventKind::PairPasskeyRequest,
+    EventKind::PairPasskeyError,
     EventKind::PairSuccess,
     EventKind::PairError,
     EventKind::QrScannedWithoutMultidevice,

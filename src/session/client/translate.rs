@@ -1,5 +1,7 @@
 //! From the library's types to ours: pure functions.
 
+use std::time::Duration;
+
 use entity::{
     UnixMillis,
     id::{MessageId, in_order},
@@ -9,7 +11,9 @@ use entity::{
 };
 use wacore::{
     chrono::{DateTime, Utc},
+    pair_code::PairCodeRejection,
     proto_helpers::{MessageBuilderExt as _, MessageExt as _},
+    store::Device,
     types::{
         call::{CallAction, IncomingCall},
         events::{ConnectFailureReason, Event, InboundMessage, LoggedOut, Receipt, ServerAck},
@@ -22,12 +26,15 @@ use waproto::{
     codec,
     whatsapp::{self as wa, message::protocol_message::Type as ProtocolType},
 };
+use whatsapp_rust::request::IqError;
 
 use super::{
     PairError,
     signal::{QrCode, Signal},
 };
-use crate::event::{Ack, AckLevel, AuthFailure, Call, Disconnect, Loss, NewMessage};
+use crate::event::{
+    Account, Ack, AckLevel, AuthFailure, Call, Disconnect, Loss, NewMessage, PairingFailure,
+};
 
 /// What an event of the library means to a session; nothing for most.
 pub(super) fn signals(event: &Event) -> Vec<Signal> {
@@ -35,7 +42,13 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
         Event::PairingQrCode(qr) => {
             Signal::Qr(QrCode { code: qr.code.clone(), valid_for: qr.timeout })
         }
-        Event::PairingQrCodesExhausted(_) => Signal::QrCodesExhausted,
+        Event::PairingQrCodesExhausted(exhausted) => {
+            Signal::QrCodesExhausted { goes_on: !exhausted.disconnected }
+        }
+        Event::PairingCodeRefresh(_) => Signal::PairingCodeFailed(PairingFailure::CodeWithdrawn),
+        Event::PairingCodeError(_) => Signal::PairingCodeFailed(PairingFailure::CodeRefused),
+        Event::PairPasskeyRequest(_) => Signal::PasskeyRequested,
+        Event::PairPasskeyError(_) => Signal::PasskeyFailed,
         Event::PairSuccess(_) => Signal::Paired,
         Event::PairError(error) => {
             Signal::Refused(AuthFailure::PairingRefused { detail: error.error.clone() })
@@ -331,6 +344,35 @@ pub(super) fn outbound(row: &message::Model) -> wa::Message {
     wa::Message::text(row.body.clone().unwrap_or_default())
 }
 
+/// When to come back for a pairing code if WhatsApp does not say. Its limits last for minutes.
+const SOME_TIME: Duration = Duration::from_mins(1);
+
+/// Whether asking again later may help.
+fn passes(rejection: PairCodeRejection) -> bool {
+    rejection.is_throttled() || rejection == PairCodeRejection::InternalServerError
+}
+
+fn refusal(rejection: PairCodeRejection) -> PairingFailure {
+    match rejection {
+        PairCodeRejection::BadRequest => PairingFailure::BadRequest,
+        PairCodeRejection::Forbidden => PairingFailure::Forbidden,
+        PairCodeRejection::RateOverlimit => PairingFailure::RateLimited,
+        PairCodeRejection::FeatureNotAvailable => PairingFailure::NotAvailable,
+        PairCodeRejection::InternalServerError => PairingFailure::ServerError,
+        PairCodeRejection::Unknown(code) => PairingFailure::Refused { code },
+    }
+}
+
+/// The account that a device is linked to, as far as it is.
+pub(super) fn account(device: &Device) -> Account {
+    Account {
+        phone_number: device.pn.as_ref().map(|pn| pn.user.to_string()),
+        push_name: Some(device.push_name.clone()).filter(|name| !name.is_empty()),
+        jid: device.pn.as_ref().map(Jid::to_non_ad_string),
+        lid: device.lid.as_ref().map(Jid::to_non_ad_string),
+    }
+}
+
 pub(super) fn pair_error(error: &whatsapp_rust::pair_code::PairError) -> PairError {
     use wacore::pair_code::PairCodeError;
     use whatsapp_rust::pair_code::PairError as Theirs;
@@ -343,13 +385,20 @@ pub(super) fn pair_error(error: &whatsapp_rust::pair_code::PairError) -> PairErr
             PairCodeError::PhoneNumberRequired
             | PairCodeError::PhoneNumberTooShort
             | PairCodeError::PhoneNumberNotInternational,
-        ) => PairError::InvalidPhoneNumber(error.to_string()),
+        ) => PairError::InvalidPhoneNumber,
         _ => match error.rejection() {
             Some(rejection) => PairError::Refused {
-                detail: format!("code {}", rejection.code()),
-                retry_after: error.backoff(),
+                failure: refusal(rejection),
+                retry_after: error.backoff().or(passes(rejection).then_some(SOME_TIME)),
             },
-            None => PairError::Unreachable,
+            None => match error {
+                // Refused with a code and a text that do not go together.
+                Theirs::RequestFailed(IqError::ServerError { code, .. }) => PairError::Refused {
+                    failure: PairingFailure::Refused { code: i32::from(*code) },
+                    retry_after: error.backoff(),
+                },
+                _ => PairError::Unreachable,
+            },
         },
     }
 }

@@ -31,6 +31,33 @@ fn key(id: &str) -> MessageField<wa::MessageKey> {
 }
 
 #[test]
+fn what_a_pairing_meets_is_heard() {
+    use wacore::types::events::{PairPasskeyRequest, PairingCodeRefresh, PairingQrCodesExhausted};
+
+    let passkey = PairPasskeyRequest::builder().request_options_json("{}".to_owned()).build();
+    let heard = signals(&Event::PairPasskeyRequest(passkey));
+    assert!(matches!(heard[..], [Signal::PasskeyRequested]), "{heard:?}");
+
+    let refresh = PairingCodeRefresh::builder().force_manual(true).build();
+    let heard = signals(&Event::PairingCodeRefresh(refresh));
+    let withdrawn = PairingFailure::CodeWithdrawn;
+    assert!(
+        matches!(heard[..], [Signal::PairingCodeFailed(failure)] if failure == withdrawn),
+        "{heard:?}"
+    );
+
+    // The client stays for a pairing code that is still good.
+    for disconnected in [false, true] {
+        let exhausted = PairingQrCodesExhausted::builder().disconnected(disconnected).build();
+        let heard = signals(&Event::PairingQrCodesExhausted(exhausted));
+        assert!(
+            matches!(heard[..], [Signal::QrCodesExhausted { goes_on }] if goes_on != disconnected),
+            "{heard:?}"
+        );
+    }
+}
+
+#[test]
 fn a_text_is_read_with_who_wrote_it_and_when() {
     let message =
         inbound(&received(wa::Message::text("hello"), from_bob()), UnixMillis(5)).unwrap();

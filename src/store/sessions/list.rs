@@ -12,18 +12,7 @@ use sea_orm::{
 };
 
 use super::{Error, Sessions};
-use crate::store::page::Page;
-
-/// The five groups that lists count by. Every session is in exactly one at any moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    Connected,
-    /// Also sessions whose last QR code has expired: there is nothing to scan.
-    Disconnected,
-    Loading,
-    NeedsQr,
-    Error,
-}
+use crate::{event::Group, store::page::Page};
 
 /// Which sessions to list, by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +39,36 @@ pub struct Summary {
     pub error: u64,
 }
 
+/// How many sessions have one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusCount {
+    pub status: SessionStatus,
+    pub sessions: u64,
+    /// Those of them that show a QR code which has not expired.
+    pub scannable: u64,
+    /// Those of them that are coming back after their connection was lost.
+    pub reconnecting: u64,
+}
+
+impl StatusCount {
+    /// The groups that these sessions are in, and how many of them.
+    pub fn groups(&self) -> [(Group, u64); 2] {
+        let others = self.sessions.saturating_sub(self.scannable);
+        [(Group::of(self.status, true), self.scannable), (Group::of(self.status, false), others)]
+    }
+}
+
 impl Summary {
+    fn add(&mut self, group: Group, sessions: u64) {
+        *match group {
+            Group::Connected => &mut self.connected,
+            Group::Disconnected => &mut self.disconnected,
+            Group::Loading => &mut self.loading,
+            Group::NeedsQr => &mut self.needs_qr,
+            Group::Error => &mut self.error,
+        } += sessions;
+    }
+
     /// All sessions.
     pub const fn total(&self) -> u64 {
         self.connected + self.disconnected + self.loading + self.needs_qr + self.error
@@ -95,36 +113,47 @@ impl Sessions {
         organization: &OrganizationId,
         user_id: Option<&str>,
     ) -> Result<Summary, Error> {
+        let of_caller = Condition::all()
+            .add(session::COLUMN.organization_id.eq(organization.clone()))
+            .add(of_user(user_id));
+        let mut summary = Summary::default();
+        for count in self.count(of_caller).await? {
+            for (group, sessions) in count.groups() {
+                summary.add(group, sessions);
+            }
+        }
+        Ok(summary)
+    }
+
+    /// Counts the sessions of all organizations by status. A status that none has is left out.
+    pub async fn count_all(&self) -> Result<Vec<StatusCount>, Error> {
+        self.count(Condition::all()).await
+    }
+
+    async fn count(&self, which: Condition) -> Result<Vec<StatusCount>, Error> {
         let now = self.store.clock().now();
         let scannable = Expr::case(scannable(now), 1);
-        let counts: Vec<(SessionStatus, i64, i64)> = session::Entity::find()
+        let reconnecting = Expr::case(session::COLUMN.reconnecting.eq(true), 1);
+        let counts: Vec<(SessionStatus, i64, i64, i64)> = session::Entity::find()
             .select_only()
             .column(session::Column::Status)
             .column_as(session::COLUMN.id.count(), "sessions")
             .column_as(Expr::expr(scannable).count(), "scannable")
-            .filter(session::COLUMN.organization_id.eq(organization.clone()))
-            .filter(of_user(user_id))
+            .column_as(Expr::expr(reconnecting).count(), "reconnecting")
+            .filter(which)
             .group_by(session::COLUMN.status)
             .into_tuple()
             .all(self.store.reader())
             .await?;
-
-        let mut summary = Summary::default();
-        for (status, sessions, scannable) in counts {
-            let sessions = u64::try_from(sessions).unwrap_or(0);
-            let scannable = u64::try_from(scannable).unwrap_or(0);
-            match status {
-                SessionStatus::SessionConnected => summary.connected += sessions,
-                SessionStatus::SessionNotConnected => summary.disconnected += sessions,
-                SessionStatus::Connecting | SessionStatus::Loading => summary.loading += sessions,
-                SessionStatus::QrGenerated => {
-                    summary.needs_qr += scannable;
-                    summary.disconnected += sessions.saturating_sub(scannable);
-                }
-                SessionStatus::AuthFailure | SessionStatus::Error => summary.error += sessions,
-            }
-        }
-        Ok(summary)
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        let counts =
+            counts.into_iter().map(|(status, sessions, scannable, reconnecting)| StatusCount {
+                status,
+                sessions: number(sessions),
+                scannable: number(scannable),
+                reconnecting: number(reconnecting),
+            });
+        Ok(counts.collect())
     }
 }
 

@@ -20,7 +20,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-pub use self::list::{Filter, Group, StatusFilter, Summary};
+pub use self::list::{Filter, StatusCount, StatusFilter, Summary};
 use super::{Error, Store, writer::Patience};
 use crate::event::LASTING;
 
@@ -126,6 +126,12 @@ impl Sessions {
             qr_issued_at: None,
             qr_expires_at: None,
             qr_sequence: 0,
+            last_qr_at: None,
+            pairing_attempts: 0,
+            pairing_error: None,
+            pairing_error_at: None,
+            account_changed_at: None,
+            previous_phone_number: None,
             connected_at: None,
             last_active_at: None,
             last_disconnect_reason: None,
@@ -224,6 +230,22 @@ impl Sessions {
     ) -> Result<Option<session::Model>, Error> {
         let change =
             session::ActiveModel { desired_state: Set(desired_state), ..Default::default() };
+        self.update(organization, key, change).await
+    }
+
+    /// Forgets which account a session belonged to: any may be linked to it next.
+    pub async fn forget_account(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+    ) -> Result<Option<session::Model>, Error> {
+        let change = session::ActiveModel {
+            phone_number: Set(None),
+            push_name: Set(None),
+            account_jid: Set(None),
+            account_lid: Set(None),
+            ..Default::default()
+        };
         self.update(organization, key, change).await
     }
 

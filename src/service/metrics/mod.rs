@@ -1,0 +1,117 @@
+//! Figures about the whole daemon, in the text format that Prometheus reads.
+//!
+//! They are about the installation and never about one tenant or session: no label holds an id.
+//! Ours are there from the start, with a zero where nothing has happened; each of the client
+//! library's (`library.rs`) appears when it first counts.
+
+mod library;
+
+use entity::state::{Role, SessionStatus};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+use sea_orm::Iterable as _;
+
+use self::library::LibraryCounters;
+use super::{Error, Principal};
+use crate::{
+    event::Group,
+    store::{Store, WriterStats, sessions::StatusCount},
+};
+
+/// Gauges told apart by one label.
+type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
+
+/// The figures. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    store: Store,
+    library: Option<LibraryCounters>,
+}
+
+impl Metrics {
+    /// Figures of what is on this store.
+    pub fn new(store: Store) -> Self {
+        Self { store, library: LibraryCounters::install() }
+    }
+
+    /// All figures, for the operator.
+    pub async fn show(&self, caller: &Principal) -> Result<String, Error> {
+        caller.require(Role::Operator)?;
+        Ok(self.render().await)
+    }
+
+    /// All figures, for anybody: only where the operator has decided so.
+    ///
+    /// What cannot be read while the database is away is left out rather than shown as it was.
+    pub async fn render(&self) -> String {
+        // Made anew each time: two who ask at once must not see each other's half.
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("wagate_build", "Which wagate this is", build);
+        register_writer(&mut registry, self.store.writer().stats());
+
+        let database_up = Gauge::<i64>::default();
+        match self.store.sessions().count_all().await {
+            Ok(counts) => {
+                database_up.set(1);
+                register_sessions(&mut registry, &counts);
+            }
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "Sessions could not be counted"
+            ),
+        }
+        registry.register("wagate_database_up", "Whether the database can be read", database_up);
+        if let Some(library) = &self.library {
+            registry.register_collector(Box::new(library.clone()));
+        }
+
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        encode(&mut text, &registry).ok();
+        text
+    }
+}
+
+fn register_writer(registry: &mut Registry, stats: WriterStats) {
+    let mut count = |name: &str, help: &str, value| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    count("wagate_events", "Events recorded, repetitions included", stats.events);
+    count("wagate_store_groups", "Write transactions committed", stats.groups);
+    count("wagate_store_units", "Units of work written, without events", stats.units);
+    count("wagate_store_retries", "Write transactions tried again", stats.retries);
+}
+
+fn register_sessions(registry: &mut Registry, counts: &[StatusCount]) {
+    let (by_status, by_group) = (Gauges::default(), Gauges::default());
+    for status in SessionStatus::iter() {
+        let of_status = counts.iter().filter(|count| count.status == status);
+        let sessions = number(of_status.map(|count| count.sessions).sum());
+        by_status.get_or_create(&[("status", status.word())]).set(sessions);
+    }
+    for group in Group::ALL {
+        let of_group = counts.iter().flat_map(StatusCount::groups).filter(|(it, _)| *it == group);
+        let sessions = number(of_group.map(|(_, sessions)| sessions).sum());
+        by_group.get_or_create(&[("group", group.word())]).set(sessions);
+    }
+    let reconnecting = Gauge::<i64>::default();
+    reconnecting.set(number(counts.iter().map(|count| count.reconnecting).sum()));
+
+    registry.register("wagate_sessions", "Sessions of all organizations, by status", by_status);
+    registry.register("wagate_session_groups", "The same, grouped as lists do it", by_group);
+    registry.register(
+        "wagate_sessions_reconnecting",
+        "Sessions coming back after their connection was lost",
+        reconnecting,
+    );
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
