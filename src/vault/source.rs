@@ -5,9 +5,9 @@
 //! that finds the database under the new key and the old key in the file takes the last step.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -172,7 +172,9 @@ impl Source {
             _ => {}
         }
         let key = MasterKey::generate();
-        write(&fresh, &key).map_err(|err| Error::Write(fresh.clone(), err))?;
+        write(&fresh, &key)
+            .and_then(|()| resemble(&fresh, &held))
+            .map_err(|err| Error::Write(fresh.clone(), err))?;
         Ok(Rotation { key, _held: held })
     }
 }
@@ -228,6 +230,17 @@ fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Gives a new file the owner and the mode of the one it will replace: root rotates a key that the daemon
+/// has to read as somebody else.
+fn resemble(path: &Path, old: &File) -> io::Result<()> {
+    let old = old.metadata()?;
+    let new = fs::metadata(path)?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        chown(path, Some(old.uid()), Some(old.gid()))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(old.mode() & 0o750))
+}
+
 /// The name is part of the directory, and survives a power cut only if that is written too.
 fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -254,8 +267,6 @@ fn read(path: &Path) -> Result<Option<MasterKey>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn own(dir: &Path) -> Source {
@@ -306,11 +317,11 @@ mod tests {
         for (mode, refused) in
             [(0o604, true), (0o602, true), (0o620, true), (0o644, true), (0o440, false)]
         {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let found = source.find(true, |_| true);
             assert_eq!(matches!(found, Err(Error::Exposed(_))), refused, "{mode:o}");
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         for text in ["", "hunter2", &"x".repeat(100_000)] {
             fs::write(&path, text).unwrap();
             let error = source.find(false, |_| true).unwrap_err();
@@ -332,7 +343,10 @@ mod tests {
         assert_eq!(source.find(true, |key| *key == old).unwrap(), old);
         assert_eq!(files(dir.path()), ["master.key", "master.key.new"]);
 
-        // After that, before the files changed places: the next start does it.
+        // After that, before the files changed places: the next start does it. Whoever could read the
+        // old key can read the new one.
+        let path = dir.path().join("master.key");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let rotation = source.prepare().unwrap();
         let new = rotation.key().clone();
         drop(rotation);
@@ -340,6 +354,7 @@ mod tests {
         let retired = format!("master.key.retired-{}", old.id());
         assert_eq!(files(dir.path()), ["master.key", retired.as_str()]);
         assert_eq!(source.read().unwrap().unwrap(), new);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
         assert_eq!(read(&dir.path().join(retired)).unwrap().unwrap(), old);
         assert_eq!(source.find(true, |key| *key == new).unwrap(), new);
         assert!(matches!(source.find(true, |key| *key == old), Err(Error::Wrong { .. })));
