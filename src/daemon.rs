@@ -223,6 +223,7 @@ impl Daemon {
         format!(
             "wagate {version} is running.\n  \
              address   http://{address}\n  \
+             dashboard http://{address}/dashboard\n  \
              database  {database}\n  \
              token     {token}\n  \
              try       curl -H \"Authorization: Bearer $(cat '{token}')\" \

@@ -133,5 +133,8 @@ pub fn router(state: HttpState) -> Router {
     } else {
         api::health::router()
     };
-    open.merge(guarded).layer(middleware::from_fn(request::observe)).with_state(state)
+    open.merge(api::dashboard::router())
+        .merge(guarded)
+        .layer(middleware::from_fn(request::observe))
+        .with_state(state)
 }

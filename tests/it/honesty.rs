@@ -531,6 +531,25 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
 }
 
 #[tokio::test]
+async fn the_dashboard_is_a_page_that_holds_nothing_and_loads_nothing_from_elsewhere() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        for (path, kind) in [
+            ("/dashboard", "text/html; charset=utf-8"),
+            ("/dashboard/style.css", "text/css; charset=utf-8"),
+            ("/dashboard/app.js", "text/javascript; charset=utf-8"),
+        ] {
+            let part = Answer::to(app.anonymous(Method::GET, path)).await;
+            assert_eq!((part.status.as_u16(), part.header("content-type")), (200, kind));
+            assert!(part.header("content-security-policy").starts_with("default-src 'none'"));
+            assert!(!part.text().contains("://"), "{path} names another host");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn figures_take_the_operator_s_token_unless_they_are_opened() {
     on(Kind::Sqlite, async |database| {
         let app = App::start(database).await;

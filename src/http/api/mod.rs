@@ -3,6 +3,7 @@
 //! | Route | File |
 //! |---|---|
 //! | `GET /`, `/livez`, `/readyz` | `health.rs` |
+//! | `GET /dashboard` and its parts | `dashboard.rs` |
 //! | `GET /metrics` | `metrics.rs` |
 //! | `GET /api/whatsapp/session/status/{sessionId}` | `status.rs` |
 //! | `GET /api/whatsapp/session/list-realtime` | `list.rs` |
@@ -11,6 +12,7 @@
 //! | `POST` and `GET …/{sessionId}/messages`, `GET …/messages/{messageId}` | `messages.rs` |
 //! | `GET /api/whatsapp/events`, `…/{sessionId}/events`, and `…/page` of both | `events.rs`, `stream.rs` |
 
+pub(super) mod dashboard;
 mod events;
 pub(super) mod health;
 mod list;
