@@ -64,11 +64,25 @@ fn assert_unreadable(database: &Database, secrets: &[Secret]) {
     assert_eq!(found_in(&bytes, secrets), Vec::<String>::new(), "{database:?}");
 }
 
+/// Messages as they came are sealed, and open for whoever asks the store.
+async fn assert_raw_opens(world: &World, database: &Database) {
+    let store = world.daemon.as_ref().unwrap().store();
+    let rows = database.query("SELECT id FROM message WHERE direction = 'inbound'").await;
+    assert_eq!(rows.len(), 1);
+    let id: String = rows[0].try_get_by_index(0).unwrap();
+    let row = store.messages().find_by_id(&id.parse().unwrap()).await.unwrap().unwrap();
+    let raw = store.raw(&row).await.unwrap().unwrap();
+    let body: &[u8] = b"a body in clear";
+    assert!(raw.windows(body.len()).any(|window| window == body));
+    assert!(!row.raw.unwrap().windows(body.len()).any(|window| window == body));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_a_linked_device_can_be_read_off_the_database() {
     on_each(async |database: &Database| {
         let mut world = talked(database).await;
         let mut secrets = secrets_of(&world, database).await;
+        assert_raw_opens(&world, database).await;
         // While it runs, its log and all; and when it has put everything into the file.
         assert_unreadable(database, &secrets);
         secrets.extend(secrets_of(&world, database).await);
