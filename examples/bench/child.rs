@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     failure::Failure,
     role::{Answer, Order},
-    usage::Usage,
+    usage::{Usage, forget_peak},
 };
 
 /// Longer than anything takes, but for a party that hangs.
@@ -98,6 +98,11 @@ impl Child {
     /// What the process uses at this moment.
     pub(crate) fn usage(&self) -> Result<Usage, Failure> {
         Ok(Usage::of(self.process.id())?)
+    }
+
+    /// Lets the process's peak of memory begin anew.
+    pub(crate) fn forget_peak(&self) -> Result<(), Failure> {
+        Ok(forget_peak(self.process.id())?)
     }
 
     /// Waits until the process has next to nothing to do any more.

@@ -187,7 +187,7 @@ impl Party {
 
 /// Waits until a session's feed ends with it being connected.
 async fn wait_ready(http: &Http, name: &str) -> Result<(), Failure> {
-    let mut after = 0;
+    let (mut after, mut quiet) = (0, 0);
     loop {
         let path =
             format!("/api/whatsapp/session/{name}/events/page?after={after}&limit=1000&wait=60");
@@ -200,8 +200,14 @@ async fn wait_ready(http: &Http, name: &str) -> Result<(), Failure> {
             return Ok(());
         }
         after = page["cursor"].as_i64().unwrap_or(after);
-        if events.is_empty() {
-            return Err(Failure::wrong(format!("{name} is not connected after a minute")));
+        if !events.is_empty() {
+            quiet = 0;
+            continue;
+        }
+        // Its turn may come late.
+        quiet += 1;
+        if quiet > 10 {
+            return Err(Failure::wrong(format!("{name} is not connected after ten minutes")));
         }
     }
 }

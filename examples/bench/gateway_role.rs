@@ -62,10 +62,12 @@ pub(crate) struct Stats {
 /// Is the gateway until there are no more orders.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut config = gateway::config(&arguments.state_dir, &arguments.whatsapp);
-    // All dials of a run may be under way at once: a simulator takes offence at nothing.
+    let usual = WhatsApp::default();
+    // Who lifts the limit may dial as many at once as he likes: a simulator takes offence at nothing.
+    let lifted = arguments.dial_rate > usual.dial_rate_per_second;
     config.whatsapp = WhatsApp {
         dial_rate_per_second: arguments.dial_rate,
-        dial_concurrency: 64,
+        dial_concurrency: if lifted { 64 } else { usual.dial_concurrency },
         ..config.whatsapp
     };
     let daemon = Daemon::start(config, Clock::system()).await?;

@@ -68,7 +68,7 @@ struct Arguments {
 /// How much of everything.
 #[derive(Clone, Debug, clap::Args)]
 struct Size {
-    /// Sessions [default: 200 for `sessions` and `resume`, 100 otherwise]
+    /// Sessions [default: 200 for `sessions`, 1000 for `resume`, 100 otherwise]
     #[arg(long, global = true, value_name = "N")]
     sessions: Option<usize>,
     /// Messages, all sessions together [default: 30000]

@@ -10,6 +10,8 @@ const TICKS: u64 = 100;
 pub(crate) struct Usage {
     /// Resident memory that is backed by no file: heap and stacks.
     pub(crate) rss_anon_kib: u64,
+    /// The most memory that was resident at any time, files included.
+    pub(crate) peak_kib: u64,
     /// Open descriptors.
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
@@ -32,9 +34,15 @@ impl Usage {
             fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Ok(Self {
             rss_anon_kib: number("RssAnon:")?,
+            peak_kib: number("VmHWM:")?,
             threads: number("Threads:")?,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
             cpu: Duration::from_millis(ticks * (1000 / TICKS)),
         })
     }
+}
+
+/// Lets the peak of a process begin anew.
+pub(crate) fn forget_peak(pid: u32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
 }

@@ -23,7 +23,7 @@ use entity::{
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
     sync::{
-        Mutex as AsyncMutex, Notify,
+        Mutex as AsyncMutex,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -73,7 +73,6 @@ type Slot = Arc<AsyncMutex<Option<Run>>>;
 #[derive(Debug)]
 struct Run {
     commands: mpsc::Sender<Command>,
-    hurry: Arc<Notify>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -171,7 +170,6 @@ impl Sessions {
         if let Some(run) = slot.as_ref()
             && !matches!(run.commands.try_send(Command::Dial), Err(TrySendError::Closed(_)))
         {
-            run.hurry.notify_one();
             return Ok(());
         }
         // It has ended by itself, or is about to.
@@ -360,7 +358,6 @@ impl Sessions {
         }
 
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
-        let hurry = Arc::new(Notify::new());
         let stop = self.stopping.child_token();
         // A root of its own: a run outlives the request that began it.
         let span = info_span!(
@@ -372,12 +369,12 @@ impl Sessions {
             row,
             device_id,
             start,
-            Line { commands: receiver, hurry: Arc::clone(&hurry), stop: stop.clone() },
+            Line { commands: receiver, stop: stop.clone() },
         );
         let task = self.shared.tracker.spawn(
             self.clone().contained(key.clone(), runner, ingest, stop.clone()).instrument(span),
         );
-        Ok(Run { commands, hurry, stop, task })
+        Ok(Run { commands, stop, task })
     }
 
     /// A run whose panic harms no other session: it is reported, and the session begins anew.

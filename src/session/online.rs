@@ -184,8 +184,11 @@ impl<'a> Online<'a> {
         }
     }
 
-    /// Lives until the client ends or is ended.
-    pub(super) async fn run(mut self) -> Ended {
+    /// Lives until the client ends or is ended. Does first what was held for it.
+    pub(super) async fn run(mut self, held: Vec<Command>) -> Ended {
+        for command in held {
+            self.obey(command).await;
+        }
         let mut batch = Vec::with_capacity(BATCH);
         while self.end.is_none() {
             tokio::select! {

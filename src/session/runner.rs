@@ -7,8 +7,7 @@ use std::{
 };
 
 use entity::{UnixMillis, id::MessageId, session};
-use futures_util::FutureExt as _;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -89,8 +88,6 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) commands: mpsc::Receiver<Command>,
-    /// Rung when an operator wants a dial: whoever waits for a turn goes to the front.
-    pub(super) hurry: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
 
@@ -99,7 +96,6 @@ pub(super) struct Line {
 pub(super) struct Runner {
     // What it listens to.
     commands: mpsc::Receiver<Command>,
-    hurry: Arc<Notify>,
     stop: CancellationToken,
 
     // What it works with.
@@ -113,6 +109,8 @@ pub(super) struct Runner {
     known: Identity,
     policy: Policy,
     may_renew: bool,
+    /// Commands that came while it waited for its turn, and need a client.
+    held: Vec<Command>,
     /// The next dial is one that an operator asked for.
     urgent: bool,
     /// The status says that the session has ended, though it is dialled again.
@@ -133,10 +131,10 @@ impl Runner {
         Self {
             outbox: Outbox::new(shared.store.clone(), ingest.clone(), row.id.clone()),
             commands: line.commands,
-            hurry: line.hurry,
             stop: line.stop,
             policy: Policy::new(shared.options.rules(), start.care),
             may_renew: start.may_renew,
+            held: Vec::new(),
             urgent: start.operator,
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
             shared,
@@ -187,8 +185,6 @@ impl Runner {
 
     /// Says what becomes of the session, and answers when it is dialled again; none for never.
     async fn announce(&mut self, next: Next) -> Option<UnixMillis> {
-        // What was asked for before the connection ended has been done.
-        self.hurry.notified().now_or_never();
         self.urgent = false;
         let (event, care, at) = match next {
             Next::Dial => {
@@ -247,20 +243,29 @@ impl Runner {
 
     /// Waits for a turn to dial. None when the session is to stop.
     async fn turn(&mut self) -> Option<Permit> {
-        let routine = Rank::routine(self.row.last_active_at);
-        let rank = if self.urgent { Rank::operator() } else { routine };
         let pace = self.shared.pace.clone();
-        let turn = async {
-            if rank == routine {
-                tokio::select! {
-                    biased;
-                    () = self.hurry.notified() => {}
-                    permit = pace.turn(rank) => return permit,
-                }
+        loop {
+            let rank =
+                if self.urgent { Rank::operator() } else { Rank::routine(self.row.last_active_at) };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Dial => self.urgent = true,
+                    Command::Send { message, answer } => self.outbox.expect(message, answer),
+                    // Somebody holds a phone in his hand: answered as soon as there is a client.
+                    Command::Pair { .. } => {
+                        self.urgent = true;
+                        self.held.push(command);
+                    }
+                    Command::Logout { answer } => {
+                        answer.send(LoggedOut { unlinked: false }).ok();
+                        return None;
+                    }
+                },
+                permit = pace.turn(rank) => return Some(permit),
             }
-            pace.turn(Rank::operator()).await
-        };
-        self.stop.run_until_cancelled(turn).await
+        }
     }
 
     /// Makes the device anew, after WhatsApp has refused the old one again. Breaks when the session is
@@ -323,7 +328,8 @@ impl Runner {
             known: &mut self.known,
             on_other_account: self.shared.options.on_other_account,
         };
-        Some(Ok(Online::new(link, signals, permit, lent).run().await))
+        let held = std::mem::take(&mut self.held);
+        Some(Ok(Online::new(link, signals, permit, lent).run(held).await))
     }
 
     /// Waits for the next try. Breaks when the session is to stop.
