@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, DatabaseUrl},
     device,
+    fault::moment,
     http::{self, HttpState},
     lifecycle::Stop,
     service,
@@ -114,6 +115,7 @@ impl Daemon {
         let vault = Arc::new(Vault::new(master, Some(source)));
         let store = Store::open(options, vault, clock.clone(), &store_tasks).await?;
 
+        moment!("start.store_opened");
         match Self::build(config, clock, store.clone(), state, database).await {
             Ok(daemon) => Ok(daemon),
             Err(error) => {
@@ -133,8 +135,10 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         first_run(&store, &state).await?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
+        moment!("start.first_run_done");
         // Nobody shall read that a socket is up which went with the last process.
         store.sessions().after_restart().await.map_err(StartError::Restart)?;
+        moment!("start.statuses_corrected");
 
         // Before any session dials: an address that is taken is the likeliest mistake.
         let cannot_listen = |source| StartError::Listen { address: config.http.listen, source };
@@ -237,6 +241,7 @@ impl Daemon {
     pub async fn shutdown(self) -> bool {
         // First those who ask, so that nothing new begins. Streams are closed at once, and no session
         // is dialled any more that would be closed in a moment.
+        moment!("shutdown.begun");
         self.stop.soft.cancel();
         self.sessions.stop_dialling();
         self.http_tasks.close();
@@ -246,6 +251,7 @@ impl Daemon {
             tracing::warn!("Some requests were not answered in time and are cut off");
         }
 
+        moment!("shutdown.http_closed");
         // Then the clients, all at once: each says goodbye and hands over what it has received.
         let mut sessions = self.sessions.shutdown(self.session_grace).await;
         self.session_tasks.close();
@@ -254,11 +260,13 @@ impl Daemon {
             tracing::warn!("Some sessions did not close in time and are cut off");
         }
 
+        moment!("shutdown.sessions_closed");
         // The store at last: everything above writes to it until it has ended.
         let store = timeout(STORE_GRACE, self.store.close()).await.is_ok();
         if !store {
             tracing::warn!("The database did not take the last writes in time");
         }
+        moment!("shutdown.store_closed");
         drop(self.state);
         tracing::info!("Stopped");
         http && sessions && store

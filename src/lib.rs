@@ -20,6 +20,7 @@ pub mod config;
 pub mod daemon;
 pub mod device;
 pub mod event;
+mod fault;
 pub mod http;
 pub mod lifecycle;
 pub mod qr;

@@ -16,6 +16,7 @@ use wacore::{
 };
 
 use super::{BINDS, Backend, Result, replacing, run, sealed, text, upsert};
+use crate::fault::moment;
 
 impl Backend {
     fn macs(&self, name: &str) -> sea_orm::Select<mutation_mac::Entity> {
@@ -62,8 +63,9 @@ impl AppSyncStore for Backend {
                 run(txn, &upsert(database, rows, &replacing::<sync_key::Entity>())).await
             })
         })
-        .await
-        .map(drop)
+        .await?;
+        moment!("app_state.key_saved");
+        Ok(())
     }
 
     async fn get_version(&self, name: &str) -> Result<HashState> {
@@ -79,7 +81,10 @@ impl AppSyncStore for Backend {
         let state =
             serde_json::to_vec(&state).map_err(|err| StoreError::Serialization(Box::new(err)))?;
         let row = sync_version::Model { device_id: self.device_id, name: text(name), state };
-        self.execute(self.put([row.into_active_model()])).await.map(drop)
+        moment!("app_state.before_version");
+        self.execute(self.put([row.into_active_model()])).await?;
+        moment!("app_state.version_saved");
+        Ok(())
     }
 
     async fn put_mutation_macs(

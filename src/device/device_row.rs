@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{Backend, Result, sealed};
 use crate::{
+    fault::moment,
     store::{self, Patience, Store},
     vault::Sealer,
 };
@@ -169,7 +170,10 @@ impl Backend {
 #[async_trait]
 impl DeviceStore for Backend {
     async fn save(&self, device: &Device) -> Result<()> {
-        self.write_row(device, false).await
+        moment!("device.before_save");
+        self.write_row(device, false).await?;
+        moment!("device.saved");
+        Ok(())
     }
 
     async fn load(&self) -> Result<Option<Device>> {

@@ -46,6 +46,7 @@ pub use self::{
     sealed::seal_old_rows,
 };
 use crate::{
+    fault::moment,
     store::{self, Patience, Store},
     vault::Sealer,
 };
@@ -174,6 +175,7 @@ impl Backend {
         let pending = self.pending.clone();
         let device_id = self.device_id;
         let sealer = self.sealer().await?.clone();
+        moment!("signal.before_flush");
         let written = self
             .unit(move |txn| {
                 let statements = statements.clone();
@@ -185,6 +187,7 @@ impl Backend {
             })
             .await?;
         self.pending.settle(&written);
+        moment!("signal.flushed");
         Ok(())
     }
 

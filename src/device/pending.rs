@@ -75,7 +75,7 @@ use tokio::sync::OnceCell;
 use wacore::store::traits::{PendingInboundKey, PendingInboundRow};
 
 use super::{BINDS, Backend, Result, replacing, run, sealed, text, upsert};
-use crate::vault::Sealer;
+use crate::{fault::moment, vault::Sealer};
 
 /// A hook takes milliseconds. What is pending for longer waits for something, and is written.
 const LINGER: Duration = Duration::from_secs(1);
@@ -188,6 +188,11 @@ impl Backend {
         Ok(())
     }
 
+    /// Waits until everything is written that an earlier backend of this device has handed over.
+    pub async fn settle(&self) -> Result<()> {
+        self.look().await
+    }
+
     /// Learns, once, which rows an earlier life has left in the database. Nearly always none, and
     /// then deletes and lookups need not go there.
     async fn look(&self) -> Result<()> {
@@ -230,6 +235,7 @@ impl Backend {
             }
             lingering
         };
+        moment!("inbound.held");
         // Several at once come from a drain, in which a send may make the ratchets durable between
         // this call and the hook's commit.
         if lingering || rows.len() > 1 { self.write_pending().await } else { Ok(()) }
@@ -269,6 +275,7 @@ impl Backend {
             .collect()
         };
         if stored.is_empty() {
+            moment!("inbound.before_ack");
             return Ok(());
         }
         let deletes = stored.chunks(BINDS / 3 - 1).map(|some| {
@@ -279,6 +286,7 @@ impl Backend {
                 .build(self.database())
         });
         self.execute(deletes.collect()).await?;
+        moment!("inbound.pending_dropped");
         let mut state = self.pending.state();
         for key in stored {
             // Not if it was stored again meanwhile: a unit may have written it since.

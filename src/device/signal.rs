@@ -17,6 +17,7 @@ use sea_orm::{
 use wacore::store::{error::StoreError, traits::SignalStore};
 
 use super::{BINDS, Backend, Result, damaged, text};
+use crate::fault::moment;
 
 impl Backend {
     fn identity(&self, address: &str, key: [u8; 32]) -> identity::ActiveModel {
@@ -154,7 +155,9 @@ impl SignalStore for Backend {
         let rows: BTreeMap<_, _> =
             keys.iter().map(|(id, record)| (id, self.prekey(*id, record, uploaded))).collect();
         let rows = self.put_sealed::<prekey::Entity>(rows.into_values()).await?;
-        self.execute(rows).await.map(drop)
+        self.execute(rows).await?;
+        moment!("prekeys.stored");
+        Ok(())
     }
 
     async fn load_prekey(&self, id: u32) -> Result<Option<Bytes>> {
@@ -173,6 +176,7 @@ impl SignalStore for Backend {
     }
 
     async fn mark_prekeys_uploaded(&self, ids: &[u32]) -> Result<()> {
+        moment!("prekeys.uploaded");
         let updates = ids.chunks(BINDS).map(|some| {
             prekey::Entity::update_many()
                 .col_expr(prekey::Column::Uploaded, Expr::value(true))

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Error, FieldError, Principal, recipient, sessions, text};
 use crate::{
+    fault::moment,
     session::{self as live, SendError, Sessions as Manager},
     store::{
         Store,
@@ -146,6 +147,7 @@ impl Messages {
 
         let new = self.outbound(&row, chat, text);
         let made = self.store.messages().create(&caller.organization_id, new, key).await?;
+        moment!("outbound.stored");
         self.settle(caller, made, send.queue).await
     }
 

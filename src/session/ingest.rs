@@ -89,12 +89,20 @@ impl Ingest {
         self.store.sessions().note_sound(&self.session_key).await.is_ok()
     }
 
-    /// Records events together, in order; failures are logged.
-    pub(super) async fn say_all(&self, events: impl IntoIterator<Item = (UnixMillis, Event)>) {
+    /// Records events together, in order; failures are logged. False when one is lost with us, and
+    /// WhatsApp must not be told that we have it: what the database itself refuses would be refused
+    /// again.
+    pub(super) async fn say_all(
+        &self,
+        events: impl IntoIterator<Item = (UnixMillis, Event)>,
+    ) -> bool {
         let said = events.into_iter().map(|(at, event)| self.record_at(event, at, None));
+        let mut kept = true;
         for recorded in join_all(said).await {
+            kept &= matches!(recorded, Ok(_) | Err(store::Error::Database(_)));
             complain(recorded);
         }
+        kept
     }
 
     /// Records messages, in order. Returns when all of them are durable.

@@ -45,6 +45,7 @@ use crate::{
     clock::Clock,
     device,
     event::{Care, Change, Disconnect, Event, Loss},
+    fault::moment,
     store::Store,
 };
 
@@ -327,6 +328,7 @@ impl Sessions {
             Some(device_id) => device_id,
             None => device::create(&self.shared.store, key).await?,
         };
+        moment!("session.device_made");
         let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
         let ingest = self.ingest(&row, generation);
         let start = match why {
@@ -357,6 +359,7 @@ impl Sessions {
             ingest.record_with(Event::ChangeState(change), care).await?;
         }
 
+        moment!("session.started");
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let stop = self.stopping.child_token();
         // A root of its own: a run outlives the request that began it.

@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Error, LoggedOut, OnOtherAccount,
     backoff::STABLE_AFTER,
-    client::{DialFailure, Link, Signal},
+    client::{DialFailure, Link, Signal, Unrecorded},
     identity::Identity,
     ingest::Ingest,
     outbox::Outbox,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::{AuthFailure, Disconnect, Event, Loss, PairingFailure},
+    fault::moment,
 };
 
 /// Signals taken at a time.
@@ -74,6 +75,7 @@ impl Ended {
     /// Closes the client: what it holds is written. Returns when the device may be opened again.
     pub(super) async fn close(self, ingest: &Ingest) {
         let Self { link, mut signals, end, .. } = self;
+        let unrecorded = link.unrecorded().clone();
         link.close().await;
         // Receipts that came while it closed. Nothing else is news any more.
         let mut late = Vec::new();
@@ -81,7 +83,7 @@ impl Ended {
             late.push(signal);
         }
         if !is_foreign(&end) {
-            record_facts(ingest, late).await;
+            record_facts(ingest, &unrecorded, late).await;
         }
     }
 }
@@ -203,7 +205,7 @@ impl<'a> Online<'a> {
             }
         }
         match self.end {
-            Some(End::Stopped) => self.outbox.drain(DRAIN_GRACE).await,
+            Some(End::Stopped) => self.drain(&mut batch).await,
             _ => self.outbox.close(),
         }
         // What it said last may be why it ended.
@@ -220,6 +222,26 @@ impl<'a> Online<'a> {
         Ended { end, stable, link: self.link, signals: self.signals }
     }
 
+    /// Lets what is being sent get its end. Facts are recorded meanwhile, or nothing could be said;
+    /// what else is reported is left in `rest`.
+    async fn drain(&mut self, rest: &mut Vec<Signal>) {
+        let Self { outbox, signals, ingest, link, .. } = self;
+        let listen = async {
+            while let Some(signal) = signals.recv().await {
+                if signal.facts() > 0 {
+                    record_facts(ingest, link.unrecorded(), vec![signal]).await;
+                } else {
+                    rest.push(signal);
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = outbox.drain(DRAIN_GRACE) => {}
+            () = listen => {}
+        }
+    }
+
     async fn obey(&mut self, command: Command) {
         match command {
             // It has been dialled, or is connected.
@@ -234,18 +256,25 @@ impl<'a> Online<'a> {
             }
             Command::Send { message, answer } => self.outbox.expect(message, answer),
             Command::Logout { answer } => {
-                let answered = self.link.logout().await;
-                self.end = Some(End::LoggedOut);
-                // WhatsApp may take the device away before its answer is read.
-                let mut rest = Vec::new();
+                let mut logout = std::pin::pin!(self.link.logout());
+                let mut batch = Vec::with_capacity(BATCH);
+                let answered = loop {
+                    // Facts are recorded meanwhile, or nothing could be said.
+                    tokio::select! {
+                        answered = &mut logout => break answered,
+                        _ = self.signals.recv_many(&mut batch, BATCH) => {
+                            self.hear(&mut batch).await;
+                        }
+                    }
+                };
                 while let Ok(signal) = self.signals.try_recv() {
-                    rest.push(signal);
+                    batch.push(signal);
                 }
-                let removed = rest
-                    .iter()
-                    .any(|signal| matches!(signal, Signal::Ended(Disconnect::LoggedOut { .. })));
+                self.hear(&mut batch).await;
+                // WhatsApp may take the device away before its answer is read.
+                let removed = matches!(self.end, Some(End::Ended(Disconnect::LoggedOut { .. })));
+                self.end = Some(End::LoggedOut);
                 answer.send(LoggedOut { unlinked: answered || removed }).ok();
-                self.hear(&mut rest).await;
             }
         }
     }
@@ -254,9 +283,11 @@ impl<'a> Online<'a> {
     async fn hear(&mut self, batch: &mut Vec<Signal>) {
         let mut facts = Vec::new();
         for signal in batch.drain(..) {
-            if is_fact(&signal) {
+            if signal.facts() > 0 {
                 // What another account receives is none of this session's business.
-                if !self.end.as_ref().is_some_and(is_foreign) {
+                if self.end.as_ref().is_some_and(is_foreign) {
+                    self.link.unrecorded().settle(signal.facts());
+                } else {
                     facts.push(signal);
                 }
                 continue;
@@ -303,10 +334,12 @@ impl<'a> Online<'a> {
                 self.say(Event::PairingFailed(PairingFailure::PasskeyFailed)).await;
             }
             Signal::Paired => {
+                moment!("pairing.succeeded");
                 // Written behind by the library: not true before it is on disk.
                 if !self.link.keep_credentials().await {
                     tracing::error!("The credentials of a new pairing are not on disk yet");
                 }
+                moment!("pairing.kept");
                 // May come after the login that it led to.
                 if !matches!(self.phase, Phase::Connected { .. }) {
                     self.exhausted = false;
@@ -371,7 +404,16 @@ impl<'a> Online<'a> {
 
     /// Unlinks the device of an account that the session does not belong to.
     async fn refuse(&mut self) {
-        let unlinked = self.link.logout().await;
+        let mut logout = std::pin::pin!(self.link.logout());
+        let unlinked = loop {
+            tokio::select! {
+                unlinked = &mut logout => break unlinked,
+                // None of it is this session's business; nor does it keep us from saying goodbye.
+                Some(signal) = self.signals.recv() => {
+                    self.link.unrecorded().settle(signal.facts());
+                }
+            }
+        };
         self.end(End::Refused(AuthFailure::OtherAccount { unlinked }));
     }
 
@@ -412,8 +454,9 @@ impl<'a> Online<'a> {
             self.proved = self.ingest.sound().await;
         }
         self.next_tick = self.clock.now() + TICK;
-        // A dial has a deadline of its own.
-        if self.phase == Phase::Dialling {
+        // A dial has a deadline of its own; and it is not WhatsApp that is silent while we do not
+        // listen.
+        if self.phase == Phase::Dialling || self.link.unrecorded().is_closed() {
             return;
         }
         match self.watch.tick(self.link.received()) {
@@ -483,7 +526,8 @@ impl<'a> Online<'a> {
         }
         tokio::select! {
             biased;
-            () = record_facts(self.ingest, std::mem::take(facts)) => {}
+            () = record_facts(self.ingest, self.link.unrecorded(), std::mem::take(facts)) => {}
+            // Not acknowledged, so they come again.
             () = self.stop.cancelled() => {}
         }
     }
@@ -502,13 +546,9 @@ fn is_foreign(end: &End) -> bool {
     matches!(end, End::Refused(AuthFailure::OtherAccount { .. }))
 }
 
-/// Facts are true whatever becomes of the connection; everything else is about it.
-fn is_fact(signal: &Signal) -> bool {
-    matches!(signal, Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_))
-}
-
 /// Records facts together, so that they share a transaction; the lane keeps their order.
-async fn record_facts(ingest: &Ingest, facts: Vec<Signal>) {
+async fn record_facts(ingest: &Ingest, unrecorded: &Unrecorded, facts: Vec<Signal>) {
+    let count = facts.iter().map(Signal::facts).sum();
     let events = facts.into_iter().flat_map(|fact| match fact {
         Signal::Ack(ack) => vec![(ack.at, Event::Ack(ack))],
         Signal::Call(call) => vec![(call.at, Event::Call(call))],
@@ -518,5 +558,10 @@ async fn record_facts(ingest: &Ingest, facts: Vec<Signal>) {
             .collect(),
         _ => Vec::new(),
     });
-    ingest.say_all(events).await;
+    moment!("facts.received");
+    let recorded = ingest.say_all(events).await;
+    moment!("facts.recorded");
+    if recorded {
+        unrecorded.settle(count);
+    }
 }

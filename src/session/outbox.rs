@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     event::{Event, NewMessage},
+    fault::moment,
     store::{self, Store},
 };
 
@@ -171,10 +172,13 @@ impl Worker {
                 return std::ops::ControlFlow::Break(());
             }
         }
+        moment!("outbound.marked");
         let id = row.id.clone();
         match self.sender.send(&row).await {
             Ok(()) => {
+                moment!("outbound.handed_over");
                 let announced = self.ingest.record(Event::Message(Box::new(sent(row)))).await;
+                moment!("outbound.announced");
                 self.answer(&id, announced.map(|_| ()).map_err(Error::Store));
                 std::ops::ControlFlow::Continue(())
             }

@@ -28,6 +28,7 @@ use super::{
     lane::Job,
     writer::Work,
 };
+use crate::fault::moment;
 
 /// A transaction that intends to write.
 ///
@@ -105,8 +106,12 @@ pub(super) async fn commit(
         }
         Err(Interrupted::ByUnit(Ok(_))) => unreachable!("a unit that succeeds interrupts nothing"),
     };
+    moment!("store.before_commit");
     match (txn.commit().await, transaction) {
-        (Ok(()), _) => Fate::Committed(outcomes),
+        (Ok(()), _) => {
+            moment!("store.committed");
+            Fate::Committed(outcomes)
+        }
         (Err(err), Some(transaction)) if Fault::of(&err) == Fault::Outage => {
             Fate::Unknown { transaction, outcomes, err }
         }

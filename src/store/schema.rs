@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
 use super::connect::OpenError;
+use crate::fault::moment;
 
 /// Held while migrating on PostgreSQL, so that two daemons starting together do it one after the
 /// other. Any number will do; this one is "wagate" in hexadecimal.
@@ -40,7 +41,10 @@ pub(super) async fn bring_up_to_date(
         return Err(OpenError::Pending(pending));
     }
     tracing::info!(database.migrations = pending.len(), "Bringing the schema up to date");
-    Migrator::up(db, None).await.map_err(OpenError::Migrate)
+    moment!("start.before_migration");
+    Migrator::up(db, None).await.map_err(OpenError::Migrate)?;
+    moment!("start.migrated");
+    Ok(())
 }
 
 /// The steps this database has seen. Reads only: an unmigrated database stays untouched.

@@ -87,7 +87,12 @@ impl Database {
         Some(Self { kind, url, path, _directory: directory })
     }
 
-    async fn drop(self) {
+    /// The URL to configure a daemon with, unless it is SQLite in its own directory.
+    pub(crate) fn server_url(&self) -> Option<&str> {
+        (self.kind == Kind::Postgres).then_some(self.url.as_str())
+    }
+
+    pub(crate) async fn drop(self) {
         if self.kind == Kind::Postgres {
             let server = postgres().unwrap();
             execute(server, &format!("DROP DATABASE {} WITH (FORCE)", self.name())).await;
@@ -216,6 +221,7 @@ fn in_database(server: &str, name: &str) -> String {
 /// The URL of a PostgreSQL server, made on first use.
 fn postgres() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
+    static KEEPER: Mutex<Option<Cluster>> = Mutex::new(None);
 
     SERVER
         .get_or_init(|| {
@@ -223,11 +229,14 @@ fn postgres() -> Option<&'static str> {
                 return Some(url);
             }
             let Some(binaries) = binaries() else {
-                assert!(std::env::var_os("CI").is_none(), "no PostgreSQL, and CI may not skip it");
-                eprintln!("skipped: no PostgreSQL binaries and no WAGATE_TEST_POSTGRES_URL");
+                skip("no PostgreSQL binaries and no WAGATE_TEST_POSTGRES_URL");
                 return None;
             };
-            Some(start(&binaries))
+            let cluster = Cluster::start(&binaries);
+            let url = cluster.url();
+            // It goes with this process.
+            *KEEPER.lock().unwrap() = Some(cluster);
+            Some(url)
         })
         .as_deref()
 }
@@ -245,24 +254,95 @@ fn binaries() -> Option<PathBuf> {
     found.pop()
 }
 
-/// Makes a cluster, starts it, and returns its URL. It goes with this process, however that ends: a
-/// shell waits for the other end of its standard input to close, and cleans up.
-fn start(binaries: &Path) -> String {
-    // Its standard input, which must not be closed before the process ends.
-    static KEEPER: Mutex<Option<Child>> = Mutex::new(None);
-    const SCRIPT: &str = r#"
-        set -e
-        bin="$1"
-        dir=$(mktemp -d /tmp/wagate-postgres-XXXXXX)
-        trap '"$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1; rm -rf "$dir"' EXIT
-        "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N >&2
-        "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-k $dir -c listen_addresses='' \
-            -c fsync=off -c max_connections=400 -c max_prepared_transactions=0" start >&2
-        echo "$dir"
-        read -r _ || true
-    "#;
+/// Says that a test was not run, which is a failure where nothing may be left out.
+pub(crate) fn skip(why: &str) {
+    for variable in ["CI", "WAGATE_TEST_REFUSE_SKIP"] {
+        assert!(std::env::var_os(variable).is_none(), "{why}, and nothing may be skipped here");
+    }
+    eprintln!("skipped: {why}");
+}
 
-    // PostgreSQL refuses to run as root.
+/// A PostgreSQL cluster of a test's own. It goes with this process, however that ends: a shell waits
+/// for the other end of its standard input to close, and cleans up.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    directory: String,
+    binaries: PathBuf,
+    keeper: Child,
+}
+
+/// How the server is started, in the cluster's directory.
+const START: &str = r#""$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-k $dir -c listen_addresses='' \
+    -c fsync=off -c max_connections=400 -c max_prepared_transactions=0" start >&2"#;
+
+impl Cluster {
+    /// A cluster from the newest binaries that are installed, if there are any.
+    pub(crate) fn new() -> Option<Self> {
+        binaries().map(|binaries| Self::start(&binaries))
+    }
+
+    fn start(binaries: &Path) -> Self {
+        let script = format!(
+            r#"
+            set -e
+            bin="$1"
+            dir=$(mktemp -d /tmp/wagate-postgres-XXXXXX)
+            trap '"$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1; rm -rf "$dir"' EXIT
+            "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N >&2
+            {START}
+            echo "$dir"
+            read -r _ || true
+            "#
+        );
+        let mut keeper = shell(&script, &[binaries])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut directory = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut directory).unwrap();
+        let directory = directory.trim().to_owned();
+        assert!(!directory.is_empty(), "the throw-away PostgreSQL cluster did not start");
+        Self { directory, binaries: binaries.to_owned(), keeper }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@localhost/postgres?host={}", self.directory)
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        execute(&self.url(), sql).await;
+    }
+
+    /// Ends the server as a crash would, without a word to anybody.
+    pub(crate) fn stop(&self) {
+        self.control(r#""$bin/pg_ctl" -D "$dir/data" -m immediate stop >&2"#);
+    }
+
+    /// Starts it again.
+    pub(crate) fn start_again(&self) {
+        self.control(START);
+    }
+
+    fn control(&self, script: &str) {
+        let script = format!("bin=\"$1\"; dir=\"$2\"; {script}");
+        let mut command = shell(&script, &[&self.binaries, Path::new(&self.directory)]);
+        let status = command.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{script}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The other end of its standard input.
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().ok();
+    }
+}
+
+/// A shell that may run PostgreSQL, which refuses to run as root.
+fn shell(script: &str, arguments: &[&Path]) -> Command {
     let as_root = std::fs::metadata("/proc/self").is_ok_and(|me| {
         use std::os::unix::fs::MetadataExt;
         me.uid() == 0
@@ -271,19 +351,6 @@ fn start(binaries: &Path) -> String {
     if as_root {
         command.args(["-u", "postgres", "--", "sh"]);
     }
-    let mut keeper = command
-        .args(["-c", SCRIPT, "sh"])
-        .arg(binaries)
-        .current_dir("/tmp")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut directory = String::new();
-    BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut directory).unwrap();
-    *KEEPER.lock().unwrap() = Some(keeper);
-    let directory = directory.trim();
-    assert!(!directory.is_empty(), "the throw-away PostgreSQL cluster did not start");
-    format!("postgres://postgres@localhost/postgres?host={directory}")
+    command.args(["-c", script, "sh"]).args(arguments).current_dir("/tmp");
+    command
 }

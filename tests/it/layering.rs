@@ -26,6 +26,9 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("lib", &[]),
 ];
 
+/// The moments of the crash tests: nothing, in a build without the simulator.
+const EVERYWHERE: &str = "fault";
+
 /// Those that see all.
 const WIRING: [&str; 3] = ["daemon", "cli", "main"];
 
@@ -40,7 +43,7 @@ fn imports_go_one_way() {
         }
         let allowed = ALLOWED.iter().find(|(name, _)| *name == module).map_or(&[][..], |(_, a)| a);
         for named in modules_named(&fs::read_to_string(&file).unwrap()) {
-            if named != module && !allowed.contains(&named.as_str()) {
+            if named != module && named != EVERYWHERE && !allowed.contains(&named.as_str()) {
                 wrong.push(format!("{}: {module} must not use {named}", file.display()));
             }
         }

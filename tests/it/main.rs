@@ -4,8 +4,10 @@
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
 mod care_wire;
+mod crash_matrix;
 mod crash_wire;
 mod database;
+mod device_calls;
 mod device_differential;
 mod device_storage;
 mod fleet_wire;
@@ -20,7 +22,9 @@ mod http_sessions;
 mod layering;
 mod master_key;
 mod messages_wire;
+mod outage;
 mod pairing_wire;
+mod process;
 mod program;
 mod reads_wire;
 mod sealed_wire;

@@ -26,7 +26,10 @@ use whatsapp_rust::{
     transport::{Connector, from_websocket},
 };
 
-use super::wire::{Watched, Wire};
+use super::{
+    barrier::Barrier,
+    wire::{Watched, Wire},
+};
 
 /// How long the kernel waits for the other end to confirm what was sent before it gives the
 /// connection up. Our own watch on what is received is the rule; this is for a half-open socket to
@@ -124,13 +127,14 @@ pub(super) struct Dialler {
     url: String,
     connector: Arc<Connector>,
     progress: Progress,
+    barrier: Barrier,
 }
 
 impl Dialler {
     /// Dials `url`, or WhatsApp when there is none.
-    pub(super) fn new(url: Option<String>, connector: Arc<Connector>) -> Self {
+    pub(super) fn new(url: Option<String>, connector: Arc<Connector>, barrier: Barrier) -> Self {
         let url = url.unwrap_or_else(|| WHATSAPP_WEB_WS_URL.to_owned());
-        Self { url, connector, progress: Progress::default() }
+        Self { url, connector, progress: Progress::default(), barrier }
     }
 
     /// Tells later how far a dial came.
@@ -155,7 +159,7 @@ impl TransportFactory for Dialler {
         let plain = Connector::Plain;
         let connector = if tls { &*self.connector } else { &plain };
         let stream = connector.wrap(host, tcp).await?;
-        let wire = Wire::default();
+        let wire = Wire::new(self.barrier.unrecorded().clone());
         *lock(&self.progress.0.wire) = wire.clone();
         let upgrade = ClientBuilder::from_uri(uri.clone())
             .add_header(header::ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN))?;
@@ -170,7 +174,7 @@ impl TransportFactory for Dialler {
         self.progress.reached(CONNECTED);
 
         let (inner, events) = from_websocket(socket);
-        let transport = Watched::new(inner, wire, self.progress.clone());
+        let transport = Watched::new(inner, wire, self.progress.clone(), self.barrier.clone());
         Ok((Arc::new(transport), events))
     }
 }

@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 use wacore::types::events::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
-use super::translate;
+use super::{translate, unrecorded::Unrecorded};
 use crate::{
     device,
+    fault::moment,
     session::{identity::Identity, ingest::Ingest},
 };
 
@@ -24,6 +25,7 @@ const LAST_WRITE: Duration = Duration::from_secs(5);
 pub(super) struct Hook {
     ingest: Ingest,
     backend: device::Backend,
+    unrecorded: Unrecorded,
     stop: CancellationToken,
     /// Whose messages these must be, where anybody else's are refused.
     owner: Option<Identity>,
@@ -33,10 +35,11 @@ impl Hook {
     pub(super) fn new(
         ingest: Ingest,
         backend: device::Backend,
+        unrecorded: Unrecorded,
         stop: CancellationToken,
         owner: Option<Identity>,
     ) -> Self {
-        Self { ingest, backend, stop, owner }
+        Self { ingest, backend, unrecorded, stop, owner }
     }
 }
 
@@ -53,6 +56,8 @@ impl InboundDurabilityHook for Hook {
         {
             anyhow::bail!("the device is linked to another account and about to be unlinked");
         }
+        moment!("inbound.decrypted");
+        let _hooked = self.unrecorded.hook(batch.len());
         let now = self.ingest.now();
         let messages =
             batch.iter().filter_map(|message| translate::inbound(message, now)).collect();
@@ -72,6 +77,7 @@ impl InboundDurabilityHook for Hook {
                 tracing::error!("Messages that were not recorded could not be set aside either");
             }
         }
+        moment!("inbound.committed");
         kept
     }
 }

@@ -5,11 +5,13 @@
 //! before they are acknowledged. A link is used once: to dial again, the last one is closed and the
 //! next one opened, so that no device is ever open twice.
 
+mod barrier;
 mod dial;
 mod hook;
 mod http;
 mod signal;
 mod translate;
+mod unrecorded;
 mod version;
 mod wire;
 
@@ -38,18 +40,22 @@ use whatsapp_rust::{
     store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
 };
 
-pub(super) use self::{dial::DialFailure, signal::Signal, version::Versions};
 use self::{
+    barrier::Barrier,
     dial::{Dialler, Progress},
     hook::Hook,
     http::Http,
     signal::Signals,
+};
+pub(super) use self::{
+    dial::DialFailure, signal::Signal, unrecorded::Unrecorded, version::Versions,
 };
 use super::{OnOtherAccount, Options, PairingCode, identity::Identity, ingest::Ingest};
 use crate::{
     clock::Clock,
     device,
     event::{Account, PairingFailure},
+    fault::moment,
 };
 
 /// How long a client may take to close in good order before it is abandoned.
@@ -184,6 +190,8 @@ impl Factory {
         if let Some(closing) = closing {
             closing.cancelled().await;
         }
+        // What an earlier client of this device has still on its way is there before it is read.
+        backend.settle().await.map_err(|error| OpenError::Device(error.into()))?;
         let version =
             self.versions.current().await.map_err(|error| OpenError::Version(error.into()))?;
         let persistence = Arc::new(
@@ -198,10 +206,13 @@ impl Factory {
             persistence.process_command(DeviceCommand::SetDeviceProps(props)).await;
         }
 
-        let dialler = Dialler::new(self.options.url.clone(), Arc::clone(&self.connector));
-        let progress = dialler.progress();
         let stop = CancellationToken::new();
         let owner = Some(known).filter(|_| self.options.on_other_account == OnOtherAccount::Refuse);
+        let unrecorded = Unrecorded::default();
+        let barrier = Barrier::new(unrecorded.clone(), &persistence, &backend, stop.clone());
+        let dialler = Dialler::new(self.options.url.clone(), Arc::clone(&self.connector), barrier);
+        let progress = dialler.progress();
+        let hook = Hook::new(ingest, backend, unrecorded.clone(), stop.clone(), owner);
         let build = Client::builder()
             .with_runtime(whatsapp_rust::TokioRuntime)
             .with_persistence_manager(Arc::clone(&persistence))
@@ -210,7 +221,7 @@ impl Factory {
             .with_version_override(version)
             .with_skip_history_sync(true)
             .with_background_saver_interval(Duration::from_secs(30))
-            .with_inbound_durability_hook(Hook::new(ingest, backend.clone(), stop.clone(), owner))
+            .with_inbound_durability_hook(hook)
             .build()
             .await
             .map_err(OpenError::Build)?;
@@ -218,7 +229,7 @@ impl Factory {
         // Reconnecting is ours: when, and how often, is decided for all sessions together.
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
 
-        let (signals, receiver) = Signals::channel();
+        let (signals, receiver) = Signals::channel(unrecorded.clone());
         let subscription = client.subscribe_handler(Arc::new(signals));
         let stanzas = client.acquire_raw_node_forwarding();
         let run = {
@@ -230,6 +241,7 @@ impl Factory {
             device_id,
             closing: Arc::clone(&self.closing),
             progress,
+            unrecorded,
             stop,
             run: Some(run),
             paired,
@@ -247,6 +259,7 @@ pub(super) struct Link {
     device_id: i32,
     closing: Closing,
     progress: Progress,
+    unrecorded: Unrecorded,
     stop: CancellationToken,
     run: Option<tokio::task::JoinHandle<()>>,
     /// Whether the device was paired already when the link was opened.
@@ -350,15 +363,25 @@ impl Link {
         Sender { client: Arc::clone(&self.client), progress: self.progress.clone() }
     }
 
+    /// What was received and is not recorded yet: who records facts settles them here.
+    pub(super) fn unrecorded(&self) -> &Unrecorded {
+        &self.unrecorded
+    }
+
     /// Unlinks this device at WhatsApp. True when WhatsApp could be told.
-    pub(super) async fn logout(&self) -> bool {
-        let device = self.client.persistence_manager().get_device_snapshot();
-        let Some(jid) = device.pn.as_ref().filter(|_| self.client.is_logged_in()) else {
-            return false;
-        };
-        // Not the library's own logout, which does not say what WhatsApp answered.
-        let told = self.client.execute(RemoveCompanionDeviceSpec::new(jid));
-        matches!(tokio::time::timeout(LOGOUT_DEADLINE, told).await, Ok(Ok(())))
+    ///
+    /// Facts must be recorded meanwhile: no frame leaves before what was received is.
+    pub(super) fn logout(&self) -> impl Future<Output = bool> + Send + 'static {
+        let client = Arc::clone(&self.client);
+        async move {
+            let device = client.persistence_manager().get_device_snapshot();
+            let Some(jid) = device.pn.as_ref().filter(|_| client.is_logged_in()) else {
+                return false;
+            };
+            // Not the library's own logout, which does not say what WhatsApp answered.
+            let told = client.execute(RemoveCompanionDeviceSpec::new(jid));
+            matches!(tokio::time::timeout(LOGOUT_DEADLINE, told).await, Ok(Ok(())))
+        }
     }
 
     /// Closes the client in good order: what it holds is written, then the socket is closed.
@@ -366,6 +389,7 @@ impl Link {
     /// Returns when its task has ended, so that the device may be opened again. A client that does
     /// not end in time is abandoned, with its task aborted.
     pub(super) async fn close(mut self) {
+        moment!("session.closing");
         self.stop.cancel();
         // Also when it has ended by itself: what it holds in memory is still to be written.
         let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
@@ -381,6 +405,7 @@ impl Link {
                 run.await.ok();
             }
         }
+        moment!("session.closed");
     }
 }
 

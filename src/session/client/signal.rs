@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 
-use super::translate;
+use super::{translate, unrecorded::Unrecorded};
 use crate::event::{Ack, AuthFailure, Call, Disconnect, Loss, NewMessage, PairingFailure};
 
 /// A pairing code as the library issues it.
@@ -70,16 +70,28 @@ pub(in crate::session) enum Signal {
 /// Receives the library's events. Called inline by its receive pipeline, so it only translates and
 /// queues.
 ///
-/// The queue has no bound: what flows here are acknowledgements and changes of state, small and few.
-/// Messages take the durability hook, which pushes back.
+/// The queue has no bound of its own: the socket is not read while too much of it is unrecorded.
 pub(super) struct Signals {
     sender: mpsc::UnboundedSender<Signal>,
+    unrecorded: Unrecorded,
 }
 
 impl Signals {
-    pub(super) fn channel() -> (Self, mpsc::UnboundedReceiver<Signal>) {
+    pub(super) fn channel(unrecorded: Unrecorded) -> (Self, mpsc::UnboundedReceiver<Signal>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender }, receiver)
+        (Self { sender, unrecorded }, receiver)
+    }
+}
+
+impl Signal {
+    /// How many facts this is: what is true whatever becomes of the connection. The rest is about
+    /// the connection.
+    pub(in crate::session) fn facts(&self) -> usize {
+        match self {
+            Self::Ack(_) | Self::Call(_) => 1,
+            Self::Messages(messages) => messages.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -115,7 +127,11 @@ const WANTED: [EventKind; 25] = [
 
 impl EventHandler for Signals {
     fn handle_event(&self, event: Arc<Event>) {
-        for signal in translate::signals(&event) {
+        let signals = translate::signals(&event);
+        // The library acknowledges all of them but the server's own acknowledgements.
+        let owed = !matches!(&*event, Event::ServerAck(_));
+        self.unrecorded.report(signals.iter().map(Signal::facts).sum(), owed);
+        for signal in signals {
             // Nobody listens any more when the session has ended.
             self.sender.send(signal).ok();
         }

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use wacore::net::Transport;
 use whatsapp_rust::anyhow;
 
-use super::dial::Progress;
+use super::{barrier::Barrier, dial::Progress, unrecorded::Unrecorded};
 
 /// How long a frame may take to be taken by the kernel.
 const SEND_DEADLINE: Duration = Duration::from_secs(20);
@@ -47,9 +47,15 @@ struct Flow {
     cut: CancellationToken,
     /// What was received before the WebSocket was there; none from then on.
     head: Mutex<Option<Vec<u8>>>,
+    /// Nothing is received while too much is unrecorded.
+    unrecorded: Unrecorded,
 }
 
 impl Wire {
+    pub(super) fn new(unrecorded: Unrecorded) -> Self {
+        Self(Arc::new(Flow { unrecorded, ..Flow::default() }))
+    }
+
     /// Everything over this stream is watched.
     pub(super) fn carry<S>(&self, inner: S) -> Carried<S> {
         *self.head_lock() = Some(Vec::new());
@@ -116,6 +122,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Carried<S> {
         if self.is_cut(cx) {
             return Poll::Ready(Err(was_cut()));
         }
+        ready!(self.wire.0.unrecorded.poll_open(cx));
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         let received = &buf.filled()[before.min(buf.filled().len())..];
@@ -123,6 +130,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Carried<S> {
             return polled;
         }
         self.wire.receive(received.len() as u64);
+        self.wire.0.unrecorded.read(received.len());
         // Only the upgrade's answer, whose end is near.
         if let Some(head) = &mut *self.wire.head_lock() {
             let room = LONGEST_HEAD.saturating_sub(head.len()).min(received.len());
@@ -171,11 +179,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Carried<S> {
     }
 }
 
-/// A transport that notices when the handshake is over, and does not wait for ever.
+/// A transport that notices when the handshake is over, says nothing that the database does not know,
+/// and does not wait for ever.
 pub(super) struct Watched {
     inner: Arc<dyn Transport>,
     wire: Wire,
     progress: Progress,
+    barrier: Barrier,
     /// Frames sent, as far as two.
     sent: AtomicU8,
     send_deadline: Duration,
@@ -183,11 +193,17 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(inner: Arc<dyn Transport>, wire: Wire, progress: Progress) -> Self {
+    pub(super) fn new(
+        inner: Arc<dyn Transport>,
+        wire: Wire,
+        progress: Progress,
+        barrier: Barrier,
+    ) -> Self {
         Self {
             inner,
             wire,
             progress,
+            barrier,
             sent: AtomicU8::new(0),
             send_deadline: SEND_DEADLINE,
             goodbye_deadline: GOODBYE_DEADLINE,
@@ -206,13 +222,15 @@ impl Transport for Watched {
         tokio::select! {
             biased;
             () = self.wire.0.cut.cancelled() => Err(was_cut().into()),
-            sent = timeout(self.send_deadline, self.inner.send(data)) => {
-                let Ok(sent) = sent else {
+            sent = async {
+                self.barrier.pass().await?;
+                // The database may take its time; the server may not.
+                let Ok(sent) = timeout(self.send_deadline, self.inner.send(data)).await else {
                     self.wire.cut();
                     anyhow::bail!("the server takes nothing any more");
                 };
                 sent
-            }
+            } => sent,
         }
     }
 
@@ -245,7 +263,8 @@ mod tests {
         let socket: WebSocketStream<_> =
             tokio_websockets::ClientBuilder::new().take_over(wire.carry(ours));
         let (inner, events) = from_websocket(socket);
-        let mut transport = Watched::new(inner, wire.clone(), Progress::default());
+        let mut transport =
+            Watched::new(inner, wire.clone(), Progress::default(), Barrier::default());
         transport.send_deadline = Duration::from_millis(20);
         transport.goodbye_deadline = Duration::from_millis(20);
 
@@ -264,7 +283,8 @@ mod tests {
         let socket: WebSocketStream<_> =
             tokio_websockets::ClientBuilder::new().take_over(wire.carry(ours));
         let (inner, _events) = from_websocket(socket);
-        let mut transport = Watched::new(inner, wire.clone(), Progress::default());
+        let mut transport =
+            Watched::new(inner, wire.clone(), Progress::default(), Barrier::default());
         transport.goodbye_deadline = Duration::from_millis(20);
         // Holds the library's lock on the socket.
         let transport = Arc::new(transport);

@@ -209,7 +209,14 @@ impl Hub {
 
     /// A connection that is over, or paired, is no longer waiting.
     pub(crate) fn forget_waiting(&self, link: &Link) {
-        locked(&self.waiting).retain(|_, waiting| waiting.link.id() != link.id());
+        locked(&self.waiting).retain(|_, waiting| {
+            let over = waiting.link.id() == link.id();
+            if over {
+                // Whoever scanned is told at once.
+                locked(&waiting.begun).take();
+            }
+            !over
+        });
         locked(&self.codes).retain(|_, code| code.waiting.link.id() != link.id());
     }
 }

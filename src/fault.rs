@@ -1,0 +1,65 @@
+//! Named moments at which a test may end this process, as a power cut would.
+//!
+//! A build with the feature `simulator` reads `KILL_WAGATE_AT=name:n` from its environment and aborts
+//! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. In any
+//! other build the macro is nothing, and neither the names nor the variable are in the program.
+//!
+//! `tests/it/crash_matrix.rs` kills a daemon at each of them, and fails when it misses one.
+
+/// Marks a moment at which nothing may be lost.
+#[cfg(feature = "simulator")]
+macro_rules! moment {
+    ($name:literal) => {
+        $crate::fault::come_to($name)
+    };
+}
+
+/// Marks a moment at which nothing may be lost.
+#[cfg(not(feature = "simulator"))]
+macro_rules! moment {
+    ($name:literal) => {};
+}
+
+pub(crate) use moment;
+
+#[cfg(feature = "simulator")]
+pub(crate) use armed::come_to;
+
+#[cfg(feature = "simulator")]
+mod armed {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    /// Not one of the configuration's variables, which all begin with `WAGATE_`.
+    const VARIABLE: &str = "KILL_WAGATE_AT";
+
+    /// Which moment is the last, and how often it was come to.
+    struct Armed {
+        name: String,
+        passage: u64,
+        passed: AtomicU64,
+    }
+
+    impl Armed {
+        fn of_process() -> Option<Self> {
+            let wish = std::env::var(VARIABLE).ok()?;
+            let (name, passage) = wish.split_once(':').unwrap_or((&wish, "1"));
+            let passage = passage.parse().expect("KILL_WAGATE_AT is a moment's name, `:`, a count");
+            Some(Self { name: name.to_owned(), passage, passed: AtomicU64::new(0) })
+        }
+    }
+
+    /// Ends the process if this is the moment.
+    pub(crate) fn come_to(name: &'static str) {
+        static ARMED: LazyLock<Option<Armed>> = LazyLock::new(Armed::of_process);
+
+        if let Some(armed) = &*ARMED
+            && (armed.name == name || armed.name == "any")
+            && armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.passage
+        {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The database goes away for a while, in ways that really happen, and comes back.
+//!
+//! Meanwhile nothing is acknowledged to WhatsApp that is not stored, memory does not grow with what
+//! WhatsApp has for us, and who asks is told. Afterwards everything goes on by itself.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use wagate_simulator::{
+    Contact, Fault, Lasting, Options, Phone, ReceiptKind, ReceiptPolicy, Simulator,
+};
+
+use crate::{
+    database::{Cluster, skip},
+    process::{Installation, Process},
+    world::{ALICE, BOB, DEADLINE},
+};
+
+/// Messages that arrive during an outage, and their size: much more than a process may keep of them.
+const FLOOD: usize = 3_000;
+const SIZE: usize = 16 * 1024;
+
+/// By how much a process may grow over that, in KiB.
+const GROWTH: u64 = 24 * 1024;
+
+/// What is known of the account's new name, which is saved with the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// It was learned during the outage, and its saving waited.
+    Saved,
+    /// The socket went before it was fetched; the next change brings it.
+    Unknown,
+}
+
+/// A daemon with a session that is connected, and a message sent that nobody has confirmed yet.
+struct Scene {
+    whatsapp: Simulator,
+    installation: Installation,
+    daemon: Process,
+    phone: Phone,
+    bob: Contact,
+    /// The message's id at WhatsApp, and with us.
+    sent: (String, String),
+}
+
+impl Scene {
+    async fn new(installation: impl FnOnce(&Simulator) -> Installation) -> Self {
+        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let installation = installation(&whatsapp);
+        let bob = whatsapp.contact(BOB).unwrap();
+        bob.set_receipts(ReceiptPolicy::None);
+        let daemon = installation.start();
+        let code = daemon.code("sales").await.unwrap();
+        let phone = whatsapp.phone(ALICE).unwrap();
+        phone.scan(&code).await.unwrap();
+        daemon.paired("sales").await.unwrap();
+        bob.send_text(ALICE, "before").await.unwrap();
+        let body = json!({ "to": BOB, "text": "before" });
+        let (status, sent) = daemon.post("/api/whatsapp/session/sales/messages", body).await;
+        assert_eq!(status, StatusCode::CREATED, "{sent}");
+        let received =
+            bob.wait_for_received(|sent| sent.text.as_deref() == Some("before")).await.unwrap();
+        let sent = (received.id, sent["data"]["id"].as_str().unwrap().to_owned());
+        phone.wait_confirmed().await.unwrap();
+        Self { whatsapp, installation, daemon, phone, bob, sent }
+    }
+
+    /// What WhatsApp has for us arrives, and a change of the device wants to be saved. Answers the ids of the messages.
+    async fn arrive(&self) -> Vec<String> {
+        self.phone.set_name("Alice Anew");
+        let text = "x".repeat(SIZE);
+        let ids = self.bob.send_many(ALICE, &text, FLOOD).await.unwrap();
+        let about = [self.sent.0.clone()];
+        self.bob.receipt(ALICE, &about, &ReceiptKind::Delivered).unwrap();
+        self.bob.receipt(ALICE, &about, &ReceiptKind::Read).unwrap();
+        ids
+    }
+
+    /// Asks again and again until the answer is as wanted. Each question takes its time, and there is
+    /// a deadline to all of them.
+    async fn until(&self, path: &str, what: &str, wanted: impl Fn(StatusCode, &Value) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let (status, body) = self.daemon.ask(Method::GET, path, None).await.expect("it lives");
+            if wanted(status, &body) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "{what} did not come about: {status} {body}\n{}",
+                self.installation.log()
+            );
+        }
+    }
+
+    async fn is_noticed(&self) {
+        self.until("/readyz", "not ready", |status, _| status == StatusCode::SERVICE_UNAVAILABLE)
+            .await;
+    }
+
+    /// Everybody who asks is told, for as long as `time`.
+    async fn is_told(&self, time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            let request = |method, path: &str| self.daemon.request(method, path);
+            let ready = request(Method::GET, "/readyz").send().await.unwrap();
+            assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let live = request(Method::GET, "/livez").send().await.unwrap();
+            assert!(live.status().is_success(), "{}", live.status());
+
+            let write = request(Method::POST, "/api/whatsapp/session/sales/messages")
+                .json(&json!({ "to": BOB, "text": "now", "queue": true }));
+            let write = write.send().await.unwrap();
+            assert_eq!(write.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(write.headers().contains_key(header::RETRY_AFTER));
+
+            let read = request(Method::GET, "/api/whatsapp/session/status/sales");
+            let read = read.send().await.unwrap();
+            let status = read.status();
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                assert!(read.headers().contains_key(header::RETRY_AFTER));
+            } else {
+                assert_eq!(status, StatusCode::OK);
+            }
+        }
+    }
+
+    /// Resident memory of the daemon, in KiB.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Which of these messages the daemon has told WhatsApp that it has, and when it did.
+    fn acknowledged(&self, ids: &[String]) -> Vec<(String, u64)> {
+        let receipts = self.phone.receipts();
+        let acknowledged = receipts.iter().flat_map(|receipt| {
+            receipt.ids.iter().filter(|id| ids.contains(id)).map(|id| (id.clone(), receipt.at))
+        });
+        acknowledged.collect()
+    }
+
+    /// It is over since `back`, and nothing was acknowledged before.
+    async fn recovers_after(self, back: u64, ids: &[String], name: Name) {
+        self.until("/readyz", "ready", |status, _| status.is_success()).await;
+        self.phone.wait_confirmed().await.unwrap();
+        assert!(self.acknowledged(ids).iter().all(|(_, at)| *at >= back));
+        self.recovers(ids, name).await;
+    }
+
+    /// It is over: all of it is there, once.
+    async fn recovers(self, ids: &[String], name: Name) {
+        self.until("/readyz", "ready", |status, _| status.is_success()).await;
+        self.phone.wait_confirmed().await.unwrap();
+        let path = format!("/api/whatsapp/session/sales/messages/{}", self.sent.1);
+        self.until(&path, "read", |_, body| body["data"]["ack"] == 3).await;
+
+        let messages = self.daemon.messages("sales").await;
+        let mut stored: Vec<&str> =
+            messages.iter().filter_map(|message| message["waId"].as_str()).collect();
+        stored.sort_unstable();
+        for id in ids {
+            let copies = stored.partition_point(|it| *it <= id.as_str())
+                - stored.partition_point(|it| *it < id.as_str());
+            assert_eq!(copies, 1, "{id}");
+        }
+        assert_eq!(stored.len(), ids.len() + 2);
+
+        // Both ways, as if nothing had been.
+        let body = json!({ "to": BOB, "text": "after", "queue": true });
+        let (status, _) = self.daemon.post("/api/whatsapp/session/sales/messages", body).await;
+        assert!(status.is_success());
+        self.bob.wait_for_received(|sent| sent.text.as_deref() == Some("after")).await.unwrap();
+
+        // The library's saver of the device gives up for good after ten failures; it has seen none.
+        let log = self.installation.log();
+        assert!(!log.contains("flush failed") && !log.contains("halting"), "{log}");
+        let Self { whatsapp, installation, daemon, phone, .. } = self;
+        daemon.terminate().await;
+        let daemon = installation.start();
+        daemon.connected("sales").await.unwrap();
+        if name == Name::Saved {
+            let status = daemon.get("/api/whatsapp/session/status/sales").await;
+            assert_eq!(status["data"]["pushName"], "Alice Anew");
+        }
+        assert_eq!(phone.logins().last().unwrap().device, phone.logins()[0].device);
+        daemon.terminate().await;
+        let violations = whatsapp.violations();
+        assert!(violations.is_empty(), "{violations:#?}");
+        whatsapp.stop().await;
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_stops_and_starts_again_and_nothing_is_lost_or_acknowledged_too_soon() {
+    let Some(cluster) = Cluster::new() else { return skip("no PostgreSQL binaries") };
+    let directory = tempfile::tempdir().unwrap();
+    let url = cluster.url();
+    let scene =
+        Scene::new(|whatsapp| Installation::new(directory.path(), Some(&url), whatsapp)).await;
+    let before = scene.memory();
+
+    cluster.stop();
+    let ids = scene.arrive().await;
+    scene.is_noticed().await;
+    scene.is_told(Duration::from_secs(3)).await;
+    let grown = scene.memory().saturating_sub(before);
+    assert!(grown < GROWTH, "grown by {grown} KiB");
+    assert_eq!(scene.acknowledged(&ids), []);
+    // The messages, two receipts; the change of the name is acknowledged or not.
+    assert!(scene.phone.unacknowledged() >= ids.len() + 2);
+    // The socket goes as well, and what was in it.
+    scene.phone.fault(Fault::Drop, Lasting::Once).await;
+    scene.is_told(Duration::from_secs(1)).await;
+
+    let back = now();
+    cluster.start_again();
+    scene.recovers_after(back, &ids, Name::Unknown).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_drops_connections_and_refuses_writes_and_nothing_is_lost() {
+    let Some(cluster) = Cluster::new() else { return skip("no PostgreSQL binaries") };
+    let directory = tempfile::tempdir().unwrap();
+    let url = cluster.url();
+    let scene =
+        Scene::new(|whatsapp| Installation::new(directory.path(), Some(&url), whatsapp)).await;
+
+    // A failover: every connection is cut, and the server that answers is not the primary any more.
+    cluster.execute("ALTER SYSTEM SET default_transaction_read_only = on").await;
+    cluster.execute("SELECT pg_reload_conf()").await;
+    cluster
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = 'wagate'",
+        )
+        .await;
+    let ids = scene.arrive().await;
+    scene.is_noticed().await;
+    scene.is_told(Duration::from_secs(2)).await;
+    assert_eq!(scene.acknowledged(&ids), []);
+
+    let back = now();
+    cluster.execute("ALTER SYSTEM RESET default_transaction_read_only").await;
+    cluster.execute("SELECT pg_reload_conf()").await;
+    scene.recovers_after(back, &ids, Name::Saved).await;
+}
+
+/// A small disk, in a namespace of mounts that lasts as long as this.
+struct Disk(Child);
+
+impl Disk {
+    /// One that is mounted at `at`; none where that is not allowed.
+    fn new(at: &Path) -> Option<Self> {
+        let script = r#"mount -t tmpfs -o size=256m tmpfs "$1" && echo mounted && exec cat"#;
+        let mut keeper = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(at)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut said = String::new();
+        BufReader::new(keeper.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let disk = Self(keeper);
+        (said == "mounted\n").then_some(disk)
+    }
+
+    /// Runs a shell script where the disk is seen, in its folder.
+    fn run(&self, at: &Path, script: &str) {
+        let status = Command::new("nsenter")
+            .args(["--mount", "--target", &self.0.id().to_string()])
+            .args(["sh", "-c", &format!("cd \"$1\" && {script}"), "sh"])
+            .arg(at)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{script}");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The other end of its standard input.
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_has_a_full_disk_and_then_a_read_only_one_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("disk");
+    std::fs::create_dir(&at).unwrap();
+    let Some(disk) = Disk::new(&at) else {
+        return skip("no namespace of mounts, which takes root");
+    };
+    let scene = Scene::new(|whatsapp| {
+        Installation::new(directory.path(), None, whatsapp).within(disk.0.id())
+    })
+    .await;
+    let on_disk = |script| disk.run(&at, script);
+    let before = scene.memory();
+
+    on_disk("head -c 300m /dev/zero >fill || true");
+    let ids = scene.arrive().await;
+    scene.is_noticed().await;
+    scene.is_told(Duration::from_secs(3)).await;
+    let grown = scene.memory().saturating_sub(before);
+    assert!(grown < GROWTH, "grown by {grown} KiB");
+    // A few fitted into what the log had left; what is acknowledged is among them.
+    let acknowledged = scene.acknowledged(&ids);
+    let stored = scene.daemon.messages("sales").await;
+    for (id, _) in &acknowledged {
+        assert!(stored.iter().any(|message| message["waId"] == id.as_str()), "{id}");
+    }
+    assert!(stored.len() < ids.len() / 2, "the disk is full");
+
+    // There is room again, but the disk has been found broken and can only be read.
+    on_disk("mount --bind state state && mount -o remount,bind,ro state");
+    on_disk("rm fill");
+    scene.is_told(Duration::from_secs(5)).await;
+    assert_eq!(scene.daemon.messages("sales").await.len(), stored.len());
+    assert_eq!(scene.acknowledged(&ids).len(), acknowledged.len());
+
+    on_disk("umount state");
+    scene.recovers(&ids, Name::Saved).await;
+}
