@@ -301,6 +301,7 @@ impl Victim {
             daemon.kill();
             return self.killed_at("no moment, from outside");
         }
+        daemon.hurry(&session).await.unwrap();
         let seen = daemon
             .watch(&session, "connected, or a code", |seen| {
                 let ended = seen["status"] == "auth_failure";

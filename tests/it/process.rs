@@ -207,9 +207,22 @@ impl Process {
         self.watch(session, "connected", |seen| (seen["isConnected"] == true).then_some(())).await
     }
 
+    /// Has a session dialled at once that waits because its process dies so often, as an operator
+    /// would. None when the process has died.
+    pub(crate) async fn hurry(&self, session: &str) -> Option<()> {
+        let status = format!("/api/whatsapp/session/status/{session}");
+        let (_, seen) = self.ask(Method::GET, &status, None).await?;
+        if seen["data"]["reconnecting"] == true {
+            let start = format!("/api/whatsapp/session/{session}/start");
+            self.ask(Method::POST, &start, Some(json!({}))).await?;
+        }
+        Some(())
+    }
+
     /// Waits until a paired session is connected, which it becomes without another code. None when
     /// the process has died.
     pub(crate) async fn connected(&self, session: &str) -> Option<()> {
+        self.hurry(session).await?;
         self.watch(session, "connected", |seen| {
             assert_ne!(seen["needsQR"], true, "{session} needs a new code: {seen:#}");
             assert_ne!(seen["status"], "auth_failure", "{session} lost its credentials: {seen:#}");

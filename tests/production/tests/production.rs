@@ -47,6 +47,16 @@ fn neither_the_library_nor_the_program_has_the_short_cut() {
     program();
 }
 
+/// A build for tests can be told to end at a moment that it names; this one does not know of any.
+#[test]
+fn the_program_has_no_moments_to_be_killed_at() {
+    let bytes = std::fs::read(program()).unwrap();
+    for part in ["KILL_WAGATE_AT", "inbound.committed", "pairing.before_signing", "store.committed"]
+    {
+        assert!(!bytes.windows(part.len()).any(|window| window == part.as_bytes()), "{part}");
+    }
+}
+
 #[test]
 fn the_program_refuses_another_server_before_it_opens_anything() {
     let url = "ws://127.0.0.1:7000/ws/chat";
