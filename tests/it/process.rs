@@ -212,7 +212,7 @@ impl Process {
     pub(crate) async fn hurry(&self, session: &str) -> Option<()> {
         let status = format!("/api/whatsapp/session/status/{session}");
         let (_, seen) = self.ask(Method::GET, &status, None).await?;
-        if seen["data"]["reconnecting"] == true {
+        if seen["data"]["status"] == "connecting" {
             let start = format!("/api/whatsapp/session/{session}/start");
             self.ask(Method::POST, &start, Some(json!({}))).await?;
         }
