@@ -209,6 +209,11 @@ impl Daemon {
         &self.store
     }
 
+    /// What was done with the past of newly paired accounts, since the start.
+    pub fn history_stats(&self) -> session::HistoryStats {
+        self.sessions.history_stats()
+    }
+
     /// The file with the operator's bearer token.
     pub fn operator_token_path(&self) -> &Path {
         &self.token_path
@@ -353,6 +358,24 @@ fn session_options(config: &Config) -> session::Options {
             config::OnOtherAccount::Flag => session::OnOtherAccount::Flag,
         },
         replaced_retry_after: whatsapp.replaced_retry_after,
+        history: history_settings(&config.history),
+    }
+}
+
+fn history_settings(history: &config::History) -> session::HistorySettings {
+    session::HistorySettings {
+        keep: match history.mode {
+            config::HistoryMode::Off => session::Keep::Nothing,
+            config::HistoryMode::Limited => session::Keep::Recent {
+                days: history.days,
+                messages_per_chat: history.messages_per_chat,
+            },
+            config::HistoryMode::Full => session::Keep::Everything,
+        },
+        memory: history.memory.as_u64(),
+        concurrency: history.concurrency,
+        max_chunk: history.max_chunk.as_u64(),
+        max_session: history.max_session.as_u64(),
     }
 }
 

@@ -14,6 +14,9 @@
 //! Imports go one way: `http → service → {store, session}`, `session → {event, device, store}`,
 //! `device → store`, `store → {entity, event, vault}`. Only [`daemon`] sees all; a test checks it.
 
+// The client's futures nest deeper than the compiler expects of anybody.
+#![recursion_limit = "256"]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

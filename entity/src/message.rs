@@ -40,6 +40,8 @@ pub struct Model {
     pub sent_at: UnixMillis,
     /// Delivered from the server's offline queue.
     pub offline: bool,
+    /// Handed over by the phone after a pairing: nobody was told of it.
+    pub history: bool,
     pub status: MessageStatus,
     /// Highest level reached: -1 error, 0 none, 1 sent, 2 delivered, 3 read, 4 played.
     pub ack: i16,

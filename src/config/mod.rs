@@ -13,6 +13,7 @@
 mod database;
 mod encryption;
 mod error;
+mod history;
 mod http;
 mod layers;
 mod log;
@@ -26,6 +27,7 @@ pub use self::{
     database::{Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,
+    history::{History, Mode as HistoryMode},
     http::Http,
     layers::{Flag, Loaded, Sources, load},
     log::{Format, Level, Log},
@@ -49,6 +51,8 @@ pub struct Config {
     pub log: Log,
     /// The WhatsApp clients.
     pub whatsapp: WhatsApp,
+    /// The past of newly paired accounts.
+    pub history: History,
 }
 
 impl Default for Config {
@@ -60,6 +64,7 @@ impl Default for Config {
             encryption: Encryption::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
+            history: History::default(),
         }
     }
 }
@@ -73,7 +78,8 @@ impl Config {
         self.http.validate()?;
         self.database.validate()?;
         self.log.validate()?;
-        self.whatsapp.validate()
+        self.whatsapp.validate()?;
+        self.history.validate()
     }
 }
 

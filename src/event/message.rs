@@ -33,6 +33,14 @@ pub struct NewMessage {
     pub status: MessageStatus,
 }
 
+/// A message of the past: it is stored, and nobody is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryMessage {
+    pub message: NewMessage,
+    /// The highest level that it had reached, as [`AckLevel::level`] counts.
+    pub ack: i16,
+}
+
 impl NewMessage {
     /// What makes a redelivery recognisable: WhatsApp's id is unique only within chat and sender.
     pub fn dedupe_key(&self) -> String {

@@ -19,7 +19,7 @@ use entity::{UnixMillis, kind::EventKind};
 
 pub use care::{Care, LASTING};
 pub use group::Group;
-pub use message::{Ack, AckLevel, Call, NewMessage};
+pub use message::{Ack, AckLevel, Call, HistoryMessage, NewMessage};
 pub use pairing::PairingFailure;
 pub use reason::{AuthFailure, Disconnect, Loss};
 
@@ -32,6 +32,9 @@ pub enum Event {
     Authenticated,
     /// Catching up before it is ready; `percent` is 0 to 100.
     LoadingScreen { percent: u8, message: String },
+    /// The phone hands over the account's past, and this much of it is here. The session is as ready
+    /// as it was.
+    HistoryProgress { percent: u8 },
     /// Connected and logged in.
     Ready(Account),
     /// The connection changed without ending for good.
@@ -93,7 +96,7 @@ impl Event {
         match self {
             Self::Qr { .. } => EventKind::Qr,
             Self::Authenticated => EventKind::Authenticated,
-            Self::LoadingScreen { .. } => EventKind::LoadingScreen,
+            Self::LoadingScreen { .. } | Self::HistoryProgress { .. } => EventKind::LoadingScreen,
             Self::Ready(_) => EventKind::Ready,
             Self::ChangeState(_) => EventKind::ChangeState,
             Self::Disconnected(_) => EventKind::Disconnected,

@@ -21,6 +21,9 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
         Event::LoadingScreen { percent, message } => {
             json!({ "percent": percent, "message": message })
         }
+        Event::HistoryProgress { percent } => {
+            json!({ "percent": percent, "message": "Receiving the past of the account" })
+        }
         Event::Ready(account) => json!({
             "phoneNumber": account.phone_number,
             "pushName": account.push_name,

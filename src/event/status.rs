@@ -25,7 +25,8 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
         | Event::AccountChanged(_)
         | Event::Message(_)
         | Event::Ack(_)
-        | Event::Call(_) => status,
+        | Event::Call(_)
+        | Event::HistoryProgress { .. } => status,
     }
 }
 
@@ -38,7 +39,8 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         row.last_active_at = row.last_active_at.max(Some(at));
         return;
     }
-    if remember(row, event, at) {
+    // The past comes while the session is at work: nothing of its status changes.
+    if matches!(event, Event::HistoryProgress { .. }) || remember(row, event, at) {
         return;
     }
 
@@ -121,7 +123,8 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         | Event::AccountChanged(_)
         | Event::Message(_)
         | Event::Ack(_)
-        | Event::Call(_) => {}
+        | Event::Call(_)
+        | Event::HistoryProgress { .. } => {}
     }
 }
 

@@ -77,6 +77,7 @@ fn events() -> impl Strategy<Value = Event> {
         Just(qr()),
         Just(Event::Authenticated),
         (0..=255u8).prop_map(|percent| Event::LoadingScreen { percent, message: "m".to_owned() }),
+        (0..=100u8).prop_map(|percent| Event::HistoryProgress { percent }),
         Just(Event::Ready(Account {
             phone_number: Some("15550001111".to_owned()),
             ..Account::default()

@@ -8,7 +8,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use crate::{
     clock::Clock,
-    event::{Care, Event, NewMessage},
+    event::{Care, Event, HistoryMessage, NewMessage},
     store::{
         self, Patience, Store,
         events::{NewEvent, Recorded},
@@ -103,6 +103,16 @@ impl Ingest {
             complain(recorded);
         }
         kept
+    }
+
+    /// Stores messages of the past, and says how many were new. Nobody is told of them.
+    pub(super) async fn import(&self, messages: Vec<HistoryMessage>) -> Result<u64, store::Error> {
+        let (organization, session) = (self.organization_id.clone(), self.session_key.clone());
+        self.store.history().import(organization, session, messages).await
+    }
+
+    pub(super) async fn sleep_until(&self, at: UnixMillis) {
+        self.clock.sleep_until(at).await;
     }
 
     /// Records messages, in order. Returns when all of them are durable.

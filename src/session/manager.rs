@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    Error, LoggedOut, Options, PairingCode,
+    Error, HistoryStats, LoggedOut, Options, PairingCode,
     client::Factory,
     ingest::Ingest,
     pace::Pace,
@@ -272,6 +272,11 @@ impl Sessions {
             Ok(sent) => sent,
             Err(error) => Err(error),
         }
+    }
+
+    /// What was done with the past of newly paired accounts, since the start.
+    pub fn history_stats(&self) -> HistoryStats {
+        self.shared.factory.history_stats()
     }
 
     /// How often the task of a session has panicked since the process began.

@@ -10,6 +10,7 @@
 //! - `policy.rs` decides what happens when a client has ended, and after a restart of the process.
 //!   `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits; `watch.rs` notices
 //!   that a connection has gone silent.
+//! - `history.rs` says what is kept of an account's past, and what that may cost.
 //! - [`view`] computes what a session looks like from outside.
 //!
 //! # Who may write what
@@ -21,6 +22,7 @@
 
 mod backoff;
 mod client;
+mod history;
 mod identity;
 mod ingest;
 mod manager;
@@ -40,6 +42,7 @@ use entity::{UnixMillis, state::SessionStatus};
 
 pub use self::{
     client::{OpenError, PairError, SendError},
+    history::{HistoryStats, Keep, Settings as HistorySettings},
     identity::OnOtherAccount,
     manager::Sessions,
 };
@@ -64,6 +67,8 @@ pub struct Options {
     pub dial_concurrency: u32,
     /// Dials begun per second, over all sessions.
     pub dial_rate_per_second: u32,
+    /// What is kept of the past of newly paired accounts.
+    pub history: HistorySettings,
     /// What to do when a session that belongs to one account is linked to another.
     pub on_other_account: OnOtherAccount,
     /// How long after another client has taken a connection over it is tried once more; never, if

@@ -419,7 +419,40 @@ async fn insert_all(
     Ok(())
 }
 
-/// Inserts messages. One that is there already is our own, stored before it was sent.
+/// A message as a row, made at `at`.
+pub(super) fn row(
+    organization_id: OrganizationId,
+    session_key: SessionKey,
+    message: NewMessage,
+    at: UnixMillis,
+) -> message::Model {
+    message::Model {
+        dedupe_key: message.dedupe_key(),
+        id: message.id,
+        organization_id,
+        session_key,
+        wa_id: message.wa_id,
+        chat: message.chat,
+        sender: message.sender,
+        direction: message.direction,
+        kind: message.kind,
+        body: message.body,
+        target_wa_id: message.target_wa_id,
+        raw: message.raw,
+        push_name: message.push_name,
+        sent_at: message.sent_at,
+        offline: message.offline,
+        history: false,
+        status: message.status,
+        ack: 0,
+        error: None,
+        created_at: at,
+        updated_at: at,
+    }
+}
+
+/// Inserts messages. One that is there already is our own, stored before it was sent, or one of the
+/// past: it is live from now on.
 async fn insert_messages(
     txn: &DatabaseTransaction,
     now: UnixMillis,
@@ -428,30 +461,7 @@ async fn insert_messages(
     let mut rows: Vec<message::ActiveModel> = messages
         .into_iter()
         .map(|(organization_id, session_key, message)| {
-            let dedupe_key = message.dedupe_key();
-            message::Model {
-                id: message.id,
-                organization_id,
-                session_key,
-                dedupe_key,
-                wa_id: message.wa_id,
-                chat: message.chat,
-                sender: message.sender,
-                direction: message.direction,
-                kind: message.kind,
-                body: message.body,
-                target_wa_id: message.target_wa_id,
-                raw: message.raw,
-                push_name: message.push_name,
-                sent_at: message.sent_at,
-                offline: message.offline,
-                status: message.status,
-                ack: 0,
-                error: None,
-                created_at: now,
-                updated_at: now,
-            }
-            .into_active_model()
+            row(organization_id, session_key, message, now).into_active_model()
         })
         .collect();
     while !rows.is_empty() {
@@ -459,7 +469,7 @@ async fn insert_messages(
         message::Entity::insert_many(rows)
             .on_conflict(
                 OnConflict::columns([message::Column::SessionKey, message::Column::DedupeKey])
-                    .do_nothing()
+                    .update_column(message::Column::History)
                     .to_owned(),
             )
             .exec_without_returning(txn)

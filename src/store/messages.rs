@@ -304,6 +304,7 @@ fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> m
         push_name: None,
         sent_at: now,
         offline: false,
+        history: false,
         status: MessageStatus::Queued,
         ack: 0,
         error: None,

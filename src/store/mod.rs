@@ -21,6 +21,7 @@ pub mod connect;
 pub mod error;
 pub mod events;
 mod group;
+pub mod history;
 pub mod idempotency;
 pub mod keys;
 mod lane;
@@ -107,6 +108,11 @@ impl Store {
     /// The messages, both ways.
     pub fn messages(&self) -> messages::Messages {
         messages::Messages::new(self.clone())
+    }
+
+    /// The past, handed over by phones.
+    pub fn history(&self) -> history::History {
+        history::History::new(self.clone())
     }
 
     /// What happened.

@@ -19,7 +19,7 @@ use wagate::{
     event::{Account, Event},
     http::{self, HttpState, Limits, ServeOptions},
     service::{Services, Tokens},
-    session::{OnOtherAccount, Options, Sessions},
+    session::{HistorySettings, OnOtherAccount, Options, Sessions},
     store::{
         Patience, Store,
         events::{NewEvent, Recorded},
@@ -70,6 +70,7 @@ impl App {
             replaced_retry_after: None,
             dial_rate_per_second: 100,
             on_other_account: OnOtherAccount::Refuse,
+            history: HistorySettings::default(),
         };
         let sessions = Sessions::new(store.clone(), clock.clone(), options, tasks.clone());
         let stop = CancellationToken::new();

@@ -11,6 +11,7 @@ mod device_calls;
 mod device_differential;
 mod device_storage;
 mod fleet_wire;
+mod history_wire;
 mod honesty;
 mod http_app;
 mod http_events;

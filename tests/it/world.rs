@@ -30,7 +30,7 @@ pub(crate) struct World {
     pub(crate) whatsapp: Simulator,
     pub(crate) daemon: Option<Daemon>,
     pub(crate) clock: Clock,
-    config: Config,
+    config: Box<Config>,
     http: reqwest::Client,
     base: String,
     pub(crate) token: String,
@@ -101,7 +101,7 @@ impl World {
             whatsapp,
             daemon: None,
             clock,
-            config,
+            config: Box::new(config),
             http: http_client(),
             base: String::new(),
             token: String::new(),
@@ -113,7 +113,7 @@ impl World {
 
     /// Starts the daemon on the state that the last one left.
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon = Daemon::start(self.config.clone(), self.clock.clone()).await.unwrap();
+        let daemon = Daemon::start(Config::clone(&self.config), self.clock.clone()).await.unwrap();
         self.base = format!("http://{}", daemon.address());
         let token = std::fs::read_to_string(daemon.operator_token_path()).unwrap();
         token.trim().clone_into(&mut self.token);

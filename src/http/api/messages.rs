@@ -76,6 +76,8 @@ struct MessageView {
     push_name: Option<String>,
     timestamp: String,
     offline: bool,
+    /// Of the past: handed over by the phone after a pairing.
+    history: bool,
     status: MessageStatus,
     ack: i16,
     error: Option<String>,
@@ -101,6 +103,7 @@ impl MessageView {
             push_name: row.push_name,
             timestamp: rfc3339(row.sent_at),
             offline: row.offline,
+            history: row.history,
             status: row.status,
             ack: row.ack,
             error: row.error,

@@ -1,6 +1,12 @@
 //! The library's HTTP calls (the version, media), on one shared client with limits.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use whatsapp_rust::{
@@ -20,12 +26,21 @@ const MAX_BODY: usize = 100 * 1024 * 1024;
 /// One HTTP client for all sessions. Built at the first call: most processes never make one.
 #[derive(Debug, Default)]
 pub(super) struct Http {
+    /// Whether the media hosts are those of a simulator, which speaks no TLS.
+    plain: bool,
     client: std::sync::OnceLock<Result<reqwest::Client, String>>,
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
-        Self::default()
+    /// For clients that dial `url` instead of WhatsApp, if they do.
+    pub(super) fn new(url: Option<&str>) -> Self {
+        let plain = crate::SIMULATOR && url.is_some_and(|url| url.starts_with("ws://"));
+        Self { plain, ..Self::default() }
+    }
+
+    /// The same client, for one file that is no longer than `limit`.
+    pub(super) fn bounded(this: &Arc<Self>, limit: usize) -> Bounded {
+        Bounded { http: Arc::clone(this), limit, delivered: AtomicBool::new(false) }
     }
 
     fn client(&self) -> Result<&reqwest::Client, anyhow::Error> {
@@ -43,11 +58,18 @@ impl Http {
     }
 }
 
-#[async_trait]
-impl HttpClient for Http {
-    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, anyhow::Error> {
+impl Http {
+    async fn exchange(
+        &self,
+        request: HttpRequest,
+        limit: usize,
+    ) -> Result<HttpResponse, anyhow::Error> {
         let method = request.method.parse::<reqwest::Method>()?;
-        let mut call = self.client()?.request(method, &request.url);
+        let mut url = request.url;
+        if self.plain && url.starts_with("https://127.0.0.1:") {
+            url.replace_range(.."https".len(), "http");
+        }
+        let mut call = self.client()?.request(method, &url);
         for (name, value) in &request.headers {
             call = call.header(name, value);
         }
@@ -57,13 +79,48 @@ impl HttpClient for Http {
         // A URL may carry a token: errors are kept, the URL is not.
         let mut response = call.send().await.map_err(reqwest::Error::without_url)?;
         let status_code = response.status().as_u16();
-        let mut body = Vec::new();
+        let announced = response.content_length().and_then(|it| usize::try_from(it).ok());
+        // In one piece, so that growing it does not take twice the memory.
+        let mut body = Vec::with_capacity(announced.unwrap_or(0).min(limit));
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
-            if body.len() + chunk.len() > MAX_BODY {
-                anyhow::bail!("the answer is larger than {MAX_BODY} bytes");
+            if body.len() + chunk.len() > limit {
+                anyhow::bail!("the answer is larger than {limit} bytes");
             }
             body.extend_from_slice(&chunk);
         }
         Ok(HttpResponse { status_code, body })
+    }
+}
+
+#[async_trait]
+impl HttpClient for Http {
+    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, anyhow::Error> {
+        self.exchange(request, MAX_BODY).await
+    }
+}
+
+/// [`Http`] for one file of known length.
+#[derive(Debug)]
+pub(super) struct Bounded {
+    http: Arc<Http>,
+    limit: usize,
+    delivered: AtomicBool,
+}
+
+impl Bounded {
+    /// Whether some host has begun to hand a file over: what is wrong with it is no matter of time.
+    pub(super) fn has_delivered(&self) -> bool {
+        self.delivered.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl HttpClient for Bounded {
+    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, anyhow::Error> {
+        let answer = self.http.exchange(request, self.limit).await?;
+        if answer.status_code == 200 {
+            self.delivered.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 }

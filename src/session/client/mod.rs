@@ -7,6 +7,7 @@
 
 mod barrier;
 mod dial;
+mod history;
 mod hook;
 mod http;
 mod signal;
@@ -43,6 +44,7 @@ use whatsapp_rust::{
 use self::{
     barrier::Barrier,
     dial::{Dialler, Progress},
+    history::History,
     hook::Hook,
     http::Http,
     signal::Signals,
@@ -50,7 +52,12 @@ use self::{
 pub(super) use self::{
     dial::DialFailure, signal::Signal, unrecorded::Unrecorded, version::Versions,
 };
-use super::{OnOtherAccount, Options, PairingCode, identity::Identity, ingest::Ingest};
+use super::{
+    OnOtherAccount, Options, PairingCode,
+    history::{Budget, HistoryStats, Keep},
+    identity::Identity,
+    ingest::Ingest,
+};
 use crate::{
     clock::Clock,
     device,
@@ -85,6 +92,7 @@ pub(super) struct Factory {
     connector: Arc<whatsapp_rust::transport::Connector>,
     http: Arc<Http>,
     versions: Versions,
+    history: Budget,
     tracker: TaskTracker,
     /// Devices whose last link was dropped and is still being closed.
     closing: Closing,
@@ -152,8 +160,9 @@ pub enum SendError {
 
 impl Factory {
     pub(super) fn new(options: Arc<Options>, clock: Clock, tracker: TaskTracker) -> Self {
-        let http = Arc::new(Http::new());
+        let http = Arc::new(Http::new(options.url.as_deref()));
         Self {
+            history: Budget::new(&options.history),
             versions: Versions::new(options.version, clock, Arc::clone(&http) as _),
             connector: Arc::new(whatsapp_rust::transport::default_tls_connector()),
             options,
@@ -161,6 +170,11 @@ impl Factory {
             tracker,
             closing: Closing::default(),
         }
+    }
+
+    /// What was done with the past of newly paired accounts.
+    pub(super) fn history_stats(&self) -> HistoryStats {
+        self.history.stats()
     }
 
     /// WhatsApp refuses the version that we say we are.
@@ -203,6 +217,7 @@ impl Factory {
         if !paired {
             // Shown by the phone in its list of linked devices; read at the pairing only.
             let props = DevicePropsOverride::new().with_os(self.options.device_name.clone());
+            let props = history::wishes(props, self.options.history.keep);
             persistence.process_command(DeviceCommand::SetDeviceProps(props)).await;
         }
 
@@ -212,20 +227,20 @@ impl Factory {
         let barrier = Barrier::new(unrecorded.clone(), &persistence, &backend, stop.clone());
         let dialler = Dialler::new(self.options.url.clone(), Arc::clone(&self.connector), barrier);
         let progress = dialler.progress();
-        let hook = Hook::new(ingest, backend, unrecorded.clone(), stop.clone(), owner);
+        let hook = Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner);
         let build = Client::builder()
             .with_runtime(whatsapp_rust::TokioRuntime)
             .with_persistence_manager(Arc::clone(&persistence))
             .with_transport_factory(dialler)
             .with_http_client_arc(Arc::clone(&self.http) as _)
             .with_version_override(version)
-            .with_skip_history_sync(true)
+            .with_skip_history_sync(self.options.history.keep == Keep::Nothing)
             .with_background_saver_interval(Duration::from_secs(30))
             .with_inbound_durability_hook(hook)
             .build()
             .await
             .map_err(OpenError::Build)?;
-        let client = build.into_client();
+        let (client, tasks) = build.into_parts();
         // Reconnecting is ours: when, and how often, is decided for all sessions together.
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
 
@@ -236,7 +251,17 @@ impl Factory {
             let client = Arc::clone(&client);
             self.tracker.spawn(async move { client.run().await }.in_current_span())
         };
+        let history = History {
+            client: Arc::clone(&client),
+            http: Arc::clone(&self.http),
+            ingest,
+            budget: self.history.clone(),
+            settings: self.options.history.clone(),
+            stop: stop.clone(),
+        };
+        let tasks = self.tracker.spawn(history.work(tasks).in_current_span());
         let link = Link {
+            tasks: Some(tasks),
             client,
             device_id,
             closing: Arc::clone(&self.closing),
@@ -262,6 +287,8 @@ pub(super) struct Link {
     unrecorded: Unrecorded,
     stop: CancellationToken,
     run: Option<tokio::task::JoinHandle<()>>,
+    /// Serves what the library wants done beside its connection.
+    tasks: Option<tokio::task::JoinHandle<()>>,
     /// Whether the device was paired already when the link was opened.
     paired: bool,
     tracker: TaskTracker,
@@ -395,10 +422,17 @@ impl Link {
         let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
             self.client.disconnect().await;
             self.ended().await;
+            if let Some(tasks) = self.tasks.take() {
+                // It has been told to stop; a panic has been reported.
+                tasks.await.ok();
+            }
         })
         .await;
         if closed.is_err() {
             tracing::error!("A client did not close in time and was aborted");
+            if let Some(tasks) = self.tasks.take() {
+                tasks.abort();
+            }
             if let Some(run) = self.run.take() {
                 run.abort();
                 // Cancelled, as it was told to.

@@ -184,15 +184,15 @@ fn known_by_number(jid: &Jid, other: Option<&Jid>) -> String {
 
 /// What a message says, as far as we read it.
 #[derive(Debug, PartialEq, Eq)]
-struct Content {
-    kind: MessageKind,
-    body: Option<String>,
+pub(super) struct Content {
+    pub(super) kind: MessageKind,
+    pub(super) body: Option<String>,
     /// WhatsApp's id of the message that this one is about.
-    target: Option<String>,
+    pub(super) target: Option<String>,
 }
 
 /// What a message says. None for protocol messages that are no part of a conversation.
-fn read(message: &wa::Message) -> Option<Content> {
+pub(super) fn read(message: &wa::Message) -> Option<Content> {
     let base = message.get_base_message();
     let of =
         |kind, body: Option<String>, target: Option<String>| Some(Content { kind, body, target });
@@ -271,7 +271,7 @@ fn quoted(base: &wa::Message) -> Option<String> {
 }
 
 /// PostgreSQL stores no NUL in text; it carries nothing, and the original stays in `raw`.
-fn clean(text: String) -> String {
+pub(super) fn clean(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
