@@ -19,11 +19,13 @@ use tracing::{Instrument as _, info_span};
 
 use crate::{
     clock::Clock,
-    config::{self, Config, DatabaseUrl},
+    config::{self, AfterRestore, Config, DatabaseUrl},
+    copies::Copies,
     device,
     fault::moment,
     http::{self, HttpState},
     lifecycle::Stop,
+    maintenance::{Maintenance, Policy},
     service,
     session::{self, Sessions},
     state_dir::{self, StateDir},
@@ -88,6 +90,9 @@ pub struct Daemon {
     failed: CancellationToken,
     http_tasks: TaskTracker,
     session_tasks: TaskTracker,
+    /// What nobody asked for; ends at once, and before the store.
+    background: TaskTracker,
+    copies: Copies,
     http_grace: Duration,
     session_grace: Duration,
     /// Let go last: the next daemon may begin when this one has closed its database.
@@ -139,6 +144,9 @@ impl Daemon {
         // Nobody shall read that a socket is up which went with the last process.
         store.sessions().after_restart().await.map_err(StartError::Restart)?;
         moment!("start.statuses_corrected");
+        let copies = Copies::new(store.clone(), state.path());
+        let hold = config.database.after_restore == AfterRestore::Hold;
+        copies.look(hold).await.map_err(StartError::Restart)?;
 
         // Before any session dials: an address that is taken is the likeliest mistake.
         let cannot_listen = |source| StartError::Listen { address: config.http.listen, source };
@@ -183,6 +191,11 @@ impl Daemon {
         );
         tracing::info!(http.address = %address, "Listening on {address}");
 
+        let background = TaskTracker::new();
+        let maintenance = Maintenance::new(store.clone(), policy(&config), stop.soft.clone()).run();
+        background.spawn(maintenance.instrument(info_span!("maintenance")));
+        background.spawn(copies.clone().run(stop.soft.clone()).instrument(info_span!("copies")));
+
         Ok(Self {
             address,
             database,
@@ -193,6 +206,8 @@ impl Daemon {
             failed,
             http_tasks,
             session_tasks,
+            background,
+            copies,
             http_grace: config.http.shutdown_grace,
             session_grace: config.whatsapp.shutdown_grace,
             state,
@@ -266,6 +281,11 @@ impl Daemon {
         }
 
         moment!("shutdown.sessions_closed");
+        self.background.close();
+        if timeout(STORE_GRACE, self.background.wait()).await.is_ok() {
+            timeout(STORE_GRACE, self.copies.advance()).await.ok();
+        }
+
         // The store at last: everything above writes to it until it has ended.
         let store = timeout(STORE_GRACE, self.store.close()).await.is_ok();
         if !store {
@@ -342,6 +362,18 @@ async fn seal_old_rows(store: &Store) -> Result<(), store::Error> {
         );
     }
     Ok(())
+}
+
+fn policy(config: &Config) -> Policy {
+    let retention = &config.retention;
+    Policy {
+        events: retention.events.0,
+        messages: retention.messages.0,
+        idempotency: retention.idempotency.0,
+        sent_messages: retention.sent_messages.0,
+        pending_inbound: retention.pending_inbound.0,
+        interval: retention.interval,
+    }
 }
 
 fn session_options(config: &Config) -> session::Options {

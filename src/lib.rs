@@ -17,15 +17,18 @@
 // The client's futures nest deeper than the compiler expects of anybody.
 #![recursion_limit = "256"]
 
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod copies;
 pub mod daemon;
 pub mod device;
 pub mod event;
 mod fault;
 pub mod http;
 pub mod lifecycle;
+pub mod maintenance;
 pub mod qr;
 pub mod service;
 pub mod session;

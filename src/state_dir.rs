@@ -108,29 +108,33 @@ impl StateDir {
             Ok(text) => Ok(text.trim().to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let token = new();
-                self.write_token(&path, &token).map_err(|err| Error::WriteToken(path, err))?;
+                write_whole(&path, &format!("{token}\n"))
+                    .map_err(|err| Error::WriteToken(path, err))?;
                 Ok(token)
             }
             Err(error) => Err(Error::ReadToken(path, error)),
         }
     }
+}
 
-    /// Never there with half of its content, never readable by others, not even for a moment.
-    fn write_token(&self, path: &Path, token: &str) -> io::Result<()> {
-        let temporary = path.with_extension("token.new");
-        // Left behind by a start that was killed; its token was never valid.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        writeln!(file, "{token}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The name is part of the directory, and survives a power cut only if that is written too.
-        File::open(&self.path)?.sync_all()
+/// Writes a file of ours: never there with half of its content, never readable by others, not even
+/// for a moment.
+pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    // Left behind by a process that was killed; its content was never valid.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    // The name is part of the directory, and survives a power cut only if that is written too.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

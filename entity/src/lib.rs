@@ -13,6 +13,7 @@ pub mod device;
 pub mod event;
 pub mod id;
 pub mod idempotency;
+pub mod installation;
 pub mod kind;
 pub mod message;
 pub mod organization;

@@ -17,6 +17,9 @@ pub struct Model {
     /// Sequence number of the organization's newest event. Events take theirs from here inside
     /// their own transaction, so a reader never sees a number before a smaller one.
     pub last_seq: i64,
+    /// The highest sequence number that retention has deleted: whoever resumes before it has missed
+    /// something.
+    pub retired_seq: i64,
     pub created_at: UnixMillis,
 }
 

@@ -1,6 +1,6 @@
 //! Benchmarks: each prints its figures beside a baseline measured in the same run.
 //!
-//! `cargo run --release --example bench -- sessions|inbound|writer|resume`, with `--json` for
+//! `cargo run --release --example bench -- sessions|inbound|writer|retention|resume`, with `--json` for
 //! programs and `--sessions`, `--messages` for other sizes. `smoke` runs all of them in a tiny size,
 //! to see that they work.
 //!
@@ -11,7 +11,7 @@
 //! their standard input ([`child`], [`role`]), reads `/proc` ([`usage`]), and does nothing itself
 //! while something is measured.
 //!
-//! - `sessions.rs`, `inbound.rs`, `resume.rs`, `writer.rs`: one benchmark each.
+//! - `sessions.rs`, `inbound.rs`, `resume.rs`, `writer.rs`, `retention.rs`: one benchmark each.
 //! - `fleet.rs`: many sessions, of the gateway or bare, paired with simulated phones.
 //! - `report.rs`, `machine.rs`: what is printed.
 
@@ -23,15 +23,19 @@ mod failure;
 mod gateway;
 #[path = "../support/http.rs"]
 mod http;
+#[path = "../support/postgres.rs"]
+mod postgres;
 
 mod bare;
 mod child;
+mod databases;
 mod fleet;
 mod gateway_role;
 mod inbound;
 mod machine;
 mod report;
 mod resume;
+mod retention;
 mod role;
 mod sessions;
 mod simulator;
@@ -108,8 +112,10 @@ enum Command {
     Sessions,
     /// Durable inbound messages per second, beside bare clients that keep nothing
     Inbound,
-    /// Writes committed in groups, beside writes committed one by one
+    /// Writes committed in groups, beside writes committed one by one, on SQLite and PostgreSQL
     Writer,
+    /// A million old rows retired: how long writers wait meanwhile, on SQLite and PostgreSQL
+    Retention,
     /// Time until all sessions are connected again after a restart, beside bare clients
     Resume,
     /// All of them in a tiny size, to see that they work
@@ -162,6 +168,7 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
         Command::Sessions => show(&Box::pin(sessions::run(&size)).await?),
         Command::Inbound => show(&Box::pin(inbound::run(&size)).await?),
         Command::Writer => show(&Box::pin(writer::run(&size)).await?),
+        Command::Retention => show(&Box::pin(retention::run(&size)).await?),
         Command::Resume => show(&Box::pin(resume::run(&size)).await?),
         Command::Smoke => {
             let size = Size {
@@ -172,6 +179,7 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
             show(&Box::pin(sessions::run(&size)).await?);
             show(&Box::pin(inbound::run(&size)).await?);
             show(&Box::pin(writer::run(&size)).await?);
+            show(&Box::pin(retention::run(&size)).await?);
             show(&Box::pin(resume::run(&size)).await?);
         }
         Command::RoleSimulator => simulator::run().await?,

@@ -1,6 +1,6 @@
 //! The store's one write path: commits shared by many, beside a commit for each.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -24,7 +24,7 @@ use wagate::{
 };
 
 use crate::{
-    Size,
+    Size, databases,
     failure::Failure,
     machine,
     report::{Report, count},
@@ -48,6 +48,10 @@ impl Recording {
         count(self.messages as u64) / self.took.as_secs_f64()
     }
 
+    fn commit_rate(&self) -> f64 {
+        count(self.commits) / self.took.as_secs_f64()
+    }
+
     fn micros(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count(self.messages as u64)
     }
@@ -57,39 +61,81 @@ impl Recording {
     }
 }
 
+/// What is said of one database.
+struct Names {
+    events: &'static str,
+    commits: &'static str,
+    together: &'static str,
+    cpu: &'static str,
+}
+
+const SQLITE: Names = Names {
+    events: "SQLite: events per second",
+    commits: "SQLite: commits per second",
+    together: "SQLite: events per commit",
+    cpu: "SQLite: CPU time per event",
+};
+
+const POSTGRES: Names = Names {
+    events: "PostgreSQL: events per second",
+    commits: "PostgreSQL: commits per second",
+    together: "PostgreSQL: events per commit",
+    cpu: "PostgreSQL: CPU time per event, ours",
+};
+
 pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
     let sessions = size.sessions_or(100);
     let messages = size.messages_or(30_000);
     let directory = size.directory()?;
     let syncs = machine::syncs_per_second(directory.path())?;
-    let grouped = record(directory.path(), "grouped", None, sessions, messages).await?;
-    let singles = messages.min(MOST_SINGLES);
-    let single = record(directory.path(), "single", Some(1), sessions, singles).await?;
-
     let mut report = Report::new(
         "writer",
         format!("{messages} messages of {sessions} sessions recorded, each waited for"),
         "a commit for each, on the same disk",
     );
-    report.figure("messages recorded per second", "", grouped.rate(), single.rate(), None);
-    report.figure("CPU time per message", "us", grouped.micros(), single.micros(), None);
-    let (together, alone) = (grouped.per_commit(), single.per_commit());
-    report.figure("messages per commit", "", together, alone, None);
+
+    let sqlite = |name: &str| {
+        format!("sqlite://{}", directory.path().join(name).with_extension("db").display())
+    };
+    compare(&mut report, &SQLITE, sqlite, sessions, messages).await?;
+    match databases::cluster(size).await {
+        Ok(cluster) => {
+            databases::create(&cluster, &["grouped", "single"]).await?;
+            compare(&mut report, &POSTGRES, |name| cluster.url(name), sessions, messages).await?;
+        }
+        Err(missing) => report.note(missing.to_string()),
+    }
     report.figure("syncs per second of this disk", "", syncs, None, None);
     Ok(report)
 }
 
+/// Grouped and single commits on one kind of database, each on an empty one of its own.
+async fn compare(
+    report: &mut Report,
+    names: &Names,
+    url: impl Fn(&str) -> String,
+    sessions: usize,
+    messages: usize,
+) -> Result<(), Failure> {
+    let singles = messages.min(MOST_SINGLES);
+    let grouped = record(url("grouped"), None, sessions, messages).await?;
+    let single = record(url("single"), Some(1), sessions, singles).await?;
+    report.figure(names.events, "", grouped.rate(), single.rate(), None);
+    report.figure(names.commits, "", grouped.commit_rate(), single.commit_rate(), None);
+    report.figure(names.together, "", grouped.per_commit(), single.per_commit(), None);
+    report.figure(names.cpu, "us", grouped.micros(), single.micros(), None);
+    Ok(())
+}
+
 /// Has each session record its messages one after another, all sessions at the same time.
 async fn record(
-    directory: &Path,
-    name: &str,
+    url: String,
     group_limit: Option<usize>,
     sessions: usize,
     messages: usize,
 ) -> Result<Recording, Failure> {
     let tracker = TaskTracker::new();
-    let file = directory.join(name).with_extension("db");
-    let mut options = Options::new(format!("sqlite://{}", file.display()));
+    let mut options = Options::new(url);
     options.group_limit = group_limit.unwrap_or(options.group_limit);
     let vault = Arc::new(Vault::new(MasterKey::generate(), None));
     let store = Store::open(options, vault, Clock::system(), &tracker).await.map_err(refused)?;
@@ -125,7 +171,7 @@ async fn record(
     Ok(Recording { messages: each * sessions, took, cpu, commits })
 }
 
-async fn create(
+pub(crate) async fn create(
     store: &Store,
     organization: &OrganizationId,
     session: usize,
@@ -144,7 +190,7 @@ async fn create(
 }
 
 /// As a contact's text arrives.
-fn message(organization: &OrganizationId, key: &SessionKey, number: usize) -> NewEvent {
+pub(crate) fn message(organization: &OrganizationId, key: &SessionKey, number: usize) -> NewEvent {
     let now = Clock::system().now();
     let contact = "15560000001@s.whatsapp.net";
     NewEvent {
@@ -172,6 +218,6 @@ fn message(organization: &OrganizationId, key: &SessionKey, number: usize) -> Ne
     }
 }
 
-fn refused(error: impl std::error::Error) -> Failure {
+pub(crate) fn refused(error: impl std::error::Error) -> Failure {
     Failure::wrong(format!("the store: {}", crate::failure::Chain(&error)))
 }

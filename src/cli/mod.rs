@@ -5,6 +5,7 @@
 //!
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
 
+mod backup;
 mod output;
 mod rekey;
 mod run;
@@ -49,6 +50,12 @@ enum Command {
     CheckConfig,
     /// Replace the master key that secrets in the database are sealed under; the daemon may run
     Rekey(rekey::Options),
+    /// Copy the database into a new file, while the daemon runs
+    Backup {
+        /// The file to make; it must not be there
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// Settings that win over the environment and the file.
@@ -63,6 +70,9 @@ struct Overrides {
     /// Where the database, the operator's token and the lock are
     #[arg(long, global = true, value_name = "DIRECTORY")]
     state_dir: Option<String>,
+    /// Refuse to start on an old database instead of bringing its schema up to date
+    #[arg(long, global = true)]
+    no_migrate: bool,
     /// off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -76,6 +86,7 @@ impl Overrides {
         let flags = [
             ("--listen", "http.listen", self.listen),
             ("--state-dir", "state_dir", self.state_dir),
+            ("--no-migrate", "database.migrate", self.no_migrate.then(|| "false".to_owned())),
             ("--log-level", "log.level", self.log_level),
             ("--log-format", "log.format", self.log_format),
         ];
@@ -112,6 +123,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Rekey(options) => rekey::run(&config, &options),
+        Command::Backup { file } => backup::backup(&config, &file),
         Command::Run => run::run(config, &read),
     }
 }

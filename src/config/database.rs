@@ -29,6 +29,18 @@ pub struct Database {
     /// Whether the schema is brought up to date at start. Without it the daemon refuses to start on
     /// an old one.
     pub migrate: bool,
+    /// What linked sessions do when the database turns out to be a restored copy.
+    pub after_restore: AfterRestore,
+}
+
+/// What linked sessions do when the database turns out to be a restored copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterRestore {
+    /// They are stopped until somebody starts each of them.
+    Hold,
+    /// They connect as after any other start.
+    Dial,
 }
 
 impl Default for Database {
@@ -39,6 +51,7 @@ impl Default for Database {
             writers: 4,
             acquire_timeout: Duration::from_secs(5),
             migrate: true,
+            after_restore: AfterRestore::Hold,
         }
     }
 }

@@ -17,6 +17,7 @@ mod history;
 mod http;
 mod layers;
 mod log;
+mod retention;
 mod whatsapp;
 
 use std::path::PathBuf;
@@ -24,13 +25,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    database::{Database, DatabaseUrl},
+    database::{AfterRestore, Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,
     history::{History, Mode as HistoryMode},
     http::Http,
     layers::{Flag, Loaded, Sources, load},
     log::{Format, Level, Log},
+    retention::{Keep, Retention},
     whatsapp::{OnOtherAccount, WhatsApp},
 };
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub database: Database,
     /// The key under which secrets in the database are sealed.
     pub encryption: Encryption,
+    /// How long what grows is kept.
+    pub retention: Retention,
     /// What is logged, and how.
     pub log: Log,
     /// The WhatsApp clients.
@@ -62,6 +66,7 @@ impl Default for Config {
             http: Http::default(),
             database: Database::default(),
             encryption: Encryption::default(),
+            retention: Retention::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
@@ -77,6 +82,7 @@ impl Config {
         }
         self.http.validate()?;
         self.database.validate()?;
+        self.retention.validate()?;
         self.log.validate()?;
         self.whatsapp.validate()?;
         self.history.validate()

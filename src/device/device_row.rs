@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use entity::{UnixMillis, device, id::SessionKey, session};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
     sea_query::{Expr, OnConflict},
 };
 use wacore::{
@@ -87,6 +87,25 @@ pub async fn erase(store: &Store, device_id: i32) -> Result<(), store::Error> {
                     .filter(session::Column::DeviceId.eq(device_id))
                     .exec(txn)
                     .await?;
+                Ok(())
+            })
+        })
+        .await
+}
+
+/// Forgets every Signal session and every group's sender keys, of all devices.
+///
+/// Identities and prekeys stay. For a database that was restored: a ratchet that goes on from an old state uses its counters
+/// a second time, a new one does not. Contacts are asked for again what cannot be read.
+pub async fn forget_signal_sessions(store: &Store) -> Result<(), store::Error> {
+    store
+        .writer()
+        .run("restored", Patience::Fail, |txn| {
+            Box::pin(async move {
+                for table in ["wa_session", "wa_sender_key", "wa_sender_key_device", "wa_base_key"]
+                {
+                    txn.execute_unprepared(&format!("DELETE FROM {table}")).await?;
+                }
                 Ok(())
             })
         })

@@ -42,7 +42,7 @@ use wacore::store::error::StoreError;
 
 use self::sealed::Sealed;
 pub use self::{
-    device_row::{create, erase, is_paired},
+    device_row::{create, erase, forget_signal_sessions, is_paired},
     sealed::seal_old_rows,
 };
 use crate::{

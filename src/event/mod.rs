@@ -91,6 +91,38 @@ impl Change {
 }
 
 impl Event {
+    /// The same without NUL, which strangers can send and PostgreSQL keeps in no text: U+FFFD stands in
+    /// its place, on both databases. A message's original is in its `raw`.
+    #[must_use]
+    pub fn without_nul(mut self) -> Self {
+        let texts: Vec<&mut String> = match &mut self {
+            Self::Qr { qr, .. } => vec![qr],
+            Self::LoadingScreen { message, .. } => vec![message],
+            Self::Ready(account) => {
+                let Account { phone_number, push_name, jid, lid } = account;
+                [phone_number, push_name, jid, lid].into_iter().flatten().collect()
+            }
+            Self::AuthFailure(AuthFailure::PairingRefused { detail }) => vec![detail],
+            Self::Message(message) => {
+                let NewMessage { wa_id, chat, sender, body, target_wa_id, push_name, .. } =
+                    &mut **message;
+                let optional = [body, target_wa_id, push_name].into_iter().flatten();
+                [wa_id, chat, sender].into_iter().chain(optional).collect()
+            }
+            Self::Ack(Ack { wa_id, chat, by, error, .. }) => {
+                [wa_id, chat, by].into_iter().chain(error).collect()
+            }
+            Self::Call(Call { id, from, .. }) => vec![id, from],
+            _ => Vec::new(),
+        };
+        for text in texts {
+            if text.contains('\0') {
+                *text = text.replace('\0', "\u{fffd}");
+            }
+        }
+        self
+    }
+
     /// The name under which it is stored, streamed and delivered.
     pub fn kind(&self) -> EventKind {
         match self {

@@ -17,6 +17,8 @@ pub enum Disconnect {
     Stopped,
     /// Its own task has failed again and again.
     Failed,
+    /// The database was restored from a copy: another copy of the device may be in use.
+    Restored,
 }
 
 impl Disconnect {
@@ -29,6 +31,7 @@ impl Disconnect {
             Self::QrCodesExhausted => "qr_codes_exhausted",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
+            Self::Restored => "restored",
         }
     }
 
@@ -41,6 +44,9 @@ impl Disconnect {
             Self::QrCodesExhausted => "No QR code was scanned in time: start the session again",
             Self::Stopped => "Stopped by the operator",
             Self::Failed => "The session failed again and again: see the log, then start it again",
+            Self::Restored => {
+                "The database was restored from a copy: start the session if no other copy runs"
+            }
         }
     }
 

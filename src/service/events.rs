@@ -37,6 +37,15 @@ pub struct Happened {
     pub payload: String,
 }
 
+/// A part of the feed that was deleted before it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The number after which the caller wanted to go on.
+    pub after: i64,
+    /// The last number that may be missing.
+    pub through: i64,
+}
+
 /// What a feed is about.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -110,6 +119,22 @@ impl Events {
             })
         });
         Ok(happened.collect())
+    }
+
+    /// What retention has deleted of the feed between `after` and `first`, the number of the first event
+    /// there is after it. Asked after the page was read: what is deleted meanwhile shows.
+    pub async fn gap(
+        &self,
+        scope: &Scope,
+        after: i64,
+        first: Option<i64>,
+    ) -> Result<Option<Gap>, Error> {
+        if first == after.checked_add(1) {
+            return Ok(None);
+        }
+        let retired = self.store.events().retired_seq(&scope.caller.organization_id).await?;
+        let through = first.map_or(retired, |first| retired.min(first - 1));
+        Ok((through > after).then_some(Gap { after, through }))
     }
 
     /// Like [`Events::page`], but waits up to `patience` for the first event.

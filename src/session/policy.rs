@@ -328,7 +328,10 @@ pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resu
 fn ended_for_good(row: &session::Model) -> bool {
     super::standing::is_ended(row.status)
         && row.last_disconnect_reason.as_deref().is_some_and(|reason| {
-            reason != Disconnect::Stopped.word() && reason != Disconnect::LoggedOutHere.word()
+            // A restored one that shall not start by itself is no longer wanted running either.
+            ![Disconnect::Stopped, Disconnect::LoggedOutHere, Disconnect::Restored]
+                .iter()
+                .any(|passing| reason == passing.word())
         })
 }
 

@@ -17,7 +17,7 @@ use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr,
     sqlx::{
         postgres::PgConnectOptions,
-        sqlite::{SqliteJournalMode, SqliteSynchronous},
+        sqlite::{SqliteAutoVacuum, SqliteJournalMode, SqliteSynchronous},
     },
 };
 
@@ -320,6 +320,8 @@ fn sqlite(
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
+        // What retention frees can be given back. Takes effect when the file is made.
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
         // The log is cut back to this after a checkpoint; a burst must not keep its size for ever.
         .pragma("journal_size_limit", "67108864")
 }

@@ -522,4 +522,11 @@ impl Events {
             organization::Entity::find_by_id(organization.clone()).one(self.store.reader()).await?;
         Ok(row.map_or(0, |row| row.last_seq))
     }
+
+    /// The highest sequence number of the organization that retention has deleted; 0 before the first.
+    pub async fn retired_seq(&self, organization: &OrganizationId) -> Result<i64, Error> {
+        let row =
+            organization::Entity::find_by_id(organization.clone()).one(self.store.reader()).await?;
+        Ok(row.map_or(0, |row| row.retired_seq))
+    }
 }

@@ -5,6 +5,8 @@
 //!   `group.rs`: one transaction for all that waits.
 //! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was
 //!   written in clear before there were keys.
+//! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
+//!   from the original.
 //! - `error.rs`: errors, sorted by what helps.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
@@ -17,17 +19,20 @@
 //! reads as for writes: the receiver of the session that waits takes nothing more from WhatsApp,
 //! which keeps it for later. Nothing is acknowledged that is not stored.
 
+pub mod backup;
 pub mod connect;
 pub mod error;
 pub mod events;
 mod group;
 pub mod history;
 pub mod idempotency;
+pub mod installation;
 pub mod keys;
 mod lane;
 pub mod messages;
 pub mod organizations;
 pub mod page;
+pub mod retention;
 mod schema;
 mod sealing;
 mod secrets;
@@ -128,6 +133,16 @@ impl Store {
     /// The tenants.
     pub fn organizations(&self) -> organizations::Organizations {
         organizations::Organizations::new(self.clone())
+    }
+
+    /// What is old.
+    pub fn retention(&self) -> retention::Retention {
+        retention::Retention::new(self.clone())
+    }
+
+    /// Which database it is.
+    pub fn installation(&self) -> installation::Installation {
+        installation::Installation::new(self.clone())
     }
 
     /// What time it is.

@@ -41,6 +41,7 @@ impl Organizations {
             client_id: FIRST_CLIENT_ID,
             name: "default".to_owned(),
             last_seq: 0,
+            retired_seq: 0,
             created_at: now,
         };
         self.store

@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL is the server named by `WAGATE_TEST_POSTGRES_URL`, or a throw-away cluster made once
 //! in a test process from the installed binaries. Where there are none, the tests say so and run
-//! on SQLite alone; with `CI` set, that is a failure.
+//! on SQLite alone; with `WAGATE_TEST_REFUSE_SKIP` set, as `.ci/run` does, that is a failure.
 
 use std::{
     fmt,
@@ -24,6 +24,8 @@ use wagate::{
     store::{Store, connect, sessions::NewSession},
     vault::{MasterKey, Vault},
 };
+
+use crate::postgres as postgres_support;
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,8 @@ where
     F: AsyncFn(&Database),
 {
     let Some(database) = Database::new(kind).await else { return };
-    test(&database).await;
+    // Some are large, and a caller of several would hold them all.
+    Box::pin(test(&database)).await;
     database.drop().await;
 }
 
@@ -212,7 +215,7 @@ async fn execute(url: &str, sql: &str) {
 }
 
 /// The server's URL with another database in it.
-fn in_database(server: &str, name: &str) -> String {
+pub(crate) fn in_database(server: &str, name: &str) -> String {
     let (address, options) = server.split_once('?').map_or((server, ""), |(a, o)| (a, o));
     let (address, _) = address.rsplit_once('/').unwrap();
     format!("{address}/{name}?{options}")
@@ -228,10 +231,7 @@ fn postgres() -> Option<&'static str> {
             if let Ok(url) = std::env::var("WAGATE_TEST_POSTGRES_URL") {
                 return Some(url);
             }
-            let Some(binaries) = binaries() else {
-                skip("no PostgreSQL binaries and no WAGATE_TEST_POSTGRES_URL");
-                return None;
-            };
+            let binaries = server_binaries()?;
             let cluster = Cluster::start(&binaries);
             let url = cluster.url();
             // It goes with this process.
@@ -241,17 +241,13 @@ fn postgres() -> Option<&'static str> {
         .as_deref()
 }
 
-/// Where `initdb` and `pg_ctl` are: Debian keeps them out of the path.
-fn binaries() -> Option<PathBuf> {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let mut found: Vec<PathBuf> = debian
-        .filter_map(|version| Some(version.ok()?.path().join("bin")))
-        .chain(std::env::split_paths(&std::env::var_os("PATH")?))
-        .filter(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
-        .collect();
-    // The newest last, by name; good enough for two versions side by side.
-    found.sort();
-    found.pop()
+/// PostgreSQL's programs, or none where it may be skipped.
+pub(crate) fn server_binaries() -> Option<PathBuf> {
+    let found = postgres_support::binaries();
+    if found.is_none() {
+        skip("no PostgreSQL binaries and no WAGATE_TEST_POSTGRES_URL");
+    }
+    found
 }
 
 /// Says that a test was not run, which is a failure where nothing may be left out.
@@ -278,7 +274,7 @@ const START: &str = r#""$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-k $dir
 impl Cluster {
     /// A cluster from the newest binaries that are installed, if there are any.
     pub(crate) fn new() -> Option<Self> {
-        binaries().map(|binaries| Self::start(&binaries))
+        postgres_support::binaries().map(|binaries| Self::start(&binaries))
     }
 
     fn start(binaries: &Path) -> Self {

@@ -48,9 +48,13 @@ impl App {
     }
 
     pub(crate) async fn start_with(database: &Database, limits: Limits) -> Self {
+        Self::over(database.open().await, limits).await
+    }
+
+    /// A gateway on a store that is open.
+    pub(crate) async fn over(opened: Opened, limits: Limits) -> Self {
         // Another test of this process may have installed it.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let opened = database.open().await;
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
         let organization = store.organizations().ensure_default().await.unwrap();
         let token = Tokens::new_secret();
@@ -104,7 +108,7 @@ impl App {
     pub(crate) async fn stranger(&self, database: &Database) -> String {
         let id = OrganizationId::new(self.clock.now(), 7);
         database
-            .execute(&format!("INSERT INTO organization VALUES ('{id}', 2, 'other', 0, 0)"))
+            .execute(&format!("INSERT INTO organization VALUES ('{id}', 2, 'other', 0, 0, 0)"))
             .await;
         self.token_of(&id, Role::Operator).await
     }

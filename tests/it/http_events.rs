@@ -5,9 +5,11 @@ use std::time::Duration;
 use entity::state::Role;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use wagate::{
     event::{Change, Event},
     http::Limits,
+    maintenance::{Maintenance, Policy},
     service::Tokens,
 };
 
@@ -263,6 +265,49 @@ async fn the_feed_can_be_polled() {
         };
         let (waits, ()) = tokio::join!(waits, happens);
         assert_eq!(waits.json()["data"][0]["event"], "change_state");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_resumes_before_what_is_left_is_told_what_is_missing() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("s").await;
+        for _ in 0..4 {
+            app.happen("s", connecting()).await;
+        }
+        app.clock.advance(Duration::from_hours(48));
+        app.happen("s", connecting()).await;
+        let policy = Policy { events: Some(Duration::from_hours(24)), ..Policy::default() };
+        let stop = CancellationToken::new();
+        let swept = Maintenance::new(app.store.clone(), policy, stop).sweep().await.unwrap();
+        assert_eq!(swept.total(), 4);
+
+        for path in ["/api/whatsapp/events", "/api/whatsapp/session/s/events"] {
+            let page = app.get(&format!("{path}/page?after=2")).await.json();
+            assert_eq!(page["gap"], json!({ "after": 2, "through": 4 }), "{page}");
+            assert_eq!((&page["data"][0]["seq"], &page["cursor"]), (&json!(5), &json!(5)));
+            let page = app.get(&format!("{path}/page?after=4")).await.json();
+            assert_eq!(page.get("gap"), None, "{page}");
+
+            let mut stream = Stream::open(&app, path, Some(1)).await;
+            let gap = stream.expect("gap").await;
+            assert_eq!((gap.id, gap.data), (Some(4), json!({ "after": 1, "through": 4 })));
+            assert_eq!(stream.expect("change_state").await.id, Some(5));
+            stream.expect("snapshot").await;
+        }
+
+        // All of it may be gone.
+        app.clock.advance(Duration::from_hours(48));
+        let stop = CancellationToken::new();
+        Maintenance::new(app.store.clone(), policy, stop).sweep().await.unwrap();
+        let page = app.get("/api/whatsapp/events/page?after=2").await.json();
+        assert_eq!((&page["gap"]["through"], &page["cursor"]), (&json!(5), &json!(5)));
+        let mut stream = Stream::open(&app, "/api/whatsapp/events", Some(2)).await;
+        assert_eq!(stream.expect("gap").await.id, Some(5));
+        stream.expect("snapshot").await;
         app.close().await;
     })
     .await;

@@ -8,10 +8,13 @@ use std::{
 
 /// A module, and the modules it may name. What is missing here may name nothing; `daemon` and `cli`,
 /// which put everything together, may name everything, and nobody may name them.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
+    ("backup", &["config", "store"]),
     ("clock", &[]),
     ("config", &[]),
+    ("copies", &["device", "event", "state_dir", "store"]),
     ("lifecycle", &[]),
+    ("maintenance", &["clock", "store"]),
     ("telemetry", &["config"]),
     ("qr", &[]),
     ("event", &[]),

@@ -4,6 +4,7 @@
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
 mod care_wire;
+mod copies;
 mod crash_matrix;
 mod crash_wire;
 mod database;
@@ -25,15 +26,23 @@ mod master_key;
 mod messages_wire;
 mod outage;
 mod pairing_wire;
+#[path = "../../examples/support/postgres.rs"]
+#[expect(dead_code, reason = "what only benchmarks use")]
+mod postgres;
+mod postgres_tls;
 mod process;
 mod program;
 mod reads_wire;
+mod retention;
 mod sealed_wire;
 mod secrets;
 mod sessions_wire;
 mod shutdown_process;
 mod soak;
+mod store_contention;
 mod store_lost_commit;
 mod store_open;
 mod store_writer;
+mod texts;
+mod upgrade;
 mod world;

@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use migration::Migrator;
 use sea_orm::ConnectionTrait;
+use sea_orm_migration::MigratorTrait as _;
 use tokio_util::task::TaskTracker;
 use wagate::{
     clock::Clock,
@@ -125,4 +127,45 @@ async fn what_cannot_be_opened_is_said_in_one_line_without_the_password() {
     assert!(matches!(refused, OpenError::Connect(_)));
     let chain = format!("{refused} {refused:?} {other} {other:?}");
     assert!(!chain.contains("hunter2"), "{chain}");
+}
+
+/// Every step is one transaction, its own entry in the list of steps included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_half_way_leaves_the_old_schema() {
+    for step in Migrator::migrations() {
+        assert_eq!(step.use_transaction(), Some(true), "{} is atomic", step.name());
+    }
+    on_each(async |database: &Database| {
+        crate::upgrade::load(database, "0.1.0").await;
+        // What the step's second statement wants to make is there already.
+        let obstacle = "CREATE INDEX \"idx-idempotency-created_at\" ON idempotency (key)";
+        database.execute(obstacle).await;
+        let before = columns(database).await;
+        let refusal = open(Options::new(database.url.as_str())).await.unwrap_err();
+        assert!(matches!(refusal, OpenError::Migrate(_)), "{refusal:?}");
+        assert!(!before.contains("retired_seq"));
+        assert_eq!(columns(database).await, before);
+        let steps = "SELECT count(*) FROM seaql_migrations WHERE version LIKE '%retention'";
+        assert_eq!(database.count(steps).await, 0);
+
+        database.execute("DROP INDEX \"idx-idempotency-created_at\"").await;
+        database.open().await.close().await;
+        assert!(columns(database).await.contains("retired_seq"));
+    })
+    .await;
+}
+
+/// The names of the columns that the step adds to.
+async fn columns(database: &Database) -> String {
+    let ask = match database.kind {
+        Kind::Sqlite => "SELECT name FROM pragma_table_info('organization')",
+        Kind::Postgres => {
+            "SELECT column_name::text FROM information_schema.columns \
+             WHERE table_name = 'organization'"
+        }
+    };
+    let rows = database.query(ask).await;
+    let mut names: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    names.sort();
+    names.join(" ")
 }

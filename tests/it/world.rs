@@ -89,6 +89,16 @@ impl World {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let whatsapp = Simulator::start(options).await.unwrap();
+        Self::beside(whatsapp, clock, database, change).await
+    }
+
+    /// Starts the daemon on this database, beside a WhatsApp that is there.
+    pub(crate) async fn beside(
+        whatsapp: Simulator,
+        clock: Clock,
+        database: &Database,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
         config.http.listen = "127.0.0.1:0".parse().unwrap();
@@ -113,7 +123,8 @@ impl World {
 
     /// Starts the daemon on the state that the last one left.
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon = Daemon::start(Config::clone(&self.config), self.clock.clone()).await.unwrap();
+        let daemon =
+            Box::pin(Daemon::start(Config::clone(&self.config), self.clock.clone())).await.unwrap();
         self.base = format!("http://{}", daemon.address());
         let token = std::fs::read_to_string(daemon.operator_token_path()).unwrap();
         token.trim().clone_into(&mut self.token);

@@ -27,7 +27,7 @@ use crate::{
         path::SessionPath,
         problem::Problem,
     },
-    service::events::{Happened, Scope},
+    service::events::{Gap, Happened, Scope},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -153,6 +153,22 @@ struct Page {
     data: Vec<EventView>,
     /// What to give as `after` for the next page.
     cursor: i64,
+    /// What was deleted by retention before it was read: the page begins behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<GapView>,
+}
+
+/// Events that are no longer there, by their numbers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct GapView {
+    after: i64,
+    through: i64,
+}
+
+impl From<Gap> for GapView {
+    fn from(gap: Gap) -> Self {
+        Self { after: gap.after, through: gap.through }
+    }
 }
 
 async fn answer(
@@ -173,7 +189,10 @@ async fn answer(
         }
     };
     let data: Vec<EventView> = happened.into_iter().map(Into::into).collect();
-    Ok(Json(Page { success: true, cursor: data.last().map_or(after, EventView::seq), data }))
+    let gap = opener.events.gap(scope, after, data.first().map(EventView::seq)).await?;
+    let begin = gap.map_or(after, |gap| gap.through);
+    let cursor = data.last().map_or(begin, EventView::seq);
+    Ok(Json(Page { success: true, data, cursor, gap: gap.map(Into::into) }))
 }
 
 /// The number of the last event that the caller has seen.

@@ -6,6 +6,8 @@
 //! A new stream begins with a `snapshot` of what is, and goes on with what happens. A resumed one
 //! begins with what the client missed, and has its snapshot when it has caught up: what it shows
 //! last is never older than what it showed before.
+//!
+//! What retention deleted before a client came back for it is said in so many words: a `gap`.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -15,7 +17,10 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{events::EventView, status::SessionView};
+use super::{
+    events::{EventView, GapView},
+    status::SessionView,
+};
 use crate::{
     event::payload::rfc3339,
     http::{HttpState, error::ApiError, waiting::Waiting},
@@ -160,6 +165,14 @@ impl Feed {
         }
         let page = self.opener.events.page(&self.scope, self.position, PAGE).await?;
         let is_last = u64::try_from(page.len()).is_ok_and(|length| length < PAGE);
+        // Looked for where something is missing, and once where a resumed stream begins.
+        let first = page.first().map(|happened| happened.seq);
+        if (first.is_some() || self.snapshot == Snapshot::CaughtUp)
+            && let Some(gap) = self.opener.events.gap(&self.scope, self.position, first).await?
+        {
+            self.position = gap.through;
+            self.ready.extend(event(&"gap", self.position, &GapView::from(gap)));
+        }
         for happened in page {
             self.position = happened.seq;
             let view = EventView::from(happened);

@@ -58,7 +58,7 @@ pub use observe::{
 pub use options::Options;
 pub use people::{
     Addressing, Carriage, Contact, DeviceInfo, Generated, Group, History, HistoryChat, HistoryKind,
-    HistoryMessage, Phone, ReceiptPolicy, TypingState,
+    HistoryMessage, Linked, Phone, ReceiptPolicy, TypingState,
 };
 pub use server::Play;
 pub use signal::content::MessageKind;

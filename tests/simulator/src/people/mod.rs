@@ -22,4 +22,4 @@ pub(crate) use directory::Directory;
 pub use group_handle::Group;
 pub use history::{Carriage, Generated, History, HistoryChat, HistoryKind, HistoryMessage};
 pub use person::{Addressing, ReceiptPolicy};
-pub use phone::{DeviceInfo, Phone};
+pub use phone::{DeviceInfo, Linked, Phone};

@@ -156,7 +156,9 @@ impl Person {
 
     /// Puts a companion in its place.
     pub(crate) fn link(&self, companion: Arc<Companion>) {
-        locked(&self.companions).linked.insert(companion.key.device, companion);
+        let mut companions = locked(&self.companions);
+        companions.last = companions.last.max(companion.key.device);
+        companions.linked.insert(companion.key.device, companion);
     }
 
     pub(crate) fn unlink(&self, device: u16) -> Option<Arc<Companion>> {

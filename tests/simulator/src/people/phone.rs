@@ -7,12 +7,14 @@ use serde::Serialize;
 use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
 
+use super::companion::{Companion, Registration};
 use super::history::History;
 use super::person::{Addressing, Person, ReceiptPolicy};
 use crate::address::DeviceKey;
 use crate::fault::{Fault, Lasting, Scope};
 use crate::observe::{Login, Receipt, ReceiptKind, SentMessage, Typing};
 use crate::server::{Hub, Recipient};
+use crate::signal::bundle::SignedKey;
 use crate::{Error, locked};
 
 /// Somebody's phone, the primary device of an account under test.
@@ -39,7 +41,45 @@ pub struct DeviceInfo {
     pub unacknowledged: usize,
 }
 
+/// What the server knows of a linked client, for one that was linked to another simulator.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// Its number among the account's devices.
+    pub device: u16,
+    /// The public half of the Noise key it logs in with.
+    pub noise: [u8; 32],
+    /// The public half of its Signal identity.
+    pub identity: [u8; 32],
+    /// Its registration id.
+    pub registration_id: u32,
+    /// Number, public half and signature of its signed prekey.
+    pub signed_prekey: (u32, [u8; 32], Vec<u8>),
+    /// The route it was given, which it shows when it connects.
+    pub routing: Option<Vec<u8>>,
+}
+
 impl Phone {
+    /// Knows a client as linked that another simulator has linked, as if this one had: from a copy of
+    /// its database a client goes on without a scan. Its account signature stays the other phone's, so
+    /// what it *sends* first to somebody is listed as a violation.
+    pub fn adopt(&self, linked: Linked) {
+        let (id, public, signature) = linked.signed_prekey;
+        let registration = Registration {
+            number: linked.registration_id,
+            identity: linked.identity,
+            signed: SignedKey { id, public, signature },
+            platform: String::new(),
+        };
+        let key = DeviceKey::new(&self.person.pn, linked.device);
+        let companion = Companion::new(key, linked.noise, registration);
+        {
+            let mut state = companion.state();
+            state.keys_shared = true;
+            state.routing = linked.routing;
+        }
+        self.person.link(Arc::new(companion));
+    }
+
     /// The phone number, digits only.
     pub fn number(&self) -> &str {
         &self.person.pn

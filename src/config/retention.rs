@@ -1,0 +1,102 @@
+//! `[retention]`: how long what grows is kept.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Invalid;
+
+/// How long what grows is kept. What is older is deleted in the background, a few rows at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Events: how far back a client of the feed can resume.
+    pub events: Keep,
+    /// Messages that have come to an end; those still to be sent stay.
+    pub messages: Keep,
+    /// Idempotency keys: how late a repeated request is still recognised.
+    pub idempotency: Keep,
+    /// Copies of sent messages, which recipients may ask for again.
+    pub sent_messages: Keep,
+    /// Messages that were decrypted, but not recorded before a crash.
+    pub pending_inbound: Keep,
+    /// How often it is looked for what is old enough.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+/// A time, or "never": how long something is kept before it is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep(pub Option<Duration>);
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A client that comes back after a weekend shall find what it missed, and WhatsApp's own copies of
+/// what it delivered twice.
+const SHORTEST: Duration = Duration::from_hours(1);
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            events: Keep(Some(30 * DAY)),
+            messages: Keep(None),
+            idempotency: Keep(Some(7 * DAY)),
+            sent_messages: Keep(Some(14 * DAY)),
+            pending_inbound: Keep(Some(30 * DAY)),
+            interval: Duration::from_mins(10),
+        }
+    }
+}
+
+impl Retention {
+    pub(super) fn validate(&self) -> Result<(), Invalid> {
+        for (key, keep) in [
+            ("retention.events", self.events),
+            ("retention.messages", self.messages),
+            ("retention.idempotency", self.idempotency),
+            ("retention.sent_messages", self.sent_messages),
+            ("retention.pending_inbound", self.pending_inbound),
+        ] {
+            if keep.0.is_some_and(|time| time < SHORTEST) {
+                return Err(Invalid::new(key, "must be an hour or longer, or \"never\""));
+            }
+        }
+        if !(Duration::from_secs(1)..=DAY).contains(&self.interval) {
+            return Err(Invalid::new("retention.interval", "must be between 1s and 1day"));
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Keep {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            None => serializer.serialize_str("never"),
+            Some(time) => humantime_serde::serialize(&time, serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Keep {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = Keep;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time, as in \"30days\", or \"never\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Keep, E> {
+                if text == "never" {
+                    return Ok(Keep(None));
+                }
+                let time = de::value::StrDeserializer::<E>::new(text);
+                humantime_serde::deserialize::<Duration, _>(time).map(|time| Keep(Some(time)))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}

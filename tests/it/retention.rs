@@ -1,0 +1,246 @@
+//! What is old is deleted, table by table and a few rows at a time; the rest stays.
+
+use std::time::Duration;
+
+use entity::{
+    UnixMillis,
+    id::MessageId,
+    kind::MessageKind,
+    session,
+    state::{Direction, MessageStatus},
+};
+use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
+use wagate::{
+    device,
+    event::{Event, NewMessage},
+    maintenance::{Maintenance, Policy, Swept},
+    store::{Patience, events::NewEvent, retention::Table},
+};
+
+use crate::database::{Database, Kind, Opened, on, on_each};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn all_for(days: u32) -> Policy {
+    let kept = Some(days * DAY);
+    Policy {
+        events: kept,
+        messages: kept,
+        idempotency: kept,
+        sent_messages: kept,
+        pending_inbound: kept,
+        interval: Duration::from_mins(10),
+    }
+}
+
+fn message(session: &session::Model, at: UnixMillis, n: usize, body: &str) -> NewEvent {
+    let contact = "4915112345678@s.whatsapp.net".to_owned();
+    NewEvent {
+        organization_id: session.organization_id.clone(),
+        session_key: session.id.clone(),
+        generation: None,
+        care: None,
+        event: Event::Message(Box::new(NewMessage {
+            id: MessageId::new(at, rand::random()),
+            wa_id: format!("{}-{n}", at.0),
+            chat: contact.clone(),
+            sender: contact,
+            direction: Direction::Inbound,
+            kind: MessageKind::Text,
+            body: Some(body.to_owned()),
+            target_wa_id: None,
+            raw: None,
+            push_name: None,
+            sent_at: at,
+            is_group: false,
+            offline: false,
+            status: MessageStatus::Received,
+        })),
+        at,
+    }
+}
+
+async fn record(opened: &Opened, session: &session::Model, count: usize, body: &str) {
+    let at = opened.clock.now();
+    let recorded = (0..count)
+        .map(|n| opened.store.writer().record(message(session, at, n, body), Patience::Fail));
+    try_join_all(recorded).await.unwrap();
+}
+
+async fn sweep(opened: &Opened, policy: Policy) -> Swept {
+    let stop = CancellationToken::new();
+    Maintenance::new(opened.store.clone(), policy, stop).sweep().await.unwrap()
+}
+
+/// A row of each table that has no other way in, made now.
+async fn rows_of_now(database: &Database, opened: &Opened, session: &session::Model, name: &str) {
+    let device = device::create(&opened.store, &session.id).await.unwrap();
+    let (millis, seconds) = (opened.clock.now().0, opened.clock.now().0 / 1000);
+    let organization = &session.organization_id;
+    let blob = match database.kind {
+        Kind::Sqlite => "x'00'",
+        Kind::Postgres => "'\\x00'::bytea",
+    };
+    for (table, values) in [
+        ("idempotency", format!("'{organization}', '{name}', 'f', 'r', {millis}")),
+        ("wa_sent_message", format!("{device}, 'c', '{name}', {blob}, {seconds}")),
+        ("wa_pending_inbound", format!("{device}, 'c', 's', '{name}', {blob}, {seconds}")),
+        ("wa_msg_secret", format!("{device}, 'c', 's', '{name}', {blob}, {seconds}, 1")),
+    ] {
+        database.execute(&format!("INSERT INTO {table} VALUES ({values})")).await;
+    }
+    database
+        .execute(&format!(
+            "INSERT INTO wa_msg_secret VALUES ({device}, 'c', 's', '{name} kept', {blob}, 0, 1)"
+        ))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes_and_what_is_young_stays() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 250, "old").await;
+        rows_of_now(database, &opened, &session, "old").await;
+        // Still to be sent, however long it takes.
+        database
+            .execute(
+                "UPDATE message SET status = 'queued' \
+                 WHERE id = (SELECT id FROM message ORDER BY id LIMIT 1)",
+            )
+            .await;
+        opened.clock.advance(31 * DAY);
+        record(&opened, &session, 10, "young").await;
+        rows_of_now(database, &opened, &session, "young").await;
+
+        let swept = sweep(&opened, all_for(30)).await;
+        assert_eq!(swept.rows[&Table::Events], 250);
+        assert_eq!(swept.rows[&Table::Messages], 249);
+        for table in
+            [Table::Idempotency, Table::SentMessages, Table::PendingInbound, Table::MessageSecrets]
+        {
+            assert_eq!(swept.rows[&table], 1, "{}", table.name());
+        }
+        for (table, left) in [
+            ("event", 10),
+            ("message", 11),
+            ("idempotency", 1),
+            ("wa_sent_message", 1),
+            ("wa_pending_inbound", 1),
+            // Those without an end stay, and so does the one that ends now.
+            ("wa_msg_secret", 3),
+        ] {
+            assert_eq!(database.count(&format!("SELECT count(*) FROM {table}")).await, left);
+        }
+        let organization = &session.organization_id;
+        assert_eq!(opened.store.events().retired_seq(organization).await.unwrap(), 250);
+
+        // Nothing left to do costs no transaction.
+        let before = opened.store.writer().stats();
+        assert_eq!(sweep(&opened, all_for(30)).await.chunks, 0);
+        assert_eq!(opened.store.writer().stats().groups, before.groups);
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_for_ever_stays() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 20, "old").await;
+        opened.clock.advance(1000 * DAY);
+        let policy = Policy { events: None, messages: None, ..all_for(1) };
+        assert_eq!(sweep(&opened, policy).await.total(), 0);
+        assert_eq!(database.count("SELECT count(*) FROM event").await, 20);
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_goes_in_many_small_transactions_that_others_get_between() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 3000, "old").await;
+        opened.clock.advance(31 * DAY);
+
+        let writes = async {
+            for n in 0..50 {
+                let at = opened.clock.now();
+                let new = message(&session, at, n, "meanwhile");
+                opened.store.writer().record(new, Patience::Fail).await.unwrap();
+            }
+        };
+        let (swept, ()) = tokio::join!(sweep(&opened, all_for(30)), writes);
+        assert_eq!(swept.rows[&Table::Events], 3000);
+        // The first is of a hundred rows, and none of more than two thousand.
+        assert!(swept.chunks > 4, "{swept:?}");
+        assert_eq!(database.count("SELECT count(*) FROM event").await, 50);
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_ends_between_two_chunks_when_it_is_stopped() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 300, "old").await;
+        opened.clock.advance(31 * DAY);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let worker = Maintenance::new(opened.store.clone(), all_for(30), stop);
+        assert_eq!(worker.sweep().await.unwrap().total(), 0);
+        worker.run().await;
+        assert_eq!(database.count("SELECT count(*) FROM event").await, 300);
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_sweeps_when_its_time_has_come() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 5, "old").await;
+        opened.clock.advance(31 * DAY);
+
+        let stop = CancellationToken::new();
+        let worker = Maintenance::new(opened.store.clone(), all_for(30), stop.clone());
+        let worker = opened.tracker.spawn(worker.run());
+        let swept = async {
+            while database.count("SELECT count(*) FROM event").await > 0 {
+                opened.clock.advance(Duration::from_mins(15));
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), swept).await.unwrap();
+        stop.cancel();
+        worker.await.unwrap();
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sqlite_file_gives_back_what_is_no_longer_needed() {
+    on(Kind::Sqlite, async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 3000, &"x".repeat(4000)).await;
+        opened.clock.advance(31 * DAY);
+        let pages = "SELECT page_count FROM pragma_page_count";
+        let before = database.count(pages).await;
+        sweep(&opened, all_for(30)).await;
+        let after = database.count(pages).await;
+        assert!(after < before / 2, "{before} pages became {after}");
+        opened.close().await;
+    })
+    .await;
+}
