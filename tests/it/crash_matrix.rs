@@ -156,7 +156,8 @@ struct Victim {
 impl Victim {
     /// A new installation.
     async fn new(directory: &Path, database: Option<&str>, seed: u64) -> Self {
-        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let options = Options { deadline: DEADLINE, ..Options::default() };
+        let whatsapp = Simulator::start(options).await.unwrap();
         let installation = Installation::new(directory, database, &whatsapp);
         let phone = whatsapp.phone(ALICE).unwrap();
         whatsapp.contact(BOB).unwrap().set_receipts(ReceiptPolicy::Read);

@@ -51,7 +51,8 @@ struct Scene {
 
 impl Scene {
     async fn new(installation: impl FnOnce(&Simulator) -> Installation) -> Self {
-        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let options = Options { deadline: DEADLINE, ..Options::default() };
+        let whatsapp = Simulator::start(options).await.unwrap();
         let installation = installation(&whatsapp);
         let bob = whatsapp.contact(BOB).unwrap();
         bob.set_receipts(ReceiptPolicy::None);
