@@ -49,6 +49,9 @@ pub struct Options {
     /// How many units of work share a commit at most. One makes every unit a commit of its own,
     /// which only a benchmark wants.
     pub group_limit: usize,
+    /// A group whose units, or whose commit, take longer has lost its connection without being told:
+    /// no group is large enough.
+    pub deadline: Duration,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
             readers: 4,
             acquire_timeout: Duration::from_secs(5),
             group_limit: 64,
+            deadline: Duration::from_secs(30),
         }
     }
 }
@@ -74,6 +78,7 @@ impl fmt::Debug for Options {
             .field("readers", &self.readers)
             .field("acquire_timeout", &self.acquire_timeout)
             .field("group_limit", &self.group_limit)
+            .field("deadline", &self.deadline)
             .finish()
     }
 }
@@ -198,6 +203,11 @@ impl Connector {
     /// How many units of work share a commit at most.
     pub(super) fn group_limit(&self) -> usize {
         self.options.group_limit.max(1)
+    }
+
+    /// How long a group may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.options.deadline
     }
 
     /// Makes sure there is a file only we may read, and brings the schema up to date.

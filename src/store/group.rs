@@ -13,7 +13,7 @@
 //! Neighbouring events are written by one call, which costs a few statements for all of them. They
 //! may overtake units of other keys on the way, never of their own: see [`plan`].
 
-use std::{collections::HashMap, panic::AssertUnwindSafe};
+use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use entity::UnixMillis;
 use futures_util::FutureExt;
@@ -21,9 +21,10 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
+use tokio::time::timeout;
 
 use super::{
-    error::Fault,
+    error::{self, Fault},
     events::{self, NewEvent, Recorded},
     lane::Job,
     writer::Work,
@@ -86,28 +87,31 @@ pub(super) fn is_new(recorded: &Recorded) -> bool {
 }
 
 /// Runs `group` in one transaction and commits it. `join` adds to it what arrives meanwhile.
+///
+/// Neither takes longer than `deadline`. Units that do are rolled back; a commit that does may have
+/// happened, and is never simply run again.
 pub(super) async fn commit(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
     now: UnixMillis,
     join: &mut Join<'_>,
+    deadline: Duration,
 ) -> Fate {
-    let run = match attempt(db, group, now, Some(join)).await {
-        Err(Interrupted::ByUnit(outcome)) if group.len() == 1 => {
-            return Fate::Committed(vec![outcome]);
-        }
-        Err(Interrupted::ByUnit(_)) => attempt(db, group, now, None).await,
-        run => run,
-    };
-    let Attempt { txn, transaction, outcomes } = match run {
-        Ok(run) => run,
-        Err(Interrupted::ByDatabase(err) | Interrupted::ByUnit(Err(err))) => {
-            return Fate::Failed(err);
-        }
-        Err(Interrupted::ByUnit(Ok(_))) => unreachable!("a unit that succeeds interrupts nothing"),
-    };
+    let Attempt { txn, transaction, outcomes } =
+        match timeout(deadline, run(db, group, now, join)).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(fate)) => return fate,
+            Err(_) => return Fate::Failed(timed_out(deadline)),
+        };
     moment!("store.before_commit");
-    match (txn.commit().await, transaction) {
+    let committed = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            timeout(deadline, txn.commit()).await.unwrap_or_else(|_| Err(timed_out(deadline)))
+        }
+        // Once begun, it goes on whether anybody waits or not, and says how it ended.
+        _ => txn.commit().await,
+    };
+    match (committed, transaction) {
         (Ok(()), _) => {
             moment!("store.committed");
             Fate::Committed(outcomes)
@@ -117,6 +121,32 @@ pub(super) async fn commit(
         }
         (Err(err), _) => Fate::Failed(err),
     }
+}
+
+/// Runs the units, ready to be committed; or what became of them without.
+async fn run(
+    db: &DatabaseConnection,
+    group: &mut Vec<Job>,
+    now: UnixMillis,
+    join: &mut Join<'_>,
+) -> Result<Attempt, Fate> {
+    let run = match attempt(db, group, now, Some(join)).await {
+        Err(Interrupted::ByUnit(outcome)) if group.len() == 1 => {
+            return Err(Fate::Committed(vec![outcome]));
+        }
+        Err(Interrupted::ByUnit(_)) => attempt(db, group, now, None).await,
+        run => run,
+    };
+    run.map_err(|interrupted| match interrupted {
+        Interrupted::ByDatabase(err) | Interrupted::ByUnit(Err(err)) => Fate::Failed(err),
+        Interrupted::ByUnit(Ok(_)) => unreachable!("a unit that succeeds interrupts nothing"),
+    })
+}
+
+/// The connection is taken for lost.
+fn timed_out(deadline: Duration) -> DbErr {
+    let reason = format!("no answer within {} seconds", deadline.as_secs_f64());
+    DbErr::Conn(sea_orm::RuntimeErr::Internal(reason))
 }
 
 /// All that is left to do is to commit it.
@@ -356,7 +386,12 @@ pub(super) async fn was_committed(
         "SELECT pg_xact_status($1::text::xid8)",
         [transaction.into()],
     );
-    let status: Option<String> = match db.query_one_raw(ask).await? {
+    let row = match db.query_one_raw(ask).await {
+        // "In the future": the server we lost had it, and the one that took over never did.
+        Err(err) if error::code(&err).as_deref() == Some("22023") => return Ok(Some(false)),
+        row => row?,
+    };
+    let status: Option<String> = match row {
         Some(row) => row.try_get_by_index(0)?,
         None => None,
     };

@@ -32,9 +32,6 @@ const PLACES: usize = 1024;
 /// How long after its start a group still takes in what arrives.
 const JOINING: Duration = Duration::from_millis(2);
 
-/// A group that takes longer has lost its connection without being told: no group is large enough.
-const DEADLINE: Duration = Duration::from_secs(30);
-
 /// How often contention is retried before a caller who will not wait is told.
 const CONTENTIONS: u32 = 8;
 
@@ -238,11 +235,8 @@ impl Lane {
                 }
             }
         };
-        let run = group::commit(&db, &mut group, now, &mut join);
-        let fate = match tokio::time::timeout(DEADLINE, run).await {
-            Ok(fate) => fate,
-            Err(_) => Fate::Failed(timed_out()),
-        };
+        let deadline = self.connector.deadline();
+        let fate = group::commit(&db, &mut group, now, &mut join, deadline).await;
         match &fate {
             Fate::Committed(_) => self.db = Some(db),
             Fate::Failed(err) if Fault::of(err) != Fault::Outage => self.db = Some(db),
@@ -402,9 +396,4 @@ impl Lane {
             }
         }
     }
-}
-
-fn timed_out() -> DbErr {
-    let reason = format!("no answer within {} seconds", DEADLINE.as_secs());
-    DbErr::Conn(sea_orm::RuntimeErr::Internal(reason))
 }
