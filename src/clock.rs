@@ -14,6 +14,12 @@ use std::{
 use entity::UnixMillis;
 use tokio::sync::Notify;
 
+/// Counts also while the machine is suspended, where there is such a clock.
+#[cfg(target_os = "linux")]
+const UNSTOPPED: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const UNSTOPPED: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
 /// The source of time. Cheap to clone; clones of a manual clock move together.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -54,6 +60,42 @@ impl Clock {
             ),
             Source::Manual(manual) => UnixMillis(manual.now.load(Ordering::SeqCst)),
         }
+    }
+
+    /// Time that only ever goes forward, at one pace, also while the machine is suspended; since some
+    /// moment in the past. Nobody's correction of the wall clock changes it.
+    pub fn monotonic(&self) -> Duration {
+        match &self.0 {
+            Source::System => {
+                let since = rustix::time::clock_gettime(UNSTOPPED);
+                let whole = u64::try_from(since.tv_sec).unwrap_or(0);
+                Duration::new(whole, u32::try_from(since.tv_nsec).unwrap_or(0))
+            }
+            Source::Manual(_) => self.now().since(UnixMillis(0)),
+        }
+    }
+
+    /// Waits until [`Self::monotonic`] has come to `at`; returns at once when that is past.
+    pub async fn sleep_until_monotonic(&self, at: Duration) {
+        match &self.0 {
+            // In short steps: a timer does not count the time that the machine was suspended.
+            Source::System => loop {
+                let left = at.saturating_sub(self.monotonic());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+            },
+            Source::Manual(_) => {
+                let at = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+                self.sleep_until(UnixMillis(at)).await;
+            }
+        }
+    }
+
+    /// Whether this clock is moved by hand, and so goes with no other.
+    pub const fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
     }
 
     /// Moves a manual clock forward and wakes who waits for a time that has now come.

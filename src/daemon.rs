@@ -27,7 +27,7 @@ use crate::{
     lifecycle::Stop,
     maintenance::{Maintenance, Policy},
     service,
-    session::{self, Sessions},
+    session::{self, Membership, Ownership, Sessions},
     state_dir::{self, StateDir},
     store::{self, Patience, Store, connect},
     vault::{self, Vault, source::Source},
@@ -36,7 +36,7 @@ use crate::{
 /// How long a stop takes at most, whatever hangs. Systemd must allow more (`TimeoutStopSec`).
 pub fn longest_stop(config: &Config) -> Duration {
     let store = 2 * STORE_GRACE;
-    config.http.shutdown_grace + config.whatsapp.shutdown_grace + store
+    config.http.shutdown_grace + config.whatsapp.shutdown_grace + session::LONGEST_LEAVING + store
 }
 
 /// For writing what the last tasks handed over. A database that is away is not waited for: nothing
@@ -62,6 +62,8 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot join the daemons that share the database")]
+    Join(#[source] session::Error),
     #[error("cannot correct what the last process left behind")]
     Restart(#[source] store::Error),
     #[error("cannot read which sessions to start")]
@@ -121,7 +123,7 @@ impl Daemon {
         let store = Store::open(options, vault, clock.clone(), &store_tasks).await?;
 
         moment!("start.store_opened");
-        match Self::build(config, clock, store.clone(), state, database).await {
+        match Box::pin(Self::build(config, clock, store.clone(), state, database)).await {
             Ok(daemon) => Ok(daemon),
             Err(error) => {
                 timeout(STORE_GRACE, store.close()).await.ok();
@@ -141,6 +143,10 @@ impl Daemon {
         first_run(&store, &state).await?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         moment!("start.first_run_done");
+        let membership = membership(&config, &state, &database, &clock)?;
+        let ownership = Ownership::join(store.clone(), clock.clone(), membership)
+            .await
+            .map_err(StartError::Join)?;
         // Nobody shall read that a socket is up which went with the last process.
         store.sessions().after_restart().await.map_err(StartError::Restart)?;
         moment!("start.statuses_corrected");
@@ -154,8 +160,14 @@ impl Daemon {
         let address = listener.local_addr().map_err(cannot_listen)?;
 
         let session_tasks = TaskTracker::new();
-        let sessions =
-            Sessions::new(store.clone(), clock, session_options(&config), session_tasks.clone());
+        let sessions = Sessions::new(
+            store.clone(),
+            clock,
+            session_options(&config),
+            ownership,
+            session_tasks.clone(),
+        );
+        sessions.live();
         let resumed = sessions.resume().await.map_err(StartError::Resume)?;
         tracing::info!(sessions = resumed, "Resuming {resumed} sessions");
 
@@ -374,6 +386,30 @@ fn policy(config: &Config) -> Policy {
         pending_inbound: retention.pending_inbound.0,
         interval: retention.interval,
     }
+}
+
+/// Who we are among the daemons that share the database.
+fn membership(
+    config: &Config,
+    state: &StateDir,
+    database: &DatabaseUrl,
+    clock: &Clock,
+) -> Result<Membership, StartError> {
+    // A SQLite file is locked: nobody else can be there. Nor where time is moved by hand, which it is
+    // in one process only.
+    let alone = database.sqlite_file().is_some() || clock.is_manual();
+    Ok(Membership {
+        home: state.home(|| uuid::Uuid::new_v4().to_string())?,
+        name: config.node.name.clone().unwrap_or_else(machine),
+        lease: (!alone).then_some(config.node.lease),
+    })
+}
+
+/// What this machine is called.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "wagate".to_owned() } else { name.to_owned() }
 }
 
 fn session_options(config: &Config) -> session::Options {

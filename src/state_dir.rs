@@ -17,6 +17,8 @@ const MASTER_KEY: &str = "master.key";
 pub fn master_key_path(state_dir: &Path) -> PathBuf {
     state_dir.join(MASTER_KEY)
 }
+/// The file with the name of this state directory.
+const HOME: &str = "home.id";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,8 @@ pub enum Error {
     EmptyToken(PathBuf),
     #[error("cannot write the operator's token to {}", .0.display())]
     WriteToken(PathBuf, #[source] io::Error),
+    #[error("cannot read or write this directory's name in {}", .0.display())]
+    Home(PathBuf, #[source] io::Error),
 }
 
 /// A state directory that is ours until this is dropped, or the process ends in whatever way.
@@ -63,15 +67,23 @@ impl StateDir {
         &self.path
     }
 
-    /// Takes a database file that lies elsewhere: it is what two daemons must not share.
+    /// Takes a database file: it is what two daemons must not share, wherever it lies and whatever it
+    /// is called. Makes it, empty, if it is not there; else it is only looked at.
     pub fn lock_database(&mut self, database: &Path) -> Result<(), Error> {
-        if database.starts_with(&self.path) {
-            return Ok(());
-        }
-        // Beside the file, not on it: on some network file systems the two kinds of lock meet.
-        let mut name = database.as_os_str().to_owned();
-        name.push(".lock");
-        self.lock(Path::new(&name))
+        let taken = |source| Error::Lock(database.to_owned(), source);
+        let file = OpenOptions::new().read(true).open(database).or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            let mut new = OpenOptions::new();
+            new.create(true).truncate(false).read(true).write(true).mode(0o600).open(database)
+        });
+        let file = file.map_err(taken)?;
+        // The real file, to be named in the message. And the lock is on the file itself, which it is
+        // through a link of any kind, too. SQLite's own locks are of the other kind, and the two meet
+        // on network file systems only, on which its log does not work anyway.
+        let real = fs::canonicalize(database).map_err(taken)?;
+        self.take(file, &real)
     }
 
     fn lock(&mut self, path: &Path) -> Result<(), Error> {
@@ -82,6 +94,10 @@ impl StateDir {
             .mode(0o600)
             .open(path)
             .map_err(|source| Error::Lock(path.to_owned(), source))?;
+        self.take(file, path)
+    }
+
+    fn take(&mut self, file: File, path: &Path) -> Result<(), Error> {
         match file.try_lock() {
             Ok(()) => {
                 self.locks.push(file);
@@ -90,6 +106,22 @@ impl StateDir {
             Err(TryLockError::WouldBlock) => Err(Error::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(Error::Lock(path.to_owned(), source)),
         }
+    }
+
+    /// The name of this directory, which no other has: made by `new` at the first start.
+    ///
+    /// Whoever holds the directory's lock knows that whoever wrote this name elsewhere is dead. A
+    /// directory that is copied takes the name along: see README.
+    pub fn home(&self, new: impl FnOnce() -> String) -> Result<String, Error> {
+        let path = self.path.join(HOME);
+        let home = match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+            Ok(_) => new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => new(),
+            Err(error) => return Err(Error::Home(path, error)),
+        };
+        write_whole(&path, &format!("{home}\n")).map_err(|error| Error::Home(path, error))?;
+        Ok(home)
     }
 
     /// Where the operator's token is.
@@ -169,6 +201,42 @@ mod tests {
         let mut two = StateDir::open(&dir.path().join("two")).unwrap();
         one.lock_database(&database).unwrap();
         assert!(matches!(two.lock_database(&database), Err(Error::InUse(_))));
+    }
+
+    #[test]
+    fn a_database_has_one_owner_whatever_it_is_called_and_nobody_else_touches_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = StateDir::open(&dir.path().join("one")).unwrap();
+        let database = one.path().join("wagate.db");
+        one.lock_database(&database).unwrap();
+        assert_eq!(mode(&database), 0o600);
+        fs::write(&database, "rows").unwrap();
+        let written = fs::metadata(&database).unwrap().modified().unwrap();
+
+        let symbolic = dir.path().join("symbolic.db");
+        std::os::unix::fs::symlink(&database, &symbolic).unwrap();
+        let hard = dir.path().join("hard.db");
+        fs::hard_link(&database, &hard).unwrap();
+        let folder = dir.path().join("folder");
+        std::os::unix::fs::symlink(one.path(), &folder).unwrap();
+
+        let mut two = StateDir::open(&dir.path().join("two")).unwrap();
+        for name in [&database, &symbolic, &hard, &folder.join("wagate.db")] {
+            let error = two.lock_database(name).unwrap_err();
+            assert!(matches!(error, Error::InUse(_)), "{}: {error}", name.display());
+        }
+        assert_eq!(fs::read_to_string(&database).unwrap(), "rows");
+        assert_eq!(fs::metadata(&database).unwrap().modified().unwrap(), written);
+        drop(one);
+        two.lock_database(&hard).unwrap();
+    }
+
+    #[test]
+    fn a_directory_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!(state.home(|| "first".to_owned()).unwrap(), "first");
+        assert_eq!(state.home(|| unreachable!("it has a name")).unwrap(), "first");
     }
 
     #[test]

@@ -120,6 +120,15 @@ id!(
     MessageId, "msg_"
 );
 
+id!(
+    /// One life of a daemon, from its start to its end, among those that share a database.
+    NodeId, "nod_"
+);
+id!(
+    /// Something that one daemon asks of another.
+    CommandId, "cmd_"
+);
+
 /// What a session is called by those who use it, chosen by the caller or generated as `wa_<uuid>`.
 ///
 /// Matches `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$` and is none of [`SessionId::RESERVED`].

@@ -8,6 +8,7 @@
 //! This is SeaORM 2.0: dense entities (`#[sea_orm::model]`), `COLUMN` for typed expressions, no
 //! `Relation` enums. Examples for 1.x look similar and do not fit.
 
+pub mod command;
 pub mod data_key;
 pub mod device;
 pub mod event;
@@ -15,7 +16,9 @@ pub mod id;
 pub mod idempotency;
 pub mod installation;
 pub mod kind;
+pub mod lease;
 pub mod message;
+pub mod node;
 pub mod organization;
 pub mod session;
 pub mod state;

@@ -16,6 +16,7 @@ mod m20261122_000002_sessions;
 mod m20261122_000003_messages;
 mod m20261122_000004_devices;
 mod m20261124_000010_vault;
+mod m20261124_000020_leases;
 mod m20261124_000030_retention;
 mod m20261124_000031_installation;
 mod m20261124_000040_message_history;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000003_messages::Migration),
             Box::new(m20261122_000004_devices::Migration),
             Box::new(m20261124_000010_vault::Migration),
+            Box::new(m20261124_000020_leases::Migration),
             Box::new(m20261124_000030_retention::Migration),
             Box::new(m20261124_000031_installation::Migration),
             Box::new(m20261124_000040_message_history::Migration),

@@ -17,6 +17,7 @@ mod history;
 mod http;
 mod layers;
 mod log;
+mod node;
 mod retention;
 mod whatsapp;
 
@@ -32,6 +33,7 @@ pub use self::{
     http::Http,
     layers::{Flag, Loaded, Sources, load},
     log::{Format, Level, Log},
+    node::Node,
     retention::{Keep, Retention},
     whatsapp::{OnOtherAccount, WhatsApp},
 };
@@ -49,6 +51,8 @@ pub struct Config {
     pub database: Database,
     /// The key under which secrets in the database are sealed.
     pub encryption: Encryption,
+    /// This daemon among those that share its database.
+    pub node: Node,
     /// How long what grows is kept.
     pub retention: Retention,
     /// What is logged, and how.
@@ -66,6 +70,7 @@ impl Default for Config {
             http: Http::default(),
             database: Database::default(),
             encryption: Encryption::default(),
+            node: Node::default(),
             retention: Retention::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
@@ -82,6 +87,7 @@ impl Config {
         }
         self.http.validate()?;
         self.database.validate()?;
+        self.node.validate()?;
         self.retention.validate()?;
         self.log.validate()?;
         self.whatsapp.validate()?;

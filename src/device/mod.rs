@@ -294,7 +294,8 @@ fn failure(err: store::Error) -> StoreError {
         store::Error::Unavailable(_) | store::Error::Stopped => {
             StoreError::Connection(Box::new(err))
         }
-        store::Error::Database(_) => StoreError::Database(Box::new(err)),
+        // The client ends with its session's run: nobody asks it to try again.
+        store::Error::Database(_) | store::Error::LeaseLost => StoreError::Database(Box::new(err)),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Why a pairing did not come about, in stable words.
 
+use serde::{Deserialize, Serialize};
+
 /// What went wrong with one try to pair. The session goes on, and the next try may succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "failure", rename_all = "snake_case")]
 pub enum PairingFailure {
     /// The client library does not take the number: it sees a mistake in it.
     InvalidPhoneNumber,

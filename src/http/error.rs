@@ -11,6 +11,7 @@
 //! | WhatsApp gives no pairing code | 422, 429 or 503 | `PAIRING_…`: see [`pairing`] |
 //! | no valid token | 401 | `UNAUTHENTICATED` |
 //! | role too low | 403 | `FORBIDDEN` |
+//! | another daemon runs the session, and does not answer | 503 with `node`, `Retry-After` | `SESSION_ON_OTHER_NODE` |
 //! | it will pass | 503, `Retry-After` | `UNAVAILABLE`, `DATABASE_UNAVAILABLE` |
 //! | the client failed | 502 | `WHATSAPP_FAILED` |
 //! | anything else | 500 | `INTERNAL` |
@@ -79,6 +80,9 @@ fn of_service(error: service::Error) -> Problem {
         Error::Unauthenticated => problem(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
         Error::Forbidden { needs } => {
             problem(StatusCode::FORBIDDEN, "FORBIDDEN").with("needs", json!(needs))
+        }
+        Error::Elsewhere { node } => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "SESSION_ON_OTHER_NODE").with("node", node)
         }
         Error::Unavailable { .. } => problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         Error::StoreUnavailable(_) => {

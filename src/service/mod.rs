@@ -58,10 +58,10 @@ impl Services {
     pub fn new(store: &Store, manager: session::Sessions) -> Self {
         Self {
             sessions: Sessions::new(store.clone(), manager.clone()),
-            messages: Messages::new(store.clone(), manager),
+            messages: Messages::new(store.clone(), manager.clone()),
             events: Events::new(store.clone()),
             tokens: Tokens::new(store.clone()),
-            health: Health::new(store.clone()),
+            health: Health::new(store.clone(), manager),
             metrics: Metrics::new(store.clone()),
         }
     }
@@ -130,6 +130,10 @@ pub enum Error {
     #[error("the token's role does not allow this")]
     Forbidden { needs: Role },
 
+    /// Another daemon runs the session, and did not answer. `node` is what people call it.
+    #[error("another daemon runs the session, and did not answer")]
+    Elsewhere { node: String },
+
     /// It will pass.
     #[error("{what}")]
     Unavailable { what: &'static str, retry_after: Duration },
@@ -155,6 +159,7 @@ impl Error {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
             Self::StoreUnavailable(_) => Some(LATER),
+            Self::Elsewhere { .. } => Some(SOON),
             Self::PairingRefused { retry_after, .. } => *retry_after,
             Self::PairingOutstanding { remaining } => Some(*remaining),
             _ => None,
@@ -167,6 +172,9 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Database(_) => Self::Store(error),
             store::Error::Unavailable(_) | store::Error::Stopped => Self::StoreUnavailable(error),
+            store::Error::LeaseLost => {
+                Self::Unavailable { what: "the session has changed its owner", retry_after: SOON }
+            }
         }
     }
 }
@@ -180,6 +188,11 @@ impl From<session::Error> for Error {
                 detail: "the session is stopped: start it first",
             },
             session::Error::NotConnected { status } => Self::NotConnected { status },
+            session::Error::Elsewhere { node } => Self::Elsewhere { node },
+            session::Error::NoLease => Self::Unavailable {
+                what: "the database was away; the sessions are being taken over again",
+                retry_after: LATER,
+            },
             session::Error::AlreadyPaired => Self::Conflict {
                 code: "SESSION_ALREADY_PAIRED",
                 detail: "the session is linked to an account: log out first",

@@ -18,7 +18,7 @@ use entity::{
     UnixMillis,
     id::{MessageId, SessionKey},
     session,
-    state::Origin,
+    state::{DesiredState, Origin},
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
@@ -36,6 +36,7 @@ use super::{
     Error, HistoryStats, LoggedOut, Options, PairingCode,
     client::Factory,
     ingest::Ingest,
+    ownership::{Answer, Ask, Asked, Hold, Keeper, Ownership},
     pace::Pace,
     policy::{self, Next, Resume},
     runner::{Command, Line, Runner, Shared, Start},
@@ -59,12 +60,26 @@ const STARTS_AT_ONCE: usize = 64;
 /// How long a caller waits for a session's answer. Longer than anything a session waits for itself.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
 
+/// How often one looks for the owner of a session that changes owners.
+const TRIES: u32 = 3;
+
+/// How long a session that is more than our share is left for others to take, and how often one looks
+/// whether somebody has.
+const FOR_OTHERS: Duration = Duration::from_secs(3);
+const FOLLOW: Duration = Duration::from_millis(100);
+
+/// How long giving the sessions back may take. It is a courtesy: they are free soon anyway.
+pub(super) const LEAVING: Duration = Duration::from_secs(3);
+
 /// All embedded sessions of this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     shared: Shared,
+    ownership: Ownership,
     slots: Arc<Mutex<HashMap<SessionKey, Slot>>>,
     stopping: CancellationToken,
+    /// Nobody needs to know any more that we live.
+    left: CancellationToken,
 }
 
 /// One session's place: locked while it is started or stopped.
@@ -74,6 +89,7 @@ type Slot = Arc<AsyncMutex<Option<Run>>>;
 #[derive(Debug)]
 struct Run {
     commands: mpsc::Sender<Command>,
+    /// Cancelled also when the session is not ours any more.
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -89,7 +105,13 @@ enum Why {
 
 impl Sessions {
     /// Sessions that reach WhatsApp as `options` say. Their tasks run on `tracker`.
-    pub fn new(store: Store, clock: Clock, options: Options, tracker: TaskTracker) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        options: Options,
+        ownership: Ownership,
+        tracker: TaskTracker,
+    ) -> Self {
         let options = Arc::new(options);
         let shared = Shared {
             store,
@@ -100,7 +122,34 @@ impl Sessions {
             panics: Arc::new(AtomicU64::new(0)),
             clock,
         };
-        Self { shared, slots: Arc::default(), stopping: CancellationToken::new() }
+        Self {
+            shared,
+            ownership,
+            slots: Arc::default(),
+            stopping: CancellationToken::new(),
+            left: CancellationToken::new(),
+        }
+    }
+
+    /// Lives among the other daemons until [`Sessions::shutdown`]: says so, takes over what nobody
+    /// runs, and does what others ask.
+    pub fn live(&self) {
+        if !self.ownership.is_shared() {
+            return;
+        }
+        let (ownership, stop) = (self.ownership.clone(), self.stopping.clone());
+        self.spawn(Keeper::live(ownership.clone(), self.left.clone()));
+        self.spawn(Keeper::listen(self.clone(), ownership.clone(), stop.clone()));
+        self.spawn(Keeper::new(self.clone(), ownership).look(stop));
+    }
+
+    /// Whether the sessions that run here are surely ours.
+    pub fn holds(&self) -> bool {
+        self.ownership.holds()
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tracker.spawn(task.in_current_span());
     }
 
     /// Goes on with every session that should be running, after a restart of the process.
@@ -109,14 +158,18 @@ impl Sessions {
     /// first that were active last. A session that ended for good stays ended; one that was waiting
     /// goes on waiting, be it for the end of a ban or for its next try.
     pub async fn resume(&self) -> Result<usize, Error> {
-        let rows = self.shared.store.sessions().resumable().await?;
+        let rows = self.shared.store.leases().neglected().await?;
         let now = self.shared.clock.now();
         let throttled = rows.iter().filter_map(|row| row.throttled_until).max();
         if let Some(until) = throttled.filter(|until| *until > now) {
             self.shared.pace.slow_down(until);
         }
-        let resumed = stream::iter(rows)
-            .map(async |row| self.resume_one(&row).await)
+        let keys = rows.iter().filter(|row| self.goes_on(row)).map(|row| row.id.clone());
+        let mut keys: Vec<SessionKey> = keys.collect();
+        keys.truncate(self.ownership.room(keys.len()).await?);
+        let holds = self.ownership.own_all(keys).await?;
+        let resumed = stream::iter(holds)
+            .map(async |hold| self.resume_one(hold).await)
             .buffered(STARTS_AT_ONCE)
             .filter(|resumed| std::future::ready(*resumed))
             .count()
@@ -124,34 +177,122 @@ impl Sessions {
         Ok(resumed)
     }
 
-    /// Whether the session has a run.
-    async fn resume_one(&self, row: &session::Model) -> bool {
-        let now = self.shared.clock.now();
-        let resume = policy::resume(row, now, rand::random());
-        if resume == Resume::Not {
-            return false;
+    /// Whether a session that nobody runs shall be run.
+    pub(super) fn goes_on(&self, row: &session::Model) -> bool {
+        policy::resume(row, self.shared.clock.now(), rand::random()) != Resume::Not
+    }
+
+    /// Goes on with sessions that have come to be ours.
+    pub(super) fn start_held(&self, holds: Vec<Hold>) {
+        for hold in holds {
+            let this = self.clone();
+            self.spawn(async move {
+                this.resume_one(hold).await;
+            });
         }
-        let (this, key) = (self.clone(), row.id.clone());
+    }
+
+    /// Whether the session has a run. One that does not is given back.
+    async fn resume_one(&self, hold: Hold) -> bool {
+        let (this, key) = (self.clone(), hold.session().clone());
         let begun = self.to_the_end(async move {
-            let slot = this.slot(&key);
+            let slot = this.slot(hold.session());
             let mut slot = slot.lock().await;
-            if slot.is_none() {
-                *slot = Some(this.begin(&key, Why::Resume(resume)).await?);
+            if let Some(run) = slot.take_if(|run| run.stop.is_cancelled()) {
+                run.task.await.ok();
+            }
+            if slot.is_some() {
+                return Ok(());
+            }
+            // Now that it is ours, and whoever wants it otherwise waits: what is wanted?
+            let row = this.shared.store.sessions().find_by_key(hold.session()).await;
+            let now = this.shared.clock.now();
+            let resume = match row {
+                Ok(Some(row)) => Ok(policy::resume(&row, now, rand::random())),
+                Ok(None) => Ok(Resume::Not),
+                Err(error) => Err(Error::from(error)),
+            };
+            match resume {
+                Ok(resume) => *slot = Some(this.begin(hold, Why::Resume(resume)).await?),
+                Err(error) => {
+                    this.ownership.release(&hold).await;
+                    return Err(error);
+                }
             }
             Ok(())
         });
         match begun.await {
             Ok(()) => true,
-            Err(Error::Stopping) => false,
+            // Stopped or deleted since it was looked at.
+            Err(Error::Stopping | Error::NotRunning | Error::NotFound) => false,
             Err(error) => {
                 tracing::error!(
-                    session.key = %row.id,
+                    session.key = %key,
                     error = &error as &dyn std::error::Error,
                     "A session could not be resumed"
                 );
                 false
             }
         }
+    }
+
+    /// Ends the run of a session that shall not run: somebody has said so to another daemon.
+    pub(super) fn stop_unwanted(&self, key: SessionKey) {
+        let this = self.clone();
+        self.spawn(async move {
+            let row = this.shared.store.sessions().find_by_key(&key).await;
+            let unwanted =
+                matches!(&row, Ok(Some(row)) if row.desired_state == DesiredState::Stopped);
+            if unwanted && let Err(error) = this.do_stop(&key).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    session.key = %key,
+                    "A session that is not wanted any more could not be stopped"
+                );
+            }
+        });
+    }
+
+    /// Has something done to a session by its owner: here, if it is ours or nobody's.
+    async fn by_its_owner(&self, key: &SessionKey, ask: Ask) -> Result<Answer, Error> {
+        let mut node = String::new();
+        for _ in 0..TRIES {
+            match self.obey(key, ask.clone()).await {
+                Err(Error::Elsewhere { node: owner }) => node.clone_from(&owner),
+                done => return done,
+            }
+            match self.ownership.ask(key, node.clone(), &ask).await? {
+                Asked::Answered(answer) => return Ok(answer),
+                Asked::Vacant => {}
+            }
+        }
+        Err(Error::Elsewhere { node })
+    }
+
+    /// Does here what is asked for.
+    pub(super) async fn obey(&self, key: &SessionKey, ask: Ask) -> Result<Answer, Error> {
+        let logged_out =
+            |logged_out: LoggedOut| Answer::LoggedOut { unlinked: logged_out.unlinked };
+        match ask {
+            Ask::Start => self.do_start(key).await.map(|()| Answer::Done),
+            Ask::Stop => self.do_stop(key).await.map(|()| Answer::Done),
+            Ask::Restart => self.do_restart(key).await.map(|()| Answer::Done),
+            Ask::Logout => self.do_logout(key).await.map(logged_out),
+            Ask::Erase { logout } => self.do_erase(key, logout).await.map(logged_out),
+            Ask::Pair { phone_number } => {
+                let PairingCode { code, expires_at } = self.do_pair(key, phone_number).await?;
+                Ok(Answer::Code { code, expires_at })
+            }
+            Ask::Send { message } => {
+                let message = message.parse().map_err(|_| Error::NotFound)?;
+                self.do_send(key, message).await.map(|()| Answer::Done)
+            }
+        }
+    }
+
+    async fn ask_owner(&self, key: &SessionKey, ask: Ask) -> Result<Answer, Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.by_its_owner(&key, ask).await }).await
     }
 
     /// Makes a session run. Returns when that is recorded, not when it is connected.
@@ -161,14 +302,29 @@ impl Sessions {
     /// credentials that it has; if WhatsApp still refuses them, it gets a new device, to be paired
     /// anew.
     pub async fn start(&self, key: &SessionKey) -> Result<(), Error> {
-        let (this, key) = (self.clone(), key.clone());
-        self.to_the_end(async move { this.do_start(&key).await }).await
+        self.leave_to_others(key).await?;
+        self.ask_owner(key, Ask::Start).await.map(drop)
+    }
+
+    /// Gives the others a moment to take a session that would be more than our share.
+    async fn leave_to_others(&self, key: &SessionKey) -> Result<(), Error> {
+        if !self.ownership.is_full().await? {
+            return Ok(());
+        }
+        let deadline = self.shared.clock.monotonic() + FOR_OTHERS;
+        while self.shared.clock.monotonic() < deadline
+            && self.shared.store.leases().owner(key).await?.is_none()
+        {
+            tokio::time::sleep(FOLLOW).await;
+        }
+        Ok(())
     }
 
     async fn do_start(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
         if let Some(run) = slot.as_ref()
+            && !run.stop.is_cancelled()
             && !matches!(run.commands.try_send(Command::Dial), Err(TrySendError::Closed(_)))
         {
             return Ok(());
@@ -179,64 +335,71 @@ impl Sessions {
             // Also what it left to be done later.
             run.stop.cancel();
         }
-        *slot = Some(self.begin(key, Why::Operator).await?);
+        let hold = self.ownership.own(key).await?;
+        *slot = Some(self.begin(hold, Why::Operator).await?);
         Ok(())
     }
 
     /// Ends the run of a session. Returns when its client has closed.
     pub async fn stop(&self, key: &SessionKey) -> Result<(), Error> {
-        let (this, key) = (self.clone(), key.clone());
-        self.to_the_end(async move { this.do_stop(&key).await }).await
+        self.ask_owner(key, Ask::Stop).await.map(drop)
     }
 
     async fn do_stop(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
+        let hold = self.ownership.own(key).await?;
         end(slot.take()).await;
-        self.conclude(key, Disconnect::Stopped).await
+        let concluded = self.conclude(&hold, Disconnect::Stopped).await;
+        self.ownership.release(&hold).await;
+        concluded
     }
 
     /// Ends the run of a session and begins another one: it dials at once, from any state.
     pub async fn restart(&self, key: &SessionKey) -> Result<(), Error> {
-        let (this, key) = (self.clone(), key.clone());
-        self.to_the_end(async move { this.do_restart(&key).await }).await
+        self.ask_owner(key, Ask::Restart).await.map(drop)
     }
 
     async fn do_restart(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
+        let hold = self.ownership.own(key).await?;
         end(slot.take()).await;
-        *slot = Some(self.begin(key, Why::Operator).await?);
+        *slot = Some(self.begin(hold, Why::Operator).await?);
         Ok(())
     }
 
     /// Unlinks the device at WhatsApp as far as it can be reached, ends the run and forgets the
     /// credentials.
     pub async fn logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
-        let (this, key) = (self.clone(), key.clone());
-        self.to_the_end(async move { this.do_logout(&key).await }).await
+        Ok(self.ask_owner(key, Ask::Logout).await?.logged_out())
     }
 
     async fn do_logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
+        let hold = self.ownership.own(key).await?;
         let logged_out = self.unlink(slot.take()).await;
-        self.forget_device(key).await?;
-        self.conclude(key, Disconnect::LoggedOutHere).await?;
-        Ok(logged_out)
+        let forgotten = async {
+            self.forget_device(&hold).await?;
+            self.conclude(&hold, Disconnect::LoggedOutHere).await
+        };
+        let forgotten = forgotten.await;
+        self.ownership.release(&hold).await;
+        forgotten.map(|()| logged_out)
     }
 
     /// Ends the run of a session and deletes it, with its credentials and everything that is its.
     ///
     /// `logout`: try to unlink the device at WhatsApp first.
     pub async fn erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
-        let (this, key) = (self.clone(), key.clone());
-        self.to_the_end(async move { this.do_erase(&key, logout).await }).await
+        Ok(self.ask_owner(key, Ask::Erase { logout }).await?.logged_out())
     }
 
     async fn do_erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
         let slot = self.slot(key);
         let mut guard = slot.lock().await;
+        let hold = self.ownership.own(key).await?;
         let run = guard.take();
         let logged_out = if logout {
             self.unlink(run).await
@@ -244,9 +407,9 @@ impl Sessions {
             end(run).await;
             LoggedOut { unlinked: false }
         };
-        let sessions = self.shared.store.sessions();
+        let sessions = hold.store(&self.shared.store).sessions();
         let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
-        self.forget_device(key).await?;
+        self.forget_device(&hold).await?;
         // While the slot is held: whoever waits for it finds nothing to start.
         sessions.delete(&row.organization_id, key).await?;
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -256,8 +419,11 @@ impl Sessions {
     /// Asks for an 8-character pairing code, for the phone with this number. Starts the session when
     /// it is not running.
     pub async fn pair(&self, key: &SessionKey, phone_number: &str) -> Result<PairingCode, Error> {
-        self.start(key).await?;
-        let phone_number = phone_number.to_owned();
+        self.ask_owner(key, Ask::Pair { phone_number: phone_number.to_owned() }).await?.code()
+    }
+
+    async fn do_pair(&self, key: &SessionKey, phone_number: String) -> Result<PairingCode, Error> {
+        self.do_start(key).await?;
         self.ask(key, |answer| Command::Pair { phone_number, answer }).await?
     }
 
@@ -265,10 +431,16 @@ impl Sessions {
     ///
     /// Not connected: the row stays queued, and is sent by the next connection unless it is withdrawn.
     pub async fn send(&self, key: &SessionKey, message: MessageId) -> Result<(), Error> {
+        self.by_its_owner(key, Ask::send(&message)).await.map(drop)
+    }
+
+    async fn do_send(&self, key: &SessionKey, message: MessageId) -> Result<(), Error> {
         match self.ask(key, |answer| Command::Send { message, answer }).await {
-            Err(Error::NotRunning) | Ok(Err(Error::NotConnected { .. })) => {
-                Err(self.not_connected(key).await)
-            }
+            Err(Error::NotRunning) => match self.ownership.owner(key).await? {
+                Some(node) => Err(Error::Elsewhere { node }),
+                None => Err(self.not_connected(key).await),
+            },
+            Ok(Err(Error::NotConnected { .. })) => Err(self.not_connected(key).await),
             Ok(sent) => sent,
             Err(error) => Err(error),
         }
@@ -291,14 +463,19 @@ impl Sessions {
 
     /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
     ///
-    /// What the sessions were is left in the database: it is what they shall be after a restart.
+    /// What is wanted of the sessions is left in the database: other daemons take them over at once,
+    /// or they go on after a restart.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.stopping.cancel();
         let slots: Vec<Slot> =
             self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let ending =
             slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
-        tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok()
+        let closed =
+            tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok();
+        self.left.cancel();
+        tokio::time::timeout(LEAVING, self.ownership.leave()).await.ok();
+        closed
     }
 
     /// Does something to its end, whether or not whoever asked for it is still there.
@@ -319,23 +496,35 @@ impl Sessions {
         Arc::clone(slots.entry(key.clone()).or_default())
     }
 
-    /// Begins a run. The caller holds the slot, and no other run is left.
-    async fn begin(&self, key: &SessionKey, why: Why) -> Result<Run, Error> {
+    /// Begins a run. The caller holds the slot, and no other run is left. When it does not come about,
+    /// the session is given back.
+    async fn begin(&self, hold: Hold, why: Why) -> Result<Run, Error> {
+        let begun = self.try_to_begin(&hold, why).await;
+        if begun.is_err() {
+            self.ownership.release(&hold).await;
+        }
+        begun
+    }
+
+    async fn try_to_begin(&self, hold: &Hold, why: Why) -> Result<Run, Error> {
         if self.stopping.is_cancelled() {
             return Err(Error::Stopping);
         }
-        let sessions = self.shared.store.sessions();
+        let key = hold.session();
+        let mut shared = self.shared.clone();
+        shared.store = hold.store(&self.shared.store);
+        let sessions = shared.store.sessions();
         let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
         if row.origin != Origin::Embedded {
             return Err(Error::NotFound);
         }
         let device_id = match row.device_id {
             Some(device_id) => device_id,
-            None => device::create(&self.shared.store, key).await?,
+            None => device::create(&shared.store, key).await?,
         };
         moment!("session.device_made");
         let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
-        let ingest = self.ingest(&row, generation);
+        let ingest = self.ingest(hold, &row, generation);
         let start = match why {
             Why::Operator => Start {
                 care: Care::default(),
@@ -372,7 +561,8 @@ impl Sessions {
             parent: None, "session", session.key = %key, session.generation = generation
         );
         let runner = Runner::new(
-            self.shared.clone(),
+            shared,
+            Arc::clone(hold.tenure()),
             ingest.clone(),
             row,
             device_id,
@@ -380,22 +570,19 @@ impl Sessions {
             Line { commands: receiver, stop: stop.clone() },
         );
         let task = self.shared.tracker.spawn(
-            self.clone().contained(key.clone(), runner, ingest, stop.clone()).instrument(span),
+            self.clone().contained(hold.clone(), runner, ingest, stop.clone()).instrument(span),
         );
         Ok(Run { commands, stop, task })
     }
 
     /// A run whose panic harms no other session: it is reported, and the session begins anew.
-    async fn contained(
-        self,
-        key: SessionKey,
-        runner: Runner,
-        ingest: Ingest,
-        stop: CancellationToken,
-    ) {
-        if AssertUnwindSafe(runner.run()).catch_unwind().await.is_ok() {
+    async fn contained(self, hold: Hold, runner: Runner, ingest: Ingest, stop: CancellationToken) {
+        let run = AssertUnwindSafe(Box::pin(runner.run())).catch_unwind();
+        if hold.until_lost(run, &stop).await.is_ok() {
+            self.give_back(&hold, &stop).await;
             return;
         }
+        let key = hold.session().clone();
         self.shared.panics.fetch_add(1, Ordering::Relaxed);
         let Ok(Some(row)) = self.shared.store.sessions().find_by_key(&key).await else {
             tracing::error!("A session's task panicked, and the session is gone");
@@ -417,8 +604,16 @@ impl Sessions {
                 if let Some(event) = event {
                     ingest.say_with(event, care).await;
                 }
+                self.give_back(&hold, &stop).await;
             }
             Next::Dial => {}
+        }
+    }
+
+    /// Gives a session back whose run has ended by itself. Whoever has told it to stop has more to do.
+    async fn give_back(&self, hold: &Hold, stop: &CancellationToken) {
+        if !stop.is_cancelled() {
+            self.ownership.release(hold).await;
         }
     }
 
@@ -445,7 +640,11 @@ impl Sessions {
             if resume == Resume::Not {
                 return;
             }
-            match self.begin(&key, Why::Resume(resume)).await {
+            let begun = async {
+                let hold = self.ownership.own(&key).await?;
+                self.begin(hold, Why::Resume(resume)).await
+            };
+            match begun.await {
                 Ok(run) => *slot = Some(run),
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -492,18 +691,19 @@ impl Sessions {
         logged_out
     }
 
-    async fn forget_device(&self, key: &SessionKey) -> Result<(), Error> {
-        let sessions = self.shared.store.sessions();
-        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+    async fn forget_device(&self, hold: &Hold) -> Result<(), Error> {
+        let store = hold.store(&self.shared.store);
+        let row = store.sessions().find_by_key(hold.session()).await?.ok_or(Error::NotFound)?;
         if let Some(device_id) = row.device_id {
-            device::erase(&self.shared.store, device_id).await?;
+            device::erase(&store, device_id).await?;
         }
         Ok(())
     }
 
     /// Records the end of a session that no run will record any more.
-    async fn conclude(&self, key: &SessionKey, reason: Disconnect) -> Result<(), Error> {
-        let sessions = self.shared.store.sessions();
+    async fn conclude(&self, hold: &Hold, reason: Disconnect) -> Result<(), Error> {
+        let key = hold.session();
+        let sessions = hold.store(&self.shared.store).sessions();
         let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
         // Stopping what has ended says nothing new, and must not hide why it ended.
         if reason == Disconnect::Stopped && is_ended(row.status) && row.next_attempt_at.is_none() {
@@ -512,13 +712,13 @@ impl Sessions {
         // A number of its own: whatever an earlier run still says comes too late.
         let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
         let care = Care { next_attempt_at: None, ..Care::of(&row) };
-        self.ingest(&row, generation).record_with(Event::Disconnected(reason), care).await?;
+        self.ingest(hold, &row, generation).record_with(Event::Disconnected(reason), care).await?;
         Ok(())
     }
 
-    fn ingest(&self, row: &session::Model, generation: i64) -> Ingest {
+    fn ingest(&self, hold: &Hold, row: &session::Model, generation: i64) -> Ingest {
         Ingest::new(
-            self.shared.store.clone(),
+            hold.store(&self.shared.store),
             self.shared.clock.clone(),
             row.organization_id.clone(),
             row.id.clone(),

@@ -7,6 +7,7 @@
 //! - `outbox.rs` sends what is stored as queued, in order.
 //! - `pairing.rs` asks for the code to type; `identity.rs` says whose session it is.
 //! - `ingest.rs` records what happened; `client/` is the only place that knows the client library.
+//! - `ownership/` knows which sessions are ours to run, among the daemons that share a database.
 //! - `policy.rs` decides what happens when a client has ended, and after a restart of the process.
 //!   `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits; `watch.rs` notices
 //!   that a connection has gone silent.
@@ -28,6 +29,7 @@ mod ingest;
 mod manager;
 mod online;
 mod outbox;
+mod ownership;
 mod pace;
 mod pairing;
 mod policy;
@@ -45,8 +47,12 @@ pub use self::{
     history::{HistoryStats, Keep, Settings as HistorySettings},
     identity::OnOtherAccount,
     manager::Sessions,
+    ownership::{Membership, Ownership},
 };
 use crate::store;
+
+/// How long giving the sessions back takes at most, when all have stopped.
+pub const LONGEST_LEAVING: Duration = manager::LEAVING;
 
 /// How long one session takes at most to stop: what it sends at the moment, then its client.
 pub const LONGEST_CLOSE: Duration = online::DRAIN_GRACE.saturating_add(client::CLOSE_DEADLINE);
@@ -94,6 +100,11 @@ pub enum Error {
     NotRunning,
     #[error("the session is not connected")]
     NotConnected { status: SessionStatus },
+    /// `node` is what people call it; empty while it is being found out.
+    #[error("another daemon runs the session")]
+    Elsewhere { node: String },
+    #[error("the database was away for so long that the sessions may be somebody else's")]
+    NoLease,
     #[error("the session is paired already")]
     AlreadyPaired,
     #[error("the session has too many requests waiting")]

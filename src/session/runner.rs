@@ -17,6 +17,7 @@ use super::{
     ingest::Ingest,
     online::{End, Ended, Lent, Online},
     outbox::Outbox,
+    ownership::Tenure,
     pace::{Pace, Permit, Rank},
     pairing,
     policy::{Circumstances, Next, Policy},
@@ -100,6 +101,7 @@ pub(super) struct Runner {
 
     // What it works with.
     shared: Shared,
+    tenure: Arc<Tenure>,
     ingest: Ingest,
     outbox: Outbox,
     row: session::Model,
@@ -122,6 +124,7 @@ impl Runner {
     /// status to whoever cancels it.
     pub(super) fn new(
         shared: Shared,
+        tenure: Arc<Tenure>,
         ingest: Ingest,
         row: session::Model,
         device_id: i32,
@@ -138,6 +141,7 @@ impl Runner {
             urgent: start.operator,
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
             shared,
+            tenure,
             ingest,
             known: Identity::of(&row),
             row,
@@ -307,7 +311,12 @@ impl Runner {
             return Some(Err(End::Lost(Loss::ClientFailed)));
         }
         let backend = device::Backend::new(self.shared.store.clone(), self.device_id, &self.row.id);
-        let opening = self.shared.factory.open(backend, self.ingest.clone(), self.known.clone());
+        let opening = self.shared.factory.open(
+            backend,
+            self.ingest.clone(),
+            Arc::clone(&self.tenure),
+            self.known.clone(),
+        );
         let (link, signals) = match stop.run_until_cancelled(opening).await? {
             Ok(opened) => opened,
             Err(error) => {

@@ -27,8 +27,9 @@ use crate::vault::WrongKey;
 /// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// PostgreSQL ends a transaction left open this long: its locks would stop everybody.
-const IDLE_IN_TRANSACTION: &str = "60s";
+/// PostgreSQL ends a transaction left open this long: its locks would stop everybody. Ours never wait
+/// between statements, unless the process is paused or cut off; other daemons then wait for this.
+const IDLE_IN_TRANSACTION: &str = "5s";
 
 /// A pooled PostgreSQL connection is replaced after this long; its server process grows with time.
 const LIFETIME: Duration = Duration::from_hours(1);

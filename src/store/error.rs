@@ -11,6 +11,9 @@ pub enum Error {
     /// Connection lost, no connection free, disk full, read-only, or busy beyond patience.
     #[error("the database is not available")]
     Unavailable(#[source] DbErr),
+    /// Somebody else owns the session that this was written for. Nothing was written.
+    #[error("the session has another owner")]
+    LeaseLost,
     /// The store was closed; nothing is read or written any more.
     #[error("the store is closed")]
     Stopped,
@@ -90,8 +93,8 @@ fn of_code(code: &str) -> Fault {
         return match code {
             // Serialization failure, deadlock, lock not available.
             "40001" | "40P01" | "55P03" => Fault::Contention,
-            // A standby, or a primary being demoted.
-            "25006" => Fault::Outage,
+            // A standby, or a primary being demoted; a transaction that was left open for too long.
+            "25006" | "25P03" => Fault::Outage,
             // Connection lost; out of disk, memory or connections; operator intervention; I/O.
             code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
                 Fault::Outage
@@ -124,6 +127,7 @@ mod tests {
             ("57P01", Fault::Outage),
             ("08006", Fault::Outage),
             ("25006", Fault::Outage),
+            ("25P03", Fault::Outage),
             ("1", Fault::Statement),
             ("5", Fault::Contention),
             ("517", Fault::Contention),

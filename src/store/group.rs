@@ -24,8 +24,10 @@ use sea_orm::{
 use tokio::time::timeout;
 
 use super::{
+    Error,
     error::{self, Fault},
     events::{self, NewEvent, Recorded},
+    fence::Fences,
     lane::Job,
     writer::Work,
 };
@@ -42,7 +44,31 @@ pub(super) const WRITE: TransactionOptions = TransactionOptions {
 };
 
 /// How one unit ended: an event says whether it was new, other units keep their result themselves.
-pub(super) type Outcome = Result<Option<Recorded>, DbErr>;
+pub(super) type Outcome = Result<Option<Recorded>, Refused>;
+
+/// Why one unit came to nothing, while its neighbours did not.
+#[derive(Clone, Debug)]
+pub(super) enum Refused {
+    /// The database refused it, or it refused itself.
+    Failed(DbErr),
+    /// Whoever wrote it does not own its session any more. It was not run.
+    LeaseLost,
+}
+
+impl From<DbErr> for Refused {
+    fn from(err: DbErr) -> Self {
+        Self::Failed(err)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Failed(err) => err.into(),
+            Refused::LeaseLost => Self::LeaseLost,
+        }
+    }
+}
 
 /// Adds to a group what arrives while it runs.
 pub(super) type Join<'a> = dyn FnMut(&mut Vec<Job>) + Send + 'a;
@@ -67,7 +93,7 @@ pub(super) enum Fate {
 /// Why an attempt came to nothing.
 enum Interrupted {
     /// A unit failed; which one is found out by running carefully.
-    ByUnit(Outcome),
+    ByUnit(DbErr),
     /// The database is in the way.
     ByDatabase(DbErr),
 }
@@ -75,7 +101,7 @@ enum Interrupted {
 impl Interrupted {
     fn by(err: DbErr) -> Self {
         match Fault::of(&err) {
-            Fault::Statement => Self::ByUnit(Err(err)),
+            Fault::Statement => Self::ByUnit(err),
             Fault::Contention | Fault::Outage => Self::ByDatabase(err),
         }
     }
@@ -131,15 +157,14 @@ async fn run(
     join: &mut Join<'_>,
 ) -> Result<Attempt, Fate> {
     let run = match attempt(db, group, now, Some(join)).await {
-        Err(Interrupted::ByUnit(outcome)) if group.len() == 1 => {
-            return Err(Fate::Committed(vec![outcome]));
+        Err(Interrupted::ByUnit(err)) if group.len() == 1 => {
+            return Err(Fate::Committed(vec![Err(err.into())]));
         }
         Err(Interrupted::ByUnit(_)) => attempt(db, group, now, None).await,
         run => run,
     };
     run.map_err(|interrupted| match interrupted {
-        Interrupted::ByDatabase(err) | Interrupted::ByUnit(Err(err)) => Fate::Failed(err),
-        Interrupted::ByUnit(Ok(_)) => unreachable!("a unit that succeeds interrupts nothing"),
+        Interrupted::ByDatabase(err) | Interrupted::ByUnit(err) => Fate::Failed(err),
     })
 }
 
@@ -167,15 +192,21 @@ async fn attempt(
     let txn = db.begin_with_options(WRITE).await.map_err(Interrupted::ByDatabase)?;
     let careful = join.is_none();
     let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut fences = Fences::default();
     let mut result = Ok(());
     while outcomes.len() < group.len() && result.is_ok() {
         let begun = outcomes.len();
         outcomes.resize_with(group.len(), || Ok(None));
-        result = if careful {
-            run_carefully(&txn, &mut group[begun..], now, &mut outcomes[begun..]).await
-        } else {
-            run_boldly(&txn, &mut group[begun..], now, &mut outcomes[begun..]).await
-        };
+        let (jobs, answers) = (&mut group[begun..], &mut outcomes[begun..]);
+        // Before anything is run for a session: whether it is still its owner who writes.
+        result = fences.check(&txn, jobs, answers).await.map_err(Interrupted::by);
+        if result.is_ok() {
+            result = if careful {
+                run_carefully(&txn, jobs, now, answers).await
+            } else {
+                run_boldly(&txn, jobs, now, answers).await
+            };
+        }
         if let Some(join) = &mut join {
             join(group);
         }
@@ -213,7 +244,7 @@ async fn run_boldly(
     now: UnixMillis,
     outcomes: &mut [Outcome],
 ) -> Result<(), Interrupted> {
-    for phase in plan(group) {
+    for phase in plan(group, outcomes) {
         if !phase.events.is_empty() {
             let recorded = record(txn, now, group, &phase.events).await.map_err(Interrupted::by)?;
             for (&at, recorded) in phase.events.iter().zip(recorded) {
@@ -233,7 +264,7 @@ async fn run_carefully(
     now: UnixMillis,
     outcomes: &mut [Outcome],
 ) -> Result<(), Interrupted> {
-    for phase in plan(group) {
+    for phase in plan(group, outcomes) {
         // One bad event spoils the call for all; without it the others still share one.
         let mut together: Vec<Vec<usize>> = vec![phase.events];
         while let Some(some) = together.pop().filter(|some| !some.is_empty()) {
@@ -249,7 +280,7 @@ async fn run_carefully(
                     savepoint.rollback().await.map_err(Interrupted::by)?;
                     blame(&err)?;
                     if let [only] = some[..] {
-                        outcomes[only] = Err(err);
+                        outcomes[only] = Err(err.into());
                     } else {
                         let (earlier, later) = some.split_at(some.len() / 2);
                         together.push(later.to_vec());
@@ -269,7 +300,7 @@ async fn run_carefully(
                 Err(err) => {
                     savepoint.rollback().await.map_err(Interrupted::by)?;
                     blame(&err)?;
-                    outcomes[at] = Err(err);
+                    outcomes[at] = Err(err.into());
                 }
             }
         }
@@ -336,15 +367,19 @@ struct Phase {
 ///
 /// Within a phase events come first. So an event can join the phase its key is in, unless a unit of
 /// that key is there already; then it opens the next one. A unit stays in its key's phase.
-fn plan(group: &[Job]) -> Vec<Phase> {
-    arrange(group.iter().map(|job| (&*job.key, matches!(job.work, Work::Event { .. }))))
+///
+/// What has been refused before it was run has no place in it.
+fn plan(group: &[Job], outcomes: &[Outcome]) -> Vec<Phase> {
+    let jobs = group.iter().zip(outcomes).enumerate();
+    let accepted = jobs.filter(|(_, (_, outcome))| outcome.is_ok());
+    arrange(accepted.map(|(at, (job, _))| (at, &*job.key, matches!(job.work, Work::Event { .. }))))
 }
 
-fn arrange<'a>(jobs: impl Iterator<Item = (&'a str, bool)>) -> Vec<Phase> {
+fn arrange<'a>(jobs: impl Iterator<Item = (usize, &'a str, bool)>) -> Vec<Phase> {
     let mut phases: Vec<Phase> = Vec::new();
     // Where a key is: its phase, and whether the last of it there is a unit.
     let mut reached: HashMap<&str, (usize, bool)> = HashMap::new();
-    for (at, (key, is_event)) in jobs.enumerate() {
+    for (at, key, is_event) in jobs {
         let (phase, behind_unit) = reached.get(key).copied().unwrap_or((0, false));
         let phase = if is_event && behind_unit { phase + 1 } else { phase };
         reached.insert(key, (phase, !is_event));
@@ -420,7 +455,9 @@ mod tests {
                 ("b", false),
                 ("a", true), // behind its unit: next phase
             ]
-            .into_iter(),
+            .into_iter()
+            .enumerate()
+            .map(|(at, (key, is_event))| (at, key, is_event)),
         );
         assert_eq!(
             phases,

@@ -21,7 +21,8 @@ use super::{
     Error,
     connect::Connector,
     error::Fault,
-    group::{self, Fate, Outcome},
+    group::{self, Fate, Outcome, Refused},
+    leases::Lease,
     writer::{Patience, Shared, Work},
 };
 
@@ -46,6 +47,8 @@ const CONTENTION_BACKOFF: (Duration, Duration) =
 pub(super) struct Job {
     pub(super) key: Box<str>,
     pub(super) patience: Patience,
+    /// Whoever has handed it over writes as the owner of a session.
+    pub(super) lease: Option<Lease>,
     pub(super) work: Work,
     /// Its place in the queue, free again once it is answered.
     _place: OwnedSemaphorePermit,
@@ -54,6 +57,9 @@ pub(super) struct Job {
 impl Job {
     /// Tells the caller.
     fn answer(self, outcome: Outcome) {
+        if let (Err(Refused::LeaseLost), Some(lease)) = (&outcome, &self.lease) {
+            lease.lost.cancel();
+        }
         // The caller may have given up; that is its right.
         match self.work {
             Work::Unit(unit) => unit.answer(outcome.map(|_| ()).map_err(Error::from)),
@@ -95,6 +101,7 @@ impl Queue {
         &self,
         key: &str,
         patience: Patience,
+        lease: Option<Lease>,
         work: Work,
     ) -> Result<(), Error> {
         // Two sets of places: those who wait out an outage must not take them all.
@@ -110,7 +117,7 @@ impl Queue {
             Err(TryAcquireError::Closed) => return Err(Error::Stopped),
         };
         self.jobs
-            .send(Job { key: key.into(), patience, work, _place: place })
+            .send(Job { key: key.into(), patience, lease, work, _place: place })
             .map_err(|_| Error::Stopped)
     }
 
@@ -294,7 +301,7 @@ impl Lane {
         if fault == Fault::Statement && group.len() == 1 {
             // Not the unit's statements but its commit was refused; it has no one else to blame.
             for job in group {
-                job.answer(Err(err.clone()));
+                job.answer(Err(err.clone().into()));
             }
             return;
         }

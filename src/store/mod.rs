@@ -8,6 +8,9 @@
 //! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
 //!   from the original.
 //! - `error.rs`: errors, sorted by what helps.
+//! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `fence.rs` refuses what
+//!   somebody writes for a session that is not his any more. `commands.rs`: what daemons ask of each
+//!   other.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
 //! Reads go to a pool of their own and never wait for the writer; they see what was committed
@@ -20,16 +23,20 @@
 //! which keeps it for later. Nothing is acknowledged that is not stored.
 
 pub mod backup;
+pub mod commands;
 pub mod connect;
 pub mod error;
 pub mod events;
+mod fence;
 mod group;
 pub mod history;
 pub mod idempotency;
 pub mod installation;
 pub mod keys;
 mod lane;
+pub mod leases;
 pub mod messages;
+pub mod nodes;
 pub mod organizations;
 pub mod page;
 pub mod retention;
@@ -54,6 +61,7 @@ use self::{
 };
 pub use self::{
     error::Error,
+    leases::Lease,
     writer::{Patience, Writer, WriterStats},
 };
 use crate::{clock::Clock, vault::Vault};
@@ -103,6 +111,29 @@ impl Store {
     /// The one write path.
     pub fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// The same store for the owner of a session: everything it writes, by whichever call, is written
+    /// for that session, in its lane, and is refused with [`Error::LeaseLost`] once somebody else owns
+    /// the session.
+    #[must_use]
+    pub fn under(&self, lease: Lease) -> Self {
+        Self { writer: self.writer.under(lease), ..self.clone() }
+    }
+
+    /// Who lives.
+    pub fn nodes(&self) -> nodes::Nodes {
+        nodes::Nodes::new(self.clone())
+    }
+
+    /// Who runs which session.
+    pub fn leases(&self) -> leases::Leases {
+        leases::Leases::new(self.clone())
+    }
+
+    /// What daemons ask of each other.
+    pub fn commands(&self) -> commands::Commands {
+        commands::Commands::new(self.clone())
     }
 
     /// The sessions.

@@ -1,7 +1,9 @@
 //! Organizations: the tenants.
 
 use entity::{id::OrganizationId, organization};
-use sea_orm::{EntityTrait, QueryFilter, QueryOrder, TryInsertResult};
+use sea_orm::{
+    EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult, sea_query::Expr,
+};
 
 use super::{Error, Store, writer::Patience};
 
@@ -31,6 +33,17 @@ impl Organizations {
             .all(self.store.reader())
             .await?;
         Ok(rows)
+    }
+
+    /// A number that is another whenever something was recorded, in this process or in another.
+    pub async fn pulse(&self) -> Result<i64, Error> {
+        let sum: Option<Option<i64>> = organization::Entity::find()
+            .select_only()
+            .expr(Expr::cust("CAST(SUM(last_seq) AS BIGINT)"))
+            .into_tuple()
+            .one(self.store.reader())
+            .await?;
+        Ok(sum.flatten().unwrap_or(0))
     }
 
     /// The organization that an installation begins with; made when it is not there.

@@ -48,6 +48,7 @@ use super::{
     connect::Connector,
     events::{NewEvent, Recorded},
     lane::{self, Lane},
+    leases::Lease,
 };
 use crate::{clock::Clock, vault::Vault};
 
@@ -66,8 +67,11 @@ pub enum Patience {
 /// Commits what callers hand over, in groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
+    /// The last one is for what must not wait behind sessions' writes.
     lanes: Arc<[lane::Queue]>,
     shared: Arc<Shared>,
+    /// For whom it writes: see [`super::Store::under`].
+    lease: Option<Lease>,
 }
 
 /// What the lanes have in common.
@@ -118,13 +122,20 @@ impl Writer {
             bell: watch::Sender::new(0),
             closing: CancellationToken::new(),
         });
-        let mut queues = Vec::with_capacity(connector.lanes());
-        for number in 0..connector.lanes() {
+        // SQLite has one writer, whatever it writes.
+        let lanes = if connector.lanes() > 1 { connector.lanes() + 1 } else { 1 };
+        let mut queues = Vec::with_capacity(lanes);
+        for number in 0..lanes {
             let (lane, queue) = Lane::open(connector.clone(), shared.clone()).await?;
             tracker.spawn(lane.run().instrument(tracing::info_span!("store.lane", number)));
             queues.push(queue);
         }
-        Ok(Self { lanes: queues.into(), shared })
+        Ok(Self { lanes: queues.into(), shared, lease: None })
+    }
+
+    /// The same writer for the owner of a session.
+    pub(super) fn under(&self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self.clone() }
     }
 
     /// Runs a unit of work and returns what it returned, once that is committed.
@@ -139,9 +150,46 @@ impl Writer {
             + Sync
             + 'static,
     {
+        // What is written for a session keeps its order, whatever it is about.
+        let key = self.lease.as_ref().map_or(key, |lease| lease.session.as_str());
+        self.run_in(self.lane(key), key, patience, unit).await
+    }
+
+    /// The same, on PostgreSQL in a lane of its own, behind no session's writes: for what must be
+    /// written in time.
+    pub(super) async fn run_apart<T, F>(
+        &self,
+        key: &str,
+        patience: Patience,
+        unit: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, DbErr>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.run_in(&self.lanes[self.lanes.len() - 1], key, patience, unit).await
+    }
+
+    async fn run_in<T, F>(
+        &self,
+        lane: &lane::Queue,
+        key: &str,
+        patience: Patience,
+        unit: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, DbErr>>
+            + Send
+            + Sync
+            + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let work = Work::Unit(Box::new(Closure { unit, value: Mutex::new(None), reply }));
-        self.lane(key).submit(key, patience, work).await?;
+        lane.submit(key, patience, self.lease.clone(), work).await?;
         // A lane that ends without an answer has not run the unit.
         answer.await.unwrap_or(Err(Error::Stopped))
     }
@@ -158,7 +206,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let key = event.session_key.as_str().to_owned();
         let work = Work::Event { event: Box::new(event), reply };
-        self.lane(&key).submit(&key, patience, work).await?;
+        self.lane(&key).submit(&key, patience, self.lease.clone(), work).await?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
@@ -213,7 +261,7 @@ impl Writer {
         // Any hash will do that gives one key one lane for as long as the process lives.
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        let lanes = self.lanes.len() as u64;
+        let lanes = (self.lanes.len() as u64 - 1).max(1);
         let number = usize::try_from(hasher.finish() % lanes).unwrap_or(0);
         &self.lanes[number]
     }

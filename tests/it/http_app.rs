@@ -19,7 +19,7 @@ use wagate::{
     event::{Account, Event},
     http::{self, HttpState, Limits, ServeOptions},
     service::{Services, Tokens},
-    session::{HistorySettings, OnOtherAccount, Options, Sessions},
+    session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
     store::{
         Patience, Store,
         events::{NewEvent, Recorded},
@@ -76,7 +76,10 @@ impl App {
             on_other_account: OnOtherAccount::Refuse,
             history: HistorySettings::default(),
         };
-        let sessions = Sessions::new(store.clone(), clock.clone(), options, tasks.clone());
+        let me = Membership { home: "test".to_owned(), name: "test".to_owned(), lease: None };
+        let ownership = Ownership::join(store.clone(), clock.clone(), me).await.unwrap();
+        let sessions =
+            Sessions::new(store.clone(), clock.clone(), options, ownership, tasks.clone());
         let stop = CancellationToken::new();
         let state = HttpState::new(Services::new(&store, sessions.clone()), limits, stop.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

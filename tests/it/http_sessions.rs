@@ -394,8 +394,9 @@ async fn a_restart_takes_back_what_the_last_process_claimed() {
         }
         // What has not changed keeps its time.
         assert!(app.row("ended").await.status_since < app.row("qr2").await.status_since);
-        let resumable = sessions.resumable().await.unwrap();
-        let ids: Vec<_> = resumable.iter().map(|row| row.session_id.as_str()).collect();
+        let neglected = app.store.leases().neglected().await.unwrap();
+        let resumable = neglected.iter().filter(|row| row.desired_state == DesiredState::Running);
+        let ids: Vec<_> = resumable.map(|row| row.session_id.as_str()).collect();
         assert_eq!(ids, ["connected", "qr"], "the most recently active first");
 
         let key = app.row("qr").await.id;

@@ -24,6 +24,8 @@ mod http_sessions;
 mod layering;
 mod master_key;
 mod messages_wire;
+mod node;
+mod nodes_wire;
 mod outage;
 mod pairing_wire;
 #[path = "../../examples/support/postgres.rs"]
@@ -40,6 +42,7 @@ mod sessions_wire;
 mod shutdown_process;
 mod soak;
 mod store_contention;
+mod store_leases;
 mod store_lost_commit;
 mod store_open;
 mod store_writer;

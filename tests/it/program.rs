@@ -139,6 +139,36 @@ async fn a_second_process_on_the_same_state_is_turned_away() {
 }
 
 #[tokio::test]
+async fn a_second_process_on_the_same_database_is_turned_away_before_it_touches_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let first = Process::start(&state);
+    let database = state.join("wagate.db");
+    let symbolic = dir.path().join("symbolic.db");
+    std::os::unix::fs::symlink(&database, &symbolic).unwrap();
+    let hard = dir.path().join("hard.db");
+    std::fs::hard_link(&database, &hard).unwrap();
+
+    let files =
+        || ["wagate.db", "wagate.db-wal"].map(|name| std::fs::read(state.join(name)).unwrap());
+    let before = files();
+    for (number, name) in [database.clone(), symbolic, hard].iter().enumerate() {
+        let mut second = command(&dir.path().join(format!("other{number}")));
+        second.env("WAGATE_DATABASE__URL", format!("sqlite:{}", name.display()));
+        let (code, log) = ended(second);
+        assert_eq!(code, Some(1), "{log}");
+        assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 1, "{log}");
+        let last = log.lines().last().unwrap();
+        assert!(last.contains("another wagate is running: it holds "), "{last}");
+        assert!(last.contains(".db"), "{last}");
+    }
+    assert!(files() == before, "not a byte has changed");
+
+    let ready = http_client().get(format!("{}/readyz", first.base)).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn sigterm_closes_streams_and_ends_with_exit_0_and_the_token_stays_valid() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use axum::http::{HeaderValue, Uri, header};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
 use tokio_websockets::ClientBuilder;
 use wacore::net::{
     Transport, TransportEvent, TransportFactory, WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL,
@@ -28,8 +29,10 @@ use whatsapp_rust::{
 
 use super::{
     barrier::Barrier,
+    leash::{Leashed, NOT_OURS, cut_with},
     wire::{Watched, Wire},
 };
+use crate::session::ownership::Tenure;
 
 /// How long the kernel waits for the other end to confirm what was sent before it gives the
 /// connection up. Our own watch on what is received is the rule; this is for a half-open socket to
@@ -127,14 +130,22 @@ pub(super) struct Dialler {
     url: String,
     connector: Arc<Connector>,
     progress: Progress,
+    tenure: Arc<Tenure>,
+    tracker: TaskTracker,
     barrier: Barrier,
 }
 
 impl Dialler {
-    /// Dials `url`, or WhatsApp when there is none.
-    pub(super) fn new(url: Option<String>, connector: Arc<Connector>, barrier: Barrier) -> Self {
+    /// Dials `url`, or WhatsApp when there is none; while `tenure` holds.
+    pub(super) fn new(
+        url: Option<String>,
+        connector: Arc<Connector>,
+        tenure: Arc<Tenure>,
+        tracker: TaskTracker,
+        barrier: Barrier,
+    ) -> Self {
         let url = url.unwrap_or_else(|| WHATSAPP_WEB_WS_URL.to_owned());
-        Self { url, connector, progress: Progress::default(), barrier }
+        Self { url, connector, progress: Progress::default(), tenure, tracker, barrier }
     }
 
     /// Tells later how far a dial came.
@@ -148,6 +159,7 @@ impl TransportFactory for Dialler {
     async fn create_transport(
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
+        anyhow::ensure!(self.tenure.holds(), NOT_OURS);
         self.progress.reached(DIALLING);
         let uri: Uri = self.url.parse()?;
         let host = uri.host().context("the server's URL has no host")?;
@@ -156,6 +168,7 @@ impl TransportFactory for Dialler {
 
         let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
         prepare(&tcp);
+        let (tcp, open) = cut_with(&self.tenure, tcp, &self.tracker)?;
         let plain = Connector::Plain;
         let connector = if tls { &*self.connector } else { &plain };
         let stream = connector.wrap(host, tcp).await?;
@@ -174,7 +187,11 @@ impl TransportFactory for Dialler {
         self.progress.reached(CONNECTED);
 
         let (inner, events) = from_websocket(socket);
-        let transport = Watched::new(inner, wire, self.progress.clone(), self.barrier.clone());
+        let transport = Leashed {
+            inner: Watched::new(inner, wire, self.progress.clone(), self.barrier.clone()),
+            tenure: Arc::clone(&self.tenure),
+            _open: open,
+        };
         Ok((Arc::new(transport), events))
     }
 }

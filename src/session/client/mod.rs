@@ -10,6 +10,7 @@ mod dial;
 mod history;
 mod hook;
 mod http;
+mod leash;
 mod signal;
 mod translate;
 mod unrecorded;
@@ -57,6 +58,7 @@ use super::{
     history::{Budget, HistoryStats, Keep},
     identity::Identity,
     ingest::Ingest,
+    ownership::Tenure,
 };
 use crate::{
     clock::Clock,
@@ -187,9 +189,10 @@ impl Factory {
         &self,
         backend: device::Backend,
         ingest: Ingest,
+        tenure: Arc<Tenure>,
         known: Identity,
     ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
-        let opening = self.open_unbounded(backend, ingest, known);
+        let opening = self.open_unbounded(backend, ingest, tenure, known);
         tokio::time::timeout(OPEN_DEADLINE, opening).await.map_err(|_| OpenError::Timeout)?
     }
 
@@ -197,6 +200,7 @@ impl Factory {
         &self,
         backend: device::Backend,
         ingest: Ingest,
+        tenure: Arc<Tenure>,
         known: Identity,
     ) -> Result<(Link, mpsc::UnboundedReceiver<Signal>), OpenError> {
         let device_id = backend.device_id();
@@ -225,7 +229,13 @@ impl Factory {
         let owner = Some(known).filter(|_| self.options.on_other_account == OnOtherAccount::Refuse);
         let unrecorded = Unrecorded::default();
         let barrier = Barrier::new(unrecorded.clone(), &persistence, &backend, stop.clone());
-        let dialler = Dialler::new(self.options.url.clone(), Arc::clone(&self.connector), barrier);
+        let dialler = Dialler::new(
+            self.options.url.clone(),
+            Arc::clone(&self.connector),
+            tenure,
+            self.tracker.clone(),
+            barrier,
+        );
         let progress = dialler.progress();
         let hook = Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner);
         let build = Client::builder()

@@ -1,7 +1,8 @@
 //! Sessions: which there are, what is wanted of them, and who runs them.
 //!
 //! What is *observed* of a session (status, QR code, account) is written by `store::events` alone,
-//! together with the event that says so. The one exception is [`Sessions::after_restart`].
+//! together with the event that says so. The one exception is what becomes of it when its owner has
+//! died: [`Leases::take_back`](super::leases::Leases::take_back).
 
 mod list;
 
@@ -16,7 +17,7 @@ use entity::{
 use sea_orm::{
     ActiveValue::{self, Set},
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    QueryOrder, QuerySelect, TryInsertResult, Value,
+    QuerySelect, TryInsertResult, Value,
     sea_query::Expr,
 };
 
@@ -25,7 +26,7 @@ use super::{Error, Store, writer::Patience};
 use crate::event::LASTING;
 
 /// The statuses that claim a live socket, or one on its way.
-const LIVE: [SessionStatus; 4] = [
+pub(super) const LIVE: [SessionStatus; 4] = [
     SessionStatus::Connecting,
     SessionStatus::QrGenerated,
     SessionStatus::Loading,
@@ -272,20 +273,6 @@ impl Sessions {
             .await
     }
 
-    /// The sessions of all organizations that shall run here, the most recently active first.
-    pub async fn resumable(&self) -> Result<Vec<session::Model>, Error> {
-        let mut rows = session::Entity::find()
-            .filter(session::COLUMN.origin.eq(Origin::Embedded))
-            .filter(session::COLUMN.desired_state.eq(DesiredState::Running))
-            .order_by_asc(session::COLUMN.created_at)
-            .order_by_asc(session::COLUMN.id)
-            .all(self.store.reader())
-            .await?;
-        // Sorted here: the databases disagree on where a missing time comes.
-        rows.sort_by_key(|row| std::cmp::Reverse(row.last_active_at));
-        Ok(rows)
-    }
-
     /// Begins a new run of a session and returns its number; none when the session is gone.
     pub async fn next_generation(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
         let (lane, key) = (key.to_string(), key.clone());
@@ -364,20 +351,11 @@ impl Sessions {
 
     /// Takes back what the last process claimed of its sockets: they are gone with it.
     ///
-    /// Called before the API answers. A session that shall run is `connecting` from now on, and so
-    /// it will be, as soon as its turn to dial comes; any other is not connected. Statuses that say
-    /// why a session ended stay.
+    /// Called before the API answers. Sessions that another daemon runs stay as they are.
     pub async fn after_restart(&self) -> Result<(), Error> {
-        let now = self.store.clock().now();
-        self.store
-            .writer()
-            .run("after_restart", Patience::Fail, move |txn| {
-                Box::pin(async move {
-                    reset(txn, DesiredState::Running, SessionStatus::Connecting, now).await?;
-                    reset(txn, DesiredState::Stopped, SessionStatus::SessionNotConnected, now).await
-                })
-            })
-            .await
+        let neglected = self.store.leases().neglected().await?;
+        let keys = neglected.into_iter().map(|row| row.id).collect();
+        self.store.leases().take_back(keys).await
     }
 
     async fn update(
@@ -410,14 +388,26 @@ impl Sessions {
     }
 }
 
-/// Puts every live embedded session of which `desired` is wanted into `status`.
+/// Takes back what the rows of these sessions claim of a socket: their owners are gone.
+pub(super) async fn take_back(
+    txn: &DatabaseTransaction,
+    keys: Vec<SessionKey>,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    reset(txn, keys.clone(), DesiredState::Running, SessionStatus::Connecting, now).await?;
+    reset(txn, keys, DesiredState::Stopped, SessionStatus::SessionNotConnected, now).await
+}
+
+/// Puts every live embedded session among `keys` of which `desired` is wanted into `status`.
 async fn reset(
     txn: &DatabaseTransaction,
+    keys: Vec<SessionKey>,
     desired: DesiredState,
     status: SessionStatus,
     now: UnixMillis,
 ) -> Result<(), DbErr> {
     let claims = Condition::all()
+        .add(session::COLUMN.id.is_in(keys))
         .add(session::COLUMN.origin.eq(Origin::Embedded))
         .add(session::COLUMN.desired_state.eq(desired))
         .add(session::COLUMN.status.is_in(LIVE));

@@ -1,0 +1,168 @@
+//! Which daemons live.
+//!
+//! A node's row is its life: it says "until when", and the node moves that on while it lives, in one
+//! statement whatever it owns. Once that time has passed, anybody may delete the row, and from then
+//! on what the node owned is free. It cannot be moved on after that time: a row that is past it is
+//! dead even if nobody has deleted it yet, so "it lives" and "it was buried" exclude each other on
+//! the lock of one row.
+//!
+//! # Whose clock
+//!
+//! On PostgreSQL every time in these rows is the database's own, written and compared by it: what
+//! the nodes' clocks say is of no importance. A node measures for itself how long ago it began its
+//! last renewal, on a clock that only goes forward; the database wrote its time later than that, so
+//! a node that stops by its own measure stops before its row runs out. What is left between the two
+//! is a third of the time, for clocks that run at different speeds, for a database that fails
+//! over to a machine whose clock is ahead, and for the stopping itself. SQLite is used by one
+//! process, whose clock it is; so are databases in tests, where time is moved by hand.
+
+use std::time::Duration;
+
+use entity::{UnixMillis, id::NodeId, node};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    ExprTrait, QueryFilter,
+    sea_query::{Expr, Query},
+};
+
+use super::{Error, Store, writer::Patience};
+
+/// A life to begin.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    /// Names the state directory, whose lock is held.
+    pub home: String,
+    /// For people.
+    pub name: String,
+    /// How long it is taken to live without saying so again; none when nobody else can be there, and
+    /// whoever is written down as living is dead.
+    pub lease: Option<Duration>,
+}
+
+/// Queries over nodes.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    store: Store,
+}
+
+impl Nodes {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Begins a life, and ends those that are known to be over.
+    pub async fn join(&self, new: NewNode) -> Result<NodeId, Error> {
+        let id = NodeId::new(self.store.clock().now(), rand::random());
+        let node = id.clone();
+        let time = time(&self.store);
+        self.store
+            .writer()
+            .run_apart("node", Patience::Fail, move |txn| {
+                let (new, id, time) = (new.clone(), node.clone(), time.clone());
+                Box::pin(async move { join(txn, id, new, time).await })
+            })
+            .await?;
+        Ok(id)
+    }
+
+    /// Goes on living for `lease` from now. False when the node is dead: its sessions are, or may
+    /// be at any moment, somebody else's.
+    pub async fn renew(&self, id: &NodeId, lease: Duration) -> Result<bool, Error> {
+        let (id, time) = (id.clone(), time(&self.store));
+        self.store
+            .writer()
+            .run_apart("node", Patience::Fail, move |txn| {
+                let (id, time) = (id.clone(), time.clone());
+                Box::pin(async move {
+                    let renewed = node::Entity::update_many()
+                        .col_expr(node::Column::ExpiresAt, time.clone().add(millis(lease)))
+                        .filter(node::COLUMN.id.eq(id))
+                        .filter(Expr::col(node::Column::ExpiresAt).gt(time))
+                        .exec(txn)
+                        .await?;
+                    Ok(renewed.rows_affected > 0)
+                })
+            })
+            .await
+    }
+
+    /// Ends the lives that were not moved on in time, and says whose they were.
+    pub async fn bury(&self) -> Result<Vec<String>, Error> {
+        let time = time(&self.store);
+        self.store
+            .writer()
+            .run_apart("node", Patience::Fail, move |txn| {
+                let time = time.clone();
+                Box::pin(async move {
+                    let dead = Query::delete()
+                        .from_table(node::Entity)
+                        .and_where(Expr::col(node::Column::ExpiresAt).lte(time))
+                        .returning(Query::returning().column(node::Column::Name))
+                        .to_owned();
+                    let rows = txn.query_all(&dead).await?;
+                    rows.into_iter().map(|row| row.try_get_by_index(0)).collect()
+                })
+            })
+            .await
+    }
+
+    /// Ends a life in good order: all it owned is free at once.
+    pub async fn leave(&self, id: &NodeId) -> Result<(), Error> {
+        let id = id.clone();
+        self.store
+            .writer()
+            .run_apart("node", Patience::Fail, move |txn| {
+                let id = id.clone();
+                Box::pin(async move { node::Entity::delete_by_id(id).exec(txn).await.map(drop) })
+            })
+            .await
+    }
+}
+
+async fn join(
+    txn: &DatabaseTransaction,
+    id: NodeId,
+    new: NewNode,
+    time: Expr,
+) -> Result<(), DbErr> {
+    let mut over = node::Entity::delete_many();
+    if new.lease.is_some() {
+        over = over.filter(
+            Condition::any()
+                .add(node::COLUMN.home.eq(new.home.as_str()))
+                .add(Expr::col(node::Column::ExpiresAt).lte(time.clone())),
+        );
+    }
+    over.exec(txn).await?;
+    let expires_at = match new.lease {
+        Some(lease) => time.clone().add(millis(lease)),
+        None => Expr::val(UnixMillis(i64::MAX)),
+    };
+    let mut insert = Query::insert();
+    insert.into_table(node::Entity).columns([
+        node::Column::Id,
+        node::Column::Home,
+        node::Column::Name,
+        node::Column::JoinedAt,
+        node::Column::ExpiresAt,
+    ]);
+    insert
+        .values([Expr::val(id), Expr::val(new.home), Expr::val(new.name), time, expires_at])
+        .map_err(|error| DbErr::Custom(error.to_string()))?;
+    txn.execute(&insert).await.map(drop)
+}
+
+/// The time by which leases count.
+pub(super) fn time(store: &Store) -> Expr {
+    let database = store.reader().get_database_backend();
+    if database == DbBackend::Postgres && !store.clock().is_manual() {
+        // Not the transaction's beginning, which may be long past when a lock was waited for.
+        Expr::cust("CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
+    } else {
+        Expr::val(store.clock().now().0)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
