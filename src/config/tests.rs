@@ -177,7 +177,7 @@ fn a_file_s_mistakes_name_the_file() {
             "[htp]\nlisten = 5",
             format!(
                 "htp ({at}): unknown key; known here: database, encryption, history, http, log, \
-                 node, state_dir, whatsapp"
+                 node, retention, state_dir, whatsapp"
             ),
         ),
         ("http = 5", format!("http ({at}): this is a section, not a key")),

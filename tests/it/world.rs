@@ -123,8 +123,8 @@ impl World {
 
     /// Starts the daemon on the state that the last one left.
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon =
-            Box::pin(Daemon::start(Config::clone(&self.config), self.clock.clone())).await.unwrap();
+        let start = Daemon::start(Config::clone(&self.config), self.clock.clone());
+        let daemon = Box::pin(start).await.unwrap();
         self.base = format!("http://{}", daemon.address());
         let token = std::fs::read_to_string(daemon.operator_token_path()).unwrap();
         token.trim().clone_into(&mut self.token);
