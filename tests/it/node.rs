@@ -29,6 +29,9 @@ use crate::{
 /// How long a test's daemon is taken to live. As short as a busy machine allows.
 pub(crate) const LEASE: &str = "6s";
 
+/// One key for all: what one has sealed, the others must read.
+const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 /// The daemons' WhatsApp, and where they keep what is theirs alone.
 pub(crate) struct Cluster<'a> {
     pub(crate) whatsapp: Simulator,
@@ -146,6 +149,7 @@ impl Node {
             .env("WAGATE_DATABASE__URL", url)
             .env("WAGATE_DATABASE__READERS", "2")
             .env("WAGATE_DATABASE__WRITERS", "2")
+            .env("WAGATE_ENCRYPTION__MASTER_KEY", MASTER_KEY)
             .env("WAGATE_NODE__NAME", name)
             .env("WAGATE_NODE__LEASE", lease)
             .env("WAGATE_WHATSAPP__URL", whatsapp.url())
