@@ -32,7 +32,8 @@ const WRITERS: usize = 8;
 /// Rows that are made at once.
 const STEP: usize = 20_000;
 
-/// How long the writers are measured before anything is deleted, for the baseline.
+/// How long the writers are measured before anything is deleted, for the baseline. Afterwards they are
+/// measured again, for as long as the deleting took.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What is said of one database.
@@ -42,6 +43,8 @@ struct Names {
     usual: &'static str,
     retired: &'static str,
     chunk: &'static str,
+    held: &'static str,
+    over: &'static str,
 }
 
 const SQLITE: Names = Names {
@@ -49,7 +52,9 @@ const SQLITE: Names = Names {
     slow: "SQLite: 99.9 of 100 writes within",
     usual: "SQLite: half of the writes within",
     retired: "SQLite: rows retired per second",
-    chunk: "SQLite: longest chunk",
+    chunk: "SQLite: longest chunk, statements",
+    held: "SQLite: longest chunk, with commit",
+    over: "SQLite: chunks over 50 ms, of 100",
 };
 
 const POSTGRES: Names = Names {
@@ -57,7 +62,9 @@ const POSTGRES: Names = Names {
     slow: "PostgreSQL: 99.9 of 100 writes within",
     usual: "PostgreSQL: half of the writes within",
     retired: "PostgreSQL: rows retired per second",
-    chunk: "PostgreSQL: longest chunk",
+    chunk: "PostgreSQL: longest chunk, statements",
+    held: "PostgreSQL: longest chunk, with commit",
+    over: "PostgreSQL: chunks over 50 ms, of 100",
 };
 
 pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
@@ -97,8 +104,8 @@ async fn measure(
     }
     fill(&store, &organization, &keys[0], rows).await?;
 
-    let quiet = tokio::time::sleep(QUIET.min(Duration::from_millis(rows as u64)));
-    let (quiet, ()) = meanwhile(&store, &organization, &keys, quiet).await?;
+    let before = tokio::time::sleep(QUIET.min(Duration::from_millis(rows as u64)));
+    let (mut quiet, ()) = meanwhile(&store, &organization, &keys, before).await?;
     let policy = Policy { events: Some(Duration::from_hours(24)), ..Policy::default() };
     let worker = Maintenance::new(store.clone(), policy, CancellationToken::new());
     let begun = Instant::now();
@@ -108,6 +115,9 @@ async fn measure(
     if swept.total() != rows as u64 {
         return Err(Failure::wrong(format!("{} of {rows} rows were retired", swept.total())));
     }
+    let (after, ()) = meanwhile(&store, &organization, &keys, tokio::time::sleep(took)).await?;
+    quiet.extend(after);
+    quiet.sort_unstable();
     store.close().await;
 
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
@@ -119,7 +129,18 @@ async fn measure(
     report.figure(names.slow, "ms", at(&busy, 999), at(&quiet, 999), None);
     report.figure(names.usual, "ms", at(&busy, 500), at(&quiet, 500), None);
     report.figure(names.retired, "", count(rows as u64) / took.as_secs_f64(), None, None);
-    report.figure(names.chunk, "ms", millis(swept.longest), None, None);
+    report.figure(names.chunk, "ms", millis(swept.longest), None, Aim::AtMost(50.0));
+    report.figure(names.held, "ms", millis(swept.longest_held), None, Aim::AtMost(50.0));
+    let over = count(swept.slow) * 100.0 / count(swept.chunks);
+    report.figure(names.over, "", over, None, None);
+    let (name, _) = names.chunk.split_once(':').unwrap_or_default();
+    report.note(format!(
+        "{name}: {} of {} chunks held the writer for more than 50 ms; {} writes meanwhile, {} without",
+        swept.slow,
+        swept.chunks,
+        busy.len(),
+        quiet.len()
+    ));
     Ok(())
 }
 

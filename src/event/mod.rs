@@ -90,6 +90,12 @@ impl Change {
     }
 }
 
+fn clear_nul(text: &mut String) {
+    if text.contains('\0') {
+        *text = text.replace('\0', "\u{fffd}");
+    }
+}
+
 impl Event {
     /// The same without NUL, which strangers can send and PostgreSQL keeps in no text: U+FFFD stands in
     /// its place, on both databases. A message's original is in its `raw`.
@@ -104,10 +110,8 @@ impl Event {
             }
             Self::AuthFailure(AuthFailure::PairingRefused { detail }) => vec![detail],
             Self::Message(message) => {
-                let NewMessage { wa_id, chat, sender, body, target_wa_id, push_name, .. } =
-                    &mut **message;
-                let optional = [body, target_wa_id, push_name].into_iter().flatten();
-                [wa_id, chat, sender].into_iter().chain(optional).collect()
+                message.clear_nul();
+                Vec::new()
             }
             Self::Ack(Ack { wa_id, chat, by, error, .. }) => {
                 [wa_id, chat, by].into_iter().chain(error).collect()
@@ -115,11 +119,7 @@ impl Event {
             Self::Call(Call { id, from, .. }) => vec![id, from],
             _ => Vec::new(),
         };
-        for text in texts {
-            if text.contains('\0') {
-                *text = text.replace('\0', "\u{fffd}");
-            }
-        }
+        texts.into_iter().for_each(clear_nul);
         self
     }
 

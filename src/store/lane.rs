@@ -121,6 +121,11 @@ impl Queue {
             .map_err(|_| Error::Stopped)
     }
 
+    /// How many have a place.
+    pub(super) fn waiting(&self) -> usize {
+        2 * PLACES - self.patient.available_permits() - self.impatient.available_permits()
+    }
+
     /// Takes nothing more; returns when everything taken was answered.
     pub(super) async fn close(&self) {
         self.patient.close();

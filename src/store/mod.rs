@@ -76,6 +76,7 @@ pub struct Store {
     writer: Writer,
     connector: Connector,
     clock: Clock,
+    retired: Arc<retention::Counters>,
 }
 
 impl Store {
@@ -98,7 +99,7 @@ impl Store {
         let writer = Writer::start(&connector, vault, clock.clone(), tracker)
             .await
             .map_err(OpenError::Connect)?;
-        let store = Self { reader, writer, connector, clock };
+        let store = Self { reader, writer, connector, clock, retired: Arc::default() };
         store.ping().await.map_err(OpenError::NotWritable)?;
         Ok(store)
     }

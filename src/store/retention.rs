@@ -1,10 +1,15 @@
 //! Deleting what is old, a few rows at a time.
 //!
 //! The rows to delete are found through an index and named by their keys, so that a chunk costs what
-//! it deletes and not what the table holds. Everything in these statements is ours (tables, numbers,
+//! it deletes and not what the table holds. No other table refers to them, so nothing goes with them.
+//! Everything in these statements is ours (tables, numbers,
 //! an id made of a time), so nothing needs binding.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use entity::{
     UnixMillis,
@@ -83,6 +88,17 @@ impl Table {
         }
     }
 
+    /// The order of the index that finds what is old.
+    const fn order(self) -> &'static str {
+        match self {
+            Self::Events | Self::Messages => "id",
+            Self::Idempotency => "created_at",
+            // Few, and found by their device.
+            Self::SentMessages | Self::PendingInbound => "stored_at",
+            Self::MessageSecrets => "expires_at",
+        }
+    }
+
     /// Whether its indices begin with the device.
     const fn is_of_device(self) -> bool {
         matches!(self, Self::SentMessages | Self::PendingInbound | Self::MessageSecrets)
@@ -94,6 +110,35 @@ impl Table {
 pub struct Due {
     table: Table,
     condition: String,
+    /// Messages up to this id are looked at: those that were left are still to be sent.
+    seen: Option<MessageId>,
+}
+
+impl Due {
+    /// The statement that deletes up to `rows` of them.
+    pub fn delete(&self, database: DbBackend, rows: u64) -> String {
+        let (name, key, order) = (self.table.name(), self.table.key(), self.table.order());
+        let condition = match &self.seen {
+            Some(seen) => format!("{} AND id > '{seen}'", self.condition),
+            None => self.condition.clone(),
+        };
+        let returning = match self.table {
+            Table::Events => " RETURNING organization_id, seq",
+            Table::Messages => " RETURNING id",
+            _ => "",
+        };
+        match database {
+            // The array is computed once. What another daemon is deleting is left to it.
+            DbBackend::Postgres => format!(
+                "DELETE FROM {name} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {name} WHERE \
+                 {condition} ORDER BY {order} LIMIT {rows} FOR UPDATE SKIP LOCKED)){returning}"
+            ),
+            _ => format!(
+                "DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} \
+                 WHERE {condition} ORDER BY {order} LIMIT {rows}){returning}"
+            ),
+        }
+    }
 }
 
 /// What one chunk was.
@@ -101,8 +146,30 @@ pub struct Due {
 pub struct Chunk {
     /// Rows that are gone.
     pub rows: u64,
-    /// How long the statements took: what everybody behind them waited.
+    /// How long the statements took.
     pub took: Duration,
+    /// How long a lane of the writer was held: from the first statement to the end of the commit,
+    /// which is that of all others in the group. What anybody behind it waited.
+    pub held: Duration,
+}
+
+/// Counts since start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    rows: [AtomicU64; Table::ALL.len()],
+    chunks: AtomicU64,
+    slow: AtomicU64,
+}
+
+/// What was retired since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetentionStats {
+    /// Rows deleted, of each table.
+    pub rows: BTreeMap<Table, u64>,
+    /// Transactions' worth of work.
+    pub chunks: u64,
+    /// Those of them that kept writers waiting too long.
+    pub slow: u64,
 }
 
 /// Retiring rows.
@@ -137,30 +204,63 @@ impl Retention {
             } else {
                 older.clone()
             };
-            Ok(Due { table, condition })
+            Ok(Due { table, condition, seen: None })
         });
         due.collect::<Result<_, DbErr>>().map_err(Error::from)
     }
 
-    /// Deletes up to `rows` of what is due, the oldest first where that has a meaning.
-    pub async fn retire(&self, due: &Due, rows: u64) -> Result<Chunk, Error> {
-        let due = due.clone();
-        self.store
-            .writer()
-            .run(LANE, Patience::Fail, move |txn| {
-                let due = due.clone();
-                Box::pin(async move {
-                    let begun = Instant::now();
-                    let rows = match due.table {
-                        Table::Events => retire_events(txn, &due, rows).await?,
-                        _ => {
-                            txn.execute_unprepared(&delete(txn, &due, rows)).await?.rows_affected()
-                        }
-                    };
-                    Ok(Chunk { rows, took: begun.elapsed() })
-                })
+    /// Deletes up to `rows` of what is due, the oldest first.
+    pub async fn retire(&self, due: &mut Due, rows: u64) -> Result<Chunk, Error> {
+        let table = due.table;
+        let delete = due.delete(self.store.reader().get_database_backend(), rows);
+        let unit = self.store.writer().run(LANE, Patience::Fail, move |txn| {
+            let delete = delete.clone();
+            Box::pin(async move {
+                let begun = Instant::now();
+                let (rows, last) = match table {
+                    Table::Events => (retire_events(txn, delete).await?, None),
+                    Table::Messages => retire_messages(txn, delete).await?,
+                    _ => (txn.execute_unprepared(&delete).await?.rows_affected(), None),
+                };
+                Ok((begun, begun.elapsed(), rows, last))
             })
-            .await
+        });
+        let (begun, took, rows, last) = unit.await?;
+        due.seen = last.or(due.seen.take());
+        self.store.retired.rows[table as usize].fetch_add(rows, Ordering::Relaxed);
+        Ok(Chunk { rows, took, held: begun.elapsed() })
+    }
+
+    /// Counts a chunk that was committed.
+    pub fn count_chunk(&self, slow: bool) {
+        self.store.retired.chunks.fetch_add(1, Ordering::Relaxed);
+        self.store.retired.slow.fetch_add(slow.into(), Ordering::Relaxed);
+    }
+
+    /// What was retired since the start.
+    pub fn stats(&self) -> RetentionStats {
+        let counters = &self.store.retired;
+        let rows = |table: Table| counters.rows[table as usize].load(Ordering::Relaxed);
+        RetentionStats {
+            rows: Table::ALL.into_iter().map(|table| (table, rows(table))).collect(),
+            chunks: counters.chunks.load(Ordering::Relaxed),
+            slow: counters.slow.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether more writers wait for the same lane than one group takes.
+    pub fn is_crowded(&self) -> bool {
+        self.store.writer().is_crowded(LANE)
+    }
+
+    /// Puts what is in SQLite's log into the file, as far as that holds nobody up. The next commit
+    /// would do it otherwise, once there are a thousand pages, and its writer would wait for it.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        let db = self.store.reader();
+        if db.get_database_backend() == DbBackend::Sqlite {
+            db.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        }
+        Ok(())
     }
 
     /// Gives up to `pages` free pages of an SQLite file back to the file system. None elsewhere, and
@@ -180,47 +280,27 @@ impl Retention {
         if number("auto_vacuum").await? != 2 || free < KEPT_FREE || free < all / 8 {
             return Ok(None);
         }
-        let chunk = self.store.writer().run(LANE, Patience::Fail, move |txn| {
+        let unit = self.store.writer().run(LANE, Patience::Fail, move |txn| {
             Box::pin(async move {
                 let begun = Instant::now();
                 txn.execute_unprepared(&format!("PRAGMA incremental_vacuum({pages})")).await?;
-                Ok(Chunk { rows: pages, took: begun.elapsed() })
+                Ok((begun, begun.elapsed()))
             })
         });
-        chunk.await.map(Some)
+        let (begun, took) = unit.await?;
+        Ok(Some(Chunk { rows: pages, took, held: begun.elapsed() }))
     }
 }
 
 /// Free pages worth keeping: four megabytes.
 const KEPT_FREE: i64 = 1024;
 
-fn delete(txn: &DatabaseTransaction, due: &Due, rows: u64) -> String {
-    let Due { table, condition } = due;
-    let (name, key) = (table.name(), table.key());
-    let order = match table {
-        Table::Events | Table::Messages => "ORDER BY id ",
-        _ => "",
-    };
-    match txn.get_database_backend() {
-        // The array is computed once. What another daemon is deleting is left to it.
-        DbBackend::Postgres => format!(
-            "DELETE FROM {name} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {name} WHERE {condition} \
-             {order}LIMIT {rows} FOR UPDATE SKIP LOCKED))"
-        ),
-        _ => format!(
-            "DELETE FROM {name} WHERE ({key}) IN \
-             (SELECT {key} FROM {name} WHERE {condition} {order}LIMIT {rows})"
-        ),
-    }
-}
-
 /// Deletes events, and remembers how far each organization's were retired.
-async fn retire_events(txn: &DatabaseTransaction, due: &Due, rows: u64) -> Result<u64, DbErr> {
-    let delete = format!("{} RETURNING organization_id, seq", delete(txn, due, rows));
+async fn retire_events(txn: &DatabaseTransaction, delete: String) -> Result<u64, DbErr> {
     let database = txn.get_database_backend();
     let gone = txn.query_all_raw(Statement::from_string(database, delete)).await?;
     // In one order always: the rows stay locked until the commit.
-    let mut highest = std::collections::BTreeMap::<OrganizationId, i64>::new();
+    let mut highest = BTreeMap::<OrganizationId, i64>::new();
     for row in &gone {
         let organization: OrganizationId = row.try_get_by_index(0)?;
         let seq: i64 = row.try_get_by_index(1)?;
@@ -235,4 +315,16 @@ async fn retire_events(txn: &DatabaseTransaction, due: &Due, rows: u64) -> Resul
         txn.execute_unprepared(&remember).await?;
     }
     Ok(gone.len() as u64)
+}
+
+/// Deletes messages, and says how far it came.
+async fn retire_messages(
+    txn: &DatabaseTransaction,
+    delete: String,
+) -> Result<(u64, Option<MessageId>), DbErr> {
+    let delete = Statement::from_string(txn.get_database_backend(), delete);
+    let gone = txn.query_all_raw(delete).await?;
+    let ids = gone.iter().map(|row| row.try_get_by_index::<MessageId>(0));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    Ok((ids.len() as u64, ids.into_iter().max()))
 }

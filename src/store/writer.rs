@@ -52,6 +52,9 @@ use super::{
 };
 use crate::{clock::Clock, vault::Vault};
 
+/// More than that do not fit into one group.
+const CROWD: usize = 64;
+
 /// What to do while the database is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -219,6 +222,11 @@ impl Writer {
             events: counters.events.load(Ordering::Relaxed),
             retries: counters.retries.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether more units wait in the lane of `key` than one group takes.
+    pub(super) fn is_crowded(&self, key: &str) -> bool {
+        self.lane(key).waiting() > CROWD
     }
 
     /// Changes after every commit that recorded events. It carries nothing: look at the table.

@@ -23,6 +23,7 @@ use wagate::{
     store::{
         Patience,
         events::{NewEvent, Recorded},
+        retention::Table,
     },
 };
 
@@ -515,6 +516,12 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
         assert_eq!(figures.get(&format!("wagate_build_info{{version=\"{version}\"}}")), "1");
         assert_eq!(figures.get("wagate_database_up"), "1");
         assert_eq!(figures.get("wagate_events_total"), "0");
+        for table in Table::ALL {
+            let series = format!("wagate_retention_rows_total{{table=\"{}\"}}", table.name());
+            assert_eq!(figures.get(&series), "0");
+        }
+        assert_eq!(figures.get("wagate_retention_chunks_total"), "0");
+        assert_eq!(figures.get("wagate_retention_slow_chunks_total"), "0");
 
         app.session("shop-of-mr-smith").await;
         app.connect("shop-of-mr-smith").await;

@@ -11,7 +11,11 @@ use std::{
 
 use reqwest::StatusCode;
 
-use crate::world::http_client;
+use crate::{
+    database::{Database, Kind, on_each},
+    upgrade,
+    world::http_client,
+};
 
 /// More than a stop without sessions may take, and much less than the daemon's own deadline.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -225,4 +229,39 @@ async fn an_address_that_is_taken_is_named() {
         message.starts_with(&format!("Cannot start: cannot listen on {address}: ")),
         "{message}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_schema_is_refused_in_one_line_and_left_as_it_is_with_no_migrate() {
+    on_each(async |database: &Database| {
+        upgrade::load(database, "0.1.0").await;
+        if database.kind == Kind::Sqlite {
+            // As a daemon leaves it.
+            database.execute("PRAGMA journal_mode = WAL").await;
+        }
+        let tables = match database.kind {
+            Kind::Sqlite => "SELECT count(*) FROM sqlite_master",
+            Kind::Postgres => "SELECT count(*) FROM pg_class",
+        };
+        let seen = async || {
+            let steps = database.count("SELECT count(*) FROM seaql_migrations").await;
+            (database.count(tables).await, steps, std::fs::read(&database.path).ok())
+        };
+        let before = seen().await;
+
+        let directory = tempfile::tempdir().unwrap();
+        let mut refused = command(&directory.path().join("state"));
+        refused.arg("--no-migrate").env("WAGATE_DATABASE__URL", &database.url);
+        let (code, log) = ended(refused);
+        assert_eq!(code, Some(1), "{log}");
+        let told: Vec<_> = log.lines().filter(|line| line.contains("Cannot start")).collect();
+        assert_eq!(told.len(), 1, "{log}");
+        let reason = "the schema is not up to date and migrating is switched off: missing m";
+        assert!(told[0].contains(reason), "{log}");
+        assert_eq!(log.lines().last(), Some(told[0]));
+        assert!(!log.contains(&database.url), "{log}");
+
+        assert!(seen().await == before, "the database was changed");
+    })
+    .await;
 }

@@ -18,11 +18,14 @@ use self::library::LibraryCounters;
 use super::{Error, Principal};
 use crate::{
     event::Group,
-    store::{Store, WriterStats, sessions::StatusCount},
+    store::{Store, WriterStats, retention::RetentionStats, sessions::StatusCount},
 };
 
 /// Gauges told apart by one label.
 type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
+
+/// Counters told apart by one label.
+type Counters = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// The figures. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,6 +55,7 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("wagate_build", "Which wagate this is", build);
         register_writer(&mut registry, self.store.writer().stats());
+        register_retention(&mut registry, &self.store.retention().stats());
 
         let database_up = Gauge::<i64>::default();
         match self.store.sessions().count_all().await {
@@ -86,6 +90,27 @@ fn register_writer(registry: &mut Registry, stats: WriterStats) {
     count("wagate_store_groups", "Write transactions committed", stats.groups);
     count("wagate_store_units", "Units of work written, without events", stats.units);
     count("wagate_store_retries", "Write transactions tried again", stats.retries);
+}
+
+fn register_retention(registry: &mut Registry, stats: &RetentionStats) {
+    let rows = Counters::default();
+    let (chunks, slow) = (Counter::<u64>::default(), Counter::<u64>::default());
+    for (table, deleted) in &stats.rows {
+        rows.get_or_create(&[("table", table.name())]).inc_by(*deleted);
+    }
+    chunks.inc_by(stats.chunks);
+    slow.inc_by(stats.slow);
+    registry.register("wagate_retention_rows", "Old rows deleted, by table", rows);
+    registry.register(
+        "wagate_retention_chunks",
+        "Write transactions' worth of deleting and giving back",
+        chunks,
+    );
+    registry.register(
+        "wagate_retention_slow_chunks",
+        "Those that held the writer for more than 50 ms, commit included",
+        slow,
+    );
 }
 
 fn register_sessions(registry: &mut Registry, counts: &[StatusCount]) {

@@ -1,14 +1,20 @@
 //! Work in the background that nobody asks for: what is old is deleted.
 //!
-//! Writers share their transactions with it, so it takes small bites: each is as large as the last
-//! ones allow if it is to take [`TARGET`] at most, and is followed by a pause. A sweep of a large
-//! backlog may take hours; nobody waits for it.
+//! Writers share their transactions with it, so it takes small bites (`bite.rs`), and pauses after each
+//! for at least as long as it took: half of the time and more is for others, and so is the lane while they
+//! queue. What a chunk leaves in SQLite's log is put into the file during the pause, not by
+//! the writer whose commit would be the next to be due. A sweep of a large backlog may take hours;
+//! nobody waits for it.
+
+mod bite;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use entity::UnixMillis;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::bite::Bite;
 use crate::{
     clock::Clock,
     store::{
@@ -17,12 +23,11 @@ use crate::{
     },
 };
 
-/// How long one chunk's statements shall take. A fifth of what a writer may wait: the commit and
-/// the checkpoint come on top, and a machine has slow moments.
-const TARGET: Duration = Duration::from_millis(10);
+/// What a writer may wait for a chunk at most. One that took longer is counted and told.
+const TOO_LONG: Duration = Duration::from_millis(50);
 
-/// The first size of a chunk, the smallest and the largest.
-const CHUNK: Bite = Bite { rows: 100, least: 20, most: 2000 };
+/// How long a chunk lets others go first while they queue.
+const YIELDS: (Duration, u32) = (Duration::from_millis(5), 40);
 
 /// How long what grows is kept; none is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +62,12 @@ pub struct Swept {
     pub rows: BTreeMap<Table, u64>,
     /// Transactions' worth of work.
     pub chunks: u64,
-    /// The longest of them.
+    /// The longest that the statements of one took.
     pub longest: Duration,
+    /// The longest that one held a lane of the writer: with its commit.
+    pub longest_held: Duration,
+    /// How many held it longer than a writer may be blocked, 50 ms.
+    pub slow: u64,
 }
 
 impl Swept {
@@ -70,6 +79,19 @@ impl Swept {
     fn count(&mut self, chunk: Chunk) {
         self.chunks += 1;
         self.longest = self.longest.max(chunk.took);
+        self.longest_held = self.longest_held.max(chunk.held);
+        if chunk.held <= TOO_LONG {
+            return;
+        }
+        self.slow += 1;
+        if self.slow == 1 {
+            tracing::warn!(
+                retention.rows = chunk.rows,
+                retention.statements_ms = millis(chunk.took),
+                retention.held_ms = millis(chunk.held),
+                "Deleting old rows kept writers waiting; going on with fewer at once"
+            );
+        }
     }
 }
 
@@ -100,7 +122,8 @@ impl Maintenance {
                 Ok(swept) if swept.chunks > 0 => tracing::info!(
                     retention.rows = swept.total(),
                     retention.chunks = swept.chunks,
-                    retention.longest_ms = u64::try_from(swept.longest.as_millis()).unwrap_or(0),
+                    retention.slow_chunks = swept.slow,
+                    retention.longest_ms = millis(swept.longest_held),
                     "Old rows were deleted: {}",
                     listed(&swept)
                 ),
@@ -117,25 +140,25 @@ impl Maintenance {
     pub async fn sweep(&self) -> Result<Swept, store::Error> {
         let now = self.store.clock().now();
         let mut swept = Swept::default();
-        let mut bite = CHUNK;
         for table in Table::ALL {
             let Some(keeps) = self.policy.keeps(table) else { continue };
             let kept = i64::try_from(keeps.as_millis()).unwrap_or(i64::MAX);
             let before = UnixMillis(now.0.saturating_sub(kept));
-            for due in self.store.retention().due(table, before).await? {
+            let mut bite = Bite::of(table);
+            for mut due in self.store.retention().due(table, before).await? {
                 loop {
                     if self.stop.is_cancelled() {
                         return Ok(swept);
                     }
-                    let asked = bite.rows;
-                    let chunk = self.store.retention().retire(&due, asked).await?;
-                    swept.count(chunk);
+                    self.yield_to_others().await;
+                    let asked = bite.rows();
+                    let chunk = self.store.retention().retire(&mut due, asked).await?;
+                    self.learn(chunk, &mut bite, &mut swept);
                     *swept.rows.entry(table).or_default() += chunk.rows;
+                    self.pause(chunk).await?;
                     if chunk.rows < asked {
                         break;
                     }
-                    bite.learn(chunk.took);
-                    pause(chunk.took).await;
                 }
             }
         }
@@ -147,13 +170,39 @@ impl Maintenance {
 
     /// Makes an SQLite file smaller, if a good part of it is free.
     async fn shrink(&self, swept: &mut Swept) -> Result<(), store::Error> {
-        let mut bite = CHUNK;
+        let mut bite = Bite::pages();
         while !self.stop.is_cancelled() {
-            let Some(chunk) = self.store.retention().shrink(bite.rows).await? else { break };
-            swept.count(chunk);
-            bite.learn(chunk.took);
-            pause(chunk.took).await;
+            self.yield_to_others().await;
+            let Some(chunk) = self.store.retention().shrink(bite.rows()).await? else { break };
+            self.learn(chunk, &mut bite, swept);
+            self.pause(chunk).await?;
         }
+        Ok(())
+    }
+
+    fn learn(&self, chunk: Chunk, bite: &mut Bite, swept: &mut Swept) {
+        swept.count(chunk);
+        self.store.retention().count_chunk(chunk.held > TOO_LONG);
+        bite.learn(chunk);
+    }
+
+    /// Lets those go first who queue, for a moment: they may queue all day.
+    async fn yield_to_others(&self) {
+        for _ in 0..YIELDS.1 {
+            if self.stop.is_cancelled() || !self.store.retention().is_crowded() {
+                return;
+            }
+            tokio::time::sleep(YIELDS.0).await;
+        }
+    }
+
+    /// As long as the chunk took, and what it left to do after it, so that at least half of the time is
+    /// for others.
+    async fn pause(&self, chunk: Chunk) -> Result<(), store::Error> {
+        let begun = Instant::now();
+        self.store.retention().checkpoint().await?;
+        let took = chunk.held + begun.elapsed();
+        tokio::time::sleep(took.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
         Ok(())
     }
 }
@@ -165,9 +214,8 @@ fn next(clock: &Clock, interval: Duration) -> UnixMillis {
     UnixMillis(clock.now().0.saturating_add(millis))
 }
 
-/// As long as the work took, so that at least half of the time is for others.
-async fn pause(took: Duration) {
-    tokio::time::sleep(took.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn listed(swept: &Swept) -> String {
@@ -176,50 +224,9 @@ fn listed(swept: &Swept) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// How many rows to delete at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bite {
-    rows: u64,
-    least: u64,
-    most: u64,
-}
-
-impl Bite {
-    /// Smaller at once after one that took too long, larger by a quarter after one that was quick.
-    fn learn(&mut self, took: Duration) {
-        let rows = if took > TARGET {
-            self.rows / 2
-        } else if took < TARGET / 2 {
-            self.rows + self.rows / 4 + 1
-        } else {
-            self.rows
-        };
-        self.rows = rows.clamp(self.least, self.most);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chunk_shrinks_at_once_and_grows_slowly_within_its_limits() {
-        let mut bite = CHUNK;
-        bite.learn(TARGET * 2);
-        assert_eq!(bite.rows, 50);
-        bite.learn(TARGET * 3 / 4);
-        assert_eq!(bite.rows, 50);
-        bite.learn(TARGET / 4);
-        assert_eq!(bite.rows, 63);
-        for _ in 0..50 {
-            bite.learn(Duration::ZERO);
-        }
-        assert_eq!(bite.rows, CHUNK.most);
-        for _ in 0..50 {
-            bite.learn(TARGET * 2);
-        }
-        assert_eq!(bite.rows, CHUNK.least);
-    }
 
     #[test]
     fn sweeps_are_spread_around_their_interval() {
