@@ -152,7 +152,11 @@ impl Daemon {
         moment!("start.statuses_corrected");
         let copies = Copies::new(store.clone(), state.path());
         let hold = config.database.after_restore == AfterRestore::Hold;
-        copies.look(hold).await.map_err(StartError::Restart)?;
+        if copies.look(hold).await.map_err(StartError::Restart)?.is_some() {
+            // Whoever lived when it was copied lives elsewhere, or not at all.
+            ownership.outlive().await.map_err(StartError::Join)?;
+            store.sessions().after_restart().await.map_err(StartError::Restart)?;
+        }
 
         // Before any session dials: an address that is taken is the likeliest mistake.
         let cannot_listen = |source| StartError::Listen { address: config.http.listen, source };

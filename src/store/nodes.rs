@@ -106,6 +106,21 @@ impl Nodes {
             .await
     }
 
+    /// Ends all lives but this one.
+    pub async fn outlive(&self, id: &NodeId) -> Result<(), Error> {
+        let id = id.clone();
+        self.store
+            .writer()
+            .run_apart("node", Patience::Fail, move |txn| {
+                let id = id.clone();
+                Box::pin(async move {
+                    let others = node::Entity::delete_many().filter(node::COLUMN.id.ne(id));
+                    others.exec(txn).await.map(drop)
+                })
+            })
+            .await
+    }
+
     /// Ends a life in good order: all it owned is free at once.
     pub async fn leave(&self, id: &NodeId) -> Result<(), Error> {
         let id = id.clone();

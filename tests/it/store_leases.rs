@@ -101,6 +101,12 @@ async fn a_session_has_one_owner_until_that_owner_gives_it_back_leaves_or_dies()
         let again = join(store, "c").await;
         assert_eq!(claim(store, &again, &session).await.unwrap().epoch, 5);
         assert!(!store.nodes().renew(&c, LEASE).await.unwrap());
+
+        // A copy of a database has its owners in it, who are not there.
+        let d = join(store, "d").await;
+        store.nodes().outlive(&d).await.unwrap();
+        assert_eq!(claim(store, &d, &session).await.unwrap().epoch, 6);
+        assert!(store.nodes().renew(&d, LEASE).await.unwrap());
         opened.close().await;
         store.close().await;
     })

@@ -97,6 +97,12 @@ impl Ownership {
         })
     }
 
+    /// Takes all others for dead, for a database that is a copy: they were copied with it. One that
+    /// lives all the same notices, stops its sessions and joins again.
+    pub async fn outlive(&self) -> Result<(), Error> {
+        Ok(self.store.nodes().outlive(self.tenure().node()).await?)
+    }
+
     /// The present tenure.
     pub(super) fn tenure(&self) -> Arc<Tenure> {
         Arc::clone(&self.tenure.lock().unwrap_or_else(PoisonError::into_inner))
