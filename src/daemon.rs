@@ -143,20 +143,21 @@ impl Daemon {
         first_run(&store, &state).await?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         moment!("start.first_run_done");
+        // Before we count as living: flagging many sessions may take longer than a lease lasts.
+        let copies = Copies::new(store.clone(), state.path());
+        let hold = config.database.after_restore == AfterRestore::Hold;
+        let restored = copies.look(hold).await.map_err(StartError::Restart)?;
         let membership = membership(&config, &state, &database, &clock)?;
         let ownership = Ownership::join(store.clone(), clock.clone(), membership)
             .await
             .map_err(StartError::Join)?;
+        if restored.is_some() {
+            // Whoever lived when it was copied lives elsewhere, or not at all.
+            ownership.outlive().await.map_err(StartError::Join)?;
+        }
         // Nobody shall read that a socket is up which went with the last process.
         store.sessions().after_restart().await.map_err(StartError::Restart)?;
         moment!("start.statuses_corrected");
-        let copies = Copies::new(store.clone(), state.path());
-        let hold = config.database.after_restore == AfterRestore::Hold;
-        if copies.look(hold).await.map_err(StartError::Restart)?.is_some() {
-            // Whoever lived when it was copied lives elsewhere, or not at all.
-            ownership.outlive().await.map_err(StartError::Join)?;
-            store.sessions().after_restart().await.map_err(StartError::Restart)?;
-        }
 
         // Before any session dials: an address that is taken is the likeliest mistake.
         let cannot_listen = |source| StartError::Listen { address: config.http.listen, source };

@@ -309,7 +309,11 @@ pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resu
     if ended_for_good(row) {
         return Resume::Not;
     }
-    let Some(dialled) = row.last_dial_at.filter(|_| care.dial_failures > 0) else {
+    // One that was restored says so until it is connected: waiting would put a reason of its own there.
+    let restored = row.last_disconnect_reason.as_deref() == Some(Disconnect::Restored.word())
+        && super::standing::is_ended(row.status);
+    let unproved = care.dial_failures > 0 && !restored;
+    let Some(dialled) = row.last_dial_at.filter(|_| unproved) else {
         return Resume::Now(care);
     };
     let at = dialled + backoff::wait(care.dial_failures, chance);

@@ -12,7 +12,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -92,6 +92,9 @@ pub(super) struct Queue {
     jobs: mpsc::UnboundedSender<Job>,
     patient: Arc<Semaphore>,
     impatient: Arc<Semaphore>,
+    /// Held from asking for a place to being queued, in the order of asking.
+    patient_turns: Mutex<()>,
+    impatient_turns: Mutex<()>,
     ended: CancellationToken,
 }
 
@@ -105,17 +108,14 @@ impl Queue {
         work: Work,
     ) -> Result<(), Error> {
         // Two sets of places: those who wait out an outage must not take them all.
-        let places = match patience {
-            Patience::Wait => &self.patient,
-            Patience::Fail => &self.impatient,
+        let (places, turns) = match patience {
+            Patience::Wait => (&self.patient, &self.patient_turns),
+            Patience::Fail => (&self.impatient, &self.impatient_turns),
         };
-        let place = match places.clone().try_acquire_owned() {
-            Ok(place) => place,
-            Err(TryAcquireError::NoPermits) => {
-                places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?
-            }
-            Err(TryAcquireError::Closed) => return Err(Error::Stopped),
-        };
+        // One after the other: whoever was given a place and has not been woken yet would otherwise be
+        // overtaken by who comes now and finds one free.
+        let _turn = turns.lock().await;
+        let place = places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
         self.jobs
             .send(Job { key: key.into(), patience, lease, work, _place: place })
             .map_err(|_| Error::Stopped)
@@ -166,6 +166,8 @@ impl Lane {
             jobs,
             patient: Arc::new(Semaphore::new(PLACES)),
             impatient: Arc::new(Semaphore::new(PLACES)),
+            patient_turns: Mutex::default(),
+            impatient_turns: Mutex::default(),
             ended: ended.clone(),
         };
         let lane = Self {

@@ -197,7 +197,10 @@ pub(crate) fn vault() -> Arc<Vault> {
 /// Another organization than the one that is always there.
 pub(crate) async fn second_organization(database: &Database) -> OrganizationId {
     let id = OrganizationId::new(UnixMillis(0), 2);
-    let row = format!("INSERT INTO organization VALUES ('{id}', 2, 'second', 0, 0)");
+    let row = format!(
+        "INSERT INTO organization (id, client_id, name, last_seq, created_at) \
+         VALUES ('{id}', 2, 'second', 0, 0)"
+    );
     database.execute(&row).await;
     id
 }
