@@ -12,7 +12,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -114,8 +114,18 @@ impl Queue {
         };
         // One after the other: whoever was given a place and has not been woken yet would otherwise be
         // overtaken by who comes now and finds one free.
-        let _turn = turns.lock().await;
-        let place = places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
+        let _turn = match turns.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => turns.lock().await,
+        };
+        // Tried first, so that handing over takes nothing of the task's budget as long as it need not wait.
+        let place = match places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(TryAcquireError::NoPermits) => {
+                places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?
+            }
+            Err(TryAcquireError::Closed) => return Err(Error::Stopped),
+        };
         self.jobs
             .send(Job { key: key.into(), patience, lease, work, _place: place })
             .map_err(|_| Error::Stopped)
