@@ -61,8 +61,8 @@ impl Services {
             messages: Messages::new(store.clone(), manager.clone()),
             events: Events::new(store.clone()),
             tokens: Tokens::new(store.clone()),
-            health: Health::new(store.clone(), manager),
-            metrics: Metrics::new(store.clone()),
+            health: Health::new(store.clone(), manager.clone()),
+            metrics: Metrics::new(store.clone(), manager),
         }
     }
 }

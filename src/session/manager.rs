@@ -57,6 +57,9 @@ const COMMAND_QUEUE: usize = 64;
 /// connection: this is about the database.
 const STARTS_AT_ONCE: usize = 64;
 
+/// From one try to begin the run of a session by itself to the next, when the database refuses it.
+const BEGIN_AGAIN: Duration = Duration::from_secs(30);
+
 /// How long a caller waits for a session's answer. Longer than anything a session waits for itself.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
 
@@ -229,8 +232,10 @@ impl Sessions {
                 tracing::error!(
                     session.key = %key,
                     error = &error as &dyn std::error::Error,
-                    "A session could not be resumed"
+                    "A session could not be resumed; it is tried again in a while"
                 );
+                let at = self.shared.clock.now() + BEGIN_AGAIN;
+                self.begin_later(key, at, self.stopping.child_token());
                 false
             }
         }
@@ -584,19 +589,27 @@ impl Sessions {
         }
         let key = hold.session().clone();
         self.shared.panics.fetch_add(1, Ordering::Relaxed);
-        let Ok(Some(row)) = self.shared.store.sessions().find_by_key(&key).await else {
-            tracing::error!("A session's task panicked, and the session is gone");
-            return;
+        let row = match self.shared.store.sessions().find_by_key(&key).await {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                tracing::error!("A session's task panicked, and the session is gone");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "A session's task panicked, and its row cannot be read"
+                );
+                self.begin_later(key, self.shared.clock.now() + BEGIN_AGAIN, stop);
+                return;
+            }
         };
         match policy::after_panic(&row, self.shared.clock.now(), rand::random()) {
             Next::Again(event, care) => {
                 tracing::error!("A session's task panicked; the session begins anew in a while");
                 ingest.say_with(event, care).await;
                 if let Some(at) = care.next_attempt_at {
-                    // From a task of its own: a run begins only when the one before has ended, and
-                    // that is us.
-                    let tracker = self.shared.tracker.clone();
-                    tracker.spawn(self.begin_anew(key, at, stop).in_current_span());
+                    self.begin_later(key, at, stop);
                 }
             }
             Next::End(event, care) => {
@@ -617,41 +630,62 @@ impl Sessions {
         }
     }
 
-    /// Goes on with a session at `at`. Boxed: what it starts may come to call it.
+    /// Goes on with a session at `at`, from a task of its own: a run begins only when the one before
+    /// has ended, and that may be the caller.
+    fn begin_later(&self, key: SessionKey, at: UnixMillis, stop: CancellationToken) {
+        self.spawn(self.clone().begin_anew(key, at, stop));
+    }
+
+    /// Goes on with a session at `at`, and for as often as the database refuses it. Boxed: what it
+    /// starts may come to call it.
     fn begin_anew(
         self,
         key: SessionKey,
-        at: UnixMillis,
+        mut at: UnixMillis,
         stop: CancellationToken,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await.is_none() {
-                return;
-            }
-            let slot = self.slot(&key);
-            let mut slot = slot.lock().await;
-            // Started or stopped by somebody meanwhile: then a run has taken this one's place.
-            if stop.is_cancelled() || slot.as_ref().is_some_and(|run| !run.task.is_finished()) {
-                return;
-            }
-            let row = self.shared.store.sessions().find_by_key(&key).await.ok().flatten();
-            let Some(row) = row else { return };
-            let resume = policy::resume(&row, self.shared.clock.now(), rand::random());
-            if resume == Resume::Not {
-                return;
-            }
-            let begun = async {
-                let hold = self.ownership.own(&key).await?;
-                self.begin(hold, Why::Resume(resume)).await
-            };
-            match begun.await {
-                Ok(run) => *slot = Some(run),
-                Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "A session could not begin anew after a panic"
-                ),
+            loop {
+                if stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await.is_none() {
+                    return;
+                }
+                match self.try_begin_anew(&key, &stop).await {
+                    Ok(())
+                    | Err(
+                        Error::Stopping
+                        | Error::NotRunning
+                        | Error::NotFound
+                        | Error::Elsewhere { .. },
+                    ) => return,
+                    Err(error) => tracing::error!(
+                        session.key = %key,
+                        error = &error as &dyn std::error::Error,
+                        "A session could not begin anew; it is tried again in a while"
+                    ),
+                }
+                at = self.shared.clock.now() + BEGIN_AGAIN;
             }
         })
+    }
+
+    async fn try_begin_anew(
+        &self,
+        key: &SessionKey,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        // Started or stopped by somebody meanwhile: then a run has taken this one's place.
+        if stop.is_cancelled() || slot.as_ref().is_some_and(|run| !run.task.is_finished()) {
+            return Ok(());
+        }
+        let row = self.shared.store.sessions().find_by_key(key).await?.ok_or(Error::NotFound)?;
+        let resume = policy::resume(&row, self.shared.clock.now(), rand::random());
+        if resume != Resume::Not {
+            let hold = self.ownership.own(key).await?;
+            *slot = Some(self.begin(hold, Why::Resume(resume)).await?);
+        }
+        Ok(())
     }
 
     /// Asks the run of a session for something.

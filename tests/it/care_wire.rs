@@ -298,6 +298,39 @@ async fn a_replaced_session_tries_once_more_if_configured_and_never_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_one_session_is_said_and_counted_and_it_begins_anew_while_others_notice_nothing()
+{
+    database::on(Kind::Sqlite, async |database| {
+        let clock = Clock::manual(UnixMillis(1_795_500_000_000));
+        let world = World::start_at(clock, database, Options::default(), |config| {
+            // The sum of this and anything panics; a configuration file cannot say it.
+            config.whatsapp.replaced_retry_after = Some(Duration::MAX);
+        })
+        .await;
+        let phone = world.connect("sales", ALICE).await;
+        let other = world.connect("other", BOB).await;
+        phone.fault(Fault::Replaced, Lasting::Once).await;
+        let panicked = world
+            .until("the panic", async || {
+                let seen = world.status("sales").await;
+                if seen["lastDisconnect"]["reason"] == "panicked" { Ok(seen) } else { Err(seen) }
+            })
+            .await;
+        assert_eq!(panicked["reconnecting"], true, "{panicked}");
+        assert!(panicked["nextAttemptAt"].is_string(), "{panicked}");
+        let figures = world.get("/metrics").await.body;
+        assert!(figures.as_str().unwrap().contains("wagate_session_panics_total 1\n"), "{figures}");
+
+        let waited = pass_until_connected(&world, SECOND).await;
+        assert!(waited >= Duration::from_secs(30), "{waited:?}");
+        connected(&world, &phone, 2).await;
+        assert_eq!(other.logins().len(), 1);
+        world.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ban_is_waited_out_over_a_restart_and_then_dialled_again() {
     on_each(async |world| {
         let phone = world.connect("sales", ALICE).await;

@@ -18,6 +18,7 @@ use self::library::LibraryCounters;
 use super::{Error, Principal};
 use crate::{
     event::Group,
+    session::Sessions,
     store::{Store, WriterStats, retention::RetentionStats, sessions::StatusCount},
 };
 
@@ -31,13 +32,14 @@ type Counters = Family<[(&'static str, &'static str); 1], Counter>;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     store: Store,
+    sessions: Sessions,
     library: Option<LibraryCounters>,
 }
 
 impl Metrics {
-    /// Figures of what is on this store.
-    pub fn new(store: Store) -> Self {
-        Self { store, library: LibraryCounters::install() }
+    /// Figures of what is on this store, and of the sessions that run here.
+    pub fn new(store: Store, sessions: Sessions) -> Self {
+        Self { store, sessions, library: LibraryCounters::install() }
     }
 
     /// All figures, for the operator.
@@ -56,6 +58,10 @@ impl Metrics {
         registry.register("wagate_build", "Which wagate this is", build);
         register_writer(&mut registry, self.store.writer().stats());
         register_retention(&mut registry, &self.store.retention().stats());
+        let panics = Counter::<u64>::default();
+        panics.inc_by(self.sessions.panics());
+        let help = "Panics in the task of a session, each of which begins anew";
+        registry.register("wagate_session_panics", help, panics);
 
         let database_up = Gauge::<i64>::default();
         match self.store.sessions().count_all().await {
