@@ -3,7 +3,7 @@
 //! A message is a row before it is anything else, with the id that WhatsApp will know it by. So a
 //! send that was cut off is repeated under the same id, and who has it already recognises it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use entity::{
     id::{MessageId, SessionKey},
@@ -30,6 +30,9 @@ use crate::{
 
 /// Rows taken from the table at a time.
 const BATCH: u64 = 50;
+
+/// How long to wait before what could not be sent over a connection that is still there is sent again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Callers who wait for a message of theirs to be on its way.
 type Waiting = Arc<std::sync::Mutex<HashMap<MessageId, oneshot::Sender<Result<(), Error>>>>>;
@@ -116,6 +119,13 @@ impl Outbox {
     }
 }
 
+/// Also when the session's task panics: its worker would wait for ever, and hold the client.
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 fn not_connected() -> Error {
     Error::NotConnected { status: SessionStatus::Connecting }
 }
@@ -130,46 +140,65 @@ struct Worker {
 }
 
 impl Worker {
+    /// Works until it is stopped. A connection that is gone stops it; one that is still there, over
+    /// which a question was not answered, is tried again in a while.
     async fn run(self, stop: CancellationToken) {
         // What was being sent when a connection or a process ended is sent again, under its id.
         if let Err(error) = self.store.messages().requeue_sending(&self.key).await {
             warn_of(&error);
         }
+        while let ControlFlow::Continue(unsent) = self.work(&stop).await {
+            let again = self.ingest.sleep_until(self.ingest.now() + AGAIN_AFTER);
+            if stop.run_until_cancelled(again).await.is_none() {
+                return;
+            }
+            if let Some(id) = unsent
+                && let Err(error) = self.store.messages().requeue(&id).await
+            {
+                warn_of(&error);
+            }
+        }
+    }
+
+    /// Sends until it is stopped, which breaks, or something is in the way; perhaps of a message that
+    /// may or may not have left.
+    async fn work(&self, stop: &CancellationToken) -> ControlFlow<(), Option<MessageId>> {
         loop {
             // Registered before the table is read, so that a ring in between is not missed.
             let rung = self.bell.notified();
             match self.store.messages().queued(&self.key, BATCH).await {
                 Ok(rows) if rows.is_empty() => {
                     if stop.run_until_cancelled(rung).await.is_none() {
-                        return;
+                        return ControlFlow::Break(());
                     }
                 }
                 Ok(rows) => {
                     for row in rows {
-                        if stop.is_cancelled() || self.send(row).await.is_break() {
-                            return;
+                        if stop.is_cancelled() {
+                            return ControlFlow::Break(());
+                        }
+                        if let ControlFlow::Break(unsent) = self.send(row).await {
+                            return ControlFlow::Continue(unsent);
                         }
                     }
                 }
                 Err(error) => {
                     warn_of(&error);
-                    if stop.run_until_cancelled(rung).await.is_none() {
-                        return;
-                    }
+                    return ControlFlow::Continue(None);
                 }
             }
         }
     }
 
-    /// Sends one message. Breaks when the connection is not there any more.
-    async fn send(&self, row: message::Model) -> std::ops::ControlFlow<()> {
+    /// Sends one message. Breaks when there is no point in sending the next one yet.
+    async fn send(&self, row: message::Model) -> ControlFlow<Option<MessageId>> {
         match self.store.messages().mark_sending(&row.id).await {
             Ok(true) => {}
             // Withdrawn by whoever queued it.
-            Ok(false) => return std::ops::ControlFlow::Continue(()),
+            Ok(false) => return ControlFlow::Continue(()),
             Err(error) => {
                 warn_of(&error);
-                return std::ops::ControlFlow::Break(());
+                return ControlFlow::Break(None);
             }
         }
         moment!("outbound.marked");
@@ -180,12 +209,12 @@ impl Worker {
                 let announced = self.ingest.record(Event::Message(Box::new(sent(row)))).await;
                 moment!("outbound.announced");
                 self.answer(&id, announced.map(|_| ()).map_err(Error::Store));
-                std::ops::ControlFlow::Continue(())
+                ControlFlow::Continue(())
             }
             Err(SendError::NotConnected) => {
-                // It may or may not have left: it is queued again by the next connection.
+                // It may or may not have left: it is queued again later, or by the next connection.
                 self.answer(&id, Err(not_connected()));
-                std::ops::ControlFlow::Break(())
+                ControlFlow::Break(Some(id))
             }
             Err(error) => {
                 tracing::warn!(
@@ -197,7 +226,7 @@ impl Worker {
                     warn_of(&error);
                 }
                 self.answer(&id, Err(Error::Send(error)));
-                std::ops::ControlFlow::Continue(())
+                ControlFlow::Continue(())
             }
         }
     }

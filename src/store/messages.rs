@@ -221,6 +221,11 @@ impl Messages {
             .await
     }
 
+    /// Queues one message again that was being sent, unless it has come further.
+    pub async fn requeue(&self, id: &MessageId) -> Result<bool, Error> {
+        self.move_on(id, MessageStatus::Sending, MessageStatus::Queued, None).await
+    }
+
     /// Undoes the creation of a message that is still queued, with its idempotency key.
     ///
     /// False when it is not queued any more: somebody has begun to send it.
