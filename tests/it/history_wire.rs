@@ -1,7 +1,7 @@
 //! The past of a newly paired account, on the real wire: what is kept of it, and what it costs.
 
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wagate::{config::HistoryMode, session::HistoryStats};
 use wagate_simulator::{
     Carriage, History, HistoryChat, HistoryKind, Options, Phone, ReceiptKind, SentMessage,
@@ -116,6 +116,29 @@ async fn the_whole_past_is_stored_once_and_nobody_is_told_of_it() {
         assert_eq!(world.status("sales").await["status"], "session_connected");
         let stats = stats(world).await;
         assert_eq!((stats.stored, stats.known), (4, 2));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_past_of_an_account_that_is_refused_is_none_of_the_session_s_business() {
+    on_each(HistoryMode::Full, async |world| {
+        world.connect("sales", ALICE).await.unlink_all();
+        world.until_status("sales", "session_not_connected").await;
+        let started = world.post("/api/whatsapp/session/sales/start", json!({})).await;
+        assert!(started.status.is_success(), "{}", started.body);
+        let qr = world.until_qr("sales").await;
+        world.whatsapp.contact(BOB).unwrap();
+        let carol = world.whatsapp.phone(CAROL).unwrap();
+        let chat = HistoryChat::with(BOB).received("C1", "for Carol", ago(1));
+        let past = History::new(HistoryKind::InitialBootstrap, Carriage::Inline).chat(chat);
+        carol.set_history(vec![past]);
+        carol.scan(&qr).await.unwrap();
+        let refused = world.until_status("sales", "auth_failure").await;
+        assert_eq!(refused["lastDisconnect"]["reason"], "other_account", "{refused}");
+        assert_eq!(stats(world).await.stored, 0);
+        let messages = world.get("/api/whatsapp/session/sales/messages").await.body;
+        assert_eq!(messages["data"], Value::Array(Vec::new()));
     })
     .await;
 }

@@ -237,7 +237,8 @@ impl Factory {
             barrier,
         );
         let progress = dialler.progress();
-        let hook = Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner);
+        let hook =
+            Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner.clone());
         let build = Client::builder()
             .with_runtime(whatsapp_rust::TokioRuntime)
             .with_persistence_manager(Arc::clone(&persistence))
@@ -268,6 +269,7 @@ impl Factory {
             budget: self.history.clone(),
             settings: self.options.history.clone(),
             stop: stop.clone(),
+            owner,
         };
         let tasks = self.tracker.spawn(history.work(tasks).in_current_span());
         let link = Link {

@@ -28,11 +28,12 @@ use self::{
     fetch::FetchError,
     read::{Limits, Reading, Seen},
 };
-use super::http::Http;
+use super::{http::Http, translate};
 use crate::{
     event::Event,
     session::{
         history::{Budget, Keep, Settings},
+        identity::Identity,
         ingest::Ingest,
     },
 };
@@ -63,6 +64,8 @@ pub(super) struct History {
     pub(super) budget: Budget,
     pub(super) settings: Settings,
     pub(super) stop: CancellationToken,
+    /// Whose past it must be, where anybody else's is refused.
+    pub(super) owner: Option<Identity>,
 }
 
 /// What is remembered from chunk to chunk.
@@ -80,6 +83,8 @@ enum ChunkError {
     TooLarge,
     #[error("the session has had as much history as it may have")]
     EnoughForOneSession,
+    #[error("the device is linked to another account and about to be unlinked")]
+    OtherAccount,
     #[error("it could not be fetched")]
     Fetch(#[from] FetchError),
     #[error("it could not be unpacked")]
@@ -96,7 +101,7 @@ impl ChunkError {
         match self {
             Self::TooLarge | Self::EnoughForOneSession | Self::Read(_) => true,
             Self::Fetch(error) => error.is_final(),
-            Self::Store(_) | Self::Stopping => false,
+            Self::OtherAccount | Self::Store(_) | Self::Stopping => false,
         }
     }
 }
@@ -155,6 +160,10 @@ impl History {
 
     async fn try_take(&self, chunk: Chunk, progress: &mut Progress) -> Result<(), ChunkError> {
         let Chunk { message_id, mut notification, tracker } = chunk;
+        let account = translate::account(&self.client.persistence_manager().get_device_snapshot());
+        if self.owner.as_ref().is_some_and(|owner| owner.is_not(&account)) {
+            return Err(ChunkError::OtherAccount);
+        }
         if progress.inflated >= self.settings.max_session {
             return Err(ChunkError::EnoughForOneSession);
         }
