@@ -6,7 +6,7 @@
 //! | logged out on the phone, credentials, pairing or account refused | ended | nothing, until somebody starts it |
 //! | another client took over | ended | nothing; or one late try, if configured |
 //! | its QR codes ran out | pairing | new codes, so many times; then nothing |
-//! | banned until a time | `auth_failure` | dialled again a little after that time |
+//! | banned until a time | `auth_failure` | dialled again a little after that time, and if it says so again, not before 5, 15, 60, 60, … minutes |
 //! | the account is locked | `auth_failure` | after 5, 15, 60, 60, … minutes |
 //! | this client version is outdated | `auth_failure` | after 1, 5, 15, 60, … minutes, with WhatsApp's version asked anew |
 //! | refused for an unknown reason | `auth_failure` | after 5, 15, 60, 60, … minutes |
@@ -195,10 +195,15 @@ impl Policy {
         let event = Event::AuthFailure(failure.clone());
         match failure {
             AuthFailure::Banned { until, .. } => {
-                self.trouble(Trouble::Banned);
-                // However short it claims to be.
-                let end = (*until).max(now);
-                self.again(event, end + AFTER_BAN + AFTER_BAN_SPREAD.mul_f64(chance))
+                let times = self.trouble(Trouble::Banned);
+                // However short it claims to be; and one that outlasts its claim is a lock.
+                let end = (*until).max(now) + AFTER_BAN + AFTER_BAN_SPREAD.mul_f64(chance);
+                let patience = if times > 1 {
+                    backoff::step(&REFUSED, times - 1, chance)
+                } else {
+                    Duration::ZERO
+                };
+                self.again(event, end.max(now + patience))
             }
             AuthFailure::AccountLocked => {
                 let times = self.trouble(Trouble::AccountLocked);

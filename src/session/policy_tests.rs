@@ -275,6 +275,13 @@ fn what_only_a_human_can_mend_ends_the_run() {
 }
 
 #[test]
+fn a_ban_that_outlasts_its_claim_is_dialled_into_less_and_less() {
+    let mut policy = policy();
+    let waits = [(); 5].map(|()| seconds(&policy.after(&banned(0), about(false, LEAST))));
+    assert_eq!(waits, [30, 300, 900, 3600, 3600].map(Some));
+}
+
+#[test]
 fn a_task_that_panics_again_and_again_is_left_alone() {
     let (mut row, mut waits) = (row(), Vec::new());
     let last = loop {
