@@ -203,19 +203,19 @@ impl Runner {
             self.commands.close();
         }
         let Some(event) = event else { return at };
-        match &event {
-            Event::ChangeState(Change::Reconnecting { reason: Loss::RateLimited, .. }) => {
-                if let Some(until) = at {
-                    self.shared.pace.slow_down(until);
-                }
-            }
-            Event::AuthFailure(AuthFailure::ClientOutdated) => {
-                self.shared.factory.version_refused().await;
-            }
-            _ => {}
+        if let Event::ChangeState(Change::Reconnecting { reason, .. }) = &event
+            && *reason == Loss::RateLimited
+            && let Some(until) = at
+        {
+            self.shared.pace.slow_down(until);
         }
         self.seems_ended = matches!(event, Event::AuthFailure(_) | Event::Disconnected(_));
+        let outdated = matches!(event, Event::AuthFailure(AuthFailure::ClientOutdated));
         self.say(event, care).await;
+        if outdated {
+            // May wait for the answer to another session's question.
+            self.stop.run_until_cancelled(self.shared.factory.version_refused()).await;
+        }
         at
     }
 
@@ -289,6 +289,9 @@ impl Runner {
                     error = &error as &dyn std::error::Error,
                     "A device could not be made anew"
                 );
+                // Nobody dials any more, though it was just said that somebody does.
+                self.commands.close();
+                self.say(Event::Disconnected(Disconnect::Failed), self.policy.care()).await;
                 return ControlFlow::Break(());
             }
         }
