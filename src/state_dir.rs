@@ -43,8 +43,19 @@ pub enum Error {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// The kernel holds these locks for as long as the files are open. There is no pid to go stale.
+    /// The kernel holds these locks for as long as the files are open at most. There is no pid to go stale.
     locks: Vec<File>,
+}
+
+/// Lets go of the locks themselves: a child process that is just being started holds the files open,
+/// too, until it has become its program.
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        for file in &self.locks {
+            // The files are closed next, which does the same.
+            file.unlock().ok();
+        }
+    }
 }
 
 impl StateDir {

@@ -374,7 +374,7 @@ async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
                 })
                 .await;
         }
-        phone.wait_logged_in(2).await.unwrap();
+        phone.wait_logged_in(1).await.unwrap();
         assert_eq!(phone.online_devices().len(), 1);
         // Two live connections of the device at any time would be a violation.
     })
