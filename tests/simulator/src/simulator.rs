@@ -131,9 +131,9 @@ impl Simulator {
         self.0.hub.inflict(scope, fault, lasting).await;
     }
 
-    /// Takes all faults of a scope back, or all there are.
+    /// Takes all faults of a scope back, or all there are, and delivers what they held back.
     pub fn clear_faults(&self, scope: Option<&Scope>) {
-        self.0.hub.faults.clear(scope);
+        self.0.hub.clear_faults(scope);
     }
 
     /// The faults that are armed: whom, what, and how many times more.

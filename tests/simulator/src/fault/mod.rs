@@ -110,7 +110,8 @@ pub enum Fault {
     },
     /// A message is delivered twice.
     DuplicateDelivery,
-    /// A message is held back until the one after it has been delivered.
+    /// A message is held back until the one after it has been delivered, or until the faults are
+    /// cleared.
     ReorderDelivery,
     /// A bit of a message's MAC is flipped on the way.
     CorruptCiphertext,

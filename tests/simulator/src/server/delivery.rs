@@ -9,7 +9,7 @@ use wacore_libsignal::protocol::PreKeySignalMessage;
 
 use super::Hub;
 use super::router::Sender;
-use crate::fault::Fault;
+use crate::fault::{Fault, Scope};
 use crate::people::companion::{Companion, CompanionState};
 use crate::signal::EncKind;
 use crate::wire::stanza::Stanza;
@@ -41,6 +41,21 @@ impl Hub {
             let mut state = companion.state();
             if state.active {
                 self.transmit_unsent(&companion, &mut state);
+            }
+        }
+    }
+
+    /// Takes faults back. What one of them held back goes out with it: no other message may ever
+    /// come that it could have waited for.
+    pub(crate) fn clear_faults(&self, scope: Option<&Scope>) {
+        self.faults.clear(scope);
+        for companion in self.directory.everybody().iter().flat_map(|it| it.companions()) {
+            if scope.is_some_and(|scope| !scope.includes(Some(&companion.key))) {
+                continue;
+            }
+            let mut state = companion.state();
+            if let (Some(link), Some(held)) = (state.link.clone(), state.held.take()) {
+                link.send(held);
             }
         }
     }

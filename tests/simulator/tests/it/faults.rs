@@ -155,6 +155,11 @@ async fn duplicates_and_overtaking_leave_each_message_once() {
     world.bob.send_text(ALICE, "last").await.unwrap();
     client.text("last").await;
     assert_eq!(client.texts(), ["zero", "twice", "first", "second", "last"]);
+    // Nothing comes after this one, but the end of the fault.
+    world.alice.fault(Fault::ReorderDelivery, Lasting::Once).await;
+    world.bob.send_text(ALICE, "alone").await.unwrap();
+    world.sim.clear_faults(None);
+    client.text("alone").await;
     client.shutdown().await;
     world.end().await;
 }
