@@ -1,4 +1,4 @@
-//! Messages, their acknowledgements, and calls, as events carry them.
+//! Messages, readable or not, their acknowledgements, and calls, as events carry them.
 
 use entity::{
     UnixMillis,
@@ -51,7 +51,7 @@ impl NewMessage {
 
     /// What makes a redelivery recognisable: WhatsApp's id is unique only within chat and sender.
     pub fn dedupe_key(&self) -> String {
-        format!("m:{}:{}:{}", self.chat, self.sender, self.wa_id)
+        message_key(&self.chat, &self.sender, &self.wa_id)
     }
 
     /// The event that announces it.
@@ -60,6 +60,39 @@ impl NewMessage {
             Direction::Inbound => EventKind::Message,
             Direction::Outbound => EventKind::MessageCreate,
         }
+    }
+}
+
+fn message_key(chat: &str, sender: &str, wa_id: &str) -> String {
+    format!("m:{chat}:{sender}:{wa_id}")
+}
+
+/// A message that could not be decrypted, so far. WhatsApp and its sender are asked for it again; what
+/// comes of that is a message with the same id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ciphertext {
+    /// WhatsApp's id of the message.
+    pub wa_id: String,
+    /// The conversation's address, as in [`NewMessage::chat`].
+    pub chat: String,
+    /// The writer's address, without device.
+    pub sender: String,
+    pub direction: Direction,
+    pub sent_at: UnixMillis,
+    pub is_group: bool,
+    pub offline: bool,
+    /// Its sender gave this device nothing to decrypt, as with what may be viewed once.
+    pub unavailable: bool,
+}
+
+impl Ciphertext {
+    pub fn dedupe_key(&self) -> String {
+        format!("u:{}:{}:{}", self.chat, self.sender, self.wa_id)
+    }
+
+    /// The key of the message itself, if it can be read after all.
+    pub fn message_key(&self) -> String {
+        message_key(&self.chat, &self.sender, &self.wa_id)
     }
 }
 

@@ -19,7 +19,7 @@ use entity::{UnixMillis, kind::EventKind};
 
 pub use care::{Care, LASTING};
 pub use group::Group;
-pub use message::{Ack, AckLevel, Call, HistoryMessage, NewMessage};
+pub use message::{Ack, AckLevel, Call, Ciphertext, HistoryMessage, NewMessage};
 pub use pairing::PairingFailure;
 pub use reason::{AuthFailure, Disconnect, Loss};
 
@@ -53,6 +53,8 @@ pub enum Event {
     AccountChanged(Account),
     /// A message, in or out.
     Message(Box<NewMessage>),
+    /// A message that could not be decrypted, so far.
+    Ciphertext(Ciphertext),
     /// An outbound message came further, or failed.
     Ack(Ack),
     /// A voice or video call.
@@ -116,6 +118,7 @@ impl Event {
             Self::Ack(Ack { wa_id, chat, by, error, .. }) => {
                 [wa_id, chat, by].into_iter().chain(error).collect()
             }
+            Self::Ciphertext(Ciphertext { wa_id, chat, sender, .. }) => vec![wa_id, chat, sender],
             Self::Call(Call { id, from, .. }) => vec![id, from],
             _ => Vec::new(),
         };
@@ -138,6 +141,7 @@ impl Event {
             Self::PasskeyRequested => EventKind::PasskeyRequested,
             Self::AccountChanged(_) => EventKind::AccountChanged,
             Self::Message(message) => message.event_kind(),
+            Self::Ciphertext(_) => EventKind::MessageCiphertext,
             Self::Ack(_) => EventKind::MessageAck,
             Self::Call(_) => EventKind::Call,
         }

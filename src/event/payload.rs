@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Care, Change, Event, NewMessage, PairingFailure,
-    message::{Ack, Call, public_address},
+    message::{Ack, Call, Ciphertext, public_address},
 };
 use entity::{UnixMillis, state::Direction};
 
@@ -63,17 +63,15 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
         }),
         Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
         Event::Message(message) => json!({ "message": message_data(message, own) }),
+        Event::Ciphertext(message) => json!({ "message": ciphertext_data(message, own) }),
         Event::Ack(ack) => ack_data(ack),
         Event::Call(call) => json!({ "call": call_data(call) }),
     }
 }
 
 fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
-    let (from, to) = match message.direction {
-        Direction::Inbound if message.is_group => (&message.chat, own),
-        Direction::Inbound => (&message.sender, own),
-        Direction::Outbound => (&message.sender, Some(message.chat.as_str())),
-    };
+    let NewMessage { direction, is_group, chat, sender, .. } = message;
+    let (from, to) = ends(*direction, *is_group, chat, sender, own);
     json!({
         "id": message.wa_id,
         "messageId": message.id,
@@ -90,6 +88,40 @@ fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
         "timestamp": message.sent_at.as_secs(),
         "offline": message.offline,
     })
+}
+
+/// What is known of a message that cannot be read: all but what it says.
+fn ciphertext_data(message: &Ciphertext, own: Option<&str>) -> Value {
+    let Ciphertext { direction, is_group, chat, sender, .. } = message;
+    let (from, to) = ends(*direction, *is_group, chat, sender, own);
+    json!({
+        "id": message.wa_id,
+        "type": "ciphertext",
+        "from": public_address(from),
+        "to": to.map(public_address),
+        "chat": public_address(chat),
+        "author": is_group.then(|| public_address(sender)),
+        "fromMe": *direction == Direction::Outbound,
+        "isGroup": is_group,
+        "unavailable": message.unavailable,
+        "timestamp": message.sent_at.as_secs(),
+        "offline": message.offline,
+    })
+}
+
+/// From whom a message is and to whom, as whatsapp-web.js says it.
+fn ends<'a>(
+    direction: Direction,
+    is_group: bool,
+    chat: &'a str,
+    sender: &'a str,
+    own: Option<&'a str>,
+) -> (&'a str, Option<&'a str>) {
+    match direction {
+        Direction::Inbound if is_group => (chat, own),
+        Direction::Inbound => (sender, own),
+        Direction::Outbound => (sender, Some(chat)),
+    }
 }
 
 fn ack_data(ack: &Ack) -> Value {

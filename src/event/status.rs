@@ -24,6 +24,7 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
         | Event::PasskeyRequested
         | Event::AccountChanged(_)
         | Event::Message(_)
+        | Event::Ciphertext(_)
         | Event::Ack(_)
         | Event::Call(_)
         | Event::HistoryProgress { .. } => status,
@@ -35,7 +36,7 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
 /// `at` is when it happened. Everything about the earlier status that is no longer true is cleared:
 /// a QR code that cannot be scanned any more, a percentage, the next try.
 pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
-    if matches!(event, Event::Message(_) | Event::Ack(_) | Event::Call(_)) {
+    if matches!(event, Event::Message(_) | Event::Ciphertext(_) | Event::Ack(_) | Event::Call(_)) {
         row.last_active_at = row.last_active_at.max(Some(at));
         return;
     }
@@ -122,6 +123,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         | Event::PasskeyRequested
         | Event::AccountChanged(_)
         | Event::Message(_)
+        | Event::Ciphertext(_)
         | Event::Ack(_)
         | Event::Call(_)
         | Event::HistoryProgress { .. } => {}

@@ -395,10 +395,7 @@ impl<'a> Online<'a> {
                 let until = self.clock.now() + lasts;
                 self.end(End::Refused(AuthFailure::Banned { code, until }));
             }
-            Signal::Undecryptable => {
-                tracing::debug!("A message could not be decrypted at the first try");
-            }
-            Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
+            Signal::Undecryptable(_) | Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
         }
     }
 
@@ -550,6 +547,7 @@ fn is_foreign(end: &End) -> bool {
 async fn record_facts(ingest: &Ingest, unrecorded: &Unrecorded, facts: Vec<Signal>) {
     let count = facts.iter().map(Signal::facts).sum();
     let events = facts.into_iter().flat_map(|fact| match fact {
+        Signal::Undecryptable(message) => vec![(message.sent_at, Event::Ciphertext(message))],
         Signal::Ack(ack) => vec![(ack.at, Event::Ack(ack))],
         Signal::Call(call) => vec![(call.at, Event::Call(call))],
         Signal::Messages(messages) => messages

@@ -6,7 +6,9 @@ use tokio::sync::mpsc;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 
 use super::{translate, unrecorded::Unrecorded};
-use crate::event::{Ack, AuthFailure, Call, Disconnect, Loss, NewMessage, PairingFailure};
+use crate::event::{
+    Ack, AuthFailure, Call, Ciphertext, Disconnect, Loss, NewMessage, PairingFailure,
+};
 
 /// A pairing code as the library issues it.
 #[derive(Clone)]
@@ -59,8 +61,8 @@ pub(in crate::session) enum Signal {
         code: i32,
         lasts: Duration,
     },
-    /// How many messages could not be decrypted at the first try. They may come again.
-    Undecryptable,
+    /// A message could not be decrypted. It may come again.
+    Undecryptable(Ciphertext),
     Ack(Ack),
     Call(Call),
     /// Messages that did not pass the durability hook: channels, and recovered placeholders.
@@ -88,7 +90,7 @@ impl Signal {
     /// the connection.
     pub(in crate::session) fn facts(&self) -> usize {
         match self {
-            Self::Ack(_) | Self::Call(_) => 1,
+            Self::Undecryptable(_) | Self::Ack(_) | Self::Call(_) => 1,
             Self::Messages(messages) => messages.len(),
             _ => 0,
         }

@@ -16,8 +16,11 @@ use wacore::{
     store::Device,
     types::{
         call::{CallAction, IncomingCall},
-        events::{ConnectFailureReason, Event, InboundMessage, LoggedOut, Receipt, ServerAck},
-        message::MessageCategory,
+        events::{
+            ConnectFailureReason, Event, InboundMessage, LoggedOut, Receipt, ServerAck,
+            UndecryptableMessage,
+        },
+        message::{MessageCategory, MessageInfo},
         presence::ReceiptType,
     },
 };
@@ -33,7 +36,8 @@ use super::{
     signal::{QrCode, Signal},
 };
 use crate::event::{
-    Account, Ack, AckLevel, AuthFailure, Call, Disconnect, Loss, NewMessage, PairingFailure,
+    Account, Ack, AckLevel, AuthFailure, Call, Ciphertext, Disconnect, Loss, NewMessage,
+    PairingFailure,
 };
 
 /// What an event of the library means to a session; nothing for most.
@@ -78,7 +82,10 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
             let now = UnixMillis(wacore::time::now_millis());
             Signal::Messages(batch.iter().filter_map(|message| inbound(message, now)).collect())
         }
-        Event::UndecryptableMessage(_) => Signal::Undecryptable,
+        Event::UndecryptableMessage(message) => match ciphertext(message) {
+            Some(message) => Signal::Undecryptable(message),
+            None => return Vec::new(),
+        },
         Event::Receipt(receipt) => return receipts(receipt).map(Signal::Ack).collect(),
         Event::ServerAck(ack) => match server_ack(ack) {
             Some(ack) => Signal::Ack(ack),
@@ -142,13 +149,6 @@ pub(super) fn inbound(received: &InboundMessage, now: UnixMillis) -> Option<NewM
     }
     let source = &info.source;
     let content = read(message)?;
-    let chat = if source.is_group {
-        source.chat.to_non_ad_string()
-    } else {
-        // In a conversation of two, the chat is the other one, and so is its other address.
-        let other = if source.is_from_me { &source.recipient_alt } else { &source.sender_alt };
-        known_by_number(&source.chat, other.as_ref())
-    };
     let (direction, status) = if source.is_from_me {
         // Sent on the phone or on another linked device: the server has it.
         (Direction::Outbound, MessageStatus::Sent)
@@ -158,7 +158,7 @@ pub(super) fn inbound(received: &InboundMessage, now: UnixMillis) -> Option<NewM
     Some(NewMessage {
         id: MessageId::new(now, in_order(rand::random())),
         wa_id: info.id.clone(),
-        chat,
+        chat: chat(info),
         sender: known_by_number(&source.sender, source.sender_alt.as_ref()),
         direction,
         kind: content.kind,
@@ -171,6 +171,37 @@ pub(super) fn inbound(received: &InboundMessage, now: UnixMillis) -> Option<NewM
         offline: info.is_offline,
         status,
     })
+}
+
+/// What is known of a message that could not be decrypted; none for what only concerns the linked
+/// devices among themselves.
+fn ciphertext(message: &UndecryptableMessage) -> Option<Ciphertext> {
+    let info = &message.info;
+    if info.category == MessageCategory::Peer {
+        return None;
+    }
+    let source = &info.source;
+    Some(Ciphertext {
+        wa_id: info.id.clone(),
+        chat: chat(info),
+        sender: known_by_number(&source.sender, source.sender_alt.as_ref()),
+        direction: if source.is_from_me { Direction::Outbound } else { Direction::Inbound },
+        sent_at: millis(info.timestamp),
+        is_group: source.is_group,
+        offline: info.is_offline,
+        unavailable: message.is_unavailable,
+    })
+}
+
+/// The conversation that a message belongs to.
+fn chat(info: &MessageInfo) -> String {
+    let source = &info.source;
+    if source.is_group {
+        return source.chat.to_non_ad_string();
+    }
+    // In a conversation of two, the chat is the other one, and so is its other address.
+    let other = if source.is_from_me { &source.recipient_alt } else { &source.sender_alt };
+    known_by_number(&source.chat, other.as_ref())
 }
 
 /// A person has two addresses, a number and a hidden identity. The number is the one that callers
