@@ -22,6 +22,7 @@ mod http_qr;
 mod http_server;
 mod http_sessions;
 mod layering;
+mod load;
 mod master_key;
 mod messages_wire;
 mod node;

@@ -24,9 +24,13 @@ pub(super) fn cut_with(
     tcp: TcpStream,
     tracker: &TaskTracker,
 ) -> io::Result<(TcpStream, DropGuard)> {
+    let open = CancellationToken::new();
+    if tenure.is_endless() {
+        // There is nothing to shut it down for, and a second handle is a second descriptor.
+        return Ok((tcp, open.drop_guard()));
+    }
     let tcp = tcp.into_std()?;
     let second = tcp.try_clone()?;
-    let open = CancellationToken::new();
     let (over, closed) = (tenure.over().clone(), open.clone());
     tracker.spawn(async move {
         if closed.run_until_cancelled(over.cancelled()).await.is_some() {

@@ -44,6 +44,11 @@ impl Tenure {
         self.over.is_cancelled()
     }
 
+    /// Whether its time never runs out, as the database is ours alone.
+    pub(in crate::session) fn is_endless(&self) -> bool {
+        self.until.load(Ordering::SeqCst) == u64::MAX
+    }
+
     /// Cancelled at its end: everything that was ours stops.
     pub(in crate::session) fn over(&self) -> &CancellationToken {
         &self.over
@@ -62,11 +67,10 @@ impl Tenure {
     /// Waits until its time has run out.
     pub(super) async fn expired(&self) {
         loop {
-            let until = self.until.load(Ordering::SeqCst);
-            if until == u64::MAX {
+            if self.is_endless() {
                 return std::future::pending().await;
             }
-            let at = Duration::from_millis(until);
+            let at = Duration::from_millis(self.until.load(Ordering::SeqCst));
             if self.clock.monotonic() >= at {
                 return;
             }
