@@ -56,6 +56,34 @@ async fn a_start_and_a_pairing_code_asked_for_at_once_share_one_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_and_the_login_that_follows_are_one_story_and_the_phone_lists_the_given_name() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let mut world = World::start_with(database, Options::default(), |config| {
+                config.whatsapp.device_name = "Shop in the harbour".to_owned();
+            })
+            .await;
+            let phone = world.connect("sales", ALICE).await;
+            let names: Vec<_> =
+                world.events("sales").await.into_iter().map(|(name, _)| name).collect();
+            // WhatsApp ends the pairing's connection: that is no loss, and nobody hears of it.
+            let story = ["change_state", "qr", "authenticated", "ready"];
+            let told: Vec<_> = names.iter().filter(|name| *name != "loading_screen").collect();
+            assert_eq!(told, story);
+            let seen = world.status("sales").await;
+            assert!(seen["lastDisconnect"].is_null(), "{seen}");
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            world.until_status("sales", "session_connected").await;
+            let listed: Vec<_> = phone.devices().into_iter().map(|it| it.platform).collect();
+            assert_eq!(listed, ["Shop in the harbour"]);
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_code_that_is_good_is_given_again_and_another_number_has_to_wait() {
     world::on_each(async |world| {
         world.create("sales").await;

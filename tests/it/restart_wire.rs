@@ -1,0 +1,119 @@
+//! An operator's restart: whatever a session is doing or waiting for, it is dialled at once.
+
+use std::time::Duration;
+
+use entity::UnixMillis;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use wagate::clock::Clock;
+use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
+
+use crate::{
+    database::{self, Kind},
+    world::{ALICE, BOB, World},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn restart(world: &World) -> Value {
+    let restarted = world.post("/api/whatsapp/session/sales/restart", json!({})).await;
+    assert_eq!(restarted.status, StatusCode::OK, "{}", restarted.body);
+    restarted.body
+}
+
+/// Restarts the session while time stands still: it must log in.
+async fn logs_in(world: &World, phone: &Phone, state: &str) {
+    let logins = phone.logins().len();
+    restart(world).await;
+    world.until_status("sales", "session_connected").await;
+    assert_eq!(phone.logins().len(), logins + 1, "out of {state}");
+}
+
+/// Lets time pass until the session's status object is as wanted.
+async fn pass_until(world: &World, what: &str, wanted: impl Fn(&Value) -> bool) {
+    world
+        .pass_until(what, SECOND, async || {
+            let seen = world.status("sales").await;
+            if wanted(&seen) { Ok(()) } else { Err(seen) }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_dials_at_once_out_of_every_wait() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let clock = Clock::manual(UnixMillis(1_795_500_000_000));
+            let world = World::start_at(clock, database, Options::default(), |_| {}).await;
+            let phone = world.connect("sales", ALICE).await;
+            logs_in(&world, &phone, "a connection").await;
+
+            world.post("/api/whatsapp/session/sales/stop", json!({})).await;
+            logs_in(&world, &phone, "a stop").await;
+
+            phone.fault(Fault::Replaced, Lasting::Once).await;
+            world.until_status("sales", "session_not_connected").await;
+            logs_in(&world, &phone, "a connection that another client took").await;
+
+            for fault in
+                [Fault::Ban { code: 101, expire: 6 * 3600 }, Fault::Failure { reason: 401 }]
+            {
+                phone.fault(fault.clone(), Lasting::UntilCleared).await;
+                pass_until(&world, "a refusal", |seen| seen["status"] == "auth_failure").await;
+                world.whatsapp.clear_faults(None);
+                logs_in(&world, &phone, &format!("{fault:?}")).await;
+            }
+
+            // Until it waits for longer than it would take by itself.
+            world.whatsapp.close().await;
+            let far = |seen: &Value, world: &World| {
+                let at = seen["nextAttemptAt"].as_str().unwrap_or_default().to_owned();
+                let soon = world.clock.now() + Duration::from_secs(5);
+                at > wagate::event::payload::rfc3339(soon)
+            };
+            pass_until(&world, "a long wait", |seen| far(seen, &world)).await;
+            world.whatsapp.reopen().await.unwrap();
+            logs_in(&world, &phone, "a long wait").await;
+
+            let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
+            world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
+            phone.fault(Fault::Drop, Lasting::Once).await;
+            pass_until(&world, "the limit", |seen| {
+                seen["lastDisconnect"]["reason"] == "rate_limited" && far(seen, &world)
+            })
+            .await;
+            logs_in(&world, &phone, "a pause of all dials").await;
+
+            world.whatsapp.fault(Scope::Everyone, Fault::SilentHandshake, Lasting::Once).await;
+            restart(&world).await;
+            while !world.whatsapp.faults().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(world.status("sales").await["status"], "connecting");
+            logs_in(&world, &phone, "a dial that nobody answers").await;
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_a_code_is_shown_brings_a_new_code() {
+    crate::world::on_each(async |world| {
+        world.create("sales").await;
+        let first = world.until_qr("sales").await;
+        restart(world).await;
+        let second = world
+            .until("another code", async || {
+                let seen = world.status("sales").await;
+                match seen["qr"].as_str() {
+                    Some(qr) if qr != first => Ok(qr.to_owned()),
+                    _ => Err(seen),
+                }
+            })
+            .await;
+        world.whatsapp.phone(BOB).unwrap().scan(&second).await.unwrap();
+        world.until_status("sales", "session_connected").await;
+    })
+    .await;
+}
