@@ -2,16 +2,13 @@
 //!
 //! Writers share their transactions with it, so it takes small bites (`bite.rs`), and pauses after each
 //! for at least as long as it took: half of the time and more is for others, and so is the lane while they
-//! queue. What a chunk leaves in SQLite's log is put into the file during the pause, not by
-//! the writer whose commit would be the next to be due. A sweep of a large backlog may take hours;
-//! nobody waits for it.
+//! queue. A sweep of a large backlog may take hours; nobody waits for it.
 
 mod bite;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use entity::UnixMillis;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::bite::Bite;
@@ -155,7 +152,7 @@ impl Maintenance {
                     let chunk = self.store.retention().retire(&mut due, asked).await?;
                     self.learn(chunk, &mut bite, &mut swept);
                     *swept.rows.entry(table).or_default() += chunk.rows;
-                    self.pause(chunk).await?;
+                    pause(chunk).await;
                     if chunk.rows < asked {
                         break;
                     }
@@ -175,7 +172,7 @@ impl Maintenance {
             self.yield_to_others().await;
             let Some(chunk) = self.store.retention().shrink(bite.rows()).await? else { break };
             self.learn(chunk, &mut bite, swept);
-            self.pause(chunk).await?;
+            pause(chunk).await;
         }
         Ok(())
     }
@@ -195,16 +192,11 @@ impl Maintenance {
             tokio::time::sleep(YIELDS.0).await;
         }
     }
+}
 
-    /// As long as the chunk took, and what it left to do after it, so that at least half of the time is
-    /// for others.
-    async fn pause(&self, chunk: Chunk) -> Result<(), store::Error> {
-        let begun = Instant::now();
-        self.store.retention().checkpoint().await?;
-        let took = chunk.held + begun.elapsed();
-        tokio::time::sleep(took.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
-        Ok(())
-    }
+/// As long as the chunk took, so that at least half of the time is for others.
+async fn pause(chunk: Chunk) {
+    tokio::time::sleep(chunk.held.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
 }
 
 /// Half to one and a half intervals from now, so that daemons on one database do not sweep together.

@@ -223,12 +223,30 @@ impl Connector {
         outcome
     }
 
+    /// Whether it is SQLite, whose log somebody has to put into the file (`checkpoints.rs`).
+    pub(super) fn is_sqlite(&self) -> bool {
+        matches!(self.target, Target::Sqlite(_))
+    }
+
     /// The one connection of a writer lane.
     ///
     /// A pool of one, not tested before use: a lane finds out at its `BEGIN`, and opens a new one.
     pub(super) async fn writer(&self) -> Result<DatabaseConnection, DbErr> {
         let mut options = self.base();
         options.max_connections(1).test_before_acquire(false);
+        Database::connect(options).await
+    }
+
+    /// A connection to copy SQLite's log with, which waits for nobody.
+    pub(super) async fn checkpointer(&self) -> Result<DatabaseConnection, DbErr> {
+        let mut options = self.base();
+        options.max_connections(1).test_before_acquire(false);
+        if let Target::Sqlite(path) = &self.target {
+            let path = path.clone();
+            options.map_sqlx_sqlite_opts(move |driver| {
+                sqlite(driver, &path).busy_timeout(Duration::ZERO)
+            });
+        }
         Database::connect(options).await
     }
 
@@ -333,6 +351,8 @@ fn sqlite(
         .foreign_keys(true)
         // What retention frees can be given back. Takes effect when the file is made.
         .auto_vacuum(SqliteAutoVacuum::Incremental)
+        // Nobody's commit copies the log: see `checkpoints.rs`.
+        .pragma("wal_autocheckpoint", "0")
         // The log is cut back to this after a checkpoint; a burst must not keep its size for ever.
         .pragma("journal_size_limit", "67108864")
 }

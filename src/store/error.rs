@@ -95,8 +95,10 @@ fn of_code(code: &str) -> Fault {
             "40001" | "40P01" | "55P03" => Fault::Contention,
             // A standby, or a primary being demoted; a transaction that was left open for too long.
             "25006" | "25P03" => Fault::Outage,
-            // Connection lost; out of disk, memory or connections; operator intervention; I/O.
-            code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+            // Connection lost; out of disk, memory or connections; operator intervention; I/O;
+            // the server's configuration file or its data (an index, a page) is damaged. Whoever
+            // repairs that finds everything still waiting.
+            code if ["08", "53", "57", "58", "F0", "XX"].iter().any(|it| code.starts_with(it)) => {
                 Fault::Outage
             }
             _ => Fault::Statement,
@@ -106,8 +108,8 @@ fn of_code(code: &str) -> Fault {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // BUSY, LOCKED, INTERRUPT.
         Ok(5 | 6 | 9) => Fault::Contention,
-        // NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL.
-        Ok(7 | 8 | 10 | 13 | 14 | 15) => Fault::Outage,
+        // NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
+        Ok(7 | 8 | 10 | 11 | 13 | 14 | 15 | 26) => Fault::Outage,
         _ => Fault::Statement,
     }
 }
@@ -124,13 +126,30 @@ mod tests {
             ("40001", Fault::Contention),
             ("40P01", Fault::Contention),
             ("53100", Fault::Outage),
+            ("53200", Fault::Outage),
+            ("53300", Fault::Outage),
+            ("57014", Fault::Outage),
             ("57P01", Fault::Outage),
+            ("57P02", Fault::Outage),
+            ("57P03", Fault::Outage),
+            ("58000", Fault::Outage),
+            ("58030", Fault::Outage),
+            ("F0000", Fault::Outage),
+            ("XX000", Fault::Outage),
+            ("XX001", Fault::Outage),
+            ("XX002", Fault::Outage),
+            ("42P01", Fault::Statement),
+            ("22021", Fault::Statement),
             ("08006", Fault::Outage),
             ("25006", Fault::Outage),
             ("25P03", Fault::Outage),
             ("1", Fault::Statement),
             ("5", Fault::Contention),
             ("517", Fault::Contention),
+            ("11", Fault::Outage),
+            // CORRUPT_INDEX.
+            ("779", Fault::Outage),
+            ("26", Fault::Outage),
             ("13", Fault::Outage),
             ("778", Fault::Outage),
             ("1555", Fault::Statement),

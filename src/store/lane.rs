@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
+    checkpoints::Commits,
     connect::Connector,
     error::Fault,
     group::{self, Fate, Outcome, Refused},
@@ -245,7 +246,9 @@ impl Lane {
                 Err(err) => return (group, Fate::Failed(err)),
             },
         };
-        let now = self.shared.clock.now();
+        let shared = self.shared.clone();
+        let _turn = shared.turn.read().await;
+        let now = shared.clock.now();
         let until = Instant::now() + JOINING;
         let limit = self.limit;
         let backlog = &mut self.backlog;
@@ -279,7 +282,10 @@ impl Lane {
         self.away = None;
         self.limit = self.connector.group_limit();
         let counters = &self.shared.counters;
-        counters.groups.fetch_add(1, Ordering::Relaxed);
+        let at = self.shared.clock.now();
+        self.shared.commits.send_modify(|commits| {
+            *commits = Commits { groups: commits.groups + 1, at };
+        });
 
         let mut recorded = false;
         for (job, outcome) in group.into_iter().zip(outcomes) {

@@ -2,7 +2,8 @@
 //!
 //! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema.
 //! - `writer.rs`: the one write path. `lane.rs`: a connection that writes, and its queue.
-//!   `group.rs`: one transaction for all that waits.
+//!   `group.rs`: one transaction for all that waits. `checkpoints.rs`: what SQLite would do in a writer's
+//!   commit.
 //! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was
 //!   written in clear before there were keys.
 //! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
@@ -23,6 +24,7 @@
 //! which keeps it for later. Nothing is acknowledged that is not stored.
 
 pub mod backup;
+mod checkpoints;
 pub mod commands;
 pub mod connect;
 pub mod error;

@@ -253,16 +253,6 @@ impl Retention {
         self.store.writer().is_crowded(LANE)
     }
 
-    /// Puts what is in SQLite's log into the file, as far as that holds nobody up. The next commit
-    /// would do it otherwise, once there are a thousand pages, and its writer would wait for it.
-    pub async fn checkpoint(&self) -> Result<(), Error> {
-        let db = self.store.reader();
-        if db.get_database_backend() == DbBackend::Sqlite {
-            db.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await?;
-        }
-        Ok(())
-    }
-
     /// Gives up to `pages` free pages of an SQLite file back to the file system. None elsewhere, and
     /// none while there are not many: the next rows need them.
     pub async fn shrink(&self, pages: u64) -> Result<Option<Chunk>, Error> {

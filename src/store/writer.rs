@@ -39,12 +39,13 @@ use std::{
 use entity::UnixMillis;
 use futures_util::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, DbErr};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{RwLock, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use super::{
     Error,
+    checkpoints::{Checkpoints, Commits},
     connect::Connector,
     events::{NewEvent, Recorded},
     lane::{self, Lane},
@@ -73,6 +74,8 @@ pub struct Writer {
     /// The last one is for what must not wait behind sessions' writes.
     lanes: Arc<[lane::Queue]>,
     shared: Arc<Shared>,
+    /// When nobody copies SQLite's log any more; over from the beginning on PostgreSQL.
+    checkpoints_ended: CancellationToken,
     /// For whom it writes: see [`super::Store::under`].
     lease: Option<Lease>,
 }
@@ -84,6 +87,11 @@ pub(super) struct Shared {
     pub(super) vault: Arc<Vault>,
     pub(super) counters: Counters,
     pub(super) bell: watch::Sender<u64>,
+    pub(super) commits: watch::Sender<Commits>,
+    /// How often SQLite's log was copied, or should have been.
+    pub(super) checkpoints: watch::Sender<u64>,
+    /// Shared by groups; whoever has it for himself is between two of them.
+    pub(super) turn: RwLock<()>,
     /// From now on nobody waits for a lost database.
     pub(super) closing: CancellationToken,
 }
@@ -91,7 +99,6 @@ pub(super) struct Shared {
 /// Counts since start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) groups: AtomicU64,
     pub(super) units: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) retries: AtomicU64,
@@ -123,6 +130,9 @@ impl Writer {
             vault,
             counters: Counters::default(),
             bell: watch::Sender::new(0),
+            commits: watch::Sender::default(),
+            checkpoints: watch::Sender::new(0),
+            turn: RwLock::default(),
             closing: CancellationToken::new(),
         });
         // SQLite has one writer, whatever it writes.
@@ -133,7 +143,16 @@ impl Writer {
             tracker.spawn(lane.run().instrument(tracing::info_span!("store.lane", number)));
             queues.push(queue);
         }
-        Ok(Self { lanes: queues.into(), shared, lease: None })
+        let checkpoints_ended = if connector.is_sqlite() {
+            let (task, ended) = Checkpoints::new(connector.clone(), shared.clone());
+            tracker.spawn(task.run().instrument(tracing::info_span!("store.checkpoints")));
+            ended
+        } else {
+            let none = CancellationToken::new();
+            none.cancel();
+            none
+        };
+        Ok(Self { lanes: queues.into(), shared, checkpoints_ended, lease: None })
     }
 
     /// The same writer for the owner of a session.
@@ -217,7 +236,7 @@ impl Writer {
     pub fn stats(&self) -> WriterStats {
         let counters = &self.shared.counters;
         WriterStats {
-            groups: counters.groups.load(Ordering::Relaxed),
+            groups: self.shared.commits.borrow().groups,
             units: counters.units.load(Ordering::Relaxed),
             events: counters.events.load(Ordering::Relaxed),
             retries: counters.retries.load(Ordering::Relaxed),
@@ -239,6 +258,11 @@ impl Writer {
         self.shared.ring();
     }
 
+    /// How often SQLite's log was put into the file since start, as far as that was possible.
+    pub fn checkpoints(&self) -> watch::Receiver<u64> {
+        self.shared.checkpoints.subscribe()
+    }
+
     /// Takes nothing more, commits what was handed over, closes the connections.
     ///
     /// From here on a lost database is not waited for: what cannot be written now is answered with
@@ -248,6 +272,7 @@ impl Writer {
         for lane in &*self.lanes {
             lane.close().await;
         }
+        self.checkpoints_ended.cancelled().await;
     }
 
     /// The keys that secrets are sealed with.

@@ -45,6 +45,7 @@ mod secrets;
 mod sessions_wire;
 mod shutdown_process;
 mod soak;
+mod store_checkpoints;
 mod store_contention;
 mod store_leases;
 mod store_lost_commit;

@@ -1,0 +1,71 @@
+//! Messages from WhatsApp, as rows.
+
+use entity::{
+    UnixMillis,
+    id::{OrganizationId, SessionKey},
+    message,
+};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, sea_query::OnConflict};
+
+use super::CHUNK;
+use crate::event::NewMessage;
+
+/// A message as a row, made at `at`.
+pub(in crate::store) fn row(
+    organization_id: OrganizationId,
+    session_key: SessionKey,
+    message: NewMessage,
+    at: UnixMillis,
+) -> message::Model {
+    message::Model {
+        dedupe_key: message.dedupe_key(),
+        id: message.id,
+        organization_id,
+        session_key,
+        wa_id: message.wa_id,
+        chat: message.chat,
+        sender: message.sender,
+        direction: message.direction,
+        kind: message.kind,
+        body: message.body,
+        target_wa_id: message.target_wa_id,
+        raw: message.raw,
+        push_name: message.push_name,
+        sent_at: message.sent_at,
+        offline: message.offline,
+        history: false,
+        status: message.status,
+        ack: 0,
+        error: None,
+        created_at: at,
+        updated_at: at,
+    }
+}
+
+/// Inserts messages. One that is there already is our own, stored before it was sent, or one of the
+/// past: it is live from now on.
+pub(super) async fn insert_messages(
+    txn: &DatabaseTransaction,
+    now: UnixMillis,
+    messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
+) -> Result<(), DbErr> {
+    let mut rows: Vec<message::ActiveModel> = messages
+        .into_iter()
+        .map(|(organization_id, session_key, message)| {
+            row(organization_id, session_key, message, now).into_active_model()
+        })
+        .collect();
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(CHUNK));
+        message::Entity::insert_many(rows)
+            .on_conflict(
+                OnConflict::columns([message::Column::SessionKey, message::Column::DedupeKey])
+                    .update_column(message::Column::History)
+                    .to_owned(),
+            )
+            .exec_without_returning(txn)
+            .await?;
+        rows = rest;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The one door: what happened is written here, once, with everything that follows from it.
+//!
+//! [`record_batch`] turns a group of events into a handful of statements, whatever their number: read
+//! what is there (`present.rs`), decide in memory (`record.rs`), write multi-row (`plan.rs`,
+//! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
+//! session's new status and (later) the deliveries it owes are there together or not at all. `read.rs`
+//! finds them again.
+
+mod messages;
+mod plan;
+mod present;
+mod read;
+mod record;
+
+use entity::{
+    UnixMillis,
+    id::{OrganizationId, SessionKey},
+};
+
+pub use self::read::Events;
+pub(super) use self::{messages::row, record::record_batch};
+use super::secrets;
+use crate::{
+    event::{Care, Event},
+    vault::Sealer,
+};
+
+/// Something to record about one session.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub organization_id: OrganizationId,
+    pub session_key: SessionKey,
+    /// The run that saw it. A status from a run that is not the newest any more changes nothing;
+    /// messages and acknowledgements are true whoever saw them.
+    pub generation: Option<i64>,
+    pub event: Event,
+    /// When it happened.
+    pub at: UnixMillis,
+    /// What is to be remembered of the session's troubles with it; none to leave that as it is.
+    pub care: Option<Care>,
+}
+
+impl NewEvent {
+    /// What makes a repetition recognisable; none for what is true each time it is said.
+    fn dedupe_key(&self) -> Option<String> {
+        match &self.event {
+            Event::Message(message) => Some(message.dedupe_key()),
+            Event::Ciphertext(message) => Some(message.dedupe_key()),
+            Event::Ack(ack) => Some(ack.dedupe_key()),
+            Event::Call(call) => Some(call.dedupe_key()),
+            _ => None,
+        }
+    }
+
+    /// The key of another event which makes this one old news: a message that was read already.
+    fn superseding_key(&self) -> Option<String> {
+        match &self.event {
+            Event::Ciphertext(message) => Some(message.message_key()),
+            _ => None,
+        }
+    }
+
+    /// Whether there is something in it that must not be stored in clear.
+    pub(super) fn has_secret(&self) -> bool {
+        match &self.event {
+            Event::Qr { .. } => true,
+            Event::Message(message) => message.raw.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Seals what must not be stored in clear.
+    pub(super) fn seal(&mut self, sealer: &Sealer) {
+        match &mut self.event {
+            Event::Qr { qr, .. } => *qr = secrets::seal_qr(sealer, &self.session_key, qr),
+            Event::Message(message) => {
+                let dedupe_key = message.dedupe_key();
+                if let Some(raw) = &mut message.raw {
+                    *raw = secrets::seal_raw(sealer, &self.session_key, &dedupe_key, raw);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    New {
+        seq: i64,
+    },
+    /// Recorded before. WhatsApp redelivers whatever it was not told we kept.
+    Duplicate,
+    /// From a run that has been superseded, or a session that has been deleted.
+    Stale,
+    /// True, but nothing new: an acknowledgement below the level reached, or of no message of ours.
+    Ignored,
+}
+
+/// Rows per statement: far below SQLite's 32,766 bound values at twenty columns each.
+const CHUNK: usize = 500;

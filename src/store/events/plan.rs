@@ -1,0 +1,139 @@
+//! What is to be written, and writing it.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::{
+    UnixMillis,
+    id::{OrganizationId, SessionKey},
+    message, organization, session,
+    state::Direction,
+};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
+    sea_query::Expr,
+};
+
+use super::{messages::insert_messages, present::Present};
+use crate::event::{Ack, NewMessage};
+
+/// What is to be written, collected while deciding.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// New events per organization.
+    pub(super) counts: HashMap<OrganizationId, i64>,
+    pub(super) messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
+    /// Highest new level per message.
+    pub(super) acks: HashMap<(SessionKey, String), Ack>,
+    /// Sessions whose status columns changed.
+    pub(super) statuses: HashSet<SessionKey>,
+    /// Sessions of which only the last activity moved.
+    pub(super) active: HashSet<SessionKey>,
+}
+
+impl Plan {
+    /// Takes sequence numbers for the new events and says where each organization's begin.
+    ///
+    /// The organization's row stays locked until the transaction ends, so numbers become visible in
+    /// order: a reader that has seen one has seen all before it.
+    pub(super) async fn allocate(
+        &self,
+        txn: &DatabaseTransaction,
+    ) -> Result<HashMap<OrganizationId, i64>, DbErr> {
+        // In one order always, or two lanes could wait for each other.
+        let mut counts: Vec<_> = self.counts.iter().collect();
+        counts.sort();
+        let mut first = HashMap::new();
+        for (organization, count) in counts {
+            let rows = organization::Entity::update_many()
+                .col_expr(
+                    organization::Column::LastSeq,
+                    Expr::col(organization::Column::LastSeq).add(*count),
+                )
+                .filter(organization::COLUMN.id.eq(organization.clone()))
+                .exec_with_returning(txn)
+                .await?;
+            let last = rows.first().ok_or_else(|| {
+                DbErr::RecordNotFound("an event's organization does not exist".to_owned())
+            })?;
+            first.insert(organization.clone(), last.last_seq - count + 1);
+        }
+        Ok(first)
+    }
+
+    pub(super) async fn write(
+        self,
+        txn: &DatabaseTransaction,
+        now: UnixMillis,
+        present: &Present,
+    ) -> Result<(), DbErr> {
+        insert_messages(txn, now, self.messages).await?;
+        for ((session, wa_id), ack) in self.acks {
+            message::Entity::update_many()
+                .col_expr(message::Column::Ack, Expr::value(ack.level.level()))
+                .col_expr(message::Column::Status, Expr::value(ack.level.status()))
+                .col_expr(message::Column::Error, Expr::value(ack.error))
+                .col_expr(message::Column::UpdatedAt, Expr::value(now))
+                .filter(message::COLUMN.session_key.eq(session))
+                .filter(message::COLUMN.wa_id.eq(wa_id))
+                .filter(message::COLUMN.direction.eq(Direction::Outbound))
+                .exec(txn)
+                .await?;
+        }
+        for key in &self.statuses {
+            if let Some(row) = present.sessions.get(key) {
+                status_columns(row).update(txn).await?;
+            }
+        }
+        for key in self.active.difference(&self.statuses) {
+            if let Some(row) = present.sessions.get(key) {
+                session::Entity::update_many()
+                    .col_expr(session::Column::LastActiveAt, Expr::value(row.last_active_at))
+                    .filter(session::COLUMN.id.eq(key.clone()))
+                    .exec(txn)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The columns that [`status::apply`] owns; settings and the desired state belong to the API.
+fn status_columns(row: &session::Model) -> session::ActiveModel {
+    use sea_orm::ActiveValue::{Set, Unchanged};
+
+    session::ActiveModel {
+        id: Unchanged(row.id.clone()),
+        phone_number: Set(row.phone_number.clone()),
+        push_name: Set(row.push_name.clone()),
+        account_jid: Set(row.account_jid.clone()),
+        account_lid: Set(row.account_lid.clone()),
+        status: Set(row.status),
+        status_since: Set(row.status_since),
+        message: Set(row.message.clone()),
+        reconnecting: Set(row.reconnecting),
+        next_attempt_at: Set(row.next_attempt_at),
+        loading_percent: Set(row.loading_percent),
+        qr: Set(row.qr.clone()),
+        qr_issued_at: Set(row.qr_issued_at),
+        qr_expires_at: Set(row.qr_expires_at),
+        qr_sequence: Set(row.qr_sequence),
+        last_qr_at: Set(row.last_qr_at),
+        pairing_attempts: Set(row.pairing_attempts),
+        pairing_error: Set(row.pairing_error.clone()),
+        pairing_error_at: Set(row.pairing_error_at),
+        account_changed_at: Set(row.account_changed_at),
+        previous_phone_number: Set(row.previous_phone_number.clone()),
+        connected_at: Set(row.connected_at),
+        last_active_at: Set(row.last_active_at),
+        last_disconnect_reason: Set(row.last_disconnect_reason.clone()),
+        last_disconnect_code: Set(row.last_disconnect_code),
+        last_disconnect_at: Set(row.last_disconnect_at),
+        banned_until: Set(row.banned_until),
+        dial_failures: Set(row.dial_failures),
+        trouble: Set(row.trouble),
+        trouble_count: Set(row.trouble_count),
+        throttled_until: Set(row.throttled_until),
+        updated_at: Set(row.updated_at),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,155 @@
+//! Deciding what became of each event of a group.
+
+use entity::{UnixMillis, event, id::EventId, state::Direction};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
+
+use super::{CHUNK, NewEvent, Recorded, plan::Plan, present::Present};
+use crate::event::{AckLevel, Event, NewMessage, payload, status};
+
+/// How much `last_active_at` must have moved to be worth a statement.
+const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
+
+/// Writes a group of events, in order, and says what became of each.
+pub(in crate::store) async fn record_batch(
+    txn: &DatabaseTransaction,
+    now: UnixMillis,
+    events: &[&NewEvent],
+) -> Result<Vec<Recorded>, DbErr> {
+    let mut present = Present::read(txn, events).await?;
+    let mut plan = Plan::default();
+
+    let decided: Vec<Decided> =
+        events.iter().map(|event| decide(event, now, &mut present, &mut plan)).collect();
+
+    let first_seqs = plan.allocate(txn).await?;
+    let mut next_seq = first_seqs;
+    let mut rows = Vec::new();
+    let mut answers = Vec::with_capacity(events.len());
+    for (event, decided) in events.iter().zip(decided) {
+        answers.push(match decided {
+            Decided::Not(answer) => answer,
+            Decided::New { dedupe_key } => {
+                let seq = next_seq.get_mut(&event.organization_id).map_or(0, |next| {
+                    let seq = *next;
+                    *next += 1;
+                    seq
+                });
+                let id = EventId::new(now, rand::random());
+                let session = present.sessions.get(&event.session_key);
+                let own = session.and_then(|session| session.account_jid.as_deref());
+                let row = event::Model {
+                    dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
+                    id,
+                    organization_id: event.organization_id.clone(),
+                    seq,
+                    session_key: event.session_key.clone(),
+                    kind: event.event.kind(),
+                    payload: payload::data(&event.event, own, event.care.as_ref()).to_string(),
+                    occurred_at: event.at,
+                    recorded_at: now,
+                };
+                rows.push(row.into_active_model());
+                Recorded::New { seq }
+            }
+        });
+    }
+    insert_all(txn, rows).await?;
+    plan.write(txn, now, &present).await?;
+    Ok(answers)
+}
+
+/// Whether an event is new, and if not, why.
+enum Decided {
+    New { dedupe_key: Option<String> },
+    Not(Recorded),
+}
+
+fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut Plan) -> Decided {
+    let Some(row) = present.sessions.get_mut(&event.session_key) else {
+        return Decided::Not(Recorded::Stale);
+    };
+    if let Some(key) = event.superseding_key()
+        && present.recorded.contains(&(event.session_key.clone(), key))
+    {
+        return Decided::Not(Recorded::Duplicate);
+    }
+    let dedupe_key = event.dedupe_key();
+    if let Some(key) = &dedupe_key
+        && !present.recorded.insert((event.session_key.clone(), key.clone()))
+    {
+        return Decided::Not(Recorded::Duplicate);
+    }
+
+    match &event.event {
+        Event::Message(message) => {
+            if message.direction == Direction::Outbound {
+                let key = (event.session_key.clone(), message.wa_id.clone());
+                present.levels.entry(key).or_insert(0);
+            }
+            plan.messages.push((
+                event.organization_id.clone(),
+                event.session_key.clone(),
+                NewMessage::clone(message),
+            ));
+        }
+        Event::Ack(ack) => {
+            let key = (event.session_key.clone(), ack.wa_id.clone());
+            let Some(reached) = present.levels.get_mut(&key) else {
+                // Of a message sent elsewhere that we have not seen; it may come yet, so the key
+                // is not used up.
+                present.recorded.remove(&(event.session_key.clone(), ack.dedupe_key()));
+                return Decided::Not(Recorded::Ignored);
+            };
+            if !advances(*reached, ack.level) {
+                return Decided::Not(Recorded::Ignored);
+            }
+            *reached = ack.level.level();
+            plan.acks.insert(key, ack.clone());
+        }
+        Event::Ciphertext(_) | Event::Call(_) => {}
+        _ if event.generation.is_some_and(|generation| generation != row.generation) => {
+            return Decided::Not(Recorded::Stale);
+        }
+        _ => {
+            plan.statuses.insert(event.session_key.clone());
+        }
+    }
+
+    let active_before = row.last_active_at.map_or(i64::MIN, |at| at.0);
+    // "Last active" is about when we noticed: an offline message may be days old.
+    let at = if event.dedupe_key().is_some() { now } else { event.at };
+    status::apply(row, &event.event, at);
+    if let Some(care) = &event.care {
+        care.write(row);
+    }
+    if row
+        .last_active_at
+        .is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
+    {
+        plan.active.insert(event.session_key.clone());
+    } else {
+        row.last_active_at = (active_before != i64::MIN).then_some(UnixMillis(active_before));
+    }
+    *plan.counts.entry(event.organization_id.clone()).or_default() += 1;
+    Decided::New { dedupe_key }
+}
+
+/// A level never goes down, and an error is one only while nothing better is known.
+fn advances(reached: i16, level: AckLevel) -> bool {
+    match level {
+        AckLevel::Error => reached == 0,
+        level => level.level() > reached,
+    }
+}
+
+async fn insert_all(
+    txn: &DatabaseTransaction,
+    mut rows: Vec<event::ActiveModel>,
+) -> Result<(), DbErr> {
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(CHUNK));
+        event::Entity::insert_many(rows).exec_without_returning(txn).await?;
+        rows = rest;
+    }
+    Ok(())
+}
