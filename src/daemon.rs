@@ -52,6 +52,8 @@ pub enum StartError {
     MasterKey(#[from] vault::source::Error),
     #[error("cannot open the database")]
     Store(#[from] connect::OpenError),
+    #[error("cannot wait for other daemons that start on the database")]
+    Alone(#[source] store::Error),
     #[error("cannot seal what is in the database in clear")]
     Sealing(#[source] store::Error),
     #[error("cannot set the database up for its first use")]
@@ -140,6 +142,7 @@ impl Daemon {
         state: StateDir,
         database: DatabaseUrl,
     ) -> Result<Self, StartError> {
+        let starting = store.starting().await.map_err(StartError::Alone)?;
         first_run(&store, &state).await?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         moment!("start.first_run_done");
@@ -155,6 +158,7 @@ impl Daemon {
             // Whoever lived when it was copied lives elsewhere, or not at all.
             ownership.outlive().await.map_err(StartError::Join)?;
         }
+        starting.over().await;
         // Nobody shall read that a socket is up which went with the last process.
         store.sessions().after_restart().await.map_err(StartError::Restart)?;
         moment!("start.statuses_corrected");

@@ -8,8 +8,8 @@ use entity::device::{
 };
 use entity::id::SessionKey;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, Iterable, PrimaryKeyToColumn,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, IntoActiveModel, Iterable, ModelTrait,
+    PrimaryKeyToColumn, QueryFilter, QueryOrder, QuerySelect, Value, sea_query::Expr,
 };
 use wacore::store::error::StoreError;
 
@@ -154,15 +154,19 @@ where
     E::ActiveModel: Send,
 {
     store
-        .in_chunks(sealer, move |txn, sealer, offset| {
+        .in_chunks(sealer, move |txn, sealer, after: Option<Vec<Value>>| {
             Box::pin(async move {
-                let mut rows =
-                    E::find().filter(E::device().eq(device_id)).offset(offset).limit(CHUNK);
-                for part in E::PrimaryKey::iter() {
-                    rows = rows.order_by_asc(part.into_column());
+                let key = || E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column);
+                let mut rows = E::find().filter(E::device().eq(device_id)).limit(CHUNK);
+                if let Some(after) = after {
+                    let own = Expr::tuple(key().map(ColumnTrait::into_expr));
+                    rows = rows.filter(own.gt(Expr::tuple(after.into_iter().map(Expr::val))));
+                }
+                for column in key() {
+                    rows = rows.order_by_asc(column);
                 }
                 let rows = rows.lock_exclusive().all(txn).await?;
-                let seen = rows.len() as u64;
+                let last = rows.last().map(|row| key().map(|column| row.get(column)).collect());
                 let clear: Vec<E::ActiveModel> = rows
                     .into_iter()
                     .filter(|row| open::<E>(sealer, row.clone()).is_err())
@@ -171,7 +175,7 @@ where
                 let found = clear.len() as u64;
                 let put = upsert(txn.get_database_backend(), clear, &replacing::<E>());
                 run(txn, &put).await?;
-                Ok((seen, found))
+                Ok((last, found))
             })
         })
         .await

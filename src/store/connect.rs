@@ -237,6 +237,13 @@ impl Connector {
         Database::connect(options).await
     }
 
+    /// A connection that stays open, for a lock that ends with it.
+    pub(super) async fn holder(&self) -> Result<DatabaseConnection, DbErr> {
+        let mut options = self.base();
+        options.max_connections(1).idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+        Database::connect(options).await
+    }
+
     /// A connection to copy SQLite's log with, which waits for nobody.
     pub(super) async fn checkpointer(&self) -> Result<DatabaseConnection, DbErr> {
         let mut options = self.base();

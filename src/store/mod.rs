@@ -1,6 +1,7 @@
 //! Every SQL statement, but for those of WhatsApp's own state (`crate::device`).
 //!
-//! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema.
+//! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema. `starting.rs`: one
+//!   daemon at a time.
 //! - `writer.rs`: the one write path. `lane.rs`: a connection that writes, and its queue.
 //!   `group.rs`: one transaction for all that waits. `checkpoints.rs`: what SQLite would do in a writer's
 //!   commit.
@@ -46,6 +47,7 @@ mod schema;
 mod sealing;
 mod secrets;
 pub mod sessions;
+mod starting;
 pub mod tokens;
 pub mod writer;
 
@@ -64,6 +66,7 @@ use self::{
 pub use self::{
     error::Error,
     leases::Lease,
+    starting::Starting,
     writer::{Patience, Writer, WriterStats},
 };
 use crate::{clock::Clock, vault::Vault};

@@ -6,11 +6,16 @@
 //!
 //! The tables of WhatsApp's own state are `crate::device`'s to seal.
 
-use entity::{event, kind::EventKind, message, session, vault as vault_row};
+use entity::{
+    event,
+    id::{MessageId, SessionKey},
+    kind::EventKind,
+    message, session, vault as vault_row,
+};
 use futures_util::future::BoxFuture;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
+    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
 };
 
 use super::{Error, Patience, Store, secrets};
@@ -39,17 +44,17 @@ impl Store {
     }
 
     async fn seal_sessions(&self, sealer: &Sealer) -> Result<u64, Error> {
-        self.in_chunks(sealer, |txn, sealer, offset| {
+        self.in_chunks(sealer, |txn, sealer, after: Option<SessionKey>| {
             Box::pin(async move {
                 let rows = session::Entity::find()
                     .filter(session::COLUMN.organization_id.eq(sealer.organization().clone()))
+                    .apply_if(after, |rows, key| rows.filter(session::COLUMN.id.gt(key)))
                     .order_by_asc(session::COLUMN.id)
-                    .offset(offset)
                     .limit(CHUNK)
                     .lock_exclusive()
                     .all(txn)
                     .await?;
-                let seen = rows.len() as u64;
+                let last = rows.last().map(|row| row.id.clone());
                 let mut count = 0;
                 for row in rows {
                     let Some(qr) = &row.qr else { continue };
@@ -62,25 +67,25 @@ impl Store {
                     session::Entity::update(row).exec(txn).await?;
                     count += 1;
                 }
-                Ok((seen, count))
+                Ok((last, count))
             })
         })
         .await
     }
 
     async fn seal_events(&self, sealer: &Sealer) -> Result<u64, Error> {
-        self.in_chunks(sealer, |txn, sealer, offset| {
+        self.in_chunks(sealer, |txn, sealer, after: Option<i64>| {
             Box::pin(async move {
                 let rows = event::Entity::find()
                     .filter(event::COLUMN.organization_id.eq(sealer.organization().clone()))
                     .filter(event::COLUMN.kind.eq(EventKind::Qr))
+                    .apply_if(after, |rows, seq| rows.filter(event::COLUMN.seq.gt(seq)))
                     .order_by_asc(event::COLUMN.seq)
-                    .offset(offset)
                     .limit(CHUNK)
                     .lock_exclusive()
                     .all(txn)
                     .await?;
-                let seen = rows.len() as u64;
+                let last = rows.last().map(|row| row.seq);
                 let mut count = 0;
                 for row in rows {
                     let mut payload = row.payload.clone();
@@ -99,25 +104,25 @@ impl Store {
                         count += 1;
                     }
                 }
-                Ok((seen, count))
+                Ok((last, count))
             })
         })
         .await
     }
 
     async fn seal_messages(&self, sealer: &Sealer) -> Result<u64, Error> {
-        self.in_chunks(sealer, |txn, sealer, offset| {
+        self.in_chunks(sealer, |txn, sealer, after: Option<MessageId>| {
             Box::pin(async move {
                 let rows = message::Entity::find()
                     .filter(message::COLUMN.organization_id.eq(sealer.organization().clone()))
                     .filter(message::COLUMN.raw.is_not_null())
+                    .apply_if(after, |rows, id| rows.filter(message::COLUMN.id.gt(id)))
                     .order_by_asc(message::COLUMN.id)
-                    .offset(offset)
                     .limit(CHUNK)
                     .lock_exclusive()
                     .all(txn)
                     .await?;
-                let seen = rows.len() as u64;
+                let last = rows.last().map(|row| row.id.clone());
                 let mut count = 0;
                 for row in rows {
                     let Some(raw) = &row.raw else { continue };
@@ -131,43 +136,44 @@ impl Store {
                     message::Entity::update(row).exec(txn).await?;
                     count += 1;
                 }
-                Ok((seen, count))
+                Ok((last, count))
             })
         })
         .await
     }
 
-    /// Runs `chunk` from one offset after another until it sees no rows. It answers how many it has
-    /// seen, and how many of those it has sealed.
+    /// Runs `chunk` behind one row after another until it sees none. It answers the last it has seen, and
+    /// how many it has sealed.
     ///
-    /// Offsets hold: nobody else writes before the start is over.
-    pub(crate) async fn in_chunks<F>(&self, sealer: &Sealer, chunk: F) -> Result<u64, Error>
+    /// By key and not by number: daemons that have started before may delete rows meanwhile.
+    pub(crate) async fn in_chunks<K, F>(&self, sealer: &Sealer, chunk: F) -> Result<u64, Error>
     where
+        K: Clone + Send + Sync + 'static,
         F: for<'t> Fn(
                 &'t DatabaseTransaction,
                 &'t Sealer,
-                u64,
-            ) -> BoxFuture<'t, Result<(u64, u64), DbErr>>
+                Option<K>,
+            ) -> BoxFuture<'t, Result<(Option<K>, u64), DbErr>>
             + Copy
             + Send
             + Sync
             + 'static,
     {
-        let (mut offset, mut total) = (0, 0);
+        let (mut after, mut total) = (None, 0);
         loop {
-            let own = sealer.clone();
-            let (seen, count) = self
+            let (own, behind) = (sealer.clone(), after.take());
+            let (last, count) = self
                 .writer()
                 .run("sealing", Patience::Fail, move |txn| {
-                    let own = own.clone();
-                    Box::pin(async move { chunk(txn, &own, offset).await })
+                    let (own, behind) = (own.clone(), behind.clone());
+                    Box::pin(async move { chunk(txn, &own, behind).await })
                 })
                 .await?;
-            if seen == 0 {
+            total += count;
+            if last.is_none() {
                 return Ok(total);
             }
-            offset += seen;
-            total += count;
+            after = last;
         }
     }
 

@@ -197,6 +197,33 @@ async fn a_file_that_was_set_back_is_noticed_by_its_own_state_directory() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_daemons_that_start_at_once_on_a_copy_one_flags_it_and_both_live() {
+    on(Kind::Postgres, async |database: &Database| {
+        let key = |config: &mut Config| config.encryption.master_key = Some(master_key());
+        let mut world = World::start_with(database, Options::default(), key).await;
+        world.connect("sales", ALICE).await;
+        world.stop_daemon().await;
+        // What a copy lacks, it lacks here.
+        database.execute("DELETE FROM installation").await;
+
+        let start = || World::beside(world.whatsapp.clone(), Clock::system(), database, key);
+        let (mut one, mut other) = tokio::join!(start(), start());
+        let flagged = "SELECT count(*) FROM event WHERE payload LIKE '%\"restored\"%'";
+        assert_eq!(database.count(flagged).await, 1);
+        assert_eq!(database.count("SELECT count(*) FROM installation").await, 1);
+        assert_eq!(
+            database.count("SELECT count(*) FROM node").await,
+            2,
+            "each lets the other live"
+        );
+        one.stop_daemon().await;
+        other.stop_daemon().await;
+        world.end().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_not_there_has_no_copy() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,15 +1,17 @@
 //! What a thief of the database finds: after a real pairing and messages both ways, and after an
 //! upgrade from the time when everything was in clear.
 
+use futures_util::future::try_join_all;
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use wagate::{
     clock::Clock,
-    store::{Store, connect::Options},
+    event::Event,
+    store::{Store, connect::Options, events::NewEvent},
     vault::{Column, MasterKey, Part, Sealer, Vault},
 };
 
 use crate::{
-    database::{Database, Kind, on_each},
+    database::{Database, Kind, on, on_each},
     secrets::{self, Secret, dump, found_in},
     world::{ALICE, BOB, World},
 };
@@ -276,6 +278,40 @@ async fn a_row_that_was_altered_or_moved_does_not_open() {
         };
         database.execute(state).await;
         assert!(backends[0].load().await.is_err());
+        opened.close().await;
+    })
+    .await;
+}
+
+/// As retention of a daemon that has not been stopped for the upgrade deletes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_go_while_old_ones_are_sealed_leave_none_in_clear() {
+    on(Kind::Sqlite, async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("shop").await;
+        // One more than is sealed at once.
+        let codes = (0..501).map(|_| {
+            let qr = Event::Qr { qr: "2@code".to_owned(), expires_at: session.created_at };
+            let new = NewEvent {
+                organization_id: session.organization_id.clone(),
+                session_key: session.id.clone(),
+                generation: None,
+                event: qr,
+                at: session.created_at,
+                care: None,
+            };
+            opened.store.writer().record(new, wagate::store::Patience::Fail)
+        });
+        try_join_all(codes).await.unwrap();
+        database.execute("UPDATE event SET payload = '{\"qr\":\"2@clear\"}'").await;
+        database
+            .execute(
+                "CREATE TRIGGER goes AFTER UPDATE ON event \
+                 BEGIN DELETE FROM event WHERE id = new.id; END",
+            )
+            .await;
+        assert_eq!(opened.store.seal_old_rows().await.unwrap(), 501);
+        assert_eq!(database.count("SELECT count(*) FROM event").await, 0);
         opened.close().await;
     })
     .await;
