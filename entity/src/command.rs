@@ -14,11 +14,11 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: CommandId,
     pub session_key: SessionKey,
-    /// JSON; may hold a phone number.
+    /// Sealed JSON; may hold a phone number.
     pub request: String,
     /// Who carries it out; none while nobody does.
     pub taken_by: Option<NodeId>,
-    /// JSON; may hold a pairing code. None before it is carried out.
+    /// Sealed JSON; may hold a pairing code. None before it is carried out.
     pub answer: Option<String>,
     /// Nobody waits for it any more from here on. By the database's clock.
     pub expires_at: UnixMillis,

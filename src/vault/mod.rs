@@ -53,6 +53,7 @@
 //! | `wa_tc_token.token` | tokens that let us write to a contact (an empty one stays empty) |
 //! | `wa_sent_message.payload`, `wa_pending_inbound.message` | messages, with their keys |
 //! | `message.raw` | the message as it came: media keys, its secret |
+//! | `command.request`, `command.answer` | what daemons ask of each other: phone numbers, pairing codes |
 //! | `session.qr`, `event.payload` of `qr` events | the pairing code, which holds the ADV secret |
 //!
 //! # What is not, and why

@@ -46,6 +46,7 @@ mod sessions_wire;
 mod shutdown_process;
 mod soak;
 mod store_checkpoints;
+mod store_commands;
 mod store_contention;
 mod store_leases;
 mod store_lost_commit;

@@ -194,14 +194,16 @@ impl Ownership {
         let commands = self.store.commands();
         // Text and numbers only: nothing here can fail to be written.
         let request = serde_json::to_string(ask).unwrap_or_default();
-        let id = commands.ask(key, request, PATIENCE).await?;
+        let Some(letter) = commands.ask(key, &request, PATIENCE).await? else {
+            return Ok(Asked::Vacant);
+        };
         let deadline = self.clock.monotonic() + PATIENCE;
         let mut looks = 0;
         while self.clock.monotonic() < deadline {
             tokio::time::sleep(LOOK).await;
-            let Some(row) = commands.find(&id).await? else { return Ok(Asked::Vacant) };
-            if let Some(answer) = row.answer {
-                commands.withdraw(&id, false).await?;
+            let Some(reply) = commands.find(&letter).await? else { return Ok(Asked::Vacant) };
+            if let Some(answer) = reply.answer {
+                commands.withdraw(&letter, false).await?;
                 let answer = serde_json::from_str(&answer).unwrap_or(Answer::No {
                     // From a daemon of another version.
                     why: Refusal::Failed,
@@ -210,14 +212,14 @@ impl Ownership {
             }
             looks += 1;
             if looks % LOOKS_AT_OWNER == 0
-                && row.taken_by.is_none()
+                && !reply.taken
                 && self.owner(key).await?.is_none()
-                && commands.withdraw(&id, true).await?
+                && commands.withdraw(&letter, true).await?
             {
                 return Ok(Asked::Vacant);
             }
         }
-        commands.withdraw(&id, false).await?;
+        commands.withdraw(&letter, false).await?;
         Err(Error::Elsewhere { node })
     }
 }

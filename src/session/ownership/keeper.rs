@@ -221,21 +221,21 @@ async fn listen_once(
     }
     let tenure = ownership.tenure();
     let commands = ownership.store.commands();
-    for command in commands.waiting(tenure.node()).await? {
-        if !commands.take(&command, tenure.node()).await? {
+    for (letter, request) in commands.waiting(tenure.node()).await? {
+        if !commands.take(&letter, tenure.node()).await? {
             continue;
         }
         let (asked, commands) = (sessions.clone(), commands.clone());
         let sessions = sessions.clone();
-        let span = tracing::info_span!(parent: None, "asked", session.key = %command.session_key);
+        let span = tracing::info_span!(parent: None, "asked", session.key = %letter.session);
         let answering = async move {
-            let answer = match serde_json::from_str::<Ask>(&command.request) {
-                Ok(ask) => Answer::of(sessions.obey(&command.session_key, ask).await),
+            let answer = match serde_json::from_str::<Ask>(&request) {
+                Ok(ask) => Answer::of(sessions.obey(&letter.session, ask).await),
                 // From a daemon of another version.
                 Err(_) => Answer::of(Err(crate::session::Error::Timeout)),
             };
             let answer = serde_json::to_string(&answer).unwrap_or_default();
-            if let Err(error) = commands.answer(&command, answer).await {
+            if let Err(error) = commands.answer(&letter, &answer).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "Another daemon could not be answered"
