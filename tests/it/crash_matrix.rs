@@ -39,17 +39,20 @@ enum Scene {
 }
 
 /// Every moment, where it is come to, and for the how-manieth time it shall be the last.
-const MOMENTS: [(&str, Scene, &[u32]); 38] = [
+const MOMENTS: [(&str, Scene, &[u32]); 41] = [
     ("start.before_migration", Scene::FirstStart, &[1]),
     ("start.migrated", Scene::FirstStart, &[1]),
     ("start.store_opened", Scene::Start, &[1]),
     ("start.first_run_done", Scene::Start, &[1]),
     ("start.statuses_corrected", Scene::Start, &[1]),
+    ("leases.taken", Scene::Start, &[1]),
+    ("lease.taken", Scene::Pairing, &[1]),
     ("session.device_made", Scene::Start, &[1]),
     ("session.started", Scene::Start, &[1]),
     ("prekeys.stored", Scene::Pairing, &[1]),
     ("prekeys.uploaded", Scene::Pairing, &[1]),
     ("pairing.before_signing", Scene::Pairing, &[1]),
+    ("pairing.signed", Scene::Pairing, &[1]),
     ("pairing.succeeded", Scene::Pairing, &[1]),
     ("pairing.kept", Scene::Pairing, &[1]),
     ("device.before_save", Scene::Pairing, &[1, 2, 4, 6]),

@@ -56,8 +56,9 @@ impl Barrier {
         &self.0.unrecorded
     }
 
-    /// Waits until a frame may leave. An error when it never may.
-    pub(super) async fn pass(&self) -> Result<(), anyhow::Error> {
+    /// Waits until a frame may leave, and says whether credentials were kept for it. An error when it
+    /// never may.
+    pub(super) async fn pass(&self) -> Result<bool, anyhow::Error> {
         let Shared { unrecorded, closing, .. } = &*self.0;
         if !unrecorded.recorded(closing).await {
             anyhow::bail!("the session is closing; WhatsApp will deliver again");
@@ -66,21 +67,21 @@ impl Barrier {
     }
 
     /// The library has taken the credentials in before it signs, and signs in a frame.
-    async fn keep_credentials(&self) -> Result<(), anyhow::Error> {
+    async fn keep_credentials(&self) -> Result<bool, anyhow::Error> {
         let Some(Unpaired { persistence, backend, kept }) = &self.0.unpaired else {
-            return Ok(());
+            return Ok(false);
         };
         if kept.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
         let device = persistence.get_device_snapshot();
         if device.pn.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         // Not the library's flush, which takes a save that is still under way for done.
         backend.save(&device).await?;
         kept.store(true, Ordering::Release);
         moment!("pairing.before_signing");
-        Ok(())
+        Ok(true)
     }
 }

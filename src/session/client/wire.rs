@@ -26,6 +26,7 @@ use wacore::net::Transport;
 use whatsapp_rust::anyhow;
 
 use super::{barrier::Barrier, dial::Progress, unrecorded::Unrecorded};
+use crate::fault::moment;
 
 /// How long a frame may take to be taken by the kernel.
 const SEND_DEADLINE: Duration = Duration::from_secs(20);
@@ -223,12 +224,15 @@ impl Transport for Watched {
             biased;
             () = self.wire.0.cut.cancelled() => Err(was_cut().into()),
             sent = async {
-                self.barrier.pass().await?;
+                let signs = self.barrier.pass().await?;
                 // The database may take its time; the server may not.
                 let Ok(sent) = timeout(self.send_deadline, self.inner.send(data)).await else {
                     self.wire.cut();
                     anyhow::bail!("the server takes nothing any more");
                 };
+                if signs && sent.is_ok() {
+                    moment!("pairing.signed");
+                }
                 sent
             } => sent,
         }

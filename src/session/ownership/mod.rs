@@ -56,6 +56,7 @@ pub(super) use self::{
 use super::Error;
 use crate::{
     clock::Clock,
+    fault::moment,
     store::{Lease, Store, leases::Survey, nodes::NewNode},
 };
 
@@ -133,7 +134,10 @@ impl Ownership {
         }
         let leases = self.store.leases();
         match leases.claim(tenure.node(), vec![key.clone()]).await?.pop() {
-            Some(lease) => Ok(Hold::new(lease, tenure)),
+            Some(lease) => {
+                moment!("lease.taken");
+                Ok(Hold::new(lease, tenure))
+            }
             None => Err(self.somebody_else(key).await),
         }
     }
@@ -145,6 +149,9 @@ impl Ownership {
             return Err(Error::NoLease);
         }
         let leases = self.store.leases().claim(tenure.node(), keys).await?;
+        if !leases.is_empty() {
+            moment!("leases.taken");
+        }
         Ok(leases.into_iter().map(|lease| Hold::new(lease, Arc::clone(&tenure))).collect())
     }
 
