@@ -12,6 +12,7 @@ use std::{
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 use wagate_simulator::{
     Contact, Fault, Lasting, Options, Phone, ReceiptKind, ReceiptPolicy, Simulator,
 };
@@ -26,8 +27,14 @@ use crate::{
 const FLOOD: usize = 3_000;
 const SIZE: usize = 16 * 1024;
 
-/// By how much a process may grow over that, in KiB.
-const GROWTH: u64 = 24 * 1024;
+/// What may be under way of it, in bytes: in the sockets' buffers and in the process's hands.
+const UNDER_WAY: u64 = 24 * 1024 * 1024;
+
+/// How long the long outage takes.
+const MINUTE: Duration = Duration::from_secs(62);
+
+/// Whoever pairs meanwhile.
+const SECOND: &str = "15565550199";
 
 /// What is known of the account's new name, which is saved with the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +139,9 @@ impl Scene {
         }
     }
 
-    /// Resident memory of the daemon, in KiB.
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+    /// Bytes that WhatsApp has got rid of: what the daemon cannot have been given, it does not keep.
+    fn given(&self) -> u64 {
+        self.whatsapp.info().bytes_out
     }
 
     /// Which of these messages the daemon has told WhatsApp that it has, and when it did.
@@ -211,14 +216,14 @@ async fn postgres_stops_and_starts_again_and_nothing_is_lost_or_acknowledged_too
     let url = cluster.url();
     let scene =
         Scene::new(|whatsapp| Installation::new(directory.path(), Some(&url), whatsapp)).await;
-    let before = scene.memory();
+    let before = scene.given();
 
     cluster.stop();
     let ids = scene.arrive().await;
     scene.is_noticed().await;
     scene.is_told(Duration::from_secs(3)).await;
-    let grown = scene.memory().saturating_sub(before);
-    assert!(grown < GROWTH, "grown by {grown} KiB");
+    let given = scene.given() - before;
+    assert!(given < UNDER_WAY, "{given} bytes were taken without a place for them");
     assert_eq!(scene.acknowledged(&ids), []);
     // The messages, two receipts; the change of the name is acknowledged or not.
     assert!(scene.phone.unacknowledged() >= ids.len() + 2);
@@ -257,6 +262,52 @@ async fn postgres_drops_connections_and_refuses_writes_and_nothing_is_lost() {
     cluster.execute("ALTER SYSTEM RESET default_transaction_read_only").await;
     cluster.execute("SELECT pg_reload_conf()").await;
     scene.recovers_after(back, &ids, Name::Saved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minute_without_postgres_loses_nothing_and_no_pairing_that_was_begun_in_it() {
+    let Some(cluster) = Cluster::new() else { return skip("no PostgreSQL binaries") };
+    let directory = tempfile::tempdir().unwrap();
+    let url = cluster.url();
+    let scene =
+        Scene::new(|whatsapp| Installation::new(directory.path(), Some(&url), whatsapp)).await;
+    let code = scene.daemon.code("second").await.unwrap();
+    let second = scene.whatsapp.phone(SECOND).unwrap();
+
+    cluster.stop();
+    let begun = Instant::now();
+    let scanning = TaskTracker::new().spawn({
+        let second = second.clone();
+        async move { second.scan(&code).await.is_ok() }
+    });
+    let ids = scene.arrive().await;
+    scene.is_noticed().await;
+    while begun.elapsed() < MINUTE {
+        scene.is_told(Duration::from_millis(200)).await;
+        // It is the minute itself that is on trial.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(scene.acknowledged(&ids), []);
+    assert_eq!(second.devices().len(), 0, "linked with a device that nobody has kept");
+
+    let back = now();
+    cluster.start_again();
+    scene.until("/readyz", "ready", |status, _| status.is_success()).await;
+    let linked = scanning.await.unwrap();
+    let settled = scene.daemon.watch("second", "connected, or a new code", |seen| {
+        let ended = seen["status"] == "session_not_connected" || seen["status"] == "auth_failure";
+        (seen["isConnected"] == true || seen["needsQR"] == true || ended).then(|| seen.clone())
+    });
+    let settled = settled.await.unwrap();
+    if settled["isConnected"] != true {
+        assert!(!linked && second.devices().is_empty(), "linked for nothing: {settled:#}");
+        scene.daemon.post("/api/whatsapp/session/second/start", json!({})).await;
+        let code = scene.daemon.shown_code("second").await.unwrap();
+        second.scan(&code).await.unwrap();
+        scene.daemon.paired("second").await.unwrap();
+    }
+    assert_eq!(second.devices().len(), 1);
+    scene.recovers_after(back, &ids, Name::Unknown).await;
 }
 
 /// A small disk, in a namespace of mounts that lasts as long as this.
@@ -314,14 +365,14 @@ async fn sqlite_has_a_full_disk_and_then_a_read_only_one_and_nothing_is_lost() {
     })
     .await;
     let on_disk = |script| disk.run(&at, script);
-    let before = scene.memory();
+    let before = scene.given();
 
     on_disk("head -c 300m /dev/zero >fill || true");
     let ids = scene.arrive().await;
     scene.is_noticed().await;
     scene.is_told(Duration::from_secs(3)).await;
-    let grown = scene.memory().saturating_sub(before);
-    assert!(grown < GROWTH, "grown by {grown} KiB");
+    let given = scene.given() - before;
+    assert!(given < UNDER_WAY, "{given} bytes were taken without a place for them");
     // A few fitted into what the log had left; what is acknowledged is among them.
     let acknowledged = scene.acknowledged(&ids);
     let stored = scene.daemon.messages("sales").await;

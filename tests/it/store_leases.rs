@@ -19,7 +19,10 @@ use wagate::{
     },
 };
 
-use crate::database::{Database, Kind, Opened, on, on_each};
+use crate::{
+    database::{Database, Kind, Opened, on, on_each},
+    world::DEADLINE,
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 const ALMOST: Duration = Duration::from_millis(29_999);
@@ -228,7 +231,8 @@ async fn a_write_that_is_under_way_and_a_takeover_exclude_each_other() {
         let (late, committed) = tokio::join!(write(&under, &shop.id), async {
             let waits = "SELECT count(*) FROM pg_stat_activity \
                          WHERE wait_event_type = 'Lock' AND datname = current_database()";
-            while database.count(waits).await == 0 {}
+            let waiting = async { while database.count(waits).await == 0 {} };
+            tokio::time::timeout(DEADLINE, waiting).await.expect("somebody waits for the lock");
             txn.commit().await
         });
         committed.unwrap();
