@@ -412,6 +412,14 @@ async fn transaction_id(txn: &DatabaseTransaction) -> Result<Option<String>, DbE
 }
 
 /// What became of a transaction: committed, rolled back, or (none) not known yet.
+///
+/// The server's own memory is right about its own numbers, over a crash as well. One that took over
+/// goes on counting where the log that it has received ends. Has it received a part of the transaction, as
+/// always when that wrote more than the server had gathered before its commit, then the number is used up
+/// and the answer is right. Has it received none of it, then the number is in the future, which is an
+/// answer, too; until it is given to somebody else, whose fate would be reported. So of a group whose
+/// commit broke in the moment of a failover, it must be asked before others have written as much anew as
+/// was lost. Lanes ask at once, but do not wait for each other.
 pub(super) async fn was_committed(
     db: &DatabaseConnection,
     transaction: &str,
