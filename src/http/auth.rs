@@ -7,6 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use entity::state::Role;
+
 use super::error::ApiError;
 use crate::service::{self, Principal, Tokens};
 
@@ -27,6 +29,19 @@ pub(super) async fn authenticate(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// Lets nobody pass whose role is below the route's.
+pub(super) async fn authorize(
+    State(role): State<Role>,
+    Caller(caller): Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    match caller.require(role) {
+        Ok(()) => next.run(request).await,
         Err(error) => ApiError::from(error).into_response(),
     }
 }

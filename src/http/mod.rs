@@ -1,9 +1,12 @@
 //! How the daemon is asked: addresses, tokens, bodies and problem documents.
 //!
 //! A request passes through, from the outside in: its id, panics and log line (`request`); the
-//! check of its token (`auth`); a time limit; a handler in `api`, one resource a file, which
-//! reads the request (`path`, `fields`, `body`), asks one service, and writes a view. Handlers
+//! check of its token and of its role (`auth`); a time limit; a handler in `api`, one resource a file,
+//! which reads the request (`path`, `fields`, `body`), asks one service, and writes a view. Handlers
 //! decide nothing.
+//!
+//! `api/mod.rs` has the table of all routes, with the role that each needs. It is the one place where
+//! that is said; the router is built from it (`route`).
 //!
 //! Requests that may take long by design (streams, long polls) have a time limit of their own, and
 //! end when the daemon is asked to stop.
@@ -18,21 +21,25 @@ mod page;
 mod path;
 mod problem;
 mod request;
+mod route;
 mod server;
 mod waiting;
 
 use std::time::Duration;
 
-use axum::{Router, extract::FromRef, http::StatusCode, middleware};
+use axum::{Router, extract::FromRef, middleware};
 use tokio_util::sync::CancellationToken;
 
-use self::{problem::Problem, waiting::Waiting};
+use self::waiting::Waiting;
 use crate::{
     qr::Renderer,
     service::{self, Services},
 };
 
-pub use self::server::{ServeOptions, serve};
+pub use self::{
+    route::{Access, Pace, Statement},
+    server::{ServeOptions, serve},
+};
 
 /// How much of everything one request may have, and without a token.
 #[derive(Clone, Copy, Debug)]
@@ -117,24 +124,11 @@ parts! {
 
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
-    let limits = state.limits;
-    let quick = api::quick(limits.open_metrics)
-        .layer(middleware::from_fn_with_state(limits.request_time, request::time_limit));
-    let waiting = api::waiting().layer(middleware::from_fn_with_state(
-        limits.request_time + limits.longest_wait,
-        request::time_limit,
-    ));
-    let guarded = quick
-        .merge(waiting)
-        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
-        .layer(middleware::from_fn_with_state(state.services.tokens.clone(), auth::authenticate));
-    let open = if limits.open_metrics {
-        api::health::router().merge(api::metrics::open())
-    } else {
-        api::health::router()
-    };
-    open.merge(api::dashboard::router())
-        .merge(guarded)
-        .layer(middleware::from_fn(request::observe))
-        .with_state(state)
+    let routes = api::routes(&state.limits);
+    route::router(routes, &state).layer(middleware::from_fn(request::observe)).with_state(state)
+}
+
+/// What every route says about itself.
+pub fn routes(limits: &Limits) -> Vec<Statement> {
+    api::routes(limits).iter().map(|route| route.statement().clone()).collect()
 }

@@ -35,6 +35,11 @@ impl Tokens {
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
     }
 
+    /// What is kept of a secret.
+    pub fn hash(secret: &str) -> String {
+        hash(secret)
+    }
+
     /// Says who shows this secret.
     ///
     /// Unknown, expired and revoked are one answer. Looking a hash up leaks nothing by its timing

@@ -20,6 +20,7 @@ mod http_events;
 mod http_input;
 mod http_messages;
 mod http_qr;
+mod http_roles;
 mod http_server;
 mod http_sessions;
 mod layering;

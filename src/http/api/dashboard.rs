@@ -4,10 +4,8 @@
 //! other client. It loads nothing from anywhere else, and its policy forbids it to.
 
 use axum::{
-    Router,
     http::{HeaderName, header},
     response::IntoResponse,
-    routing::get,
 };
 
 const PAGE: &str = include_str!("../dashboard/index.html");
@@ -19,12 +17,17 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// The page and its parts.
-pub(in crate::http) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/dashboard", get(async || part("text/html; charset=utf-8", PAGE)))
-        .route("/dashboard/style.css", get(async || part("text/css; charset=utf-8", STYLE)))
-        .route("/dashboard/app.js", get(async || part("text/javascript; charset=utf-8", SCRIPT)))
+/// The page.
+pub(super) async fn page() -> impl IntoResponse {
+    part("text/html; charset=utf-8", PAGE)
+}
+
+pub(super) async fn style() -> impl IntoResponse {
+    part("text/css; charset=utf-8", STYLE)
+}
+
+pub(super) async fn script() -> impl IntoResponse {
+    part("text/javascript; charset=utf-8", SCRIPT)
 }
 
 fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -3,11 +3,10 @@
 //! Server-sent events, or a page of the same feed for those who ask for JSON or `…/page`.
 
 use axum::{
-    Json, Router,
-    extract::{FromRef, FromRequestParts, RawPathParams, State},
+    Json,
+    extract::{FromRequestParts, RawPathParams, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response, Sse},
-    routing::get,
 };
 use entity::{
     id::{EventId, SessionId},
@@ -36,21 +35,9 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const LONGEST: i64 = 1000;
 const USUAL: u64 = 100;
 
-pub(super) fn router<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Opener: FromRef<S>,
-{
-    Router::new()
-        .route("/api/whatsapp/events", get(feed))
-        .route("/api/whatsapp/events/page", get(page))
-        .route("/api/whatsapp/session/{sessionId}/events", get(feed))
-        .route("/api/whatsapp/session/{sessionId}/events/page", get(page))
-}
-
 /// The session that the feed is about, where the address names one.
 #[derive(Debug)]
-struct About(Option<SessionId>);
+pub(super) struct About(Option<SessionId>);
 
 impl<S: Send + Sync> FromRequestParts<S> for About {
     type Rejection = ApiError;
@@ -107,7 +94,7 @@ impl EventView {
 }
 
 #[tracing::instrument(name = "http.events.stream", skip_all)]
-async fn feed(
+pub(super) async fn feed(
     State(opener): State<Opener>,
     Caller(caller): Caller,
     About(session): About,
@@ -135,7 +122,7 @@ async fn feed(
 }
 
 #[tracing::instrument(name = "http.events.page", skip_all)]
-async fn page(
+pub(super) async fn page(
     State(opener): State<Opener>,
     Caller(caller): Caller,
     About(session): About,

@@ -1,11 +1,6 @@
 //! `GET /api/whatsapp/session/list-realtime`: all sessions, and how many are in which state.
 
-use axum::{
-    Json, Router,
-    extract::{FromRef, State},
-    response::IntoResponse,
-    routing::get,
-};
+use axum::{Json, extract::State, response::IntoResponse};
 use entity::{id::SessionId, state::SessionStatus};
 use serde::Serialize;
 
@@ -30,14 +25,6 @@ const LONGEST: i64 = 1000;
 
 /// The length of a page that has a cursor but no limit.
 const USUAL: u64 = 100;
-
-pub(super) fn router<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Sessions: FromRef<S>,
-{
-    Router::new().route("/api/whatsapp/session/list-realtime", get(list))
-}
 
 /// A session as the list shows it: exactly the seed's members.
 #[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
@@ -137,7 +124,7 @@ impl Next {
 }
 
 #[tracing::instrument(name = "http.sessions.list", skip_all)]
-async fn list(
+pub(super) async fn list(
     State(sessions): State<Sessions>,
     Caller(caller): Caller,
     mut parameters: Parameters,

@@ -1,11 +1,10 @@
 //! `/api/whatsapp/session/{sessionId}/messages`: messages sent and received.
 
 use axum::{
-    Json, Router,
-    extract::{FromRef, State},
+    Json,
+    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use entity::{
     id::{MessageId, SessionId},
@@ -19,7 +18,6 @@ use super::{ok, with};
 use crate::{
     event::{message::public_address, payload::rfc3339},
     http::{
-        Limits,
         auth::Caller,
         body::LargeJsonObject,
         error::ApiError,
@@ -44,17 +42,6 @@ const LONGEST_KEY: usize = 255;
 /// The longest page, and the usual one.
 const LONGEST: i64 = 500;
 const USUAL: u64 = 50;
-
-pub(super) fn router<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Messages: FromRef<S>,
-    Limits: FromRef<S>,
-{
-    Router::new()
-        .route("/api/whatsapp/session/{sessionId}/messages", post(send).get(list))
-        .route("/api/whatsapp/session/{sessionId}/messages/{messageId}", get(show))
-}
 
 /// A message, as the API shows it.
 #[derive(Debug, Serialize)]
@@ -116,7 +103,7 @@ impl MessageView {
 /// 201 for a message on its way, 202 for one that waits for its session, 200 for one accepted by
 /// an earlier request with the same key.
 #[tracing::instrument(name = "http.messages.send", skip_all)]
-async fn send(
+pub(super) async fn send(
     State(messages): State<Messages>,
     Caller(caller): Caller,
     SessionPath(session): SessionPath,
@@ -168,7 +155,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 #[tracing::instrument(name = "http.messages.show", skip_all)]
-async fn show(
+pub(super) async fn show(
     State(messages): State<Messages>,
     Caller(caller): Caller,
     SessionPath(session): SessionPath,
@@ -191,7 +178,7 @@ struct List {
 }
 
 #[tracing::instrument(name = "http.messages.list", skip_all)]
-async fn list(
+pub(super) async fn list(
     State(messages): State<Messages>,
     Caller(caller): Caller,
     SessionPath(session): SessionPath,

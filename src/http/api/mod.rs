@@ -1,49 +1,68 @@
-//! The routes, one resource a file.
-//!
-//! | Route | File |
-//! |---|---|
-//! | `GET /`, `/livez`, `/readyz` | `health.rs` |
-//! | `GET /dashboard` and its parts | `dashboard.rs` |
-//! | `GET /metrics` | `metrics.rs` |
-//! | `GET /api/whatsapp/session/status/{sessionId}` | `status.rs` |
-//! | `GET /api/whatsapp/session/list-realtime` | `list.rs` |
-//! | `POST /api/whatsapp/session`, `GET`, `PATCH`, `DELETE …/{sessionId}`, `POST …/start` and the like | `sessions.rs` |
-//! | `GET …/{sessionId}/qr` | `qr.rs` |
-//! | `POST` and `GET …/{sessionId}/messages`, `GET …/messages/{messageId}` | `messages.rs` |
-//! | `GET /api/whatsapp/events`, `…/{sessionId}/events`, and `…/page` of both | `events.rs`, `stream.rs` |
+//! The routes: one table of all of them, and their handlers, one resource a file.
 
-pub(super) mod dashboard;
+mod dashboard;
 mod events;
-pub(super) mod health;
+mod health;
 mod list;
 mod messages;
-pub(super) mod metrics;
+mod metrics;
 mod qr;
 mod sessions;
 mod status;
 mod stream;
 
-use axum::{Json, Router, http::StatusCode, response::IntoResponse};
+use axum::{Json, http::StatusCode, response::IntoResponse};
+use entity::state::Role::{Manager, Operator, Viewer};
 use serde::Serialize;
 
-use super::HttpState;
+use super::{
+    Limits,
+    route::{Access::Anybody, Route, delete, get, patch, post},
+};
 
-/// Routes that are answered at once.
-///
-/// `open_metrics`: `/metrics` is left out here, as it needs no token.
-pub(super) fn quick(open_metrics: bool) -> Router<HttpState> {
-    let metrics = if open_metrics { Router::new() } else { metrics::router() };
-    metrics
-        .merge(health::index())
-        .merge(status::router())
-        .merge(list::router())
-        .merge(sessions::router())
-        .merge(messages::router())
-}
-
-/// Routes that may wait for something to happen.
-pub(super) fn waiting() -> Router<HttpState> {
-    Router::new().merge(qr::router()).merge(events::router())
+/// Every route, and the role that it needs.
+pub(super) fn routes(limits: &Limits) -> Vec<Route> {
+    let metrics = if limits.open_metrics {
+        get("/metrics", Anybody, metrics::show_to_anybody)
+    } else {
+        get("/metrics", Operator, metrics::show)
+    };
+    vec![
+        // About the daemon.
+        get("/", Viewer, health::index),
+        get("/livez", Anybody, health::live),
+        get("/readyz", Anybody, health::ready),
+        metrics,
+        get("/dashboard", Anybody, dashboard::page),
+        get("/dashboard/style.css", Anybody, dashboard::style),
+        get("/dashboard/app.js", Anybody, dashboard::script),
+        // Sessions.
+        post("/api/whatsapp/session", Manager, sessions::create),
+        get("/api/whatsapp/session/list-realtime", Viewer, list::list),
+        get("/api/whatsapp/session/status/{sessionId}", Viewer, status::show),
+        get("/api/whatsapp/session/{sessionId}", Viewer, status::show),
+        patch("/api/whatsapp/session/{sessionId}", Manager, sessions::change),
+        delete("/api/whatsapp/session/{sessionId}", Manager, sessions::delete),
+        post("/api/whatsapp/session/{sessionId}/start", Manager, sessions::start),
+        post("/api/whatsapp/session/{sessionId}/stop", Manager, sessions::stop),
+        post("/api/whatsapp/session/{sessionId}/restart", Manager, sessions::restart),
+        post("/api/whatsapp/session/{sessionId}/logout", Manager, sessions::log_out),
+        post("/api/whatsapp/session/{sessionId}/pair", Manager, sessions::pair),
+        get("/api/whatsapp/session/{sessionId}/qr", Viewer, qr::show).waits(),
+        get("/api/whatsapp/session/{sessionId}/qr.png", Viewer, qr::show).waits(),
+        get("/api/whatsapp/session/{sessionId}/qr.svg", Viewer, qr::show).waits(),
+        get("/api/whatsapp/session/{sessionId}/qr.txt", Viewer, qr::show).waits(),
+        get("/api/whatsapp/session/{sessionId}/qr.json", Viewer, qr::show).waits(),
+        // Messages.
+        post("/api/whatsapp/session/{sessionId}/messages", Manager, messages::send),
+        get("/api/whatsapp/session/{sessionId}/messages", Viewer, messages::list),
+        get("/api/whatsapp/session/{sessionId}/messages/{messageId}", Viewer, messages::show),
+        // What happens.
+        get("/api/whatsapp/events", Viewer, events::feed).waits(),
+        get("/api/whatsapp/events/page", Viewer, events::page).waits(),
+        get("/api/whatsapp/session/{sessionId}/events", Viewer, events::feed).waits(),
+        get("/api/whatsapp/session/{sessionId}/events/page", Viewer, events::page).waits(),
+    ]
 }
 
 /// What a request that succeeded is answered with.

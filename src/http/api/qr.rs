@@ -1,11 +1,10 @@
 //! `GET /api/whatsapp/session/{sessionId}/qr`: the code to scan, as an image, as text or as JSON.
 
 use axum::{
-    Json, Router,
-    extract::{FromRef, State},
+    Json,
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use entity::{id::SessionId, state::SessionStatus};
 use serde_json::json;
@@ -23,21 +22,6 @@ use crate::{
         sessions::{Code, NoCode, Qr},
     },
 };
-
-pub(super) fn router<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Sessions: FromRef<S>,
-    Renderer: FromRef<S>,
-    Waiting: FromRef<S>,
-{
-    Router::new()
-        .route("/api/whatsapp/session/{sessionId}/qr", get(show))
-        .route("/api/whatsapp/session/{sessionId}/qr.png", get(show))
-        .route("/api/whatsapp/session/{sessionId}/qr.svg", get(show))
-        .route("/api/whatsapp/session/{sessionId}/qr.txt", get(show))
-        .route("/api/whatsapp/session/{sessionId}/qr.json", get(show))
-}
 
 /// What the code is answered as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +72,7 @@ impl Shape {
 }
 
 #[tracing::instrument(name = "http.qr.show", skip_all)]
-async fn show(
+pub(super) async fn show(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     State(waiting): State<Waiting>,

@@ -1,26 +1,20 @@
 //! `/api/whatsapp/session`: the session as a resource, and what can be done with it.
 
 use axum::{
-    Json, Router,
-    extract::{FromRef, State},
+    Json,
+    extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
-    routing::{get, post},
 };
 use entity::id::SessionId;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    ok,
-    status::{self, SessionView},
-    with,
-};
+use super::{ok, status::SessionView, with};
 use crate::{
     event::payload::rfc3339,
     http::{
-        Limits, auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
-        path::SessionPath,
+        auth::Caller, body::JsonObject, error::ApiError, fields::Parameters, path::SessionPath,
     },
     qr::Renderer,
     service::{
@@ -29,25 +23,8 @@ use crate::{
     },
 };
 
-pub(super) fn router<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Sessions: FromRef<S>,
-    Renderer: FromRef<S>,
-    Limits: FromRef<S>,
-{
-    Router::new()
-        .route("/api/whatsapp/session", post(create))
-        .route("/api/whatsapp/session/{sessionId}", get(status::show).patch(change).delete(delete))
-        .route("/api/whatsapp/session/{sessionId}/start", post(start))
-        .route("/api/whatsapp/session/{sessionId}/stop", post(stop))
-        .route("/api/whatsapp/session/{sessionId}/restart", post(restart))
-        .route("/api/whatsapp/session/{sessionId}/logout", post(log_out))
-        .route("/api/whatsapp/session/{sessionId}/pair", post(pair))
-}
-
 #[tracing::instrument(name = "http.sessions.create", skip_all)]
-async fn create(
+pub(super) async fn create(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     Caller(caller): Caller,
@@ -69,7 +46,7 @@ async fn create(
 }
 
 #[tracing::instrument(name = "http.sessions.change", skip_all)]
-async fn change(
+pub(super) async fn change(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     Caller(caller): Caller,
@@ -86,7 +63,7 @@ async fn change(
 }
 
 #[tracing::instrument(name = "http.sessions.start", skip_all)]
-async fn start(
+pub(super) async fn start(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     Caller(caller): Caller,
@@ -100,7 +77,7 @@ async fn start(
 }
 
 #[tracing::instrument(name = "http.sessions.stop", skip_all)]
-async fn stop(
+pub(super) async fn stop(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     Caller(caller): Caller,
@@ -114,7 +91,7 @@ async fn stop(
 }
 
 #[tracing::instrument(name = "http.sessions.restart", skip_all)]
-async fn restart(
+pub(super) async fn restart(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     Caller(caller): Caller,
@@ -136,7 +113,7 @@ struct LoggedOutView {
 }
 
 #[tracing::instrument(name = "http.sessions.log_out", skip_all)]
-async fn log_out(
+pub(super) async fn log_out(
     State(sessions): State<Sessions>,
     State(renderer): State<Renderer>,
     Caller(caller): Caller,
@@ -153,7 +130,7 @@ async fn log_out(
 }
 
 #[tracing::instrument(name = "http.sessions.pair", skip_all)]
-async fn pair(
+pub(super) async fn pair(
     State(sessions): State<Sessions>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
@@ -174,7 +151,7 @@ async fn pair(
 }
 
 #[tracing::instrument(name = "http.sessions.delete", skip_all)]
-async fn delete(
+pub(super) async fn delete(
     State(sessions): State<Sessions>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,

@@ -1,11 +1,6 @@
 //! `GET /api/whatsapp/session/status/{sessionId}`, and the view of a session that all routes share.
 
-use axum::{
-    Router,
-    extract::{FromRef, State},
-    response::IntoResponse,
-    routing::get,
-};
+use axum::{extract::State, response::IntoResponse};
 use entity::{
     id::SessionId,
     state::{DesiredState, SessionStatus},
@@ -22,15 +17,6 @@ use crate::{
         sessions::{AccountChanged, LastDisconnect, Pairing, StatusView},
     },
 };
-
-pub(super) fn router<S>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Sessions: FromRef<S>,
-    Renderer: FromRef<S>,
-{
-    Router::new().route("/api/whatsapp/session/status/{sessionId}", get(show))
-}
 
 #[tracing::instrument(name = "http.status.show", skip_all)]
 pub(super) async fn show(

@@ -1,0 +1,140 @@
+//! What a route says about itself: its method, its address, who may ask, how long it may take.
+//!
+//! The router is built from a list of [`Route`]s and from nothing else, so a route without a role
+//! cannot be written down. The list itself is in [`super::api`].
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    handler::Handler,
+    http::{Method, StatusCode},
+    middleware,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use entity::state::Role;
+
+use super::{HttpState, Limits, auth, problem::Problem, request};
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever reaches the port. For what holds nothing.
+    Anybody,
+    /// The holder of a token with this role or a higher one.
+    AtLeast(Role),
+}
+
+impl From<Role> for Access {
+    fn from(role: Role) -> Self {
+        Self::AtLeast(role)
+    }
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It is answered at once.
+    Prompt,
+    /// It may wait for something to happen, or be a stream.
+    Waiting,
+}
+
+impl Pace {
+    fn limit(self, limits: &Limits) -> Duration {
+        match self {
+            Self::Prompt => limits.request_time,
+            Self::Waiting => limits.request_time + limits.longest_wait,
+        }
+    }
+}
+
+/// A route without its handler: what can be read about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    pub method: Method,
+    /// With its variable parts in braces: `/api/whatsapp/session/{sessionId}`.
+    pub path: &'static str,
+    pub access: Access,
+    pub pace: Pace,
+}
+
+/// One method at one address.
+pub(super) struct Route {
+    statement: Statement,
+    handler: MethodRouter<HttpState>,
+}
+
+impl Route {
+    fn new<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Self
+    where
+        H: Handler<T, HttpState>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        let statement = Statement { method, path, access, pace: Pace::Prompt };
+        Self { statement, handler: on(filter, handler) }
+    }
+
+    /// It may wait for something to happen.
+    pub(super) fn waits(mut self) -> Self {
+        self.statement.pace = Pace::Waiting;
+        self
+    }
+
+    pub(super) fn statement(&self) -> &Statement {
+        &self.statement
+    }
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident: $method:ident),* $(,)?) => {
+        $($(#[$doc])*
+        pub(super) fn $name<H, T>(
+            path: &'static str,
+            access: impl Into<Access>,
+            handler: H,
+        ) -> Route
+        where
+            H: Handler<T, HttpState>,
+            T: 'static,
+        {
+            Route::new(Method::$method, path, access.into(), handler)
+        })*
+    };
+}
+
+methods! {
+    /// Reads, and changes nothing.
+    get: GET,
+    post: POST,
+    patch: PATCH,
+    delete: DELETE,
+}
+
+/// The router that these routes make.
+///
+/// The check of the token surrounds all routes that need one, and what is not there: what exists is
+/// not told to strangers. The role is checked before a handler reads anything of the request.
+pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState> {
+    let mut open = Router::new();
+    let mut guarded = Router::new();
+    for Route { statement, handler } in routes {
+        let limit = statement.pace.limit(&state.limits);
+        let handler =
+            handler.route_layer(middleware::from_fn_with_state(limit, request::time_limit));
+        match statement.access {
+            Access::Anybody => open = open.route(statement.path, handler),
+            Access::AtLeast(role) => {
+                let handler =
+                    handler.route_layer(middleware::from_fn_with_state(role, auth::authorize));
+                guarded = guarded.route(statement.path, handler);
+            }
+        }
+    }
+    let tokens = state.services.tokens.clone();
+    let guarded = guarded
+        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
+        .layer(middleware::from_fn_with_state(tokens, auth::authenticate));
+    open.merge(guarded)
+}

@@ -1,0 +1,86 @@
+//! The audit log: who changed what, written in the transaction that changes it.
+
+use std::net::IpAddr;
+
+use entity::{
+    UnixMillis, audit,
+    id::{AuditId, OrganizationId, TokenId, in_order},
+    kind::AuditAction,
+};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
+};
+use serde_json::Value;
+
+use super::{Error, Store, page::Page};
+
+/// Who changes something, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    pub token_id: Option<TokenId>,
+    pub address: Option<IpAddr>,
+}
+
+/// Writes an entry, in the transaction of the change. `detail` is an object without secrets.
+pub(super) async fn write(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    by: &By,
+    at: UnixMillis,
+    (action, target): (AuditAction, &str),
+    detail: &Value,
+) -> Result<(), DbErr> {
+    audit::Model {
+        id: AuditId::new(at, in_order(rand::random())),
+        organization_id: organization.clone(),
+        action,
+        target: target.to_owned(),
+        detail: detail.to_string(),
+        token_id: by.token_id.clone(),
+        address: by.address.map(|address| address.to_canonical().to_string()),
+        at,
+    }
+    .into_active_model()
+    .insert(txn)
+    .await
+    .map(drop)
+}
+
+/// Queries over the audit log.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    store: Store,
+}
+
+impl Audit {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// A page of an organization's entries, the newest first.
+    pub async fn list(
+        &self,
+        organization: &OrganizationId,
+        action: Option<AuditAction>,
+        page: &Page<AuditId>,
+    ) -> Result<Vec<audit::Model>, Error> {
+        let mut query = audit::Entity::find()
+            .filter(audit::COLUMN.organization_id.eq(organization.clone()))
+            .order_by_desc(audit::COLUMN.at)
+            .order_by_desc(audit::COLUMN.id)
+            .limit(page.limit);
+        if let Some(action) = action {
+            query = query.filter(audit::COLUMN.action.eq(action));
+        }
+        if let Some(after) = &page.after {
+            let earlier = audit::COLUMN.at.lt(after.at);
+            let same_time = audit::COLUMN.at.eq(after.at);
+            let lower_id = audit::COLUMN.id.lt(after.id.clone());
+            query = query.filter(
+                Condition::any().add(earlier).add(Condition::all().add(same_time).add(lower_id)),
+            );
+        }
+        Ok(query.all(self.store.reader()).await?)
+    }
+}

@@ -1,0 +1,200 @@
+//! Who may ask what: every route that there is, tried with every kind of caller.
+//!
+//! The list comes from the router's own table, so a route that is added is tried, too.
+
+use entity::state::Role;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Map, Value, json};
+use wagate::{
+    http::{self, Access, Limits, Statement},
+    service::Tokens,
+    store::tokens::NewToken,
+};
+
+use crate::{
+    database::on_each,
+    http_app::{Answer, App},
+};
+
+const ROLES: [Role; 4] = [Role::Viewer, Role::Manager, Role::Admin, Role::Operator];
+
+/// What only the first organization has: no answer to another may contain it.
+const SESSION: &str = "only-ours";
+
+/// What the members and parameters that some route cannot do without may be.
+fn example(pointer: &str) -> Value {
+    match pointer {
+        "/phoneNumber" => json!("6281234567890"),
+        "/to" => json!("15550001111"),
+        "/text" => json!("hello"),
+        other => panic!("{other} is needed by some route: give an example of it here"),
+    }
+}
+
+/// Where the things of the first organization are.
+struct Ours {
+    message: String,
+}
+
+impl Ours {
+    async fn make(app: &App) -> Self {
+        app.session(SESSION).await;
+        app.show_qr(SESSION, "2@code").await;
+        app.connect(SESSION).await;
+        let path = format!("/api/whatsapp/session/{SESSION}/messages");
+        let body = json!({ "to": "15550001111", "text": "hello", "queue": true });
+        let sent = app.post(&path, body).await;
+        assert!(sent.status.is_success(), "{}", sent.text());
+        Self { message: sent.json()["data"]["id"].as_str().unwrap().to_owned() }
+    }
+
+    /// A route's address, with our things in it.
+    fn address(&self, route: &Statement) -> String {
+        let path = route.path.replace("{sessionId}", SESSION).replace("{messageId}", &self.message);
+        assert!(!path.contains('{'), "{path}: make such a thing in this test");
+        path
+    }
+}
+
+/// A request to this route that is refused for one reason at least: what it asks for is not known.
+/// Whoever may not ask is refused before that is noticed.
+fn nonsense(app: &App, route: &Statement, path: &str) -> RequestBuilder {
+    app.anonymous(route.method.clone(), &format!("{path}?colour=red"))
+}
+
+fn is_guarded(route: &Statement) -> bool {
+    route.access != Access::Anybody
+}
+
+#[tokio::test]
+async fn every_route_is_closed_to_whoever_shows_no_valid_token() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        let tokens = app.store.tokens();
+
+        let revoked = app.token_of(&app.organization, Role::Operator).await;
+        let caller = Tokens::new(app.store.clone()).authenticate(&revoked).await.unwrap();
+        assert!(tokens.revoke(&app.organization, &caller.token_id).await.unwrap());
+        let expired = Tokens::new_secret();
+        let new = NewToken {
+            role: Role::Operator,
+            secret_hash: Tokens::hash(&expired),
+            label: "expired".to_owned(),
+            expires_at: Some(app.clock.now()),
+        };
+        tokens.add(&app.organization, new).await.unwrap();
+        let unknown = Tokens::new_secret();
+
+        for route in http::routes(&Limits::default()) {
+            let path = ours.address(&route);
+            for secret in [None, Some(&unknown), Some(&expired), Some(&revoked)] {
+                let mut request = nonsense(&app, &route, &path);
+                if let Some(secret) = secret {
+                    request = request.bearer_auth(secret);
+                }
+                let answer = Answer::to(request).await;
+                if is_guarded(&route) {
+                    let problem = answer.problem(401, "UNAUTHENTICATED");
+                    assert!(!problem.to_string().contains(SESSION));
+                    assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"wagate\"");
+                } else {
+                    assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{route:?}");
+                }
+            }
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_route_is_open_from_its_role_upwards_and_to_nobody_below() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        for role in ROLES {
+            let secret = app.token_of(&app.organization, role).await;
+            for route in http::routes(&Limits::default()) {
+                let Access::AtLeast(needed) = route.access else { continue };
+                let path = ours.address(&route);
+                let answer = Answer::to(nonsense(&app, &route, &path).bearer_auth(&secret)).await;
+                if role < needed {
+                    let problem = answer.problem(403, "FORBIDDEN");
+                    assert_eq!(problem["needs"], json!(needed), "{route:?}");
+                } else {
+                    // Allowed, and so it is noticed that the request is nonsense.
+                    let problem = answer.problem(400, "VALIDATION_FAILED");
+                    assert_eq!(problem["errors"][0]["pointer"], "/colour", "{role:?} {route:?}");
+                }
+            }
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+/// A request as another organization would have to make it to reach our things, if that could be.
+async fn as_stranger(app: &App, route: &Statement, path: &str, secret: &str) -> Answer {
+    let mut body = Map::new();
+    loop {
+        let mut request = app.anonymous(route.method.clone(), path).bearer_auth(secret);
+        if route.method != Method::GET && route.method != Method::DELETE {
+            request = crate::http_app::json(request, &Value::Object(body.clone()));
+        }
+        // Only the head of a stream: it does not end by itself.
+        let response = request.send().await.unwrap();
+        let is_stream = response
+            .headers()
+            .get("content-type")
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = if is_stream { Vec::new() } else { response.bytes().await.unwrap().to_vec() };
+        let answer = Answer { status, headers, body: bytes };
+        if answer.status != StatusCode::BAD_REQUEST {
+            return answer;
+        }
+        let mut missing = 0;
+        for error in answer.json()["errors"].as_array().unwrap() {
+            if error["detail"] == "is missing" {
+                let pointer = error["pointer"].as_str().unwrap();
+                body.insert(pointer.trim_start_matches('/').to_owned(), example(pointer));
+                missing += 1;
+            }
+        }
+        assert_ne!(missing, 0, "{route:?}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        let before = (app.row(SESSION).await, app.get(&message_path(&ours)).await.json());
+        let stranger = app.stranger(database).await;
+
+        for route in http::routes(&Limits::default()) {
+            if !is_guarded(&route) {
+                continue;
+            }
+            let answer = as_stranger(&app, &route, &ours.address(&route), &stranger).await;
+            if route.path.contains('{') {
+                assert_eq!(answer.status, StatusCode::NOT_FOUND, "{route:?}");
+            }
+            let text = String::from_utf8_lossy(&answer.body);
+            for secret in [SESSION, ours.message.as_str(), app.organization.as_str()] {
+                assert!(!text.contains(secret), "{route:?}: {text}");
+            }
+        }
+
+        let after = (app.row(SESSION).await, app.get(&message_path(&ours)).await.json());
+        assert_eq!(before, after);
+        app.close().await;
+    })
+    .await;
+}
+
+fn message_path(ours: &Ours) -> String {
+    format!("/api/whatsapp/session/{SESSION}/messages/{}", ours.message)
+}
