@@ -13,7 +13,11 @@
 //! What was done outside and within one interval is not seen: a file copied by hand into a new state
 //! directory.
 //!
-//! Then every linked session ends with the reason `restored` and is not started until somebody does
+//! A third case is neither: a database with nothing in it, where this state directory has served another
+//! one. A path that was mistyped or a volume that is not mounted looks like that, and a daemon that
+//! answers with an empty list is the last thing its operator expects. It is refused.
+//!
+//! Restored, every linked session ends with the reason `restored` and is not started until somebody does
 //! so, which says that no other copy is in use; or, if so configured, goes on by itself. In both cases
 //! its Signal sessions are forgotten, so that no counter is used twice: the client makes new ones, and
 //! asks for again what it cannot read.
@@ -64,6 +68,22 @@ impl Copies {
     /// For the database `store`, remembered in `state_dir`.
     pub fn new(store: Store, state_dir: &Path) -> Self {
         Self { store, file: state_dir.join(FILE) }
+    }
+
+    /// Whether nothing is in this database, and what was here before was another one.
+    pub async fn is_out_of_place(&self) -> Result<bool, store::Error> {
+        let Some((known, _)) = self.known() else { return Ok(false) };
+        let row = self.store.installation().read().await?;
+        if row.is_none_or(|row| row.name == known) {
+            return Ok(false);
+        }
+        let counts = self.store.sessions().count_all().await?;
+        Ok(counts.iter().all(|count| count.sessions == 0))
+    }
+
+    /// The file that remembers the database.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Looks at the database, before any session is started. If it was restored, all linked sessions

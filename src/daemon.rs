@@ -56,6 +56,11 @@ pub enum StartError {
     Alone(#[source] store::Error),
     #[error("cannot seal what is in the database in clear")]
     Sealing(#[source] store::Error),
+    #[error(
+        "this database has no session in it, and what was used here before was another one; if that \
+         is meant, remove {} and start again", .file.display()
+    )]
+    OtherDatabase { file: PathBuf },
     #[error("cannot set the database up for its first use")]
     FirstRun(#[source] service::Error),
     #[error("cannot listen on {address}")]
@@ -78,7 +83,12 @@ pub enum StartError {
 impl StartError {
     /// Whether it is the operator's to mend, and will be the same at the next start.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::MasterKey(_) | Self::Store(connect::OpenError::MasterKey(_)))
+        matches!(
+            self,
+            Self::MasterKey(_)
+                | Self::Store(connect::OpenError::MasterKey(_))
+                | Self::OtherDatabase { .. }
+        )
     }
 }
 
@@ -143,11 +153,14 @@ impl Daemon {
         database: DatabaseUrl,
     ) -> Result<Self, StartError> {
         let starting = store.starting().await.map_err(StartError::Alone)?;
+        let copies = Copies::new(store.clone(), state.path());
+        if copies.is_out_of_place().await.map_err(StartError::Restart)? {
+            return Err(StartError::OtherDatabase { file: copies.file().to_owned() });
+        }
         first_run(&store, &state).await?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         moment!("start.first_run_done");
         // Before we count as living: flagging many sessions may take longer than a lease lasts.
-        let copies = Copies::new(store.clone(), state.path());
         let hold = config.database.after_restore == AfterRestore::Hold;
         let restored = copies.look(hold).await.map_err(StartError::Restart)?;
         let membership = membership(&config, &state, &database, &clock)?;

@@ -172,6 +172,47 @@ async fn a_second_process_on_the_same_database_is_turned_away_before_it_touches_
     assert_eq!(ready.status(), StatusCode::NO_CONTENT);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_where_another_was_used_before_is_refused_in_one_line() {
+    on_each(async |database: &Database| {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let elsewhere = Database::new(database.kind).await.unwrap();
+        let on = |database: &Database| {
+            let mut command = command(&state);
+            command.env("WAGATE_DATABASE__URL", &database.url);
+            command
+        };
+        let mut first = Process::of(on(database), &state);
+        let create = http_client()
+            .post(format!("{}/api/whatsapp/session", first.base))
+            .bearer_auth(&first.token)
+            .json(&serde_json::json!({ "sessionId": "sales", "start": false }));
+        assert_eq!(create.send().await.unwrap().status(), StatusCode::CREATED);
+        first.signal("-TERM");
+        assert_eq!(first.code(), Some(0));
+
+        let (code, log) = ended(on(&elsewhere));
+        assert_eq!(code, Some(64), "{log}");
+        let last = log.lines().last().unwrap();
+        let file = state.join("installation");
+        assert!(last.contains("this database has no session in it"), "{last}");
+        assert!(last.contains(&*file.to_string_lossy()), "it says what to do: {last}");
+
+        // The right one is served as before; and what is meant can be had.
+        let mut right = Process::of(on(database), &state);
+        assert_eq!(right.get("/api/whatsapp/session/sales").send().await.unwrap().status(), 200);
+        right.signal("-TERM");
+        assert_eq!(right.code(), Some(0));
+        std::fs::remove_file(&file).unwrap();
+        let anew = Process::of(on(&elsewhere), &state);
+        assert_eq!(anew.get("/api/whatsapp/session/sales").send().await.unwrap().status(), 404);
+        drop(anew);
+        elsewhere.drop().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn sigterm_closes_streams_and_ends_with_exit_0_and_the_token_stays_valid() {
     let dir = tempfile::tempdir().unwrap();
