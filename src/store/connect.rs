@@ -14,7 +14,7 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbErr,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr,
     sqlx::{
         postgres::PgConnectOptions,
         sqlite::{SqliteAutoVacuum, SqliteJournalMode, SqliteSynchronous},
@@ -246,15 +246,10 @@ impl Connector {
 
     /// A connection to copy SQLite's log with, which waits for nobody.
     pub(super) async fn checkpointer(&self) -> Result<DatabaseConnection, DbErr> {
-        let mut options = self.base();
-        options.max_connections(1).test_before_acquire(false);
-        if let Target::Sqlite(path) = &self.target {
-            let path = path.clone();
-            options.map_sqlx_sqlite_opts(move |driver| {
-                sqlite(driver, &path).busy_timeout(Duration::ZERO)
-            });
-        }
-        Database::connect(options).await
+        let db = self.writer().await?;
+        // Not before: to open a database that others write to may take a moment's wait for a lock.
+        db.execute_unprepared("PRAGMA busy_timeout = 0").await?;
+        Ok(db)
     }
 
     /// A connection that changes nothing on disk, not even SQLite's companions of the file. None where
