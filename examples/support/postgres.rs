@@ -6,11 +6,15 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// Starts the server of the cluster in `$dir`, and waits until it answers. A [`shell`] runs it.
+pub(crate) const START: &str = r#""$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" \
+    -o "-k $dir -c listen_addresses='' $settings" start >&2"#;
+
 /// A cluster of our own. It goes with this value, and with this process, however that ends: a shell
 /// waits for the other end of its standard input to close, and cleans up.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Where its socket and its files are.
+    /// Where its socket and its files are. They belong to whoever may run PostgreSQL.
     pub(crate) directory: PathBuf,
     keeper: Child,
 }
@@ -28,6 +32,23 @@ pub(crate) fn binaries() -> Option<PathBuf> {
     found.pop()
 }
 
+/// A shell that may run PostgreSQL, which refuses to run as root. The script has the binaries' folder
+/// as `$bin`, the cluster's as `$dir`, and the server's settings as `$settings`.
+pub(crate) fn shell(script: &str, binaries: &Path, directory: &Path, settings: &str) -> Command {
+    let as_root = std::fs::metadata("/proc/self").is_ok_and(|me| {
+        use std::os::unix::fs::MetadataExt as _;
+        me.uid() == 0
+    });
+    let mut command = Command::new(if as_root { "runuser" } else { "sh" });
+    if as_root {
+        command.args(["-u", "postgres", "--", "sh"]);
+    }
+    let script = format!("set -e; bin=\"$1\"; dir=\"$2\"; settings=\"$3\"; shift 3\n{script}");
+    command.args(["-c", &script, "sh"]).arg(binaries).arg(directory).arg(settings);
+    command.current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 impl Cluster {
     /// Makes a cluster in a new directory below `parent` and starts it with `settings`, after a shell
     /// has run `prepare` in that directory. Without settings it listens on its socket only.
@@ -37,48 +58,32 @@ impl Cluster {
         settings: &str,
         prepare: &str,
     ) -> io::Result<Self> {
-        const SCRIPT: &str = r#"
-            set -e
-            bin="$1"
-            dir=$(mktemp -d "$2/wagate-postgres-XXXXXX")
+        let script = format!(
+            r#"
+            mkdir -m 700 "$dir"
             trap '"$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1; rm -rf "$dir"' EXIT
             "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N >&2
             cd "$dir"
-            eval "$4" >&2
-            "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" \
-                -o "-k $dir -c listen_addresses='' $3" start >&2
-            echo "$dir"
+            eval "$1" >&2
+            {START}
+            echo started
             read -r _ || true
-        "#;
-
-        // PostgreSQL refuses to run as root.
-        let as_root = std::fs::metadata("/proc/self").is_ok_and(|me| {
-            use std::os::unix::fs::MetadataExt as _;
-            me.uid() == 0
-        });
-        let mut command = Command::new(if as_root { "runuser" } else { "sh" });
-        if as_root {
-            command.args(["-u", "postgres", "--", "sh"]);
-        }
-        let mut keeper = command
-            .args(["-c", SCRIPT, "sh"])
-            .arg(binaries)
-            .arg(parent)
-            .args([settings, prepare])
-            .current_dir("/")
+            "#
+        );
+        let directory = parent.join(format!("wagate-postgres-{:016x}", rand::random::<u64>()));
+        let mut keeper = shell(&script, binaries, &directory, settings)
+            .arg(prepare)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()?;
-        let mut directory = String::new();
+        let mut said = String::new();
         if let Some(stdout) = keeper.stdout.take() {
-            BufReader::new(stdout.take(4096)).read_line(&mut directory)?;
+            BufReader::new(stdout.take(4096)).read_line(&mut said)?;
         }
-        let directory = directory.trim();
-        if directory.is_empty() {
+        if said.is_empty() {
             return Err(io::Error::other("the throw-away PostgreSQL cluster did not start"));
         }
-        Ok(Self { directory: directory.into(), keeper })
+        Ok(Self { directory, keeper })
     }
 
     /// The URL of a database on it, by its socket.
@@ -89,6 +94,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // The other end of the shell's standard input.
         drop(self.keeper.stdin.take());
         self.keeper.wait().ok();
     }

@@ -6,9 +6,7 @@
 
 use std::{
     fmt,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -25,7 +23,7 @@ use wagate::{
     vault::{MasterKey, Vault},
 };
 
-use crate::postgres as postgres_support;
+use crate::{cluster::Cluster, postgres};
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +78,7 @@ impl Database {
         let url = match kind {
             Kind::Sqlite => format!("sqlite://{}", path.display()),
             Kind::Postgres => {
-                let server = postgres()?;
+                let server = server()?;
                 let number = NUMBER.fetch_add(1, Ordering::Relaxed);
                 let name = format!("wagate_test_{}_{number}", std::process::id());
                 execute(server, &format!("CREATE DATABASE {name}")).await;
@@ -97,7 +95,7 @@ impl Database {
 
     pub(crate) async fn drop(self) {
         if self.kind == Kind::Postgres {
-            let server = postgres().unwrap();
+            let server = server().unwrap();
             execute(server, &format!("DROP DATABASE {} WITH (FORCE)", self.name())).await;
         }
     }
@@ -136,7 +134,7 @@ impl Database {
 
     /// Runs a statement on the PostgreSQL server, outside of this database.
     pub(crate) async fn execute_on_server(&self, sql: &str) {
-        execute(postgres().unwrap(), sql).await;
+        execute(server().unwrap(), sql).await;
     }
 
     /// The rows of a query, asked past the store.
@@ -211,7 +209,7 @@ async fn connect_to(url: &str) -> DatabaseConnection {
     sea_orm::Database::connect(options).await.unwrap()
 }
 
-async fn execute(url: &str, sql: &str) {
+pub(crate) async fn execute(url: &str, sql: &str) {
     let db = connect_to(url).await;
     db.execute_unprepared(sql).await.unwrap();
     db.close().await.unwrap();
@@ -225,7 +223,7 @@ pub(crate) fn in_database(server: &str, name: &str) -> String {
 }
 
 /// The URL of a PostgreSQL server, made on first use.
-fn postgres() -> Option<&'static str> {
+fn server() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     static KEEPER: Mutex<Option<Cluster>> = Mutex::new(None);
 
@@ -234,8 +232,7 @@ fn postgres() -> Option<&'static str> {
             if let Ok(url) = std::env::var("WAGATE_TEST_POSTGRES_URL") {
                 return Some(url);
             }
-            let binaries = server_binaries()?;
-            let cluster = Cluster::start(&binaries);
+            let cluster = Cluster::new()?;
             let url = cluster.url();
             // It goes with this process.
             *KEEPER.lock().unwrap() = Some(cluster);
@@ -246,9 +243,9 @@ fn postgres() -> Option<&'static str> {
 
 /// PostgreSQL's programs, or none where it may be skipped.
 pub(crate) fn server_binaries() -> Option<PathBuf> {
-    let found = postgres_support::binaries();
+    let found = postgres::binaries();
     if found.is_none() {
-        skip("no PostgreSQL binaries and no WAGATE_TEST_POSTGRES_URL");
+        skip("no PostgreSQL binaries");
     }
     found
 }
@@ -259,97 +256,4 @@ pub(crate) fn skip(why: &str) {
         assert!(std::env::var_os(variable).is_none(), "{why}, and nothing may be skipped here");
     }
     eprintln!("skipped: {why}");
-}
-
-/// A PostgreSQL cluster of a test's own. It goes with this process, however that ends: a shell waits
-/// for the other end of its standard input to close, and cleans up.
-#[derive(Debug)]
-pub(crate) struct Cluster {
-    directory: String,
-    binaries: PathBuf,
-    keeper: Child,
-}
-
-/// How the server is started, in the cluster's directory.
-const START: &str = r#""$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-k $dir -c listen_addresses='' \
-    -c fsync=off -c max_connections=400 -c max_prepared_transactions=0" start >&2"#;
-
-impl Cluster {
-    /// A cluster from the newest binaries that are installed, if there are any.
-    pub(crate) fn new() -> Option<Self> {
-        postgres_support::binaries().map(|binaries| Self::start(&binaries))
-    }
-
-    fn start(binaries: &Path) -> Self {
-        let script = format!(
-            r#"
-            set -e
-            bin="$1"
-            dir=$(mktemp -d /tmp/wagate-postgres-XXXXXX)
-            trap '"$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1; rm -rf "$dir"' EXIT
-            "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N >&2
-            {START}
-            echo "$dir"
-            read -r _ || true
-            "#
-        );
-        let mut keeper = shell(&script, &[binaries])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut directory = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut directory).unwrap();
-        let directory = directory.trim().to_owned();
-        assert!(!directory.is_empty(), "the throw-away PostgreSQL cluster did not start");
-        Self { directory, binaries: binaries.to_owned(), keeper }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@localhost/postgres?host={}", self.directory)
-    }
-
-    pub(crate) async fn execute(&self, sql: &str) {
-        execute(&self.url(), sql).await;
-    }
-
-    /// Ends the server as a crash would, without a word to anybody.
-    pub(crate) fn stop(&self) {
-        self.control(r#""$bin/pg_ctl" -D "$dir/data" -m immediate stop >&2"#);
-    }
-
-    /// Starts it again.
-    pub(crate) fn start_again(&self) {
-        self.control(START);
-    }
-
-    fn control(&self, script: &str) {
-        let script = format!("bin=\"$1\"; dir=\"$2\"; {script}");
-        let mut command = shell(&script, &[&self.binaries, Path::new(&self.directory)]);
-        let status = command.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-        assert!(status.success(), "{script}");
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // The other end of its standard input.
-        drop(self.keeper.stdin.take());
-        self.keeper.wait().ok();
-    }
-}
-
-/// A shell that may run PostgreSQL, which refuses to run as root.
-fn shell(script: &str, arguments: &[&Path]) -> Command {
-    let as_root = std::fs::metadata("/proc/self").is_ok_and(|me| {
-        use std::os::unix::fs::MetadataExt;
-        me.uid() == 0
-    });
-    let mut command = Command::new(if as_root { "runuser" } else { "sh" });
-    if as_root {
-        command.args(["-u", "postgres", "--", "sh"]);
-    }
-    command.args(["-c", script, "sh"]).args(arguments).current_dir("/tmp");
-    command
 }

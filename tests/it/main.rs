@@ -4,6 +4,7 @@
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
 mod care_wire;
+mod cluster;
 mod copies;
 mod crash_matrix;
 mod crash_wire;
@@ -32,7 +33,6 @@ mod nodes_wire;
 mod outage;
 mod pairing_wire;
 #[path = "../../examples/support/postgres.rs"]
-#[expect(dead_code, reason = "what only benchmarks use")]
 mod postgres;
 mod postgres_tls;
 mod process;
