@@ -2,119 +2,25 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use entity::{
-    id::{MessageId, in_order},
-    kind::MessageKind,
-    state::{Direction, MessageStatus, Role, SessionStatus},
-};
-use proptest::{
-    prelude::*,
-    test_runner::{Config, TestRunner},
-};
-use reqwest::Method;
+use entity::state::SessionStatus;
+use proptest::test_runner::{Config, TestRunner};
 use sea_orm::Iterable as _;
 use serde_json::{Value, json};
 use wagate::{
-    event::{
-        Account, Ack, AckLevel, AuthFailure, Care, Change, Disconnect, Event, Group, Loss,
-        NewMessage, PairingFailure, payload::rfc3339,
-    },
-    http::Limits,
+    event::{Group, payload::rfc3339},
     store::{
         Patience,
         events::{NewEvent, Recorded},
-        retention::Table,
     },
 };
 
 use crate::{
-    database::{Kind, on, on_each},
-    http_app::{Answer, App},
+    database::on_each,
+    http_app::App,
     http_events::Stream,
+    http_metrics::Figures,
+    story::{SESSIONS, Step, What, care, event, steps},
 };
-
-const SESSIONS: [&str; 3] = ["a", "b", "c"];
-
-/// What one step of a story does.
-#[derive(Clone, Debug)]
-enum Step {
-    /// Something happens on a session; `stale` when a run says it that is not the newest any more.
-    Happen {
-        session: usize,
-        what: What,
-        stale: bool,
-    },
-    Pass(Duration),
-    /// The daemon was killed, and starts again.
-    Restart,
-    /// Settings are nobody's status.
-    Rename {
-        session: usize,
-        user: u8,
-    },
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    Qr { code: u8, valid_for: Duration },
-    Authenticated,
-    Loading(u8),
-    Ready(Option<u8>),
-    Connecting,
-    Reconnecting(Option<Duration>),
-    Disconnected(Disconnect),
-    Refused,
-    Banned(Duration),
-    PairingCode(Duration),
-    PairingFailed,
-    Passkey,
-    OtherAccount,
-    Changed,
-    Message(u8),
-    Ack,
-}
-
-fn whats() -> impl Strategy<Value = What> {
-    let seconds = |range: std::ops::Range<u64>| range.prop_map(Duration::from_secs);
-    prop_oneof![
-        4 => (any::<u8>(), seconds(1..60))
-            .prop_map(|(code, valid_for)| What::Qr { code, valid_for }),
-        1 => Just(What::Authenticated),
-        1 => any::<u8>().prop_map(What::Loading),
-        3 => proptest::option::of(0..3u8).prop_map(What::Ready),
-        1 => Just(What::Connecting),
-        2 => proptest::option::of(seconds(0..90)).prop_map(What::Reconnecting),
-        2 => prop_oneof![
-            Just(Disconnect::Stopped),
-            Just(Disconnect::Replaced),
-            Just(Disconnect::QrCodesExhausted),
-            Just(Disconnect::LoggedOut { code: Some(401) }),
-        ].prop_map(What::Disconnected),
-        1 => Just(What::Refused),
-        1 => seconds(1..90).prop_map(What::Banned),
-        1 => seconds(1..180).prop_map(What::PairingCode),
-        1 => prop_oneof![
-            Just(What::PairingFailed),
-            Just(What::Passkey),
-            Just(What::OtherAccount),
-            Just(What::Changed),
-        ],
-        1 => (0..4u8).prop_map(What::Message),
-        1 => Just(What::Ack),
-    ]
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let session = 0..SESSIONS.len();
-    let step = prop_oneof![
-        8 => (session.clone(), whats(), prop::bool::weighted(0.1))
-            .prop_map(|(session, what, stale)| Step::Happen { session, what, stale }),
-        2 => (1..70_u64).prop_map(|seconds| Step::Pass(Duration::from_secs(seconds))),
-        1 => Just(Step::Restart),
-        1 => (session, any::<u8>()).prop_map(|(session, user)| Step::Rename { session, user }),
-    ];
-    proptest::collection::vec(step, 1..16)
-}
 
 /// What a client of the stream knows of a session: a snapshot, and the events since, read by the
 /// documented table of what each of them means.
@@ -388,90 +294,6 @@ fn group(status: &Value) -> &'static str {
     }
 }
 
-/// The lines of `/metrics`.
-struct Figures(String);
-
-impl Figures {
-    async fn of(app: &App) -> Self {
-        let answer = app.get("/metrics").await;
-        assert_eq!(answer.status, 200);
-        Self(answer.text().to_owned())
-    }
-
-    /// The value of a series, by its name and labels as they are written.
-    #[track_caller]
-    fn get(&self, series: &str) -> &str {
-        let line = self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {series} in\n{}", self.0))
-    }
-}
-
-/// A ban is dialled into again when it is over, and the session says when.
-fn care(what: &What, app: &App) -> Option<Care> {
-    let What::Banned(lasts) = what else { return None };
-    Some(Care { next_attempt_at: Some(app.clock.now() + *lasts), ..Care::default() })
-}
-
-fn event(what: &What, app: &App) -> Event {
-    let now = app.clock.now();
-    let own = "6281234567890@s.whatsapp.net".to_owned();
-    let bob = "15550002222@s.whatsapp.net".to_owned();
-    match what {
-        What::Qr { code, valid_for } => {
-            Event::Qr { qr: format!("2@{code}"), expires_at: now + *valid_for }
-        }
-        What::Authenticated => Event::Authenticated,
-        What::Loading(percent) => {
-            Event::LoadingScreen { percent: *percent, message: "Receiving".to_owned() }
-        }
-        What::Ready(None) => Event::Ready(Account::default()),
-        What::Ready(Some(number)) => Event::Ready(Account {
-            phone_number: Some(format!("1555000000{number}")),
-            jid: Some(format!("1555000000{number}@s.whatsapp.net")),
-            ..Account::default()
-        }),
-        What::Connecting => Event::ChangeState(Change::Connecting),
-        What::Reconnecting(wait) => Event::ChangeState(Change::Reconnecting {
-            reason: Loss::Silent,
-            next_attempt_at: wait.map(|wait| now + wait),
-        }),
-        What::Disconnected(reason) => Event::Disconnected(*reason),
-        What::Refused => Event::AuthFailure(AuthFailure::ClientOutdated),
-        What::Banned(lasts) => {
-            Event::AuthFailure(AuthFailure::Banned { code: 101, until: now + *lasts })
-        }
-        What::PairingCode(valid_for) => Event::PairingCode { expires_at: now + *valid_for },
-        What::PairingFailed => Event::PairingFailed(PairingFailure::RateLimited),
-        What::Passkey => Event::PasskeyRequested,
-        What::OtherAccount => Event::AuthFailure(AuthFailure::OtherAccount { unlinked: true }),
-        What::Changed => Event::AccountChanged(Account::default()),
-        What::Message(number) => Event::Message(Box::new(NewMessage {
-            id: MessageId::new(now, in_order(rand::random())),
-            wa_id: format!("3EB0{number}"),
-            chat: bob.clone(),
-            sender: if *number % 2 == 0 { bob } else { own },
-            direction: if *number % 2 == 0 { Direction::Inbound } else { Direction::Outbound },
-            kind: MessageKind::Text,
-            body: Some("hello".to_owned()),
-            target_wa_id: None,
-            raw: None,
-            push_name: None,
-            sent_at: now,
-            is_group: false,
-            offline: false,
-            status: if *number % 2 == 0 { MessageStatus::Received } else { MessageStatus::Sending },
-        })),
-        What::Ack => Event::Ack(Ack {
-            wa_id: "3EB01".to_owned(),
-            chat: bob.clone(),
-            by: bob,
-            level: AckLevel::Read,
-            error: None,
-            at: now,
-        }),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn all_views_agree_at_every_step_of_any_story() {
     on_each(async |database| {
@@ -498,91 +320,6 @@ async fn all_views_agree_at_every_step_of_any_story() {
         if let Err(failed) = played {
             panic!("{failed}");
         }
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn figures_are_there_from_the_start_and_name_no_tenant() {
-    on_each(async |database| {
-        let app = App::start(database).await;
-        let figures = Figures::of(&app).await;
-        for status in SessionStatus::iter() {
-            let series = format!("wagate_sessions{{status=\"{}\"}}", status.word());
-            assert_eq!(figures.get(&series), "0");
-        }
-        let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(figures.get(&format!("wagate_build_info{{version=\"{version}\"}}")), "1");
-        assert_eq!(figures.get("wagate_database_up"), "1");
-        assert_eq!(figures.get("wagate_events_total"), "0");
-        for table in Table::ALL {
-            let series = format!("wagate_retention_rows_total{{table=\"{}\"}}", table.name());
-            assert_eq!(figures.get(&series), "0");
-        }
-        assert_eq!(figures.get("wagate_retention_chunks_total"), "0");
-        assert_eq!(figures.get("wagate_retention_slow_chunks_total"), "0");
-
-        app.session("shop-of-mr-smith").await;
-        app.connect("shop-of-mr-smith").await;
-        let figures = Figures::of(&app).await;
-        assert_eq!(figures.get("wagate_events_total"), "1");
-        assert_ne!(figures.get("wagate_store_groups_total"), "0");
-        let secrets = ["shop-of-mr-smith", "6281234567890", app.organization.as_str()];
-        for secret in secrets {
-            assert!(!figures.0.contains(secret), "{secret} in\n{}", figures.0);
-        }
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn the_dashboard_is_a_page_that_holds_nothing_and_loads_nothing_from_elsewhere() {
-    on(Kind::Sqlite, async |database| {
-        let app = App::start(database).await;
-        for (path, kind) in [
-            ("/dashboard", "text/html; charset=utf-8"),
-            ("/dashboard/style.css", "text/css; charset=utf-8"),
-            ("/dashboard/app.js", "text/javascript; charset=utf-8"),
-        ] {
-            let part = Answer::to(app.anonymous(Method::GET, path)).await;
-            assert_eq!((part.status.as_u16(), part.header("content-type")), (200, kind));
-            assert!(part.header("content-security-policy").starts_with("default-src 'none'"));
-            assert!(!part.text().contains("://"), "{path} names another host");
-        }
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn figures_take_the_operator_s_token_unless_they_are_opened() {
-    on(Kind::Sqlite, async |database| {
-        let app = App::start(database).await;
-        let metrics = async |token: &str| {
-            Answer::to(app.anonymous(Method::GET, "/metrics").bearer_auth(token)).await
-        };
-        let viewer = app.token_of(&app.organization, Role::Admin).await;
-        metrics(&viewer).await.problem(403, "FORBIDDEN");
-        metrics("wag_nobody").await.problem(401, "UNAUTHENTICATED");
-        let nobody = Answer::to(app.anonymous(Method::GET, "/metrics")).await;
-        nobody.problem(401, "UNAUTHENTICATED");
-        let token = app.token.clone();
-        let shown = metrics(&token).await;
-        assert_eq!(
-            shown.header("content-type"),
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        );
-        app.close().await;
-    })
-    .await;
-    on(Kind::Sqlite, async |database| {
-        let limits = Limits { open_metrics: true, ..Limits::default() };
-        let app = App::start_with(database, limits).await;
-        let nobody = Answer::to(app.anonymous(Method::GET, "/metrics")).await;
-        assert_eq!(nobody.status, 200);
-        assert!(nobody.text().contains("wagate_build_info"));
         app.close().await;
     })
     .await;
