@@ -1,14 +1,16 @@
 //! The life of a session, on the real wire.
 
-use std::time::Duration;
-
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use wagate_simulator::{Fault, Lasting, Options, Scope};
 
 use crate::{
     database::{self, Kind},
-    world::{self, ALICE, BOB, World},
+    world::{self, ALICE, BOB, DEADLINE, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,33 +352,63 @@ async fn a_connection_lost_while_a_code_is_shown_brings_a_new_code() {
     .await;
 }
 
+/// Sends a request on a connection of its own, waits until `begun`, and hangs up before there is an
+/// answer. Returns when the daemon has let go of it.
+async fn given_up(world: &World, method: Method, path: &str, begun: &str) {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}",
+        world.token
+    );
+    let mut caller = TcpStream::connect(world.address()).await.unwrap();
+    caller.write_all(head.as_bytes()).await.unwrap();
+    // What is wanted is written first, and no event says so: there is nothing to wait for but the row.
+    let begins = async {
+        while world.status("sales").await["desiredState"] != begun {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, begins).await.unwrap();
+    caller.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    caller.read_to_end(&mut answer).await.ok();
+    assert!(answer.is_empty(), "it was not done yet: {}", String::from_utf8_lossy(&answer));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
     world::on_each(async |world| {
         let phone = world.connect("sales", ALICE).await;
-        for verb in ["stop", "restart", "stop", "restart"] {
-            // The caller hangs up before it can have an answer.
-            let path = format!("/api/whatsapp/session/sales/{verb}");
-            let given_up = world
-                .request(Method::POST, &path)
-                .json(&json!({}))
-                .timeout(Duration::from_millis(2))
-                .send()
-                .await;
-            drop(given_up);
-            // It may be read after this one, so whoever wants the session asks whenever it changes.
-            world
-                .until("connected again", async || {
-                    let start = world.post("/api/whatsapp/session/sales/start", json!({})).await;
-                    assert_eq!(start.status, StatusCode::OK, "{}", start.body);
-                    let seen = world.status("sales").await;
-                    if seen["isConnected"] == true { Ok(()) } else { Err(seen) }
-                })
-                .await;
-        }
-        phone.wait_logged_in(1).await.unwrap();
-        assert_eq!(phone.online_devices().len(), 1);
+        let session = "/api/whatsapp/session/sales";
+
+        // WhatsApp never answers the logout, so that it is under way when its caller hangs up. The
+        // restart waits for its turn, and its caller does not.
+        phone.fault(Fault::BlackHole, Lasting::Once).await;
+        given_up(world, Method::POST, &format!("{session}/logout"), "stopped").await;
+        given_up(world, Method::POST, &format!("{session}/restart"), "running").await;
+        assert_eq!(world.status("sales").await["isConnected"], true);
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        let qr = world.until_qr("sales").await;
+        let ended =
+            world.events("sales").await.into_iter().filter(|(name, _)| name == "disconnected");
+        let ended: Vec<_> = ended.map(|(_, data)| data["reason"].clone()).collect();
+        assert_eq!(ended, ["logged_out_here"]);
+        phone.scan(&qr).await.unwrap();
+        world.until_status("sales", "session_connected").await;
         // Two live connections of the device at any time would be a violation.
+        assert_eq!(phone.online_devices().len(), 1);
+
+        phone.fault(Fault::BlackHole, Lasting::Once).await;
+        given_up(world, Method::DELETE, session, "stopped").await;
+        assert_eq!(world.status("sales").await["isConnected"], true);
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        let gone = async {
+            while world.get(session).await.status != StatusCode::NOT_FOUND {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, gone).await.unwrap();
+        assert!(phone.online_devices().is_empty());
     })
     .await;
 }

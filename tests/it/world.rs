@@ -137,6 +137,11 @@ impl World {
         assert!(daemon.shutdown().await, "every part ends within its time");
     }
 
+    /// Where the daemon listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.daemon.as_ref().expect("the daemon runs").address()
+    }
+
     /// Where the daemon keeps its own.
     pub(crate) fn state_dir(&self) -> &Path {
         &self.config.state_dir
