@@ -121,6 +121,10 @@ id!(
 );
 
 id!(
+    /// An entry of the audit log.
+    AuditId, "aud_"
+);
+id!(
     /// One life of a daemon, from its start to its end, among those that share a database.
     NodeId, "nod_"
 );

@@ -46,6 +46,21 @@ pub enum EventKind {
     Call,
 }
 
+/// What was changed of a configuration or a credential, in the audit log.
+///
+/// Stored as text and part of the contract: a name is never reused for something else.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum AuditAction {
+    OrganizationCreated,
+    OrganizationChanged,
+    TokenCreated,
+    TokenRevoked,
+}
+
 /// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,

@@ -8,6 +8,7 @@
 //! This is SeaORM 2.0: dense entities (`#[sea_orm::model]`), `COLUMN` for typed expressions, no
 //! `Relation` enums. Examples for 1.x look similar and do not fit.
 
+pub mod audit;
 pub mod command;
 pub mod data_key;
 pub mod device;

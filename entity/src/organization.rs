@@ -21,6 +21,8 @@ pub struct Model {
     /// something.
     pub retired_seq: i64,
     pub created_at: UnixMillis,
+    /// At most so many sessions; as many as it likes when there is no number.
+    pub max_sessions: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

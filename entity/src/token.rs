@@ -24,6 +24,8 @@ pub struct Model {
     pub created_at: UnixMillis,
     pub expires_at: Option<UnixMillis>,
     pub revoked_at: Option<UnixMillis>,
+    /// To the minute, as not every use is written down.
+    pub last_used_at: Option<UnixMillis>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -185,7 +185,9 @@ pub(crate) async fn create(
     };
     match store.sessions().create(organization, new).await.map_err(refused)? {
         Created::New(row) => Ok(row.id),
-        Created::Exists => Err(Failure::wrong("the database was not empty")),
+        Created::Exists | Created::TooMany { .. } => {
+            Err(Failure::wrong("the database was not empty"))
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Who is asking: the bearer token of a request.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderName, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -10,26 +12,51 @@ use axum::{
 use entity::state::Role;
 
 use super::error::ApiError;
-use crate::service::{self, Principal, Tokens};
+use crate::service::{self, Organizations, Principal, Tokens};
+
+/// The organization that an operator acts in, by its id or its number; his token's own without it.
+const ORGANIZATION: HeaderName = HeaderName::from_static("x-organization");
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// Lets nobody pass without a valid token, and says to the rest who it is.
 ///
 /// It surrounds all routes and the fallback, so that what exists is not told to strangers.
 pub(super) async fn authenticate(
-    State(tokens): State<Tokens>,
+    State((tokens, organizations)): State<(Tokens, Organizations)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(secret) = bearer(request.headers()) else {
-        return ApiError::from(service::Error::Unauthenticated).into_response();
-    };
-    match tokens.authenticate(secret).await {
+    let peer = request.extensions().get::<Peer>().copied();
+    match identify(&tokens, &organizations, request.headers(), peer).await {
         Ok(caller) => {
             tracing::Span::current().record("token.id", caller.token_id.as_str());
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => ApiError::from(error).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Who asks, and for which organization.
+async fn identify(
+    tokens: &Tokens,
+    organizations: &Organizations,
+    headers: &HeaderMap,
+    peer: Option<Peer>,
+) -> Result<Principal, ApiError> {
+    let secret = bearer(headers).ok_or(service::Error::Unauthenticated)?;
+    let mut caller = tokens.authenticate(secret).await?;
+    caller.address = peer.map(|peer| peer.0);
+    match headers.get(ORGANIZATION) {
+        None => Ok(caller),
+        // What is no text names no organization.
+        Some(named) => {
+            let named = named.to_str().unwrap_or_default();
+            Ok(organizations.act_in(caller, named).await?)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | Service says | Answer | `code` |
 //! |---|---|---|
-//! | not found, or not the caller's | 404 | `SESSION_NOT_FOUND`, `MESSAGE_NOT_FOUND` |
+//! | not found, or not the caller's | 404 | `SESSION_NOT_FOUND`, `MESSAGE_NOT_FOUND` and the like |
 //! | invalid | 400 with `errors` | `VALIDATION_FAILED` |
 //! | a state forbids it | 409 | the service's |
 //! | not connected | 409 with `sessionStatus` | `SESSION_NOT_CONNECTED` |
@@ -114,6 +114,8 @@ fn not_found(what: &str) -> &'static str {
     match what {
         "session" => "SESSION_NOT_FOUND",
         "message" => "MESSAGE_NOT_FOUND",
+        "organization" => "ORGANIZATION_NOT_FOUND",
+        "token" => "TOKEN_NOT_FOUND",
         _ => "NOT_FOUND",
     }
 }

@@ -1,6 +1,6 @@
 //! Reading the members of a body and the parameters of a query: strictly, and all faults at once.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -8,8 +8,8 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-use super::{error::ApiError, problem::Problem};
-use crate::service::{FieldError, sessions::Change};
+use super::{error::ApiError, page::position, problem::Problem};
+use crate::service::{FieldError, page::Page, sessions::Change};
 
 /// The members of a JSON object. Each is taken once; what is left at the end is unknown.
 #[derive(Debug)]
@@ -55,6 +55,21 @@ impl Fields {
                 Change::Keep
             }
         }
+    }
+
+    /// A whole number within limits to set, `null` to clear, nothing to keep.
+    pub(crate) fn change_number(&mut self, name: &str, limits: RangeInclusive<i64>) -> Change<i64> {
+        let number = match self.values.remove(name) {
+            None => return Change::Keep,
+            Some(Value::Null) => return Change::Clear,
+            Some(value) => value.as_i64().filter(|number| limits.contains(number)),
+        };
+        if number.is_none() {
+            let (least, most) = (limits.start(), limits.end());
+            let detail = format!("must be a whole number from {least} to {most}, or null");
+            self.fault::<()>(name, detail);
+        }
+        number.map_or(Change::Keep, Change::To)
     }
 
     /// Yes or no, or nothing.
@@ -118,7 +133,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     }
 }
 
+/// The longest page of a list that has no other, and the usual one.
+const LONGEST_PAGE: i64 = 500;
+const USUAL_PAGE: u64 = 50;
+
 impl Parameters {
+    /// `limit` and `cursor`: which page of a list.
+    pub(crate) fn page<Id: FromStr>(&mut self) -> Page<Id> {
+        let limit = self.number("limit", 1..=LONGEST_PAGE).and_then(|limit| limit.try_into().ok());
+        let after = self.parsed("cursor", position);
+        Page { after, limit: Some(limit.unwrap_or(USUAL_PAGE)) }
+    }
+
     /// A whole number within limits.
     pub(crate) fn number(&mut self, name: &str, limits: RangeInclusive<i64>) -> Option<i64> {
         let text = self.values.remove(name)?;

@@ -17,6 +17,7 @@ mod auth;
 mod body;
 mod error;
 mod fields;
+mod idempotency;
 mod page;
 mod path;
 mod problem;
@@ -115,6 +116,8 @@ parts! {
     services.messages: service::Messages,
     services.events: service::Events,
     services.tokens: service::Tokens,
+    services.organizations: service::Organizations,
+    services.audit: service::Audit,
     services.health: service::Health,
     services.metrics: service::Metrics,
     renderer: Renderer,

@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use entity::id::{MessageId, SessionId};
+use entity::id::{MessageId, OrganizationId, SessionId, TokenId};
 
 use super::{error::ApiError, problem::Problem};
 use crate::service;
@@ -27,19 +27,32 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
     }
 }
 
-/// `{messageId}`
-#[derive(Clone, Debug)]
-pub(crate) struct MessagePath(pub(crate) MessageId);
+/// An id that only we can have made: one that we cannot have made is one that is not there.
+macro_rules! ours {
+    ($($(#[$doc:meta])* $path:ident($id:ty): $parameter:literal, $what:literal);* $(;)?) => {
+        $($(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $path(pub(crate) $id);
 
-impl<S: Send + Sync> FromRequestParts<S> for MessagePath {
-    type Rejection = ApiError;
+        impl<S: Send + Sync> FromRequestParts<S> for $path {
+            type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // These ids are ours alone: one that we cannot have made is one that is not there.
-        MessageId::from_str(&parameter(parts, state, "messageId").await?)
-            .map(Self)
-            .map_err(|_| service::Error::NotFound { what: "message" }.into())
-    }
+            async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+                <$id>::from_str(&parameter(parts, state, $parameter).await?)
+                    .map(Self)
+                    .map_err(|_| service::Error::NotFound { what: $what }.into())
+            }
+        })*
+    };
+}
+
+ours! {
+    /// `{messageId}`
+    MessagePath(MessageId): "messageId", "message";
+    /// `{organizationId}`
+    OrganizationPath(OrganizationId): "organizationId", "organization";
+    /// `{tokenId}`
+    TokenPath(TokenId): "tokenId", "token";
 }
 
 async fn parameter<S: Send + Sync>(

@@ -132,9 +132,9 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
             }
         }
     }
-    let tokens = state.services.tokens.clone();
+    let known = (state.services.tokens.clone(), state.services.organizations.clone());
     let guarded = guarded
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
-        .layer(middleware::from_fn_with_state(tokens, auth::authenticate));
+        .layer(middleware::from_fn_with_state(known, auth::authenticate));
     open.merge(guarded)
 }

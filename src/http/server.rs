@@ -13,6 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use tracing::Instrument;
 
+use super::auth::Peer;
+
 /// Limits of the listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {
@@ -105,8 +107,12 @@ async fn converse(
 ) {
     // Answers are written whole: waiting for more to send only delays them.
     stream.set_nodelay(true).ok();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let peer = stream.peer_addr().ok().map(|peer| Peer(peer.ip().to_canonical()));
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         async move { router.oneshot(request.map(Body::new)).await }
     });
     let connection = http1::Builder::new()

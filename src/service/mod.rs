@@ -5,16 +5,19 @@
 //!
 //! Every call names its caller, a [`Principal`]; what belongs to another organization is not there.
 
+pub mod audit;
+pub mod created;
 pub mod events;
 pub mod health;
 pub mod messages;
 pub mod metrics;
+pub mod organizations;
 pub mod recipient;
 pub mod sessions;
 pub mod text;
 pub mod tokens;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use entity::{
     id::{OrganizationId, TokenId},
@@ -24,13 +27,15 @@ use entity::{
 use crate::{
     event::PairingFailure,
     session::{self, PairError},
-    store::{self, Store},
+    store::{self, Store, audit::By},
 };
 
+pub use audit::Audit;
 pub use events::Events;
 pub use health::Health;
 pub use messages::Messages;
 pub use metrics::Metrics;
+pub use organizations::Organizations;
 pub use sessions::Sessions;
 pub use tokens::Tokens;
 // Lists are paged as the store pages them.
@@ -49,6 +54,8 @@ pub struct Services {
     pub messages: Messages,
     pub events: Events,
     pub tokens: Tokens,
+    pub organizations: Organizations,
+    pub audit: Audit,
     pub health: Health,
     pub metrics: Metrics,
 }
@@ -61,6 +68,8 @@ impl Services {
             messages: Messages::new(store.clone(), manager.clone()),
             events: Events::new(store.clone()),
             tokens: Tokens::new(store.clone()),
+            organizations: Organizations::new(store.clone()),
+            audit: Audit::new(store.clone()),
             health: Health::new(store.clone(), manager.clone()),
             metrics: Metrics::new(store.clone(), manager),
         }
@@ -74,9 +83,16 @@ pub struct Principal {
     pub organization_id: OrganizationId,
     pub token_id: TokenId,
     pub role: Role,
+    /// Where the request comes from, as far as that is known.
+    pub address: Option<IpAddr>,
 }
 
 impl Principal {
+    /// Who does something, for the audit log.
+    pub fn by(&self) -> By {
+        By { token_id: Some(self.token_id.clone()), address: self.address }
+    }
+
     /// Refuses callers below `role`.
     pub fn require(&self, role: Role) -> Result<(), Error> {
         if self.role >= role { Ok(()) } else { Err(Error::Forbidden { needs: role }) }

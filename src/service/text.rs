@@ -1,5 +1,7 @@
 //! Rules for the texts that callers give us.
 
+use std::ops::RangeInclusive;
+
 use super::FieldError;
 
 /// The longest message text, in characters. WhatsApp's own limit.
@@ -25,6 +27,18 @@ pub fn user_id(name: &str, text: &str) -> Result<String, FieldError> {
     let length = text.chars().count();
     if length == 0 || length > LONGEST_USER_ID {
         return Err(FieldError::new(name, format!("must have 1 to {LONGEST_USER_ID} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(FieldError::new(name, "must not contain control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A name for people: printable, of some length.
+pub fn label(name: &str, text: &str, lengths: RangeInclusive<usize>) -> Result<String, FieldError> {
+    if !lengths.contains(&text.chars().count()) {
+        let (least, most) = (lengths.start(), lengths.end());
+        return Err(FieldError::new(name, format!("must have {least} to {most} characters")));
     }
     if text.chars().any(char::is_control) {
         return Err(FieldError::new(name, "must not contain control characters"));

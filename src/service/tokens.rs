@@ -1,16 +1,29 @@
 //! Tokens: opaque secrets that callers show, of which only hashes are kept.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use entity::{
+    UnixMillis,
     id::{OrganizationId, TokenId},
     state::Role,
+    token,
 };
 use sha2::{Digest, Sha256};
 
-use super::{Error, Principal};
+use super::{
+    Error, FieldError, Principal,
+    created::{self, Created},
+    text,
+};
 use crate::store::{
-    Store,
-    tokens::{Added, NewToken},
+    Made, Store,
+    page::{Page, Position},
+    tokens::{Added, NewToken, USE_GRANULARITY},
 };
 
 /// What every secret starts with, so that scanners for leaked secrets know it.
@@ -19,15 +32,124 @@ const PREFIX: &str = "wag_";
 /// No secret is longer; what is longer is not even hashed.
 const LONGEST: usize = 256;
 
+/// The longest label, in characters.
+const LONGEST_LABEL: usize = 128;
+
+/// How long a request waits for the note that its token is used. It goes on without it.
+const NOTE_TIME: Duration = Duration::from_secs(1);
+
+/// A token to be made.
+#[derive(Clone, Debug)]
+pub struct CreateToken {
+    pub role: Role,
+    /// What it is for, for people. May be empty.
+    pub label: String,
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// A page of tokens, the oldest first.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    pub tokens: Vec<token::Model>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Position<TokenId>>,
+}
+
 /// Who may call.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     store: Store,
+    /// When the use of a token was last noted, by this process.
+    noted: Arc<Mutex<HashMap<TokenId, UnixMillis>>>,
 }
 
 impl Tokens {
-    pub const fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store) -> Self {
+        Self { store, noted: Arc::default() }
+    }
+
+    /// Makes a token in the caller's organization, of at most the caller's role, and its secret.
+    ///
+    /// There is no secret when an earlier request with the same key made the token: it is not kept.
+    pub async fn create(
+        &self,
+        caller: &Principal,
+        create: CreateToken,
+        key: Option<String>,
+    ) -> Result<(Created<token::Model>, Option<String>), Error> {
+        caller.require(Role::Admin.max(create.role))?;
+        let mut errors = Vec::new();
+        let label = text::label("label", &create.label, 0..=LONGEST_LABEL);
+        if create.expires_at.is_some_and(|at| at <= self.store.clock().now()) {
+            errors.push(FieldError::new("expiresAt", "must be in the future"));
+        }
+        let label = label.unwrap_or_else(|error| {
+            errors.push(error);
+            String::new()
+        });
+        if !errors.is_empty() {
+            return Err(Error::Invalid(errors));
+        }
+        let expires = create.expires_at.map(|at| at.0.to_string()).unwrap_or_default();
+        let role = format!("{:?}", create.role);
+        let key = key.map(|key| created::key(key, &["token", &role, &label, &expires]));
+        let secret = Self::new_secret();
+        let new = NewToken {
+            role: create.role,
+            secret_hash: hash(&secret),
+            label,
+            expires_at: create.expires_at,
+        };
+        let tokens = self.store.tokens();
+        let made = tokens.create(&caller.organization_id, new, key, caller.by()).await?;
+        let secret = matches!(made, Made::New(_)).then_some(secret);
+        Ok((made.try_into()?, secret))
+    }
+
+    /// Lists the tokens of the caller's organization, as far as their roles are not above his.
+    pub async fn list(&self, caller: &Principal, page: Page<TokenId>) -> Result<Listing, Error> {
+        caller.require(Role::Admin)?;
+        let roles = [Role::Viewer, Role::Manager, Role::Admin, Role::Operator];
+        let roles = roles.into_iter().filter(|role| *role <= caller.role).collect();
+        let organization = &caller.organization_id;
+        let mut tokens = self.store.tokens().list(organization, roles, &page.one_more()).await?;
+        let next = page.cut(&mut tokens, |row| Position { at: row.created_at, id: row.id.clone() });
+        Ok(Listing { tokens, next })
+    }
+
+    /// One token.
+    pub async fn find(&self, caller: &Principal, id: &TokenId) -> Result<token::Model, Error> {
+        caller.require(Role::Admin)?;
+        let token = self.store.tokens().find(&caller.organization_id, id).await?;
+        token.filter(|token| token.role <= caller.role).ok_or(Error::NotFound { what: "token" })
+    }
+
+    /// Revokes a token from now on.
+    pub async fn revoke(&self, caller: &Principal, id: &TokenId) -> Result<token::Model, Error> {
+        let token = self.find(caller, id).await?;
+        self.store.tokens().revoke(&token.organization_id, id, caller.by()).await?;
+        self.find(caller, id).await
+    }
+
+    /// Notes that a token is used: not each time, but once for each [`USE_GRANULARITY`].
+    async fn note(&self, token: &token::Model, now: UnixMillis) {
+        let is_due = |last: UnixMillis| now.since(last) >= USE_GRANULARITY;
+        if !token.last_used_at.is_none_or(is_due) {
+            return;
+        }
+        {
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            if !noted.get(&token.id).copied().is_none_or(is_due) {
+                return;
+            }
+            noted.insert(token.id.clone(), now);
+        }
+        let tokens = self.store.tokens();
+        let note = tokens.touch(&token.organization_id, &token.id);
+        // A database that cannot be written to is no reason not to answer.
+        if !matches!(tokio::time::timeout(NOTE_TIME, note).await, Ok(Ok(()))) {
+            tracing::debug!(token.id = %token.id, "The use of a token could not be noted");
+        }
     }
 
     /// Makes a secret: 256 random bits. It is nowhere but in the answer.
@@ -50,15 +172,17 @@ impl Tokens {
         }
         let token = self.store.tokens().find_by_hash(&hash(secret)).await?;
         let now = self.store.clock().now();
-        token
+        let token = token
             .filter(|token| token.revoked_at.is_none_or(|at| now < at))
             .filter(|token| token.expires_at.is_none_or(|at| now < at))
-            .map(|token| Principal {
-                organization_id: token.organization_id,
-                token_id: token.id,
-                role: token.role,
-            })
-            .ok_or(Error::Unauthenticated)
+            .ok_or(Error::Unauthenticated)?;
+        self.note(&token, now).await;
+        Ok(Principal {
+            organization_id: token.organization_id,
+            token_id: token.id,
+            role: token.role,
+            address: None,
+        })
     }
 
     /// Lets `secret` be a token, as it may be already.
@@ -83,7 +207,7 @@ impl Tokens {
 
 /// SHA-256 in hexadecimal: the secret is random enough to need neither salt nor stretching.
 fn hash(secret: &str) -> String {
-    super::text::hex(&Sha256::digest(secret.as_bytes()))
+    text::hex(&Sha256::digest(secret.as_bytes()))
 }
 
 #[cfg(test)]

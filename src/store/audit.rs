@@ -8,16 +8,17 @@ use entity::{
     kind::AuditAction,
 };
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::Value;
 
 use super::{Error, Store, page::Page};
 
 /// Who changes something, and from where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By {
+    /// Nobody's, when it was done at the machine itself.
     pub token_id: Option<TokenId>,
     pub address: Option<IpAddr>,
 }

@@ -24,6 +24,7 @@
 //! reads as for writes: the receiver of the session that waits takes nothing more from WhatsApp,
 //! which keeps it for later. Nothing is acknowledged that is not stored.
 
+pub mod audit;
 pub mod backup;
 mod checkpoints;
 pub mod commands;
@@ -73,6 +74,16 @@ use crate::{clock::Clock, vault::Vault};
 
 /// The first distance between tries of a read, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What became of something to be made under an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made<T> {
+    New(T),
+    /// The same request has made it before.
+    Before(T),
+    /// The key was used for another request.
+    KeyReused,
+}
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -165,6 +176,11 @@ impl Store {
     /// The bearer tokens.
     pub fn tokens(&self) -> tokens::Tokens {
         tokens::Tokens::new(self.clone())
+    }
+
+    /// Who changed what.
+    pub fn audit(&self) -> audit::Audit {
+        audit::Audit::new(self.clone())
     }
 
     /// The tenants.

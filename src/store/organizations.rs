@@ -1,14 +1,38 @@
 //! Organizations: the tenants.
 
-use entity::{id::OrganizationId, organization};
+use entity::{id::OrganizationId, kind::AuditAction, organization};
 use sea_orm::{
-    EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult, sea_query::Expr,
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, TryInsertResult, sea_query::Expr,
 };
+use serde_json::json;
 
-use super::{Error, Store, writer::Patience};
+use super::{
+    Error, Made, Store,
+    audit::{self, By},
+    idempotency::{self, Claimed, Key},
+    page::Page,
+    sessions::Change,
+    writer::Patience,
+};
 
 /// The `client_id` of the organization that a new installation begins with.
 const FIRST_CLIENT_ID: i64 = 1;
+
+/// An organization to be made.
+#[derive(Clone, Debug)]
+pub struct NewOrganization {
+    pub name: String,
+    /// At most so many sessions; as many as it likes when there is no number.
+    pub max_sessions: Option<i64>,
+}
+
+/// Changes of an organization.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    pub name: Option<String>,
+    pub max_sessions: Change<i64>,
+}
 
 /// Queries over organizations.
 #[derive(Clone, Debug)]
@@ -26,13 +50,129 @@ impl Organizations {
         Ok(organization::Entity::find_by_id(id.clone()).one(self.store.reader()).await?)
     }
 
-    /// All organizations, the oldest first.
-    pub async fn list(&self) -> Result<Vec<organization::Model>, Error> {
-        let rows = organization::Entity::find()
-            .order_by_asc(organization::COLUMN.client_id)
-            .all(self.store.reader())
+    /// Looks one organization up by the number that payloads carry.
+    pub async fn find_by_client_id(
+        &self,
+        client_id: i64,
+    ) -> Result<Option<organization::Model>, Error> {
+        let found = organization::Entity::find()
+            .filter(organization::COLUMN.client_id.eq(client_id))
+            .one(self.store.reader())
             .await?;
-        Ok(rows)
+        Ok(found)
+    }
+
+    /// A page of the organizations, the oldest first.
+    pub async fn list(
+        &self,
+        page: &Page<OrganizationId>,
+    ) -> Result<Vec<organization::Model>, Error> {
+        let mut query = organization::Entity::find()
+            .order_by_asc(organization::COLUMN.created_at)
+            .order_by_asc(organization::COLUMN.id)
+            .limit(page.limit);
+        if let Some(after) = &page.after {
+            let later = organization::COLUMN.created_at.gt(after.at);
+            let same_time = organization::COLUMN.created_at.eq(after.at);
+            let higher_id = organization::COLUMN.id.gt(after.id.clone());
+            query = query.filter(
+                Condition::any().add(later).add(Condition::all().add(same_time).add(higher_id)),
+            );
+        }
+        Ok(query.all(self.store.reader()).await?)
+    }
+
+    /// Makes an organization, once for each key of the organization `of` that asks for it. Its
+    /// number is the next that is free.
+    pub async fn create(
+        &self,
+        of: &OrganizationId,
+        new: NewOrganization,
+        key: Option<Key>,
+        by: By,
+    ) -> Result<Made<organization::Model>, Error> {
+        let now = self.store.clock().now();
+        let row = organization::Model {
+            id: OrganizationId::new(now, rand::random()),
+            client_id: FIRST_CLIENT_ID,
+            name: new.name,
+            last_seq: 0,
+            retired_seq: 0,
+            created_at: now,
+            max_sessions: new.max_sessions,
+        };
+        let work = (of.clone(), row, key, by);
+        self.store
+            .writer()
+            .run("organizations", Patience::Fail, move |txn| {
+                let (of, row, key, by) = work.clone();
+                Box::pin(async move {
+                    if let Some(key) = &key {
+                        match idempotency::claim(txn, &of, key, row.id.as_str(), now).await? {
+                            Claimed::Free => {}
+                            Claimed::Reused => return Ok(Made::KeyReused),
+                            Claimed::Made { resource_id } => {
+                                let made = organization::Entity::find()
+                                    .filter(organization::COLUMN.id.eq(resource_id))
+                                    .one(txn)
+                                    .await?;
+                                return Ok(made.map_or(Made::KeyReused, Made::Before));
+                            }
+                        }
+                    }
+                    let row = insert_numbered(txn, row).await?;
+                    let what = (AuditAction::OrganizationCreated, row.id.as_str());
+                    let detail = json!({
+                        "clientId": row.client_id,
+                        "name": row.name,
+                        "maxSessions": row.max_sessions,
+                    });
+                    audit::write(txn, &row.id, &by, now, what, &detail).await?;
+                    Ok(Made::New(row))
+                })
+            })
+            .await
+    }
+
+    /// Changes an organization; what it is then, or nothing where there is none.
+    pub async fn change(
+        &self,
+        id: &OrganizationId,
+        changes: Changes,
+        by: By,
+    ) -> Result<Option<organization::Model>, Error> {
+        let now = self.store.clock().now();
+        let work = (id.clone(), changes, by);
+        self.store
+            .writer()
+            .run(id.as_str(), Patience::Fail, move |txn| {
+                let (id, changes, by) = work.clone();
+                Box::pin(async move {
+                    let mut update = organization::Entity::update_many()
+                        .filter(organization::COLUMN.id.eq(id.clone()));
+                    let mut detail = serde_json::Map::new();
+                    if let Some(name) = changes.name {
+                        detail.insert("name".to_owned(), json!(name));
+                        update = update.col_expr(organization::Column::Name, Expr::value(name));
+                    }
+                    let max_sessions = match changes.max_sessions {
+                        Change::Keep => None,
+                        Change::Clear => Some(None),
+                        Change::To(number) => Some(Some(number)),
+                    };
+                    if let Some(number) = max_sessions {
+                        detail.insert("maxSessions".to_owned(), json!(number));
+                        let column = organization::Column::MaxSessions;
+                        update = update.col_expr(column, Expr::value(number));
+                    }
+                    if !detail.is_empty() && update.exec(txn).await?.rows_affected > 0 {
+                        let what = (AuditAction::OrganizationChanged, id.as_str());
+                        audit::write(txn, &id, &by, now, what, &detail.into()).await?;
+                    }
+                    organization::Entity::find_by_id(id).one(txn).await
+                })
+            })
+            .await
     }
 
     /// A number that is another whenever something was recorded, in this process or in another.
@@ -56,6 +196,7 @@ impl Organizations {
             last_seq: 0,
             retired_seq: 0,
             created_at: now,
+            max_sessions: None,
         };
         self.store
             .writer()
@@ -78,5 +219,29 @@ impl Organizations {
                 })
             })
             .await
+    }
+}
+
+/// Writes an organization under the next number that is free. Another daemon that takes it at the
+/// same time is waited for, and the one after it is tried.
+async fn insert_numbered(
+    txn: &DatabaseTransaction,
+    mut row: organization::Model,
+) -> Result<organization::Model, DbErr> {
+    loop {
+        let highest: Option<Option<i64>> = organization::Entity::find()
+            .select_only()
+            .expr(organization::COLUMN.client_id.max())
+            .into_tuple()
+            .one(txn)
+            .await?;
+        row.client_id = highest.flatten().map_or(FIRST_CLIENT_ID, |highest| highest + 1);
+        let inserted = organization::Entity::insert(organization::ActiveModel::from(row.clone()))
+            .on_conflict_do_nothing_on([organization::Column::ClientId])
+            .exec(txn)
+            .await?;
+        if matches!(inserted, TryInsertResult::Inserted(_)) {
+            return Ok(row);
+        }
     }
 }

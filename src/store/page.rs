@@ -23,4 +23,27 @@ impl<Id> Page<Id> {
     pub const fn all() -> Self {
         Self { after: None, limit: None }
     }
+
+    /// The same part and a row more, which says whether there is a next page.
+    #[must_use]
+    pub fn one_more(&self) -> Self
+    where
+        Id: Clone,
+    {
+        Self { after: self.after.clone(), limit: self.limit.map(|limit| limit.saturating_add(1)) }
+    }
+
+    /// Takes the row more off again: where the next page begins, if there is one.
+    pub fn cut<T>(
+        &self,
+        rows: &mut Vec<T>,
+        position: impl FnOnce(&T) -> Position<Id>,
+    ) -> Option<Position<Id>> {
+        let limit = usize::try_from(self.limit?).unwrap_or(usize::MAX);
+        if rows.len() <= limit {
+            return None;
+        }
+        rows.truncate(limit);
+        rows.last().map(position)
+    }
 }

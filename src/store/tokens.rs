@@ -1,16 +1,30 @@
 //! Tokens: who may call, by the hash of what they show.
 
+use std::time::Duration;
+
 use entity::{
     UnixMillis,
     id::{OrganizationId, TokenId},
+    kind::AuditAction,
     state::Role,
     token,
 };
 use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, TryInsertResult, sea_query::Expr,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
+    sea_query::Expr,
+};
+use serde_json::json;
+
+use super::{
+    Error, Made, Store,
+    audit::{self, By},
+    idempotency::{self, Claimed, Key},
+    page::Page,
+    writer::Patience,
 };
 
-use super::{Error, Store, writer::Patience};
+/// Uses within this time of the last one that was written down are not.
+pub const USE_GRANULARITY: Duration = Duration::from_mins(1);
 
 /// A token to be made.
 #[derive(Clone, Debug)]
@@ -50,29 +64,109 @@ impl Tokens {
         Ok(found)
     }
 
-    /// All tokens of an organization, the oldest first.
-    pub async fn list(&self, organization: &OrganizationId) -> Result<Vec<token::Model>, Error> {
-        let rows = token::Entity::find()
+    /// Looks a token of an organization up, valid or not.
+    pub async fn find(
+        &self,
+        organization: &OrganizationId,
+        id: &TokenId,
+    ) -> Result<Option<token::Model>, Error> {
+        let found = token::Entity::find_by_id(id.clone())
             .filter(token::COLUMN.organization_id.eq(organization.clone()))
-            .order_by_asc(token::COLUMN.id)
-            .all(self.store.reader())
+            .one(self.store.reader())
             .await?;
-        Ok(rows)
+        Ok(found)
+    }
+
+    /// A page of an organization's tokens with these roles, the oldest first, valid or not.
+    pub async fn list(
+        &self,
+        organization: &OrganizationId,
+        roles: Vec<Role>,
+        page: &Page<TokenId>,
+    ) -> Result<Vec<token::Model>, Error> {
+        let mut query = token::Entity::find()
+            .filter(token::COLUMN.organization_id.eq(organization.clone()))
+            .filter(token::COLUMN.role.is_in(roles))
+            .order_by_asc(token::COLUMN.created_at)
+            .order_by_asc(token::COLUMN.id)
+            .limit(page.limit);
+        if let Some(after) = &page.after {
+            let later = token::COLUMN.created_at.gt(after.at);
+            let same_time = token::COLUMN.created_at.eq(after.at);
+            let higher_id = token::COLUMN.id.gt(after.id.clone());
+            query = query.filter(
+                Condition::any().add(later).add(Condition::all().add(same_time).add(higher_id)),
+            );
+        }
+        Ok(query.all(self.store.reader()).await?)
+    }
+
+    /// Makes a token for somebody, once for each key.
+    pub async fn create(
+        &self,
+        organization: &OrganizationId,
+        new: NewToken,
+        key: Option<Key>,
+        by: By,
+    ) -> Result<Made<token::Model>, Error> {
+        let now = self.store.clock().now();
+        let row = new_row(organization, new, now);
+        let work = (row, key, by);
+        self.store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let (row, key, by) = work.clone();
+                Box::pin(async move {
+                    if let Some(key) = &key {
+                        let owner = &row.organization_id;
+                        match idempotency::claim(txn, owner, key, row.id.as_str(), now).await? {
+                            Claimed::Free => {}
+                            Claimed::Reused => return Ok(Made::KeyReused),
+                            Claimed::Made { resource_id } => {
+                                let made = token::Entity::find()
+                                    .filter(token::COLUMN.id.eq(resource_id))
+                                    .one(txn)
+                                    .await?;
+                                return Ok(made.map_or(Made::KeyReused, Made::Before));
+                            }
+                        }
+                    }
+                    token::Entity::insert(token::ActiveModel::from(row.clone()))
+                        .exec_without_returning(txn)
+                        .await?;
+                    let what = (AuditAction::TokenCreated, row.id.as_str());
+                    let detail =
+                        json!({ "role": row.role, "label": row.label, "expiresAt": row.expires_at });
+                    audit::write(txn, &row.organization_id, &by, now, what, &detail).await?;
+                    Ok(Made::New(row))
+                })
+            })
+            .await
+    }
+
+    /// Notes that a token is used, unless that was noted within [`USE_GRANULARITY`].
+    pub async fn touch(&self, organization: &OrganizationId, id: &TokenId) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        let id = id.clone();
+        self.store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let id = id.clone();
+                Box::pin(async move {
+                    token::Entity::update_many()
+                        .col_expr(token::Column::LastUsedAt, Expr::value(now))
+                        .filter(token::COLUMN.id.eq(id))
+                        .exec(txn)
+                        .await
+                        .map(drop)
+                })
+            })
+            .await
     }
 
     /// Adds a token, unless its secret is known.
     pub async fn add(&self, organization: &OrganizationId, new: NewToken) -> Result<Added, Error> {
-        let now = self.store.clock().now();
-        let row = token::Model {
-            id: TokenId::new(now, rand::random()),
-            organization_id: organization.clone(),
-            role: new.role,
-            secret_hash: new.secret_hash,
-            label: new.label,
-            created_at: now,
-            expires_at: new.expires_at,
-            revoked_at: None,
-        };
+        let row = new_row(organization, new, self.store.clock().now());
         self.store
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
@@ -93,24 +187,48 @@ impl Tokens {
     }
 
     /// Revokes a token from now on. Whether it was valid until then.
-    pub async fn revoke(&self, organization: &OrganizationId, id: &TokenId) -> Result<bool, Error> {
+    pub async fn revoke(
+        &self,
+        organization: &OrganizationId,
+        id: &TokenId,
+        by: By,
+    ) -> Result<bool, Error> {
         let now = self.store.clock().now();
-        let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
+        let work = (organization.clone(), id.clone(), by);
         self.store
             .writer()
-            .run(&lane, Patience::Fail, move |txn| {
-                let (organization, id) = (organization.clone(), id.clone());
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let (organization, id, by) = work.clone();
                 Box::pin(async move {
                     let revoked = token::Entity::update_many()
                         .col_expr(token::Column::RevokedAt, Expr::value(now))
-                        .filter(token::COLUMN.organization_id.eq(organization))
-                        .filter(token::COLUMN.id.eq(id))
+                        .filter(token::COLUMN.organization_id.eq(organization.clone()))
+                        .filter(token::COLUMN.id.eq(id.clone()))
                         .filter(token::COLUMN.revoked_at.is_null())
                         .exec(txn)
                         .await?;
-                    Ok(revoked.rows_affected > 0)
+                    let was_valid = revoked.rows_affected > 0;
+                    if was_valid {
+                        let what = (AuditAction::TokenRevoked, id.as_str());
+                        audit::write(txn, &organization, &by, now, what, &json!({})).await?;
+                    }
+                    Ok(was_valid)
                 })
             })
             .await
+    }
+}
+
+fn new_row(organization: &OrganizationId, new: NewToken, now: UnixMillis) -> token::Model {
+    token::Model {
+        id: TokenId::new(now, rand::random()),
+        organization_id: organization.clone(),
+        role: new.role,
+        secret_hash: new.secret_hash,
+        label: new.label,
+        created_at: now,
+        expires_at: new.expires_at,
+        revoked_at: None,
+        last_used_at: None,
     }
 }

@@ -111,9 +111,9 @@ impl App {
     pub(crate) async fn stranger(&self, database: &Database) -> String {
         let id = OrganizationId::new(self.clock.now(), 7);
         database
-            .execute(&format!("INSERT INTO organization VALUES ('{id}', 2, 'other', 0, 0, 0)"))
+            .execute(&format!("INSERT INTO organization (id, client_id, name, last_seq, retired_seq, created_at) VALUES ('{id}', 2, 'other', 0, 0, 0)"))
             .await;
-        self.token_of(&id, Role::Operator).await
+        self.token_of(&id, Role::Admin).await
     }
 
     pub(crate) async fn token_of(&self, organization: &OrganizationId, role: Role) -> String {

@@ -11,6 +11,7 @@ use wagate::{
     http::Limits,
     maintenance::{Maintenance, Policy},
     service::Tokens,
+    store::audit::By,
 };
 
 use crate::{
@@ -186,7 +187,11 @@ async fn a_silent_stream_gives_signs_of_life_and_ends_with_its_token_or_session(
         }
 
         let caller = Tokens::new(app.store.clone()).authenticate(&viewer).await.unwrap();
-        app.store.tokens().revoke(&app.organization, &caller.token_id).await.unwrap();
+        app.store
+            .tokens()
+            .revoke(&app.organization, &caller.token_id, By::default())
+            .await
+            .unwrap();
         while let Some(sign) = of_viewer.next().await {
             assert_eq!(sign.name, "");
         }

@@ -6,7 +6,7 @@ use entity::state::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wagate::service::Tokens;
+use wagate::{service::Tokens, store::audit::By};
 
 use crate::{
     database::{Kind, on, on_each},
@@ -56,7 +56,13 @@ async fn everything_but_health_needs_a_valid_token() {
         let app = App::start(database).await;
         let revoked = app.token_of(&app.organization, Role::Operator).await;
         let caller = Tokens::new(app.store.clone()).authenticate(&revoked).await.unwrap();
-        assert!(app.store.tokens().revoke(&app.organization, &caller.token_id).await.unwrap());
+        assert!(
+            app.store
+                .tokens()
+                .revoke(&app.organization, &caller.token_id, By::default())
+                .await
+                .unwrap()
+        );
 
         for (name, path) in ROUTES {
             let without = Answer::to(app.anonymous(method(name), path)).await;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use wagate::{
     http::{self, Access, Limits, Statement},
     service::Tokens,
-    store::tokens::NewToken,
+    store::{audit::By, tokens::NewToken},
 };
 
 use crate::{
@@ -27,6 +27,7 @@ fn example(pointer: &str) -> Value {
         "/phoneNumber" => json!("6281234567890"),
         "/to" => json!("15550001111"),
         "/text" => json!("hello"),
+        "/role" => json!("viewer"),
         other => panic!("{other} is needed by some route: give an example of it here"),
     }
 }
@@ -34,6 +35,8 @@ fn example(pointer: &str) -> Value {
 /// Where the things of the first organization are.
 struct Ours {
     message: String,
+    organization: String,
+    token: String,
 }
 
 impl Ours {
@@ -45,12 +48,22 @@ impl Ours {
         let body = json!({ "to": "15550001111", "text": "hello", "queue": true });
         let sent = app.post(&path, body).await;
         assert!(sent.status.is_success(), "{}", sent.text());
-        Self { message: sent.json()["data"]["id"].as_str().unwrap().to_owned() }
+        let token = app.post("/api/tokens", json!({ "role": "viewer" })).await.json();
+        Self {
+            message: sent.json()["data"]["id"].as_str().unwrap().to_owned(),
+            organization: app.organization.to_string(),
+            token: token["data"]["id"].as_str().unwrap().to_owned(),
+        }
     }
 
     /// A route's address, with our things in it.
     fn address(&self, route: &Statement) -> String {
-        let path = route.path.replace("{sessionId}", SESSION).replace("{messageId}", &self.message);
+        let path = route
+            .path
+            .replace("{sessionId}", SESSION)
+            .replace("{messageId}", &self.message)
+            .replace("{organizationId}", &self.organization)
+            .replace("{tokenId}", &self.token);
         assert!(!path.contains('{'), "{path}: make such a thing in this test");
         path
     }
@@ -75,7 +88,7 @@ async fn every_route_is_closed_to_whoever_shows_no_valid_token() {
 
         let revoked = app.token_of(&app.organization, Role::Operator).await;
         let caller = Tokens::new(app.store.clone()).authenticate(&revoked).await.unwrap();
-        assert!(tokens.revoke(&app.organization, &caller.token_id).await.unwrap());
+        assert!(tokens.revoke(&app.organization, &caller.token_id, By::default()).await.unwrap());
         let expired = Tokens::new_secret();
         let new = NewToken {
             role: Role::Operator,
@@ -179,11 +192,18 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
                 continue;
             }
             let answer = as_stranger(&app, &route, &ours.address(&route), &stranger).await;
-            if route.path.contains('{') {
+            if route.access == Access::AtLeast(Role::Operator) {
+                answer.problem(403, "FORBIDDEN");
+            } else if route.path.contains('{') {
                 assert_eq!(answer.status, StatusCode::NOT_FOUND, "{route:?}");
             }
+            // Only an operator's token acts in an organization that is not its own.
+            let path = ours.address(&route);
+            let inside = nonsense(&app, &route, &path).header("x-organization", &ours.organization);
+            Answer::to(inside.bearer_auth(&stranger)).await.problem(404, "ORGANIZATION_NOT_FOUND");
+
             let text = String::from_utf8_lossy(&answer.body);
-            for secret in [SESSION, ours.message.as_str(), app.organization.as_str()] {
+            for secret in [SESSION, &ours.message, &ours.organization, &ours.token] {
                 assert!(!text.contains(secret), "{route:?}: {text}");
             }
         }

@@ -26,6 +26,7 @@ mod http_qr;
 mod http_roles;
 mod http_server;
 mod http_sessions;
+mod http_tenants;
 mod layering;
 mod load;
 mod master_key;

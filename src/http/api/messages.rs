@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use entity::{
@@ -22,9 +22,9 @@ use crate::{
         body::LargeJsonObject,
         error::ApiError,
         fields::Parameters,
+        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
         page::{cursor, position},
         path::{MessagePath, SessionPath},
-        problem::Problem,
     },
     service::{
         Messages,
@@ -32,12 +32,6 @@ use crate::{
         recipient,
     },
 };
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// The longest idempotency key.
-const LONGEST_KEY: usize = 255;
 
 /// The longest page, and the usual one.
 const LONGEST: i64 = 500;
@@ -138,20 +132,6 @@ pub(super) async fn send(
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
-}
-
-/// One header of 1 to 255 visible ASCII characters, or none.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let is_good = (1..=LONGEST_KEY).contains(&key.len())
-        && key.as_bytes().iter().all(u8::is_ascii_graphic)
-        && keys.next().is_none();
-    let key = key.to_str().ok().filter(|_| is_good);
-    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
-        let detail = format!("must be one header of 1 to {LONGEST_KEY} visible ASCII characters");
-        Problem::invalid_field("Idempotency-Key", detail).into()
-    })
 }
 
 #[tracing::instrument(name = "http.messages.show", skip_all)]

@@ -1,24 +1,36 @@
 //! The routes: one table of all of them, and their handlers, one resource a file.
 
+mod audit;
 mod dashboard;
 mod events;
 mod health;
 mod list;
 mod messages;
 mod metrics;
+mod organizations;
 mod qr;
 mod sessions;
 mod status;
 mod stream;
+mod tokens;
 
-use axum::{Json, http::StatusCode, response::IntoResponse};
-use entity::state::Role::{Manager, Operator, Viewer};
+use std::fmt::Display;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use entity::state::Role::{Admin, Manager, Operator, Viewer};
 use serde::Serialize;
 
 use super::{
     Limits,
+    idempotency::IDEMPOTENCY_REPLAYED,
+    page::cursor,
     route::{Access::Anybody, Route, delete, get, patch, post},
 };
+use crate::service::page::Position;
 
 /// Every route, and the role that it needs.
 pub(super) fn routes(limits: &Limits) -> Vec<Route> {
@@ -36,6 +48,16 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/dashboard", Anybody, dashboard::page),
         get("/dashboard/style.css", Anybody, dashboard::style),
         get("/dashboard/app.js", Anybody, dashboard::script),
+        // Tenants, and who may call for them.
+        post("/api/organizations", Operator, organizations::create),
+        get("/api/organizations", Operator, organizations::list),
+        get("/api/organizations/{organizationId}", Viewer, organizations::show),
+        patch("/api/organizations/{organizationId}", Operator, organizations::change),
+        post("/api/tokens", Admin, tokens::create),
+        get("/api/tokens", Admin, tokens::list),
+        get("/api/tokens/{tokenId}", Admin, tokens::show),
+        delete("/api/tokens/{tokenId}", Admin, tokens::revoke),
+        get("/api/audit", Admin, audit::list),
         // Sessions.
         post("/api/whatsapp/session", Manager, sessions::create),
         get("/api/whatsapp/session/list-realtime", Viewer, list::list),
@@ -80,4 +102,30 @@ fn ok<T: Serialize>(data: T) -> impl IntoResponse {
 /// Another status, with this.
 fn with<T: Serialize>(status: StatusCode, data: T) -> impl IntoResponse {
     (status, Json(Success { success: true, data }))
+}
+
+/// 201 with this, which is at `location`; 200 when an earlier request with the same key made it.
+fn created<T: Serialize>(location: &str, replayed: bool, data: T) -> Response {
+    let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = ([(header::LOCATION, location)], with(status, data)).into_response();
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<T> {
+    success: bool,
+    data: Vec<T>,
+    /// `null` after the last.
+    next_cursor: Option<String>,
+}
+
+impl<T> List<T> {
+    fn new<Id: Display>(data: impl Iterator<Item = T>, next: Option<&Position<Id>>) -> Self {
+        Self { success: true, data: data.collect(), next_cursor: next.map(cursor) }
+    }
 }

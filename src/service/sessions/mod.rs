@@ -129,6 +129,12 @@ impl Sessions {
                     detail: "a session with this id exists",
                 });
             }
+            Created::TooMany { .. } => {
+                return Err(Error::Conflict {
+                    code: "TOO_MANY_SESSIONS",
+                    detail: "the organization has as many sessions as it may have",
+                });
+            }
         };
         if !starts {
             return Ok(self.show(&row));

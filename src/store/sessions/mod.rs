@@ -11,13 +11,13 @@ use std::collections::HashMap;
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
-    session,
+    organization, session,
     state::{DesiredState, Origin, SessionStatus},
 };
 use sea_orm::{
     ActiveValue::{self, Set},
-    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    QuerySelect, TryInsertResult, Value,
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, PaginatorTrait,
+    QueryFilter, QuerySelect, TryInsertResult, Value,
     sea_query::Expr,
 };
 
@@ -50,6 +50,26 @@ pub enum Created {
     New(Box<session::Model>),
     /// The organization has a session of this id already.
     Exists,
+    /// The organization has as many as it may have.
+    TooMany {
+        limit: i64,
+    },
+}
+
+/// How many sessions an organization may have, if it has as many. Its row is locked, so that two
+/// daemons do not both make the last one.
+async fn is_full(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+) -> Result<Option<i64>, DbErr> {
+    let row = organization::Entity::find_by_id(organization.clone()).one(txn).await?;
+    let Some(limit) = row.and_then(|row| row.max_sessions) else { return Ok(None) };
+    organization::Entity::find_by_id(organization.clone()).lock_exclusive().one(txn).await?;
+    let sessions = session::Entity::find()
+        .filter(session::COLUMN.organization_id.eq(organization.clone()))
+        .count(txn)
+        .await?;
+    Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
 }
 
 /// What to do with one setting.
@@ -153,6 +173,9 @@ impl Sessions {
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let row = row.clone();
                 Box::pin(async move {
+                    if let Some(limit) = is_full(txn, &row.organization_id).await? {
+                        return Ok(Created::TooMany { limit });
+                    }
                     let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
                         .on_conflict_do_nothing_on([
                             session::Column::OrganizationId,

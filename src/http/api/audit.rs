@@ -1,0 +1,62 @@
+//! `GET /api/audit`: who changed what, when, and from where.
+
+use axum::{Json, extract::State, response::IntoResponse};
+use entity::{
+    audit,
+    id::{AuditId, TokenId},
+    kind::AuditAction,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::List;
+use crate::{
+    event::payload::rfc3339,
+    http::{auth::Caller, error::ApiError, fields::Parameters},
+    service::Audit,
+};
+
+/// An entry, as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryView {
+    id: AuditId,
+    at: String,
+    action: AuditAction,
+    /// The id of what was changed.
+    target: String,
+    detail: Box<RawValue>,
+    token_id: Option<TokenId>,
+    address: Option<String>,
+}
+
+impl From<audit::Model> for EntryView {
+    fn from(row: audit::Model) -> Self {
+        Self {
+            id: row.id,
+            at: rfc3339(row.at),
+            action: row.action,
+            target: row.target,
+            // Written by us, as JSON; a row that somebody else broke is shown without its detail.
+            detail: RawValue::from_string(row.detail).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            token_id: row.token_id,
+            address: row.address,
+        }
+    }
+}
+
+#[tracing::instrument(name = "http.audit.list", skip_all)]
+pub(super) async fn list(
+    State(audit): State<Audit>,
+    Caller(caller): Caller,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let page = parameters.page();
+    let action = parameters.parsed("action", |word| {
+        serde_json::from_value(word.into()).map_err(|_| "must be an action as entries have it")
+    });
+    parameters.finish()?;
+    let listing = audit.list(&caller, action, page).await?;
+    let data = listing.entries.into_iter().map(EntryView::from);
+    Ok(Json(List::new(data, listing.next.as_ref())))
+}

@@ -1,0 +1,130 @@
+//! `/api/tokens`: who may call, for an organization. The secret is in one answer, and never again.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use entity::{UnixMillis, id::TokenId, state::Role, token};
+use serde::Serialize;
+
+use super::{List, created, ok};
+use crate::{
+    event::payload::rfc3339,
+    http::{
+        auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
+        idempotency::idempotency_key, path::TokenPath,
+    },
+    service::{Tokens, tokens::CreateToken},
+};
+
+/// A token, as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenView {
+    id: TokenId,
+    role: Role,
+    label: String,
+    created_at: String,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+    /// To the minute.
+    last_used_at: Option<String>,
+}
+
+impl From<token::Model> for TokenView {
+    fn from(row: token::Model) -> Self {
+        Self {
+            id: row.id,
+            role: row.role,
+            label: row.label,
+            created_at: rfc3339(row.created_at),
+            expires_at: row.expires_at.map(rfc3339),
+            revoked_at: row.revoked_at.map(rfc3339),
+            last_used_at: row.last_used_at.map(rfc3339),
+        }
+    }
+}
+
+/// A token that was made, with what its holder shows.
+#[derive(Debug, Serialize)]
+struct NewTokenView {
+    #[serde(flatten)]
+    token: TokenView,
+    /// `null` when an earlier request with the same key was answered with it: it is not kept.
+    secret: Option<String>,
+}
+
+#[tracing::instrument(name = "http.tokens.create", skip_all)]
+pub(super) async fn create(
+    State(tokens): State<Tokens>,
+    Caller(caller): Caller,
+    parameters: Parameters,
+    headers: HeaderMap,
+    JsonObject(mut body): JsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    let key = idempotency_key(&headers)?;
+    let role = body.required_text("role");
+    let role = serde_json::from_value::<Role>(role.clone().into()).ok().or_else(|| {
+        if !role.is_empty() {
+            body.fault::<()>("role", "must be `viewer`, `manager`, `admin` or `operator`");
+        }
+        None
+    });
+    let label = body.text("label").unwrap_or_default();
+    let expires_at = body.parsed("expiresAt", point_in_time);
+    body.finish()?;
+    // A role that could not be read has ended the reading.
+    let create = CreateToken { role: role.unwrap_or(Role::Viewer), label, expires_at };
+    let (outcome, secret) = tokens.create(&caller, create, key).await?;
+    let location = format!("/api/tokens/{}", outcome.made.id);
+    let view = NewTokenView { token: outcome.made.into(), secret };
+    let mut response = created(&location, outcome.replayed, view);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+#[tracing::instrument(name = "http.tokens.list", skip_all)]
+pub(super) async fn list(
+    State(tokens): State<Tokens>,
+    Caller(caller): Caller,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let page = parameters.page();
+    parameters.finish()?;
+    let listing = tokens.list(&caller, page).await?;
+    let data = listing.tokens.into_iter().map(TokenView::from);
+    Ok(Json(List::new(data, listing.next.as_ref())))
+}
+
+#[tracing::instrument(name = "http.tokens.show", skip_all)]
+pub(super) async fn show(
+    State(tokens): State<Tokens>,
+    Caller(caller): Caller,
+    TokenPath(id): TokenPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    Ok(ok(TokenView::from(tokens.find(&caller, &id).await?)))
+}
+
+/// Revoked at once; asked for twice, it is the same.
+#[tracing::instrument(name = "http.tokens.revoke", skip_all)]
+pub(super) async fn revoke(
+    State(tokens): State<Tokens>,
+    Caller(caller): Caller,
+    TokenPath(id): TokenPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    Ok(ok(TokenView::from(tokens.revoke(&caller, &id).await?)))
+}
+
+fn point_in_time(text: &str) -> Result<UnixMillis, &'static str> {
+    let wrong = "must be a point in time as RFC 3339 writes it, such as 2030-01-31T00:00:00Z";
+    let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+        .map_err(|_| wrong)?;
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(UnixMillis).map_err(|_| wrong)
+}

@@ -1,0 +1,175 @@
+//! Organizations and their tokens over HTTP: made, limited, used, revoked, and written down.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::{
+    database::on_each,
+    http_app::{self, Answer, App},
+};
+
+async fn post_as(app: &App, secret: &str, path: &str, body: Value) -> Answer {
+    let request = app.anonymous(Method::POST, path).bearer_auth(secret);
+    Answer::to(http_app::json(request, &body)).await
+}
+
+async fn get_as(app: &App, secret: &str, path: &str) -> Answer {
+    Answer::to(app.anonymous(Method::GET, path).bearer_auth(secret)).await
+}
+
+/// The operator's request, in the organization with this number.
+fn inside(app: &App, client_id: &Value, path: &str, body: &Value) -> RequestBuilder {
+    let request = app.request(Method::POST, path).header("x-organization", client_id.to_string());
+    http_app::json(request, body)
+}
+
+/// A new organization, and the secret of an administrator of it.
+async fn tenant(app: &App, name: &str) -> (Value, String) {
+    let made = app.post("/api/organizations", json!({ "name": name })).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let organization = made.json()["data"].clone();
+    let body = json!({ "role": "admin", "label": "its own" });
+    let request = inside(app, &organization["clientId"], "/api/tokens", &body);
+    let token = Answer::to(request).await;
+    assert_eq!(token.status, 201, "{}", token.text());
+    assert_eq!(token.header("cache-control"), "no-store");
+    (organization, token.json()["data"]["secret"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn an_organization_is_made_once_for_a_key_and_its_token_acts_in_it_alone() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ask_for = |name: &str| {
+            let request = app.request(Method::POST, "/api/organizations");
+            let request = request.header("idempotency-key", "key-1");
+            Answer::to(http_app::json(request, &json!({ "name": name })))
+        };
+        let first = ask_for("Acme").await;
+        assert_eq!(first.status, 201);
+        let made = first.json()["data"].clone();
+        assert_eq!(made["clientId"], 2);
+        assert_eq!(
+            first.header("location"),
+            format!("/api/organizations/{}", made["id"].as_str().unwrap())
+        );
+        let again = ask_for("Acme").await;
+        assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (200, "true"));
+        assert_eq!(again.json()["data"], made);
+        ask_for("Other").await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+
+        let (other, secret) = tenant(&app, "Bolt").await;
+        assert_eq!(other["clientId"], 3);
+        app.session("first").await;
+        assert_eq!(
+            post_as(
+                &app,
+                &secret,
+                "/api/whatsapp/session",
+                json!({ "sessionId": "theirs", "start": false })
+            )
+            .await
+            .status,
+            201
+        );
+        let list = "/api/whatsapp/session/list-realtime";
+        assert_eq!(get_as(&app, &secret, list).await.json()["summary"]["total"], 1);
+        assert_eq!(app.get(list).await.json()["data"][0]["sessionId"], "first");
+        post_as(&app, &secret, "/api/tokens", json!({ "role": "operator" }))
+            .await
+            .problem(403, "FORBIDDEN");
+        post_as(&app, &secret, "/api/tokens", json!({ "role": "king" })).await.invalid(&["/role"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once_and_a_revoked_token_is_refused_at_once() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ask_for = || {
+            let request = app.request(Method::POST, "/api/tokens").header("idempotency-key", "k");
+            Answer::to(http_app::json(request, &json!({ "role": "viewer", "label": "screen" })))
+        };
+        let made = ask_for().await.json()["data"].clone();
+        let secret = made["secret"].as_str().unwrap();
+        assert!(secret.starts_with("wag_"));
+        let again = ask_for().await;
+        assert_eq!(again.status, 200);
+        assert_eq!(
+            (&again.json()["data"]["id"], &again.json()["data"]["secret"]),
+            (&made["id"], &Value::Null)
+        );
+
+        let path = format!("/api/tokens/{}", made["id"].as_str().unwrap());
+        assert_eq!(app.get(&path).await.json()["data"]["lastUsedAt"], Value::Null);
+        assert_eq!(get_as(&app, secret, "/").await.status, 200);
+        let used = app.get(&path).await.json()["data"]["lastUsedAt"].clone();
+        assert_eq!(used, "2027-01-15T08:00:00.000Z");
+        // Within the minute it is not written down again.
+        app.clock.advance(Duration::from_secs(59));
+        assert_eq!(get_as(&app, secret, "/").await.status, 200);
+        assert_eq!(app.get(&path).await.json()["data"]["lastUsedAt"], used);
+        app.clock.advance(Duration::from_secs(1));
+        assert_eq!(get_as(&app, secret, "/").await.status, 200);
+        let later = app.get(&path).await.json()["data"]["lastUsedAt"].clone();
+        assert_eq!(later, "2027-01-15T08:01:00.000Z");
+
+        for _ in 0..2 {
+            assert_ne!(app.delete(&path).await.json()["data"]["revokedAt"], Value::Null);
+            get_as(&app, secret, "/").await.problem(401, "UNAUTHENTICATED");
+        }
+        let past = json!({ "role": "viewer", "expiresAt": "2020-01-01T00:00:00Z" });
+        app.post("/api/tokens", past).await.invalid(&["/expiresAt"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_changed_what_is_written_down_without_secrets_and_read_page_by_page() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (organization, secret) = tenant(&app, "Acme").await;
+        let id = organization["id"].as_str().unwrap();
+        app.clock.advance(Duration::from_secs(1));
+        let viewer =
+            post_as(&app, &secret, "/api/tokens", json!({ "role": "viewer" })).await.json();
+        app.clock.advance(Duration::from_secs(1));
+        let path = format!("/api/tokens/{}", viewer["data"]["id"].as_str().unwrap());
+        let revoke = app.anonymous(Method::DELETE, &path).bearer_auth(&secret);
+        assert_eq!(Answer::to(revoke).await.status, 200);
+        app.clock.advance(Duration::from_secs(1));
+        let change = json!({ "maxSessions": 1 });
+        assert_eq!(app.patch(&format!("/api/organizations/{id}"), change).await.status, 200);
+
+        let (mut actions, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = get_as(&app, &secret, &format!("/api/audit?limit=2{cursor}")).await;
+            assert!(!page.text().contains(&secret) && !page.text().contains("wag_"));
+            let page = page.json();
+            for entry in page["data"].as_array().unwrap() {
+                assert_eq!(entry["address"], "127.0.0.1");
+                assert!(entry["tokenId"].as_str().unwrap().starts_with("tok_"));
+                actions.push(entry["action"].as_str().unwrap().to_owned());
+            }
+            let Some(next) = page["nextCursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(actions[..3], ["organization_changed", "token_revoked", "token_created"]);
+        assert_eq!(actions.len(), 5);
+        let made = get_as(&app, &secret, "/api/audit?action=organization_created").await.json();
+        assert_eq!(made["data"][0]["detail"]["name"], "Acme");
+
+        // As many sessions as it may have, and no more.
+        let session = |id: &str| json!({ "sessionId": id, "start": false });
+        let path = "/api/whatsapp/session";
+        assert_eq!(post_as(&app, &secret, path, session("one")).await.status, 201);
+        post_as(&app, &secret, path, session("two")).await.problem(409, "TOO_MANY_SESSIONS");
+        app.close().await;
+    })
+    .await;
+}
