@@ -204,6 +204,7 @@ impl Daemon {
             service::Services::new(&store, sessions.clone()),
             limits,
             stop.soft.clone(),
+            session_tasks.clone(),
         );
         let serve = http::serve(
             listener,

@@ -29,7 +29,7 @@ mod waiting;
 use std::time::Duration;
 
 use axum::{Router, extract::FromRef, middleware};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::waiting::Waiting;
 use crate::{
@@ -86,12 +86,21 @@ pub struct HttpState {
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
+    /// Requests that change something, which are carried out whether or not their caller waits.
+    work: TaskTracker,
 }
 
 impl HttpState {
-    /// What there is to ask, and how much of it. Streams end with `shutdown`.
-    pub fn new(services: Services, limits: Limits, shutdown: CancellationToken) -> Self {
+    /// What there is to ask, and how much of it. Streams end with `shutdown`; what a request has begun
+    /// to change is finished among `work`.
+    pub fn new(
+        services: Services,
+        limits: Limits,
+        shutdown: CancellationToken,
+        work: TaskTracker,
+    ) -> Self {
         Self {
+            work,
             services,
             renderer: Renderer::default(),
             limits,

@@ -9,7 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::{
+    task::JoinError,
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
@@ -82,23 +86,43 @@ fn is_id(id: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
-/// Gives up on requests that are not answered in time. What they began goes on or not, but is never
-/// left half done: the store sees to that.
+/// How long a request may take, and where those go on that nobody waits for any more.
+#[derive(Clone, Debug)]
+pub(super) struct TimeLimit {
+    pub(super) limit: Duration,
+    pub(super) work: TaskTracker,
+}
+
+/// Gives up on requests that are not answered in time.
+///
+/// What is meant to change something is carried out to the end, whether or not the caller is still
+/// there for the answer: between two of its steps a session would be wanted stopped, say, and run.
 pub(super) async fn time_limit(
-    State(limit): State<Duration>,
+    State(TimeLimit { limit, work }): State<TimeLimit>,
     request: Request,
     next: Next,
 ) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::new(
+    let answered = if request.method().is_safe() {
+        timeout(limit, next.run(request)).await
+    } else {
+        let run = work.spawn(next.run(request).in_current_span());
+        timeout(limit, run).await.map(|ended| match ended.map_err(JoinError::try_into_panic) {
+            Ok(response) => response,
+            // It is reported like any other.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Cancelled, with the whole process.
+            Err(Err(_)) => Problem::of_status(StatusCode::SERVICE_UNAVAILABLE).into_response(),
+        })
+    };
+    answered.unwrap_or_else(|_| {
+        Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "TIMEOUT",
             "the request took too long: whether it was carried out is not known",
         )
         .retry_after(Some(Duration::from_secs(1)))
-        .into_response(),
-    }
+        .into_response()
+    })
 }
 
 #[cfg(test)]

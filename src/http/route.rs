@@ -121,6 +121,7 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
     let mut guarded = Router::new();
     for Route { statement, handler } in routes {
         let limit = statement.pace.limit(&state.limits);
+        let limit = request::TimeLimit { limit, work: state.work.clone() };
         let handler =
             handler.route_layer(middleware::from_fn_with_state(limit, request::time_limit));
         match statement.access {

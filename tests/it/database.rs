@@ -203,7 +203,8 @@ pub(crate) async fn second_organization(database: &Database) -> OrganizationId {
     id
 }
 
-async fn connect_to(url: &str) -> DatabaseConnection {
+/// A single connection to a database by its URL.
+pub(crate) async fn connect_to(url: &str) -> DatabaseConnection {
     let mut options = sea_orm::ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);
     sea_orm::Database::connect(options).await.unwrap()

@@ -81,7 +81,8 @@ impl App {
         let sessions =
             Sessions::new(store.clone(), clock.clone(), options, ownership, tasks.clone());
         let stop = CancellationToken::new();
-        let state = HttpState::new(Services::new(&store, sessions.clone()), limits, stop.clone());
+        let services = Services::new(&store, sessions.clone());
+        let state = HttpState::new(services, limits, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tasks.spawn(http::serve(

@@ -27,6 +27,7 @@ mod http_roles;
 mod http_server;
 mod http_sessions;
 mod http_tenants;
+mod hung_up;
 mod layering;
 mod load;
 mod master_key;

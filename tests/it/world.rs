@@ -3,6 +3,7 @@
 use std::{future::Future, path::Path, process::Command, time::Duration};
 
 use reqwest::{Method, StatusCode};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -153,6 +154,19 @@ impl World {
         let url = self.config.database.url.as_ref().expect("every world has its database");
         command.env("WAGATE_DATABASE__URL", url.expose()).arg(argument);
         command
+    }
+
+    /// A connection to the daemon's database of the test's own, on which nothing can be written by
+    /// others until its transaction ends.
+    pub(crate) async fn hold_writes(&self) -> DatabaseConnection {
+        let url = self.config.database.url.as_ref().expect("every world has its database");
+        let other = database::connect_to(url.expose()).await;
+        let hold = match other.get_database_backend() {
+            DbBackend::Sqlite => "BEGIN IMMEDIATE",
+            _ => "BEGIN; LOCK TABLE session IN SHARE ROW EXCLUSIVE MODE",
+        };
+        other.execute_unprepared(hold).await.unwrap();
+        other
     }
 
     /// Stops everything; the wire must have been spoken without a mistake.
