@@ -19,7 +19,7 @@ pub struct Care {
     pub dial_failures: u32,
     /// What calls for more patience than a lost connection, and how often it has happened in a row.
     pub trouble: Option<(Trouble, u32)>,
-    /// Until when WhatsApp wants no dials from here.
+    /// Until when WhatsApp wants no dials from this address, whosever they are.
     pub throttled_until: Option<UnixMillis>,
 }
 

@@ -7,8 +7,9 @@
 //!
 //! When WhatsApp asks for fewer dials (429), all of them pause until the time it names, and go on at
 //! half the rate. Each further time halves it again, down to a sixteenth; every twenty dials that
-//! succeed double it, up to what is configured. What an operator asks for does not wait for the end of
-//! a pause, as a person who presses a button is no storm.
+//! succeed double it, up to what is configured. Who waits for a turn meanwhile gets none, but is told
+//! until when. What an operator asks for does not wait for the end of a pause, as a person who presses a
+//! button is no storm.
 
 use std::{
     cmp::Reverse,
@@ -85,6 +86,12 @@ struct State {
     closed: bool,
 }
 
+/// There is no turn: routine dials wait until this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paused {
+    pub(super) until: UnixMillis,
+}
+
 /// The right to be dialling. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
@@ -101,14 +108,16 @@ impl Pace {
         }))
     }
 
-    /// Waits for a turn.
-    pub(super) async fn turn(&self, rank: Rank) -> Permit {
+    /// Waits for a turn. A routine dial comes back without one as soon as such dials pause, so that its
+    /// session can say so.
+    pub(super) async fn turn(&self, rank: Rank) -> Result<Permit, Paused> {
         let place = Place::take(self, rank);
         loop {
             // Registered before looking, so that nothing in between is missed.
             let woken = place.bell.notified();
             match self.look(&place) {
-                Turn::Now => return Permit { pace: self.clone() },
+                Turn::Now => return Ok(Permit { pace: self.clone() }),
+                Turn::Paused(paused) => return Err(paused),
                 Turn::At(at) => tokio::select! {
                     () = self.0.clock.sleep_until(at) => {}
                     () = woken => {}
@@ -133,6 +142,11 @@ impl Pace {
         }
         state.successes = 0;
         state.paused_until = state.paused_until.max(Some(until));
+        for ((rank, _), bell) in &state.waiting {
+            if rank.routine {
+                bell.notify_one();
+            }
+        }
         tracing::warn!(
             seconds = until.since(self.0.clock.now()).as_secs(),
             "WhatsApp asks for fewer connections: all dials wait"
@@ -148,18 +162,18 @@ impl Pace {
         let mut state = self.lock();
         let now = self.0.clock.now();
         let routine = place.key.0.routine;
-        if state.waiting.first_key_value().is_some_and(|(first, _)| *first != place.key) {
+        if state.closed {
             return Turn::Later;
         }
-        if state.closed {
+        if routine && let Some(until) = state.paused_until.filter(|until| now < *until) {
+            return Turn::Paused(Paused { until });
+        }
+        if state.waiting.first_key_value().is_some_and(|(first, _)| *first != place.key) {
             return Turn::Later;
         }
         let limit = if routine { self.0.at_once } else { self.0.at_once + RESERVED };
         if state.under_way >= limit {
             return Turn::Later;
-        }
-        if routine && let Some(until) = state.paused_until.filter(|until| now < *until) {
-            return Turn::At(until);
         }
         let micros = now.0.saturating_mul(1000);
         let interval = self.0.interval << state.halvings;
@@ -194,6 +208,7 @@ impl State {
 /// What a look at the queue has come to.
 enum Turn {
     Now,
+    Paused(Paused),
     /// Not before this time.
     At(UnixMillis),
     /// When somebody rings.

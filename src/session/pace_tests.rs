@@ -12,18 +12,20 @@ fn active_at(millis: i64) -> Rank {
 }
 
 /// A turn that is being waited for.
-fn waiting(pace: &Pace, rank: Rank) -> BoxFuture<'static, Permit> {
+type Turning = BoxFuture<'static, Result<Permit, Paused>>;
+
+fn waiting(pace: &Pace, rank: Rank) -> Turning {
     let pace = pace.clone();
     Box::pin(async move { pace.turn(rank).await })
 }
 
 /// The permit, if it is there.
-fn given(turn: &mut BoxFuture<'static, Permit>) -> Option<Permit> {
-    turn.now_or_never()
+fn given(turn: &mut Turning) -> Option<Permit> {
+    turn.now_or_never().map(|turn| turn.expect("no pause"))
 }
 
 /// Lets time pass until somebody of these has a turn; who, and after how long.
-fn next(clock: &Clock, turns: &mut Vec<(&str, BoxFuture<'static, Permit>)>) -> (String, Permit) {
+fn next(clock: &Clock, turns: &mut Vec<(&str, Turning)>) -> (String, Permit) {
     for _ in 0..10_000 {
         for at in 0..turns.len() {
             if let Some(permit) = given(&mut turns[at].1) {
@@ -64,12 +66,12 @@ async fn dials_begin_at_the_rate_whatever_the_number_of_those_who_wait() {
 async fn no_more_are_under_way_than_allowed_but_for_an_operator() {
     let clock = Clock::manual(START);
     let pace = Pace::new(clock.clone(), 2, 10_000);
-    let first = pace.turn(Rank::routine(None)).await;
-    let second = pace.turn(Rank::routine(None)).await;
+    let first = pace.turn(Rank::routine(None)).await.unwrap();
+    let second = pace.turn(Rank::routine(None)).await.unwrap();
     let mut third = waiting(&pace, active_at(5));
     clock.advance(Duration::from_hours(1));
     assert!(given(&mut third).is_none(), "two are under way");
-    let operators = pace.turn(Rank::operator()).await;
+    let operators = pace.turn(Rank::operator()).await.unwrap();
     drop((first, operators));
     let third = given(&mut third).expect("one has ended");
     drop((second, third));
@@ -79,7 +81,7 @@ async fn no_more_are_under_way_than_allowed_but_for_an_operator() {
 async fn an_operator_comes_first_and_then_who_was_active_last() {
     let clock = Clock::manual(START);
     let pace = Pace::new(clock.clone(), 1, 10);
-    let running = pace.turn(Rank::routine(None)).await;
+    let running = pace.turn(Rank::routine(None)).await.unwrap();
     let mut turns = vec![
         ("never active", waiting(&pace, Rank::routine(None))),
         ("long ago", waiting(&pace, active_at(1))),
@@ -101,7 +103,7 @@ async fn an_operator_comes_first_and_then_who_was_active_last() {
 async fn who_gives_up_waiting_does_not_hold_up_the_others() {
     let clock = Clock::manual(START);
     let pace = Pace::new(clock.clone(), 1, 10);
-    let running = pace.turn(Rank::routine(None)).await;
+    let running = pace.turn(Rank::routine(None)).await.unwrap();
     let mut first = waiting(&pace, active_at(9));
     let mut second = waiting(&pace, active_at(1));
     assert!(given(&mut first).is_none() && given(&mut second).is_none());
@@ -121,11 +123,11 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
     pace.slow_down(until);
     assert_eq!(pace.paused_until(), Some(until));
 
-    let mut routine = waiting(&pace, Rank::routine(None));
     clock.advance(Duration::from_secs(119));
-    assert!(given(&mut routine).is_none());
+    assert_eq!(pace.turn(Rank::routine(None)).await.unwrap_err(), Paused { until });
     assert!(given(&mut waiting(&pace, Rank::operator())).is_some(), "a person is no storm");
     clock.advance(Duration::from_secs(1));
+    let mut routine = waiting(&pace, Rank::routine(None));
     let first = given(&mut routine).expect("the pause is over");
     assert_eq!(pace.paused_until(), None);
 
@@ -139,9 +141,27 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
     second.succeeded();
     for _ in 0..DIALS_PER_DOUBLING {
         clock.advance(Duration::from_secs(1));
-        pace.turn(Rank::routine(None)).await.succeeded();
+        pace.turn(Rank::routine(None)).await.unwrap().succeeded();
     }
     assert_eq!(pace.lock().halvings, 0, "enough have succeeded");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_when_dials_are_paused_is_told_until_when() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 1, 10);
+    let running = pace.turn(Rank::routine(None)).await.unwrap();
+    let queue = (0..20).map(|at| tokio::spawn(waiting(&pace, active_at(at)))).collect::<Vec<_>>();
+    let operator = tokio::spawn(waiting(&pace, Rank::operator()));
+    tokio::task::yield_now().await;
+    let until = START + Duration::from_mins(2);
+    pace.slow_down(until);
+    for turn in queue {
+        assert_eq!(turn.await.unwrap().unwrap_err(), Paused { until });
+    }
+    clock.advance(Duration::from_secs(1));
+    assert!(operator.await.unwrap().is_ok());
+    drop(running);
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@
 //! | the account is locked | `auth_failure` | after 5, 15, 60, 60, … minutes |
 //! | this client version is outdated | `auth_failure` | after 1, 5, 15, 60, … minutes, with WhatsApp's version asked anew |
 //! | refused for an unknown reason | `auth_failure` | after 5, 15, 60, 60, … minutes |
-//! | rate limited (429) | reconnecting | as long as asked for, or 30 s, 1, 2, 4, 8, 15 minutes; all dials of the process slow down |
+//! | rate limited (429) when it is let in | reconnecting | after 30 s, 1, 2, 4, 8, 15 minutes; it is about the account |
+//! | rate limited (429) before that, by the answer to the dial | reconnecting | the same, or as long as asked for; it is about the address: all dials of the process pause, for an hour at most, and slow down |
 //! | not available (503) | reconnecting | after a wait that grows, and not before the time asked for |
 //! | the connection was lost, went silent, took too long, or there was none | reconnecting | after a wait that grows |
 //! | the server could not prove that it is WhatsApp | reconnecting | the same, three times in a row; then `auth_failure` for good |
@@ -46,6 +47,9 @@ const SHORTEST_ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// Nothing that the server asks for keeps a session away for longer than this without a new try.
 const LONGEST_ASKED_FOR: Duration = Duration::from_hours(24);
+
+/// All dials of the process pause no longer than this for what one of them was told.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Waits for a refusal that may pass: a lock that is dialled into lasts longer.
 const REFUSED: [Duration; 3] =
@@ -171,6 +175,10 @@ impl Policy {
             }
             End::Ended(reason) => self.end(Event::Disconnected(*reason)),
             End::Refused(failure) => self.refused(failure, now, chance),
+            End::Lost(Loss::RateLimited) => {
+                let at = self.rate_limited(None, now, chance);
+                self.reconnecting(Loss::RateLimited, at)
+            }
             End::Lost(loss) => self.lost(*loss, None, now, chance),
             End::Dial(DialFailure::Unreachable) => self.lost(Loss::Unreachable, None, now, chance),
             End::Dial(DialFailure::ServerRefused) => {
@@ -180,11 +188,15 @@ impl Policy {
                     self.end(Event::AuthFailure(AuthFailure::ServerNotTrusted))
                 }
             }
+            End::Dial(DialFailure::Upgrade { status: 429, retry_after }) => {
+                let at = self.rate_limited(*retry_after, now, chance);
+                // Said before anybody could know who dials: it is about the address.
+                let pause = at.min(now + LONGEST_PAUSE);
+                self.care.throttled_until = self.care.throttled_until.max(Some(pause));
+                self.reconnecting(Loss::RateLimited, at)
+            }
             End::Dial(DialFailure::Upgrade { status, retry_after }) => {
-                let loss = match status {
-                    429 => Loss::RateLimited,
-                    _ => Loss::ServerUnavailable { code: i32::from(*status) },
-                };
+                let loss = Loss::ServerUnavailable { code: i32::from(*status) };
                 self.lost(loss, *retry_after, now, chance)
             }
         }
@@ -231,23 +243,29 @@ impl Policy {
             self.care.trouble =
                 self.care.trouble.filter(|(trouble, _)| *trouble != Trouble::ServerNotTrusted);
         }
-        let asked = asked.map(|asked| asked.min(LONGEST_ASKED_FOR));
-        let at = if loss == Loss::RateLimited {
-            let times = self.trouble(Trouble::RateLimited);
+        let asked = asked.map_or(Duration::ZERO, |asked| asked.min(LONGEST_ASKED_FOR));
+        let own = now + backoff::wait(self.care.dial_failures, chance);
+        self.reconnecting(loss, own.max(now + asked))
+    }
+
+    /// WhatsApp wants fewer dials: when the next one may be. `asked`: how long it wants us to wait.
+    fn rate_limited(
+        &mut self,
+        asked: Option<Duration>,
+        now: UnixMillis,
+        chance: f64,
+    ) -> UnixMillis {
+        let times = self.trouble(Trouble::RateLimited);
+        match asked.map(|asked| asked.min(LONGEST_ASKED_FOR)) {
             // A little more than what was asked for, as everybody else was asked the same.
-            let at = match asked {
-                Some(asked) => now + backoff::step(&[asked.max(SHORTEST_ASKED_FOR)], 1, chance),
-                None => now + backoff::step(&RATE_LIMITED, times, chance),
-            };
-            self.care.throttled_until = self.care.throttled_until.max(Some(at));
-            at
-        } else {
-            let own = now + backoff::wait(self.care.dial_failures, chance);
-            own.max(now + asked.unwrap_or_default())
-        };
-        self.care.next_attempt_at = Some(at);
+            Some(asked) => now + backoff::step(&[asked.max(SHORTEST_ASKED_FOR)], 1, chance),
+            None => now + backoff::step(&RATE_LIMITED, times, chance),
+        }
+    }
+
+    fn reconnecting(&mut self, loss: Loss, at: UnixMillis) -> Next {
         let waits = Change::Reconnecting { reason: loss, next_attempt_at: Some(at) };
-        Next::Again(Event::ChangeState(waits), self.care)
+        self.again(Event::ChangeState(waits), at)
     }
 
     /// Counts a trouble; answers how often it has happened in a row.
@@ -268,6 +286,12 @@ impl Policy {
     }
 }
 
+/// Until when all dials of the process pause after a client has ended so, if they do.
+pub(super) fn pause(end: &End, care: Care) -> Option<UnixMillis> {
+    let of_the_address = matches!(end, End::Dial(DialFailure::Upgrade { status: 429, .. }));
+    care.throttled_until.filter(|_| of_the_address)
+}
+
 /// Decides what follows from a panic of the session's task, from what its row says.
 pub(super) fn after_panic(row: &session::Model, now: UnixMillis, chance: f64) -> Next {
     let mut policy =
@@ -282,8 +306,7 @@ pub(super) fn after_panic(row: &session::Model, now: UnixMillis, chance: f64) ->
         return policy.end(Event::Disconnected(Disconnect::Failed));
     }
     let at = now + backoff::step(&PANICKED, times, chance);
-    let waits = Change::Reconnecting { reason: Loss::Panicked, next_attempt_at: Some(at) };
-    policy.again(Event::ChangeState(waits), at)
+    policy.reconnecting(Loss::Panicked, at)
 }
 
 /// How a session goes on after a restart of the process.

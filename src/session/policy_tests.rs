@@ -358,3 +358,27 @@ fn a_process_that_crashes_again_and_again_dials_no_more_often_than_one_that_cann
     row.dial_failures = 0;
     assert_eq!(resume(&row, now, MIDDLE), Resume::Now(Care::default()));
 }
+
+#[test]
+fn a_rate_limit_is_about_the_address_only_when_it_refuses_the_dial_itself() {
+    let mut own = policy();
+    let end = End::Lost(Loss::RateLimited);
+    failed(&mut own, &end);
+    assert_eq!(own.care().throttled_until, None, "the others may dial");
+    assert_eq!(pause(&end, own.care()), None);
+
+    // An hour at most, whatever was asked of this one.
+    for (asked, paused) in [(60, 66), (600, 660), (86_400, 3_600)] {
+        let mut policy = policy();
+        let retry_after = Some(Duration::from_secs(asked));
+        let end = End::Dial(DialFailure::Upgrade { status: 429, retry_after });
+        let next = failed(&mut policy, &end);
+        assert!(seconds(&next).unwrap() >= asked);
+        let until = pause(&end, policy.care()).unwrap();
+        assert_eq!(until.since(NOW).as_secs(), paused);
+        // One that the account itself is told later says nothing of the others.
+        let end = End::Lost(Loss::RateLimited);
+        failed(&mut policy, &end);
+        assert_eq!(pause(&end, policy.care()), None);
+    }
+}

@@ -18,9 +18,9 @@ use super::{
     online::{End, Ended, Lent, Online},
     outbox::Outbox,
     ownership::Tenure,
-    pace::{Pace, Permit, Rank},
+    pace::{Pace, Paused, Permit, Rank},
     pairing,
-    policy::{Circumstances, Next, Policy},
+    policy::{self, Circumstances, Next, Policy},
     standing::is_ended,
 };
 use crate::{
@@ -162,8 +162,7 @@ impl Runner {
         {
             return;
         }
-        while self.wait_for_whatsapp().await.is_continue() {
-            let Some(connected) = self.connect().await else { return };
+        while let Some(connected) = self.connect().await {
             let (end, stable) = match &connected {
                 Ok(ended) => (&ended.end, ended.stable),
                 Err(end) => (end, false),
@@ -172,6 +171,9 @@ impl Runner {
             let about = Circumstances { now, stable, chance: rand::random() };
             let renews = self.may_renew && refuses_credentials(end);
             let next = self.policy.after(end, about);
+            if let Some(until) = policy::pause(end, self.policy.care()) {
+                self.shared.pace.slow_down(until);
+            }
             // First the truth, then the tidying up, which may take its time.
             let next_attempt = self.announce(if renews { Next::Dial } else { next }).await;
             if let Ok(ended) = connected {
@@ -203,12 +205,6 @@ impl Runner {
             self.commands.close();
         }
         let Some(event) = event else { return at };
-        if let Event::ChangeState(Change::Reconnecting { reason, .. }) = &event
-            && *reason == Loss::RateLimited
-            && let Some(until) = at
-        {
-            self.shared.pace.slow_down(until);
-        }
         self.seems_ended = matches!(event, Event::AuthFailure(_) | Event::Disconnected(_));
         let outdated = matches!(event, Event::AuthFailure(AuthFailure::ClientOutdated));
         self.say(event, care).await;
@@ -226,29 +222,24 @@ impl Runner {
 
     /// Waits while WhatsApp wants no dials from here, and says so. Breaks when the session is to
     /// stop.
-    async fn wait_for_whatsapp(&mut self) -> ControlFlow<()> {
-        while !self.urgent
-            && let Some(until) = self.shared.pace.paused_until()
-        {
-            let change =
-                Change::Reconnecting { reason: Loss::RateLimited, next_attempt_at: Some(until) };
-            let care = Care { next_attempt_at: Some(until), ..self.policy.care() };
-            self.seems_ended = false;
-            self.say(Event::ChangeState(change), care).await;
-            self.wait_until(until).await?;
-        }
-        if self.seems_ended {
-            self.seems_ended = false;
-            let care = Care { next_attempt_at: None, ..self.policy.care() };
-            self.say(Event::ChangeState(Change::Connecting), care).await;
-        }
-        ControlFlow::Continue(())
+    async fn wait_for_whatsapp(&mut self, until: UnixMillis) -> ControlFlow<()> {
+        let change =
+            Change::Reconnecting { reason: Loss::RateLimited, next_attempt_at: Some(until) };
+        let care = Care { next_attempt_at: Some(until), ..self.policy.care() };
+        self.seems_ended = false;
+        self.say(Event::ChangeState(change), care).await;
+        self.wait_until(until).await
     }
 
     /// Waits for a turn to dial. None when the session is to stop.
     async fn turn(&mut self) -> Option<Permit> {
         let pace = self.shared.pace.clone();
         loop {
+            if self.seems_ended && (self.urgent || pace.paused_until().is_none()) {
+                self.seems_ended = false;
+                let care = Care { next_attempt_at: None, ..self.policy.care() };
+                self.say(Event::ChangeState(Change::Connecting), care).await;
+            }
             let rank =
                 if self.urgent { Rank::operator() } else { Rank::routine(self.row.last_active_at) };
             tokio::select! {
@@ -267,7 +258,14 @@ impl Runner {
                         return None;
                     }
                 },
-                permit = pace.turn(rank) => return Some(permit),
+                turn = pace.turn(rank) => match turn {
+                    Ok(permit) => return Some(permit),
+                    Err(Paused { until }) => {
+                        if self.wait_for_whatsapp(until).await.is_break() {
+                            return None;
+                        }
+                    }
+                },
             }
         }
     }
