@@ -300,7 +300,8 @@ impl Sessions {
         self.to_the_end(async move { this.by_its_owner(&key, ask).await }).await
     }
 
-    /// Makes a session run. Returns when that is recorded, not when it is connected.
+    /// Makes a session run that is wanted running. Returns when that is recorded, not when it is
+    /// connected.
     ///
     /// Safe to repeat. A session that waits before its next try, or for its turn, dials at once; one
     /// that is connected is left alone. One that was logged out is dialled once more with the
@@ -328,6 +329,9 @@ impl Sessions {
     async fn do_start(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
+        if self.wanted(key).await? == DesiredState::Stopped {
+            return Ok(());
+        }
         if let Some(run) = slot.as_ref()
             && !run.stop.is_cancelled()
             && !matches!(run.commands.try_send(Command::Dial), Err(TrySendError::Closed(_)))
@@ -345,7 +349,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the run of a session. Returns when its client has closed.
+    /// Ends the run of a session that is wanted stopped. Returns when its client has closed.
     pub async fn stop(&self, key: &SessionKey) -> Result<(), Error> {
         self.ask_owner(key, Ask::Stop).await.map(drop)
     }
@@ -353,6 +357,9 @@ impl Sessions {
     async fn do_stop(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
+        if matches!(self.wanted(key).await, Ok(DesiredState::Running)) {
+            return Ok(());
+        }
         let hold = self.ownership.own(key).await?;
         end(slot.take()).await;
         let concluded = self.conclude(&hold, Disconnect::Stopped).await;
@@ -360,7 +367,7 @@ impl Sessions {
         concluded
     }
 
-    /// Ends the run of a session and begins another one: it dials at once, from any state.
+    /// Ends the run of a session that is wanted running and begins another one: it dials at once, from any state.
     pub async fn restart(&self, key: &SessionKey) -> Result<(), Error> {
         self.ask_owner(key, Ask::Restart).await.map(drop)
     }
@@ -368,6 +375,9 @@ impl Sessions {
     async fn do_restart(&self, key: &SessionKey) -> Result<(), Error> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
+        if self.wanted(key).await? == DesiredState::Stopped {
+            return Ok(());
+        }
         let hold = self.ownership.own(key).await?;
         end(slot.take()).await;
         *slot = Some(self.begin(hold, Why::Operator).await?);
@@ -387,11 +397,16 @@ impl Sessions {
         let logged_out = self.unlink(slot.take()).await;
         let forgotten = async {
             self.forget_device(&hold).await?;
-            self.conclude(&hold, Disconnect::LoggedOutHere).await
+            self.conclude(&hold, Disconnect::LoggedOutHere).await?;
+            self.wanted(key).await
         };
-        let forgotten = forgotten.await;
-        self.ownership.release(&hold).await;
-        forgotten.map(|()| logged_out)
+        let wanted = forgotten.await;
+        if matches!(wanted, Ok(DesiredState::Running)) {
+            *slot = Some(self.begin(hold, Why::Operator).await?);
+        } else {
+            self.ownership.release(&hold).await;
+        }
+        wanted.map(|_| logged_out)
     }
 
     /// Ends the run of a session and deletes it, with its credentials and everything that is its.
@@ -494,6 +509,13 @@ impl Sessions {
         let task = self.shared.tracker.spawn(work.in_current_span());
         // Cancelled with the runtime, or panicked, which was reported.
         task.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    /// What is wanted of a session. Asked while its slot is held: who wanted something else came
+    /// before, or waits for the slot, and the last wish is the one that counts.
+    async fn wanted(&self, key: &SessionKey) -> Result<DesiredState, Error> {
+        let row = self.shared.store.sessions().find_by_key(key).await?.ok_or(Error::NotFound)?;
+        Ok(row.desired_state)
     }
 
     fn slot(&self, key: &SessionKey) -> Slot {

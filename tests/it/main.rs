@@ -61,4 +61,5 @@ mod story;
 mod texts;
 mod unreadable_wire;
 mod upgrade;
+mod wishes_wire;
 mod world;
