@@ -97,6 +97,13 @@ struct Run {
     task: JoinHandle<()>,
 }
 
+impl Run {
+    /// It has ended, or has been told to: nothing that it does counts any more.
+    fn is_over(&self) -> bool {
+        self.stop.is_cancelled() || self.task.is_finished()
+    }
+}
+
 /// Why a run begins.
 #[derive(Clone, Copy, Debug)]
 enum Why {
@@ -201,7 +208,7 @@ impl Sessions {
         let begun = self.to_the_end(async move {
             let slot = this.slot(hold.session());
             let mut slot = slot.lock().await;
-            if let Some(run) = slot.take_if(|run| run.stop.is_cancelled()) {
+            if let Some(run) = slot.take_if(|run| run.is_over()) {
                 run.task.await.ok();
             }
             if slot.is_some() {
@@ -760,7 +767,8 @@ impl Sessions {
     async fn conclude(&self, hold: &Hold, reason: Disconnect) -> Result<(), Error> {
         let key = hold.session();
         let sessions = hold.store(&self.shared.store).sessions();
-        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+        // Its client is closed: nobody else is left to say so.
+        let row = sessions.wait_by_key(key).await?.ok_or(Error::NotFound)?;
         // Stopping what has ended says nothing new, and must not hide why it ended.
         if reason == Disconnect::Stopped && is_ended(row.status) && row.next_attempt_at.is_none() {
             return Ok(());

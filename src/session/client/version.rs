@@ -1,11 +1,17 @@
 //! Which WhatsApp Web version to say we are: asked once for all sessions, and again when it is old or
 //! WhatsApp refuses it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use entity::UnixMillis;
 use tokio::sync::Mutex;
-use whatsapp_rust::{anyhow, http::HttpClient};
+use whatsapp_rust::http::HttpClient;
 
 use crate::clock::Clock;
 
@@ -25,7 +31,19 @@ pub(in crate::session) struct Versions {
     clock: Clock,
     http: Arc<dyn HttpClient>,
     /// Locked while it is asked for: one question answers all who wait.
-    known: Arc<Mutex<Option<Known>>>,
+    known: Arc<Mutex<Memory>>,
+    /// Questions that were not answered, and left nobody anything to dial with.
+    unanswered: Arc<AtomicU64>,
+}
+
+/// Why there is no version. One question's failure is the answer to all who waited for it.
+pub(super) type NoAnswer = Arc<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, Default)]
+struct Memory {
+    known: Option<Known>,
+    /// Why the last question was not answered.
+    failure: Option<NoAnswer>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,20 +60,28 @@ impl Versions {
         clock: Clock,
         http: Arc<dyn HttpClient>,
     ) -> Self {
-        Self { configured, clock, http, known: Arc::default() }
+        Self { configured, clock, http, known: Arc::default(), unanswered: Arc::default() }
     }
 
     /// The configured version, or WhatsApp's current one.
     ///
-    /// A failure is not remembered: the next dial asks again. While an older answer is there, a
+    /// A failure is the answer to those who waited for this question, and is not remembered after
+    /// that: the next dial asks again. While an older answer is there, a
     /// failure to get a newer one is no reason not to dial.
-    pub(super) async fn current(&self) -> Result<Version, anyhow::Error> {
+    pub(super) async fn current(&self) -> Result<Version, NoAnswer> {
         if let Some(version) = self.configured {
             return Ok(version);
         }
-        let mut known = self.known.lock().await;
+        let before = self.unanswered.load(Ordering::Acquire);
+        let mut memory = self.known.lock().await;
+        let Memory { known, failure } = &mut *memory;
+        if self.unanswered.load(Ordering::Acquire) != before
+            && let Some(failure) = failure
+        {
+            return Err(Arc::clone(failure));
+        }
         let now = self.clock.now();
-        if let Some(known) = &*known {
+        if let Some(known) = known {
             let age = now.since(known.asked_at);
             let good = !known.refused && age < GOOD_FOR;
             if good || age < AT_MOST_EVERY {
@@ -72,14 +98,17 @@ impl Versions {
                 *known = Some(Known { version, asked_at: now, refused });
                 Ok(version)
             }
-            Err(error) => match &mut *known {
-                Some(old) => {
+            Err(error) => {
+                if let Some(old) = known {
                     tracing::warn!("WhatsApp's current version could not be found out anew");
                     old.asked_at = now;
-                    Ok(old.version)
+                    return Ok(old.version);
                 }
-                None => Err(error),
-            },
+                let error = NoAnswer::from(error.into_boxed_dyn_error());
+                *failure = Some(Arc::clone(&error));
+                self.unanswered.fetch_add(1, Ordering::Release);
+                Err(error)
+            }
         }
     }
 
@@ -94,7 +123,7 @@ impl Versions {
             return;
         }
         tracing::error!("WhatsApp refuses this client version; asking for its current one");
-        if let Some(known) = &mut *self.known.lock().await {
+        if let Some(known) = &mut self.known.lock().await.known {
             known.refused = true;
         }
     }
@@ -108,7 +137,10 @@ mod tests {
     };
 
     use async_trait::async_trait;
-    use whatsapp_rust::http::{HttpRequest, HttpResponse};
+    use whatsapp_rust::{
+        anyhow,
+        http::{HttpRequest, HttpResponse},
+    };
 
     use super::*;
 
@@ -118,12 +150,17 @@ mod tests {
         asked: AtomicU32,
         /// What it says; none when it is away.
         revision: StdMutex<Option<u32>>,
+        /// It answers when this lets it.
+        slow: Option<Arc<tokio::sync::Semaphore>>,
     }
 
     #[async_trait]
     impl HttpClient for Server {
         async fn execute(&self, _request: HttpRequest) -> Result<HttpResponse, anyhow::Error> {
             self.asked.fetch_add(1, Ordering::SeqCst);
+            if let Some(slow) = &self.slow {
+                slow.acquire().await?.forget();
+            }
             let Some(revision) = *self.revision.lock().unwrap() else { anyhow::bail!("away") };
             let body = format!("...\"client_revision\":{revision},...").into_bytes();
             Ok(HttpResponse { status_code: 200, body })
@@ -175,6 +212,30 @@ mod tests {
         assert_eq!(versions.current().await.unwrap(), first);
         assert_eq!(versions.current().await.unwrap(), first);
         assert_eq!(server.asked.load(Ordering::SeqCst), 3, "not asked again at once");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_not_answered_is_so_for_all_who_wait_for_it() {
+        let answers = Arc::new(tokio::sync::Semaphore::new(0));
+        let server = Arc::new(Server { slow: Some(Arc::clone(&answers)), ..Server::default() });
+        let clock = Clock::manual(UnixMillis(1_000_000_000));
+        let versions = Versions::new(None, clock, Arc::clone(&server) as _);
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let versions = versions.clone();
+                tokio::spawn(async move { versions.current().await })
+            })
+            .collect();
+        // All of them have come as far as they can: one asks, and the others wait for it.
+        tokio::task::yield_now().await;
+        answers.add_permits(200);
+        for waiting in waiting {
+            assert!(waiting.await.unwrap().is_err());
+        }
+        assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+
+        *server.revision.lock().unwrap() = Some(1_000_000_001);
+        assert!(versions.current().await.is_ok(), "who comes later asks again");
     }
 
     #[tokio::test]

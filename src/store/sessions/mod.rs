@@ -208,7 +208,23 @@ impl Sessions {
 
     /// Looks one session up by its row's key.
     pub async fn find_by_key(&self, key: &SessionKey) -> Result<Option<session::Model>, Error> {
-        let found = session::Entity::find_by_id(key.clone()).one(self.store.reader()).await?;
+        self.read_by_key(key, Patience::Fail).await
+    }
+
+    /// The same, for whoever cannot go on without: waits for a lost database.
+    pub async fn wait_by_key(&self, key: &SessionKey) -> Result<Option<session::Model>, Error> {
+        self.read_by_key(key, Patience::Wait).await
+    }
+
+    async fn read_by_key(
+        &self,
+        key: &SessionKey,
+        patience: Patience,
+    ) -> Result<Option<session::Model>, Error> {
+        let found = self
+            .store
+            .read(patience, |db| Box::pin(session::Entity::find_by_id(key.clone()).one(db)))
+            .await?;
         self.store.open_session(found).await
     }
 
