@@ -129,7 +129,8 @@ impl Sessions {
             pace: Pace::new(clock.clone(), options.dial_concurrency, options.dial_rate_per_second),
             options,
             tracker,
-            panics: Arc::new(AtomicU64::new(0)),
+            panics: Arc::default(),
+            unreadable: Arc::default(),
             clock,
         };
         Self {
@@ -481,6 +482,11 @@ impl Sessions {
     /// How often the task of a session has panicked since the process began.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// How often a message could not be decrypted when it came, since the process began.
+    pub fn unreadable(&self) -> u64 {
+        self.shared.unreadable.load(Ordering::Relaxed)
     }
 
     /// Lets no session dial any more. What is connected stays so.

@@ -1,6 +1,9 @@
 //! One client's life, from its dial to its end.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use entity::UnixMillis;
 use tokio::sync::mpsc;
@@ -117,6 +120,7 @@ pub(super) struct Online<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    unreadable: &'a AtomicU64,
     known: &'a mut Identity,
     on_other_account: OnOtherAccount,
 
@@ -149,6 +153,8 @@ pub(super) struct Lent<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    /// Counts messages that could not be decrypted.
+    pub(super) unreadable: &'a AtomicU64,
     /// The account that the session belongs to.
     pub(super) known: &'a mut Identity,
     pub(super) on_other_account: OnOtherAccount,
@@ -161,7 +167,17 @@ impl<'a> Online<'a> {
         permit: Permit,
         lent: Lent<'a>,
     ) -> Self {
-        let Lent { commands, stop, ingest, outbox, clock, tracker, known, on_other_account } = lent;
+        let Lent {
+            commands,
+            stop,
+            ingest,
+            outbox,
+            clock,
+            tracker,
+            unreadable,
+            known,
+            on_other_account,
+        } = lent;
         Self {
             signals,
             commands,
@@ -171,6 +187,7 @@ impl<'a> Online<'a> {
             outbox,
             clock,
             tracker,
+            unreadable,
             known,
             on_other_account,
             phase: Phase::Dialling,
@@ -283,6 +300,9 @@ impl<'a> Online<'a> {
     async fn hear(&mut self, batch: &mut Vec<Signal>) {
         let mut facts = Vec::new();
         for signal in batch.drain(..) {
+            if matches!(signal, Signal::Undecryptable(_)) {
+                self.unreadable.fetch_add(1, Ordering::Relaxed);
+            }
             if signal.facts() > 0 {
                 // What another account receives is none of this session's business.
                 if self.end.as_ref().is_some_and(is_foreign) {

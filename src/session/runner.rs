@@ -71,6 +71,8 @@ pub(super) struct Shared {
     pub(super) tracker: TaskTracker,
     /// Panics of sessions' tasks.
     pub(super) panics: Arc<AtomicU64>,
+    /// Messages that could not be decrypted when they came.
+    pub(super) unreadable: Arc<AtomicU64>,
 }
 
 /// How a run begins.
@@ -335,6 +337,7 @@ impl Runner {
             outbox: &mut self.outbox,
             clock: &self.shared.clock,
             tracker: &self.shared.tracker,
+            unreadable: &self.shared.unreadable,
             known: &mut self.known,
             on_other_account: self.shared.options.on_other_account,
         };

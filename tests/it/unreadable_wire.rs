@@ -41,6 +41,9 @@ async fn a_message_that_cannot_be_read_at_first_is_said_so_and_comes_under_the_s
         assert_eq!(message["type"], "ciphertext");
         assert_eq!(message["fromMe"], false);
         assert_eq!(message["unavailable"], false);
+        let figures = world.get("/metrics").await.body;
+        let figures = figures.as_str().unwrap();
+        assert!(figures.contains("wagate_messages_undecryptable_total 1\n"), "{figures}");
     })
     .await;
 }

@@ -62,6 +62,11 @@ impl Metrics {
         panics.inc_by(self.sessions.panics());
         let help = "Panics in the task of a session, each of which begins anew";
         registry.register("wagate_session_panics", help, panics);
+        let unreadable = Counter::<u64>::default();
+        unreadable.inc_by(self.sessions.unreadable());
+        let help =
+            "Messages that could not be decrypted when they came; many are when they come again";
+        registry.register("wagate_messages_undecryptable", help, unreadable);
 
         let database_up = Gauge::<i64>::default();
         match self.store.sessions().count_all().await {
