@@ -92,28 +92,19 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         Event::ChangeState(Change::Reconnecting { reason, next_attempt_at }) => {
             row.reconnecting = true;
             row.next_attempt_at = *next_attempt_at;
-            row.message = Some(reason.sentence().to_owned());
-            row.last_disconnect_reason = Some(reason.word().to_owned());
-            row.last_disconnect_code = reason.code();
-            row.last_disconnect_at = Some(at);
+            ended(row, reason.sentence().to_owned(), reason.word(), reason.code(), at);
         }
         Event::Disconnected(reason) => {
             if *reason == Disconnect::QrCodesExhausted {
                 pairing_failed(row, reason.word(), at);
             }
-            row.message = Some(reason.sentence().to_owned());
-            row.last_disconnect_reason = Some(reason.word().to_owned());
-            row.last_disconnect_code = reason.code();
-            row.last_disconnect_at = Some(at);
+            ended(row, reason.sentence().to_owned(), reason.word(), reason.code(), at);
         }
         Event::AuthFailure(failure) => {
             if failure.is_of_pairing() {
                 pairing_failed(row, failure.word(), at);
             }
-            row.message = Some(failure.sentence());
-            row.last_disconnect_reason = Some(failure.word().to_owned());
-            row.last_disconnect_code = failure.code();
-            row.last_disconnect_at = Some(at);
+            ended(row, failure.sentence(), failure.word(), failure.code(), at);
             row.banned_until = failure.until();
         }
         Event::Authenticated => forget_pairing_error(row),
@@ -154,6 +145,20 @@ fn remember(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
     }
     row.updated_at = row.updated_at.max(at);
     true
+}
+
+/// Writes why a connection is not there any more.
+fn ended(
+    row: &mut session::Model,
+    sentence: String,
+    word: &str,
+    code: Option<i32>,
+    at: UnixMillis,
+) {
+    row.message = Some(sentence);
+    row.last_disconnect_reason = Some(word.to_owned());
+    row.last_disconnect_code = code;
+    row.last_disconnect_at = Some(at);
 }
 
 fn pairing_failed(row: &mut session::Model, word: &str, at: UnixMillis) {
