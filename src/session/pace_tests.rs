@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio_util::task::TaskTracker;
 
 use super::*;
 
@@ -151,8 +152,9 @@ async fn who_waits_for_a_turn_when_dials_are_paused_is_told_until_when() {
     let clock = Clock::manual(START);
     let pace = Pace::new(clock.clone(), 1, 10);
     let running = pace.turn(Rank::routine(None)).await.unwrap();
-    let queue = (0..20).map(|at| tokio::spawn(waiting(&pace, active_at(at)))).collect::<Vec<_>>();
-    let operator = tokio::spawn(waiting(&pace, Rank::operator()));
+    let tasks = TaskTracker::new();
+    let queue = (0..20).map(|at| tasks.spawn(waiting(&pace, active_at(at)))).collect::<Vec<_>>();
+    let operator = tasks.spawn(waiting(&pace, Rank::operator()));
     tokio::task::yield_now().await;
     let until = START + Duration::from_mins(2);
     pace.slow_down(until);

@@ -220,10 +220,11 @@ mod tests {
         let server = Arc::new(Server { slow: Some(Arc::clone(&answers)), ..Server::default() });
         let clock = Clock::manual(UnixMillis(1_000_000_000));
         let versions = Versions::new(None, clock, Arc::clone(&server) as _);
+        let tasks = tokio_util::task::TaskTracker::new();
         let waiting: Vec<_> = (0..100)
             .map(|_| {
                 let versions = versions.clone();
-                tokio::spawn(async move { versions.current().await })
+                tasks.spawn(async move { versions.current().await })
             })
             .collect();
         // All of them have come as far as they can: one asks, and the others wait for it.
