@@ -13,7 +13,8 @@
 //!   as it copies). The log grows for as long as that, and nobody waits. From 256 MiB on the log says so.
 //! - A log that was that large is cut off (`TRUNCATE`) once nothing has been written for half a minute.
 //!
-//! Whoever closes the last connection copies the rest and removes the log. A process that is killed leaves
+//! When the store closes, the task copies the rest once the lanes have ended, whoever else may still have
+//! the database open; whoever closes the last connection removes the log. A process that is killed leaves
 //! it behind, and the next one reads what it holds: nothing that was committed depends on this task.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -52,6 +53,8 @@ pub(super) struct Commits {
 pub(super) struct Checkpoints {
     connector: Connector,
     shared: Arc<Shared>,
+    /// Of the lanes: when each has written its last.
+    written: Vec<CancellationToken>,
     /// None after a failure: the next copy begins by opening one.
     db: Option<DatabaseConnection>,
     /// Whether the log's file is worth cutting off.
@@ -70,10 +73,15 @@ struct Log {
 
 impl Checkpoints {
     /// The task is still to be spawned. The token says when it is over.
-    pub(super) fn new(connector: Connector, shared: Arc<Shared>) -> (Self, CancellationToken) {
+    pub(super) fn new(
+        connector: Connector,
+        shared: Arc<Shared>,
+        written: Vec<CancellationToken>,
+    ) -> (Self, CancellationToken) {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
-        let task = Self { connector, shared, db: None, large: false, told: false, ended: guard };
+        let (large, told) = (false, false);
+        let task = Self { connector, shared, written, db: None, large, told, ended: guard };
         (task, ended)
     }
 
@@ -81,6 +89,11 @@ impl Checkpoints {
     pub(super) async fn run(mut self) {
         let closing = self.shared.closing.clone();
         closing.run_until_cancelled(self.work()).await;
+        for lane in &self.written {
+            lane.cancelled().await;
+        }
+        // A file that is copied after the end shall be whole without its log.
+        self.cut().await;
         if let Some(db) = self.db.take() {
             db.close().await.ok();
         }

@@ -143,6 +143,11 @@ impl Queue {
         self.impatient.close();
         self.ended.cancelled().await;
     }
+
+    /// Says when everything taken was answered, however the lane ends.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
 }
 
 /// The lane itself: a task.

@@ -144,7 +144,8 @@ impl Writer {
             queues.push(queue);
         }
         let checkpoints_ended = if connector.is_sqlite() {
-            let (task, ended) = Checkpoints::new(connector.clone(), shared.clone());
+            let written = queues.iter().map(lane::Queue::ended).collect();
+            let (task, ended) = Checkpoints::new(connector.clone(), shared.clone(), written);
             tracker.spawn(task.run().instrument(tracing::info_span!("store.checkpoints")));
             ended
         } else {

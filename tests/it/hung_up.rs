@@ -13,12 +13,12 @@ use crate::world::{self, ALICE, World};
 async fn give_up(world: &World, path: &str) {
     let held = world.hold_writes().await;
     let mut stream = TcpStream::connect(world.address()).await.unwrap();
-    let head = format!(
+    let request = format!(
         "POST {path} HTTP/1.1\r\nhost: wagate\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n",
         world.token
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     // Said when the handler reads the body, and not before.
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).await.unwrap();

@@ -73,6 +73,20 @@ async fn no_commit_copies_the_log_and_another_connection_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_the_end_the_file_is_whole_whoever_still_has_it_open() {
+    on(Kind::Sqlite, async |database: &Database| {
+        let opened = database.open().await;
+        let other = database.connect().await;
+        write(&opened, MEBIBYTE).await;
+        opened.close().await;
+        assert_eq!(size(&log_of(database)), 0, "what was written last is in the log alone");
+        assert!(size(&database.path) > MEBIBYTE);
+        other.close().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_groups_are_copied_without_waiting_for_the_time() {
     on(Kind::Sqlite, async |database: &Database| {
         let opened = database.open().await;
