@@ -97,7 +97,7 @@ impl Plan {
     }
 }
 
-/// The columns that [`status::apply`] owns; settings and the desired state belong to the API.
+/// The columns that [`crate::event::status::apply`] owns; settings and the desired state belong to the API.
 fn status_columns(row: &session::Model) -> session::ActiveModel {
     use sea_orm::ActiveValue::{Set, Unchanged};
 
