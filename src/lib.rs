@@ -9,7 +9,8 @@
 //!    transaction that it shares with whatever else waits to be written.
 //! 4. The hook returns, and the library acknowledges. Had the process died before, WhatsApp would
 //!    deliver again and step 3 would find a duplicate.
-//! 5. A bell rings. Streams look at the table and send what is new: [`http`].
+//! 5. A bell rings. Streams look at the table and send what is new: [`http`]. So does [`delivery`], which
+//!    sends what step 3 has noted as owed to tenants' endpoints ([`webhook`]).
 //!
 //! Imports go one way: `http → service → {store, session}`, `session → {event, device, store}`,
 //! `device → store`, `store → {entity, event, vault}`. Only [`daemon`] sees all; a test checks it.
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod copies;
 pub mod daemon;
+pub mod delivery;
 pub mod device;
 pub mod event;
 mod fault;
@@ -36,6 +38,7 @@ pub mod state_dir;
 pub mod store;
 pub mod telemetry;
 pub mod vault;
+pub mod webhook;
 
 /// Whether this build may talk to the simulated WhatsApp of `tests/simulator`, and so does not check
 /// the server's certificate chain. Never true of a release build.

@@ -129,6 +129,26 @@ id!(
     NodeId, "nod_"
 );
 id!(
+    /// A tenant's URL that is told of events.
+    EndpointId, "ep_"
+);
+id!(
+    /// One event owed to one endpoint.
+    DeliveryId, "dlv_"
+);
+id!(
+    /// One HTTP request of a delivery.
+    AttemptId, "att_"
+);
+id!(
+    /// A signing secret of an endpoint. Not the secret itself.
+    SecretId, "sec_"
+);
+id!(
+    /// A time during which an endpoint was owed nothing.
+    GapId, "gap_"
+);
+id!(
     /// Something that one daemon asks of another.
     CommandId, "cmd_"
 );

@@ -26,5 +26,6 @@ pub mod state;
 pub mod token;
 pub mod unix_millis;
 pub mod vault;
+pub mod webhook;
 
 pub use unix_millis::UnixMillis;

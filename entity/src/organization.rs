@@ -20,6 +20,9 @@ pub struct Model {
     /// The highest sequence number that retention has deleted: whoever resumes before it has missed
     /// something.
     pub retired_seq: i64,
+    /// Another number after every change of the organization's webhook endpoints; 0 while it has never
+    /// had one. Read with the sequence number, so that what is known of them costs no query.
+    pub webhook_version: i64,
     pub created_at: UnixMillis,
     /// At most so many sessions; as many as it likes when there is no number.
     pub max_sessions: Option<i64>,

@@ -13,9 +13,14 @@
 //! Neighbouring events are written by one call, which costs a few statements for all of them. They
 //! may overtake units of other keys on the way, never of their own: see [`plan`].
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use entity::UnixMillis;
+use entity::{UnixMillis, id::EndpointId};
 use futures_util::FutureExt;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
@@ -29,6 +34,7 @@ use super::{
     events::{self, NewEvent, Recorded},
     fence::Fences,
     lane::Job,
+    webhooks::Known,
     writer::Work,
 };
 use crate::fault::moment;
@@ -68,6 +74,16 @@ impl From<Refused> for Error {
             Refused::LeaseLost => Self::LeaseLost,
         }
     }
+}
+
+/// What a group runs in.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) now: UnixMillis,
+    /// What is known of webhook endpoints.
+    pub(super) known: &'a Known,
+    /// Takes those that the group owes something, to be told of it after the commit.
+    pub(super) touched: &'a Mutex<BTreeSet<EndpointId>>,
 }
 
 /// Adds to a group what arrives while it runs.
@@ -119,12 +135,12 @@ pub(super) fn is_new(recorded: &Recorded) -> bool {
 pub(super) async fn commit(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
-    now: UnixMillis,
+    around: Surroundings<'_>,
     join: &mut Join<'_>,
     deadline: Duration,
 ) -> Fate {
     let Attempt { txn, transaction, outcomes } =
-        match timeout(deadline, run(db, group, now, join)).await {
+        match timeout(deadline, run(db, group, around, join)).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(fate)) => return fate,
             Err(_) => return Fate::Failed(timed_out(deadline)),
@@ -153,14 +169,14 @@ pub(super) async fn commit(
 async fn run(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
-    now: UnixMillis,
+    around: Surroundings<'_>,
     join: &mut Join<'_>,
 ) -> Result<Attempt, Fate> {
-    let run = match attempt(db, group, now, Some(join)).await {
+    let run = match attempt(db, group, around, Some(join)).await {
         Err(Interrupted::ByUnit(err)) if group.len() == 1 => {
             return Err(Fate::Committed(vec![Err(err.into())]));
         }
-        Err(Interrupted::ByUnit(_)) => attempt(db, group, now, None).await,
+        Err(Interrupted::ByUnit(_)) => attempt(db, group, around, None).await,
         run => run,
     };
     run.map_err(|interrupted| match interrupted {
@@ -186,7 +202,7 @@ struct Attempt {
 async fn attempt(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
-    now: UnixMillis,
+    around: Surroundings<'_>,
     mut join: Option<&mut Join<'_>>,
 ) -> Result<Attempt, Interrupted> {
     let txn = db.begin_with_options(WRITE).await.map_err(Interrupted::ByDatabase)?;
@@ -202,9 +218,9 @@ async fn attempt(
         result = fences.check(&txn, jobs, answers).await.map_err(Interrupted::by);
         if result.is_ok() {
             result = if careful {
-                run_carefully(&txn, jobs, now, answers).await
+                run_carefully(&txn, jobs, around, answers).await
             } else {
-                run_boldly(&txn, jobs, now, answers).await
+                run_boldly(&txn, jobs, around, answers).await
             };
         }
         if let Some(join) = &mut join {
@@ -241,12 +257,13 @@ fn broken(interrupted: Interrupted, rollback: &DbErr) -> DbErr {
 async fn run_boldly(
     txn: &DatabaseTransaction,
     group: &mut [Job],
-    now: UnixMillis,
+    around: Surroundings<'_>,
     outcomes: &mut [Outcome],
 ) -> Result<(), Interrupted> {
     for phase in plan(group, outcomes) {
         if !phase.events.is_empty() {
-            let recorded = record(txn, now, group, &phase.events).await.map_err(Interrupted::by)?;
+            let recorded =
+                record(txn, around, group, &phase.events).await.map_err(Interrupted::by)?;
             for (&at, recorded) in phase.events.iter().zip(recorded) {
                 outcomes[at] = Ok(Some(recorded));
             }
@@ -261,7 +278,7 @@ async fn run_boldly(
 async fn run_carefully(
     txn: &DatabaseTransaction,
     group: &mut [Job],
-    now: UnixMillis,
+    around: Surroundings<'_>,
     outcomes: &mut [Outcome],
 ) -> Result<(), Interrupted> {
     for phase in plan(group, outcomes) {
@@ -269,7 +286,7 @@ async fn run_carefully(
         let mut together: Vec<Vec<usize>> = vec![phase.events];
         while let Some(some) = together.pop().filter(|some| !some.is_empty()) {
             let savepoint = txn.begin().await.map_err(Interrupted::by)?;
-            match record(&savepoint, now, group, &some).await {
+            match record(&savepoint, around, group, &some).await {
                 Ok(recorded) => {
                     savepoint.commit().await.map_err(Interrupted::by)?;
                     for (&at, recorded) in some.iter().zip(recorded) {
@@ -326,7 +343,7 @@ async fn run_unit(txn: &DatabaseTransaction, job: &mut Job) -> Result<(), DbErr>
 
 async fn record(
     txn: &DatabaseTransaction,
-    now: UnixMillis,
+    around: Surroundings<'_>,
     group: &[Job],
     which: &[usize],
 ) -> Result<Vec<Recorded>, DbErr> {
@@ -337,7 +354,10 @@ async fn record(
             Work::Unit(_) => None,
         })
         .collect();
-    let recorded = contained(async { events::record_batch(txn, now, &events).await }).await?;
+    let Surroundings { now, known, touched } = around;
+    let batch = contained(async { events::record_batch(txn, known, now, &events).await });
+    let (recorded, owed) = batch.await?;
+    touched.lock().unwrap_or_else(PoisonError::into_inner).extend(owed);
     if recorded.len() == events.len() {
         Ok(recorded)
     } else {

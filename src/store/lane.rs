@@ -5,11 +5,12 @@
 //! then at growing distances.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
+use entity::id::EndpointId;
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
@@ -163,6 +164,8 @@ pub(super) struct Lane {
     limit: usize,
     /// Groups that failed since the last that did not.
     failures: u32,
+    /// Webhook endpoints that groups since the last commit owe something: some perhaps in vain.
+    touched: std::sync::Mutex<BTreeSet<EndpointId>>,
     /// Why the last group failed, while that is no passing thing: what to refuse callers with.
     away: Option<DbErr>,
     /// Says when the task is over, however it ends.
@@ -195,6 +198,7 @@ impl Lane {
             db: Some(db),
             failures: 0,
             away: None,
+            touched: std::sync::Mutex::default(),
             ended: ended.drop_guard(),
         };
         Ok((lane, queue))
@@ -253,7 +257,11 @@ impl Lane {
         };
         let shared = self.shared.clone();
         let _turn = shared.turn.read().await;
-        let now = shared.clock.now();
+        let around = group::Surroundings {
+            now: shared.clock.now(),
+            known: &shared.known,
+            touched: &self.touched,
+        };
         let until = Instant::now() + JOINING;
         let limit = self.limit;
         let backlog = &mut self.backlog;
@@ -268,7 +276,7 @@ impl Lane {
             }
         };
         let deadline = self.connector.deadline();
-        let fate = group::commit(&db, &mut group, now, &mut join, deadline).await;
+        let fate = group::commit(&db, &mut group, around, &mut join, deadline).await;
         match &fate {
             Fate::Committed(_) => self.db = Some(db),
             Fate::Failed(err) if Fault::of(err) != Fault::Outage => self.db = Some(db),
@@ -301,6 +309,8 @@ impl Lane {
             recorded |= matches!(&outcome, Ok(Some(recorded)) if group::is_new(recorded));
             job.answer(outcome);
         }
+        let touched = self.touched.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.shared.known.publish(std::mem::take(touched));
         if recorded {
             self.shared.ring();
         }

@@ -13,6 +13,7 @@
 //! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `fence.rs` refuses what
 //!   somebody writes for a session that is not his any more. `commands.rs`: what daemons ask of each
 //!   other.
+//! - `webhooks/`: endpoints of tenants, and what is owed to them.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
 //! Reads go to a pool of their own and never wait for the writer; they see what was committed
@@ -50,6 +51,7 @@ mod secrets;
 pub mod sessions;
 mod starting;
 pub mod tokens;
+pub mod webhooks;
 pub mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -171,6 +173,11 @@ impl Store {
     /// What happened.
     pub fn events(&self) -> events::Events {
         events::Events::new(self.clone())
+    }
+
+    /// Outbound webhooks: endpoints, and what is owed to them.
+    pub fn webhooks(&self) -> webhooks::Webhooks {
+        webhooks::Webhooks::new(self.clone())
     }
 
     /// The bearer tokens.

@@ -195,6 +195,7 @@ impl Organizations {
             name: "default".to_owned(),
             last_seq: 0,
             retired_seq: 0,
+            webhook_version: 0,
             created_at: now,
             max_sessions: None,
         };

@@ -50,6 +50,7 @@ use super::{
     events::{NewEvent, Recorded},
     lane::{self, Lane},
     leases::Lease,
+    webhooks::Known,
 };
 use crate::{clock::Clock, vault::Vault};
 
@@ -85,6 +86,7 @@ pub struct Writer {
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) vault: Arc<Vault>,
+    pub(super) known: Arc<Known>,
     pub(super) counters: Counters,
     pub(super) bell: watch::Sender<u64>,
     pub(super) commits: watch::Sender<Commits>,
@@ -128,6 +130,7 @@ impl Writer {
         let shared = Arc::new(Shared {
             clock,
             vault,
+            known: Arc::default(),
             counters: Counters::default(),
             bell: watch::Sender::new(0),
             commits: watch::Sender::default(),
@@ -279,6 +282,11 @@ impl Writer {
     /// The keys that secrets are sealed with.
     pub(super) fn vault(&self) -> &Arc<Vault> {
         &self.shared.vault
+    }
+
+    /// What is known of webhook endpoints.
+    pub(super) fn known(&self) -> &Arc<Known> {
+        &self.shared.known
     }
 
     /// What time it is.

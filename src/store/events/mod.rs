@@ -3,14 +3,15 @@
 //! [`record_batch`] turns a group of events into a handful of statements, whatever their number: read
 //! what is there (`present.rs`), decide in memory (`record.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
-//! session's new status and (later) the deliveries it owes are there together or not at all. `read.rs`
-//! finds them again.
+//! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
+//! not at all. `read.rs` finds them again.
 
 mod messages;
 mod plan;
 mod present;
 mod read;
 mod record;
+mod tell;
 
 use entity::{
     UnixMillis,

@@ -30,6 +30,15 @@ pub(super) struct Plan {
     pub(super) active: HashSet<SessionKey>,
 }
 
+/// What the rows of organizations said when sequence numbers were taken from them.
+#[derive(Debug, Default)]
+pub(super) struct Allocated {
+    /// The first number of each one's new events.
+    pub(super) next_seq: HashMap<OrganizationId, i64>,
+    /// Which webhook endpoints each has: see [`crate::store::webhooks`].
+    pub(super) versions: HashMap<OrganizationId, i64>,
+}
+
 impl Plan {
     /// Takes sequence numbers for the new events and says where each organization's begin.
     ///
@@ -38,11 +47,11 @@ impl Plan {
     pub(super) async fn allocate(
         &self,
         txn: &DatabaseTransaction,
-    ) -> Result<HashMap<OrganizationId, i64>, DbErr> {
+    ) -> Result<Allocated, DbErr> {
         // In one order always, or two lanes could wait for each other.
         let mut counts: Vec<_> = self.counts.iter().collect();
         counts.sort();
-        let mut first = HashMap::new();
+        let mut allocated = Allocated::default();
         for (organization, count) in counts {
             let rows = organization::Entity::update_many()
                 .col_expr(
@@ -55,9 +64,10 @@ impl Plan {
             let last = rows.first().ok_or_else(|| {
                 DbErr::RecordNotFound("an event's organization does not exist".to_owned())
             })?;
-            first.insert(organization.clone(), last.last_seq - count + 1);
+            allocated.next_seq.insert(organization.clone(), last.last_seq - count + 1);
+            allocated.versions.insert(organization.clone(), last.webhook_version);
         }
-        Ok(first)
+        Ok(allocated)
     }
 
     pub(super) async fn write(

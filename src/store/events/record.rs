@@ -1,28 +1,44 @@
 //! Deciding what became of each event of a group.
 
-use entity::{UnixMillis, event, id::EventId, state::Direction};
+use std::collections::BTreeSet;
+
+use entity::{
+    UnixMillis, event,
+    id::{EndpointId, EventId},
+    state::Direction,
+};
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
-use super::{CHUNK, NewEvent, Recorded, plan::Plan, present::Present};
-use crate::event::{AckLevel, Event, NewMessage, payload, status};
+use super::{
+    CHUNK, NewEvent, Recorded,
+    plan::{Allocated, Plan},
+    present::Present,
+    tell::to_tell,
+};
+use crate::{
+    event::{AckLevel, Event, NewMessage, payload, status},
+    store::webhooks::{self, Known},
+};
 
 /// How much `last_active_at` must have moved to be worth a statement.
 const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
 
-/// Writes a group of events, in order, and says what became of each.
+/// Writes a group of events, in order, and says what became of each, and which webhook endpoints are owed
+/// some.
 pub(in crate::store) async fn record_batch(
     txn: &DatabaseTransaction,
+    known: &Known,
     now: UnixMillis,
     events: &[&NewEvent],
-) -> Result<Vec<Recorded>, DbErr> {
+) -> Result<(Vec<Recorded>, BTreeSet<EndpointId>), DbErr> {
     let mut present = Present::read(txn, events).await?;
     let mut plan = Plan::default();
 
     let decided: Vec<Decided> =
         events.iter().map(|event| decide(event, now, &mut present, &mut plan)).collect();
 
-    let first_seqs = plan.allocate(txn).await?;
-    let mut next_seq = first_seqs;
+    let Allocated { mut next_seq, versions } = plan.allocate(txn).await?;
+    let mut told = Vec::new();
     let mut rows = Vec::new();
     let mut answers = Vec::with_capacity(events.len());
     for (event, decided) in events.iter().zip(decided) {
@@ -48,6 +64,9 @@ pub(in crate::store) async fn record_batch(
                     occurred_at: event.at,
                     recorded_at: now,
                 };
+                if versions.get(&event.organization_id).is_some_and(|version| *version != 0) {
+                    told.push(to_tell(event, &row, session));
+                }
                 rows.push(row.into_active_model());
                 Recorded::New { seq }
             }
@@ -55,7 +74,8 @@ pub(in crate::store) async fn record_batch(
     }
     insert_all(txn, rows).await?;
     plan.write(txn, now, &present).await?;
-    Ok(answers)
+    let touched = webhooks::owe(txn, known, now, &versions, told).await?;
+    Ok((answers, touched))
 }
 
 /// Whether an event is new, and if not, why.

@@ -1,0 +1,111 @@
+//! Closed sets of webhooks, stored as readable text.
+
+use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, DeriveActiveEnum,
+            Serialize, Deserialize,
+        )]
+        #[serde(rename_all = "snake_case")]
+        #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every word, as it is stored and shown.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word, as it is stored and shown.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// What a word stands for.
+            pub fn of_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+words!(
+    /// Whether an endpoint is called.
+    EndpointState {
+        /// Owed and called.
+        Active = "active",
+        /// Its owner's decision: owed and not called.
+        Paused = "paused",
+        /// Neither owed nor called, until somebody resumes it.
+        Disabled = "disabled",
+        /// Gone for its owner; the row stays until nothing refers to it.
+        Deleted = "deleted",
+    }
+);
+
+words!(
+    /// Why an endpoint is disabled.
+    DisabledReason {
+        /// It failed for days without one success.
+        Failing = "failing",
+        /// It answered 410: nobody is there any more.
+        Gone = "gone",
+    }
+);
+
+words!(
+    /// What the body of a request looks like.
+    Format {
+        /// One flat object per message.
+        Flat = "flat",
+        /// `type`, `timestamp`, `data`.
+        Envelope = "envelope",
+    }
+);
+
+words!(
+    /// In what order an endpoint is told of events.
+    Ordering {
+        /// As it comes; each body carries a sequence number.
+        None = "none",
+        /// One at a time within a conversation, in the order of events.
+        ByConversation = "by_conversation",
+        /// One at a time, in the order of events.
+        Strict = "strict",
+    }
+);
+
+words!(
+    /// How far a delivery has come.
+    DeliveryState {
+        /// To be sent when it is due.
+        Pending = "pending",
+        /// Somebody is sending it.
+        Claimed = "claimed",
+        /// The receiver answered 2xx.
+        Succeeded = "succeeded",
+        /// Given up: too many tries, too old, or the endpoint is gone.
+        Exhausted = "exhausted",
+        /// The endpoint was deleted before it was sent.
+        Cancelled = "cancelled",
+    }
+);
+
+words!(
+    /// Why a delivery exists.
+    Cause {
+        /// Something happened.
+        Event = "event",
+        /// A range was asked for again.
+        Replay = "replay",
+    }
+);

@@ -1,0 +1,165 @@
+//! What came back from a receiver, or why nothing did.
+
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use tokio::time::Instant;
+
+use super::client::{Blocked, NotFound};
+
+/// Bytes of an answer's body that are read, and kept.
+const BODY: usize = 16 << 10;
+
+/// An answer, or none.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub took: Duration,
+    /// Who answered.
+    pub peer: Option<SocketAddr>,
+    pub status: Option<u16>,
+    /// Why it is no success, in a stable word.
+    pub error: Option<&'static str>,
+    /// How long the receiver wants to be left alone.
+    pub retry_after: Option<Duration>,
+    /// The beginning of the body.
+    pub body: Option<String>,
+}
+
+impl Reply {
+    /// None: the request was not made.
+    pub(super) fn refused(error: &'static str) -> Self {
+        Self {
+            took: Duration::ZERO,
+            peer: None,
+            status: None,
+            error: Some(error),
+            retry_after: None,
+            body: None,
+        }
+    }
+
+    pub(super) const fn is_success(&self) -> bool {
+        self.error.is_none()
+    }
+
+    /// Whether trying again is of no use: what is called must not be.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self.error, Some("blocked_address" | "url_refused"))
+    }
+
+    /// Whether the receiver, or what stands before it, has too much to do.
+    pub(super) fn wants_less(&self) -> bool {
+        self.retry_after.is_some() || matches!(self.status, Some(429 | 502 | 503 | 504))
+    }
+}
+
+/// Makes a request, which has its own time limit.
+///
+/// Whether it succeeded is decided by the status alone: a body that never ends changes nothing, and is
+/// not read to its end.
+pub(super) async fn fetch(request: RequestBuilder) -> Reply {
+    let begun = Instant::now();
+    let mut response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => {
+            return Reply { took: begun.elapsed(), ..Reply::refused(word(&error)) };
+        }
+    };
+    let status = response.status();
+    let (peer, retry_after) = (response.remote_addr(), retry_after(&response));
+    let body = beginning(&mut response).await;
+    Reply {
+        took: begun.elapsed(),
+        peer,
+        status: Some(status.as_u16()),
+        error: word_of_status(status),
+        retry_after,
+        body: (!body.is_empty()).then(|| text(&body)),
+    }
+}
+
+/// The beginning of the body, as far as it comes before the time is over.
+async fn beginning(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < BODY {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    body.truncate(BODY);
+    body
+}
+
+/// Bytes as text that every database keeps.
+fn text(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).replace('\0', "\u{fffd}")
+}
+
+fn word_of_status(status: StatusCode) -> Option<&'static str> {
+    match status {
+        status if status.is_success() => None,
+        StatusCode::GONE => Some("gone"),
+        status if status.is_redirection() => Some("redirect_not_followed"),
+        _ => Some("http_status"),
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    // As the receiver's own clock has it, if it says what that shows.
+    let at = httpdate::parse_http_date(text).ok()?;
+    let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+    let now = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    at.duration_since(now.unwrap_or_else(SystemTime::now)).ok()
+}
+
+/// Why nothing came back, in a stable word.
+fn word(error: &reqwest::Error) -> &'static str {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    let mut found = None;
+    while let Some(error) = cause {
+        found = word_of(error).or(found);
+        // What an I/O error wraps is not its source, but its source's source is.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = wrapped.map(|it| it as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    match found {
+        Some(word) => word,
+        None if error.is_timeout() && error.is_connect() => "connect_timeout",
+        None if error.is_timeout() => "timeout",
+        None if error.is_connect() => "connect_failed",
+        None if error.is_builder() => "request_invalid",
+        None => "protocol_error",
+    }
+}
+
+fn word_of(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if error.is::<Blocked>() {
+        return Some("blocked_address");
+    }
+    if error.is::<NotFound>() {
+        return Some("dns_error");
+    }
+    if error.is::<rustls::Error>() {
+        return Some("tls_error");
+    }
+    match error.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::ConnectionRefused => Some("connection_refused"),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some("connection_reset"),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Some("unreachable"),
+        io::ErrorKind::TimedOut => Some("connect_timeout"),
+        _ => None,
+    }
+}

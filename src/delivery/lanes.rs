@@ -1,0 +1,189 @@
+//! What is under way, and what is known of the endpoints it goes to.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use entity::{
+    UnixMillis,
+    id::{DeliveryId, EndpointId, OrganizationId},
+    webhook::health,
+};
+
+use crate::store::webhooks::Target;
+
+/// A success is written down for the endpoint once in so long while nothing is wrong with it.
+const GRAIN: Duration = Duration::from_secs(1);
+
+/// All endpoints that this process has had to do with lately.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: HashMap<EndpointId, Lane>,
+    by_organization: HashMap<OrganizationId, usize>,
+    /// Endpoints that are to be looked at, whatever woke us.
+    pub(super) dirty: BTreeSet<EndpointId>,
+    in_flight: HashSet<DeliveryId>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    organization: OrganizationId,
+    in_flight: usize,
+    bucket: Bucket,
+    target: Option<Arc<Target>>,
+    healthy: bool,
+    success_at: Option<UnixMillis>,
+}
+
+/// Requests that may still be begun now, at so many a second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    tokens: f64,
+    filled_at: Option<Duration>,
+}
+
+impl Bucket {
+    /// Fills up for the time that has passed; how many there are, and when there will be one.
+    fn fill(&mut self, rate: f64, now: Duration) -> (usize, Duration) {
+        let burst = rate.max(1.0);
+        let passed = self.filled_at.map(|at| now.saturating_sub(at));
+        self.tokens =
+            passed.map_or(burst, |passed| (self.tokens + passed.as_secs_f64() * rate).min(burst));
+        self.filled_at = Some(now);
+        let mut whole = 0;
+        // Counted, as numbers of this kind do not become whole ones without loss.
+        while f64::from(whole) + 1.0 <= self.tokens {
+            whole += 1;
+        }
+        let missing = (1.0 - self.tokens).max(0.0) / rate;
+        (usize::try_from(whole).unwrap_or(0), Duration::from_secs_f64(missing))
+    }
+}
+
+impl Lanes {
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    pub(super) fn deliveries(&self) -> Vec<DeliveryId> {
+        self.in_flight.iter().cloned().collect()
+    }
+
+    pub(super) const fn held(&self) -> &HashMap<OrganizationId, usize> {
+        &self.by_organization
+    }
+
+    pub(super) fn in_flight_of(&self, endpoint: &EndpointId) -> usize {
+        self.lanes.get(endpoint).map_or(0, |lane| lane.in_flight)
+    }
+
+    fn lane(&mut self, endpoint: &EndpointId, organization: &OrganizationId) -> &mut Lane {
+        self.lanes.entry(endpoint.clone()).or_insert_with(|| Lane {
+            organization: organization.clone(),
+            in_flight: 0,
+            bucket: Bucket::default(),
+            target: None,
+            healthy: false,
+            success_at: None,
+        })
+    }
+
+    /// How many requests an endpoint's rate allows now; and if none, when one.
+    pub(super) fn allowance(
+        &mut self,
+        endpoint: &EndpointId,
+        organization: &OrganizationId,
+        rate: Option<i32>,
+        now: Duration,
+    ) -> (usize, Duration) {
+        let Some(rate) = rate else { return (usize::MAX, Duration::ZERO) };
+        self.lane(endpoint, organization).bucket.fill(f64::from(rate.max(1)), now)
+    }
+
+    /// Notes that a request begins.
+    pub(super) fn begin(
+        &mut self,
+        delivery: &DeliveryId,
+        endpoint: &EndpointId,
+        organization: &OrganizationId,
+    ) {
+        let lane = self.lane(endpoint, organization);
+        lane.in_flight += 1;
+        lane.bucket.tokens -= 1.0;
+        self.in_flight.insert(delivery.clone());
+        *self.by_organization.entry(organization.clone()).or_default() += 1;
+    }
+
+    /// Notes that a request has ended and is written down: there may be more for the endpoint.
+    pub(super) fn end(&mut self, delivery: &DeliveryId, endpoint: &EndpointId) {
+        self.in_flight.remove(delivery);
+        self.dirty.insert(endpoint.clone());
+        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        lane.in_flight = lane.in_flight.saturating_sub(1);
+        if let Some(held) = self.by_organization.get_mut(&lane.organization) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.by_organization.remove(&lane.organization);
+            }
+        }
+    }
+
+    /// What calling an endpoint takes, if what is known of it is of this version.
+    pub(super) fn target(&self, endpoint: &EndpointId, version: i64) -> Option<Arc<Target>> {
+        let known = self.lanes.get(endpoint)?.target.clone()?;
+        (known.row.version == version).then_some(known)
+    }
+
+    pub(super) fn learn_target(&mut self, target: &Arc<Target>) {
+        let lane = self.lane(&target.row.id, &target.row.organization_id);
+        lane.target = Some(target.clone());
+    }
+
+    /// Whether a success of this endpoint is worth writing down now, beside the delivery's own end.
+    pub(super) fn notes_success(&mut self, endpoint: &EndpointId, now: UnixMillis) -> bool {
+        let Some(lane) = self.lanes.get_mut(endpoint) else { return true };
+        let lately = lane.success_at.is_some_and(|at| at <= now && now.since(at) < GRAIN);
+        let worth = !lane.healthy || !lately;
+        if worth {
+            lane.success_at = Some(now);
+        }
+        worth
+    }
+
+    /// Takes over how an endpoint is.
+    pub(super) fn learn_health(&mut self, row: &health::Model) {
+        self.learn_failures(&row.endpoint_id, row.consecutive_failures);
+    }
+
+    /// Takes over whether anything is wrong with an endpoint.
+    pub(super) fn learn_failures(&mut self, endpoint: &EndpointId, failures: i32) {
+        if let Some(lane) = self.lanes.get_mut(endpoint) {
+            lane.healthy = failures == 0;
+        }
+    }
+
+    /// Forgets those that have had nothing for a while: all that nothing is under way to.
+    pub(super) fn forget_idle(&mut self) {
+        // A bucket that is not full must be remembered, or its rate would not hold.
+        self.lanes.retain(|_, lane| lane.in_flight > 0 || lane.bucket.filled_at.is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_rate_and_no_more() {
+        let mut bucket = Bucket::default();
+        let at = Duration::from_millis;
+        assert_eq!(bucket.fill(10.0, at(0)).0, 10);
+        bucket.tokens -= 10.0;
+        let (none, wait) = bucket.fill(10.0, at(0));
+        assert_eq!((none, wait), (0, at(100)));
+        assert_eq!(bucket.fill(10.0, at(350)).0, 3);
+        assert_eq!(bucket.fill(10.0, at(60_000)).0, 10);
+    }
+}

@@ -1,0 +1,56 @@
+//! Sending what is owed to webhook endpoints.
+//!
+//! - `engine.rs`: the loop. It wakes by the store's bell, by attempts that end, and by time, and does the
+//!   same whatever woke it: look which endpoints have something due, take as much as each may have under
+//!   way, send. `lanes.rs`: what is under way. `fair.rs`: who gets the places when there are too few.
+//! - `attempt.rs`: one try, from a delivery that was taken to what is to be written about it.
+//! - `client.rs`: the HTTP client, which calls no address that it must not. `answer.rs`: what came back.
+//! - `settler.rs`: writes down what came of tries, all that have ended meanwhile at once.
+//!
+//! # What a tenant can rely on
+//!
+//! - An event that was recorded is owed, and what is owed is sent until the receiver answers 2xx, until it
+//!   is too old or was tried as often as was asked for. What was given up is there to be seen and sent
+//!   again.
+//! - It may be sent more than once: a process can die between the receiver's answer and its being written
+//!   down. It has the same `webhook-id` each time.
+//! - Taking a delivery leaves a token. When a daemon is too slow and another has taken the delivery
+//!   meanwhile, what the first one reports counts for nothing.
+//! - An endpoint that is slow or dead holds its own places only, no organization can hold all, and an
+//!   open breaker holds none.
+//!
+//! Concurrency and rate are an endpoint's at one daemon: two daemons on one database are twice as fast.
+
+mod answer;
+mod attempt;
+mod client;
+mod engine;
+mod fair;
+mod lanes;
+mod settler;
+
+use std::time::Duration;
+
+use crate::webhook::TargetPolicy;
+
+pub use self::{
+    answer::Reply,
+    client::{Client, Lookup, system_lookup},
+    engine::{Deliveries, Stats},
+};
+
+/// How deliveries are sent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What may be called.
+    pub targets: TargetPolicy,
+    /// Requests under way at a time, over all endpoints.
+    pub concurrency: usize,
+    /// How long an endpoint must have failed to be disabled.
+    pub disable_after: Duration,
+    /// What this daemon signs its claims with; the same after a restart.
+    pub node: String,
+}
+
+/// How long requests in progress may go on after a stop was asked for.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -1,0 +1,464 @@
+//! Changing a tenant's endpoints. Every change is in force for the first event after it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use entity::{
+    UnixMillis,
+    id::{EndpointId, GapId, OrganizationId, SecretId},
+    organization,
+    webhook::{
+        endpoint, gap, health, secret,
+        state::{DisabledReason, EndpointState, Format, Ordering},
+    },
+};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    PaginatorTrait as _, QueryFilter,
+    sea_query::Expr,
+};
+
+use super::{Webhooks, sealed};
+use crate::{
+    store::{Error, Patience},
+    webhook::SigningSecret,
+};
+
+/// An endpoint to be made, or what it is to be like.
+#[derive(Clone, Debug)]
+pub struct NewEndpoint {
+    pub url: String,
+    pub description: Option<String>,
+    pub format: Format,
+    pub event_types: Vec<String>,
+    pub session_ids: Vec<String>,
+    pub phone_numbers: Vec<String>,
+    pub headers: BTreeMap<String, String>,
+    pub ordering: Ordering,
+    pub max_in_flight: i32,
+    pub rate_per_second: Option<i32>,
+    pub timeout: Duration,
+    pub max_retries: Option<i32>,
+    pub max_age: Duration,
+}
+
+/// What is to be changed of an endpoint; none to leave it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointChange {
+    pub url: Option<String>,
+    pub description: Option<Option<String>>,
+    pub format: Option<Format>,
+    pub event_types: Option<Vec<String>>,
+    pub session_ids: Option<Vec<String>>,
+    pub phone_numbers: Option<Vec<String>>,
+    pub headers: Option<BTreeMap<String, String>>,
+    pub ordering: Option<Ordering>,
+    pub max_in_flight: Option<i32>,
+    pub rate_per_second: Option<Option<i32>>,
+    pub timeout: Option<Duration>,
+    pub max_retries: Option<Option<i32>>,
+    pub max_age: Option<Duration>,
+}
+
+/// What became of an endpoint that was to be called again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// It is called from now on; with what it was not owed meanwhile.
+    Resumed { gap: Option<gap::Model> },
+    /// It was being called.
+    Unchanged,
+    /// It is not there.
+    NotFound,
+}
+
+impl Webhooks {
+    /// Makes an endpoint with its first secret. None if the organization has `most` of them.
+    pub async fn create(
+        &self,
+        organization: &OrganizationId,
+        new: NewEndpoint,
+        secret: &SigningSecret,
+        most: u64,
+    ) -> Result<Option<endpoint::Model>, Error> {
+        let now = self.store.clock().now();
+        let sealer = self.store.sealer(organization, Patience::Fail).await?;
+        let id = EndpointId::new(now, rand::random());
+        let secret_id = SecretId::new(now, rand::random());
+        let sealed = secret::Model {
+            secret: sealed::seal_secret(&sealer, &secret_id, secret),
+            id: secret_id,
+            endpoint_id: id.clone(),
+            created_at: now,
+            expires_at: None,
+        };
+        let row = endpoint::Model {
+            organization_id: organization.clone(),
+            url: new.url,
+            description: new.description,
+            format: new.format,
+            event_types: json(&new.event_types),
+            session_ids: json(&new.session_ids),
+            phone_numbers: json(&new.phone_numbers),
+            headers: sealed::seal_headers(&sealer, &id, &new.headers),
+            id,
+            ordering: new.ordering,
+            max_in_flight: new.max_in_flight,
+            rate_per_second: new.rate_per_second,
+            timeout_ms: i32::try_from(new.timeout.as_millis()).unwrap_or(i32::MAX),
+            max_retries: new.max_retries,
+            max_age_ms: i64::try_from(new.max_age.as_millis()).unwrap_or(i64::MAX),
+            state: EndpointState::Active,
+            disabled_reason: None,
+            disabled_at: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        self.store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let (row, sealed) = (row.clone(), sealed.clone());
+                Box::pin(async move {
+                    // First: it makes changes of one organization's endpoints wait for each other.
+                    bump(txn, &row.organization_id).await?;
+                    let there = endpoint::Entity::find()
+                        .filter(endpoint::COLUMN.organization_id.eq(row.organization_id.clone()))
+                        .filter(endpoint::Column::State.ne(EndpointState::Deleted))
+                        .count(txn)
+                        .await?;
+                    if there >= most {
+                        return Ok(None);
+                    }
+                    endpoint::Entity::insert(row.clone().into_active_model())
+                        .exec_without_returning(txn)
+                        .await?;
+                    secret::Entity::insert(sealed.into_active_model())
+                        .exec_without_returning(txn)
+                        .await?;
+                    let health = health::Entity::insert(healthy(row.id.clone()));
+                    health.exec_without_returning(txn).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Changes an endpoint. None if it is not there.
+    pub async fn update(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+        change: EndpointChange,
+    ) -> Result<Option<endpoint::Model>, Error> {
+        let sealer = self.store.sealer(organization, Patience::Fail).await?;
+        let headers = change.headers.map(|headers| sealed::seal_headers(&sealer, id, &headers));
+        let columns = endpoint::ActiveModel {
+            url: set(change.url),
+            description: set(change.description),
+            format: set(change.format),
+            event_types: set(change.event_types.as_deref().map(json)),
+            session_ids: set(change.session_ids.as_deref().map(json)),
+            phone_numbers: set(change.phone_numbers.as_deref().map(json)),
+            headers: set(headers),
+            ordering: set(change.ordering),
+            max_in_flight: set(change.max_in_flight),
+            rate_per_second: set(change.rate_per_second),
+            timeout_ms: set(change
+                .timeout
+                .map(|it| i32::try_from(it.as_millis()).unwrap_or(i32::MAX))),
+            max_retries: set(change.max_retries),
+            max_age_ms: set(change
+                .max_age
+                .map(|it| i64::try_from(it.as_millis()).unwrap_or(i64::MAX))),
+            ..Default::default()
+        };
+        self.change(organization, id, columns).await
+    }
+
+    /// Stops calling an endpoint; what happens meanwhile waits for it. None if it is not there.
+    pub async fn pause(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+    ) -> Result<Option<endpoint::Model>, Error> {
+        let columns =
+            endpoint::ActiveModel { state: Set(EndpointState::Paused), ..Default::default() };
+        self.change(organization, id, columns).await
+    }
+
+    async fn change(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+        columns: endpoint::ActiveModel,
+    ) -> Result<Option<endpoint::Model>, Error> {
+        let now = self.store.clock().now();
+        let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, id, columns) =
+                    (organization.clone(), id.clone(), columns.clone());
+                Box::pin(async move {
+                    bump(txn, &organization).await?;
+                    let Some(row) = present(txn, &organization, &id).await? else {
+                        return Ok(None);
+                    };
+                    // Pausing one that is disabled would make it owed again.
+                    let keeps = row.state == EndpointState::Disabled && columns.state.is_set();
+                    if keeps {
+                        return Ok(Some(row));
+                    }
+                    let columns = endpoint::ActiveModel {
+                        id: Unchanged(id),
+                        version: Set(row.version + 1),
+                        updated_at: Set(now),
+                        ..columns
+                    };
+                    Ok(Some(columns.update(txn).await?))
+                })
+            })
+            .await
+    }
+
+    /// Has an endpoint called again, whatever it was not called for, with a clean slate.
+    pub async fn resume(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+    ) -> Result<Resumed, Error> {
+        let now = self.store.clock().now();
+        let (lane, organization, about) =
+            (organization.to_string(), organization.clone(), id.clone());
+        let resumed = self
+            .store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, id) = (organization.clone(), about.clone());
+                Box::pin(async move { resume(txn, &organization, &id, now).await })
+            })
+            .await?;
+        self.touch([id.clone()]);
+        Ok(resumed)
+    }
+
+    /// Deletes an endpoint: from now on it is owed nothing. What was owed to it is cancelled in the
+    /// background. False if it is not there.
+    pub async fn delete(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+    ) -> Result<bool, Error> {
+        let now = self.store.clock().now();
+        let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, id) = (organization.clone(), id.clone());
+                Box::pin(async move {
+                    bump(txn, &organization).await?;
+                    let Some(row) = present(txn, &organization, &id).await? else {
+                        return Ok(false);
+                    };
+                    secret::Entity::delete_many()
+                        .filter(secret::COLUMN.endpoint_id.eq(id.clone()))
+                        .exec(txn)
+                        .await?;
+                    endpoint::ActiveModel {
+                        id: Unchanged(id),
+                        // Whatever might be secret in it.
+                        url: Set(String::new()),
+                        headers: Set(None),
+                        description: Set(None),
+                        state: Set(EndpointState::Deleted),
+                        version: Set(row.version + 1),
+                        updated_at: Set(now),
+                        ..Default::default()
+                    }
+                    .update(txn)
+                    .await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Gives an endpoint a new secret. The ones before it sign beside it for `overlap`. False if the
+    /// endpoint is not there.
+    pub async fn rotate(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+        secret: &SigningSecret,
+        overlap: Duration,
+    ) -> Result<bool, Error> {
+        let now = self.store.clock().now();
+        let sealer = self.store.sealer(organization, Patience::Fail).await?;
+        let secret_id = SecretId::new(now, entity::id::in_order(rand::random()));
+        let new = secret::Model {
+            secret: sealed::seal_secret(&sealer, &secret_id, secret),
+            id: secret_id,
+            endpoint_id: id.clone(),
+            created_at: now,
+            expires_at: None,
+        };
+        let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, id, new) = (organization.clone(), id.clone(), new.clone());
+                Box::pin(async move {
+                    let Some(row) = present(txn, &organization, &id).await? else {
+                        return Ok(false);
+                    };
+                    let until = now + overlap;
+                    secret::Entity::update_many()
+                        .col_expr(secret::Column::ExpiresAt, Expr::value(until))
+                        .filter(secret::COLUMN.endpoint_id.eq(id.clone()))
+                        .filter(secret::COLUMN.expires_at.is_null())
+                        .exec(txn)
+                        .await?;
+                    secret::Entity::delete_many()
+                        .filter(secret::COLUMN.endpoint_id.eq(id.clone()))
+                        .filter(Expr::col(secret::Column::ExpiresAt).lte(now))
+                        .exec(txn)
+                        .await?;
+                    secret::Entity::insert(new.into_active_model())
+                        .exec_without_returning(txn)
+                        .await?;
+                    endpoint::ActiveModel {
+                        id: Unchanged(id),
+                        version: Set(row.version + 1),
+                        updated_at: Set(now),
+                        ..Default::default()
+                    }
+                    .update(txn)
+                    .await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}
+
+async fn resume(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    id: &EndpointId,
+    now: UnixMillis,
+) -> Result<Resumed, DbErr> {
+    let last_seq = bump(txn, organization).await?;
+    let Some(row) = present(txn, organization, id).await? else { return Ok(Resumed::NotFound) };
+    health::Entity::update(healthy(id.clone())).exec(txn).await?;
+    if row.state == EndpointState::Active {
+        return Ok(Resumed::Unchanged);
+    }
+    endpoint::ActiveModel {
+        id: Unchanged(id.clone()),
+        state: Set(EndpointState::Active),
+        disabled_reason: Set(None),
+        disabled_at: Set(None),
+        version: Set(row.version + 1),
+        updated_at: Set(now),
+        ..Default::default()
+    }
+    .update(txn)
+    .await?;
+    let closed = gap::Entity::update_many()
+        .col_expr(gap::Column::ThroughSeq, Expr::value(last_seq))
+        .col_expr(gap::Column::Until, Expr::value(now))
+        .filter(gap::COLUMN.endpoint_id.eq(id.clone()))
+        .filter(gap::COLUMN.through_seq.is_null())
+        .exec_with_returning(txn)
+        .await?;
+    Ok(Resumed::Resumed { gap: closed.into_iter().next() })
+}
+
+/// Stops owing an endpoint anything, and remembers since when. False if it is not active or paused.
+pub(super) async fn disable(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    id: &EndpointId,
+    reason: DisabledReason,
+    now: UnixMillis,
+) -> Result<bool, DbErr> {
+    let last_seq = bump(txn, organization).await?;
+    let Some(row) = present(txn, organization, id).await? else { return Ok(false) };
+    if row.state == EndpointState::Disabled {
+        return Ok(false);
+    }
+    endpoint::ActiveModel {
+        id: Unchanged(id.clone()),
+        state: Set(EndpointState::Disabled),
+        disabled_reason: Set(Some(reason)),
+        disabled_at: Set(Some(now)),
+        version: Set(row.version + 1),
+        updated_at: Set(now),
+        ..Default::default()
+    }
+    .update(txn)
+    .await?;
+    let gap = gap::Model {
+        id: GapId::new(now, rand::random()),
+        endpoint_id: id.clone(),
+        reason,
+        after_seq: last_seq,
+        through_seq: None,
+        since: now,
+        until: None,
+    };
+    gap::Entity::insert(gap.into_active_model()).exec_without_returning(txn).await?;
+    Ok(true)
+}
+
+/// Has every process read an organization's endpoints anew. Returns its newest event's number: from here
+/// to the commit nothing is recorded for it.
+async fn bump(txn: &DatabaseTransaction, organization: &OrganizationId) -> Result<i64, DbErr> {
+    // Made here, so that a unit that runs twice says another number the second time. Never 0.
+    let version = rand::random::<i64>() | 1;
+    let rows = organization::Entity::update_many()
+        .col_expr(organization::Column::WebhookVersion, Expr::value(version))
+        .filter(organization::COLUMN.id.eq(organization.clone()))
+        .exec_with_returning(txn)
+        .await?;
+    let row = rows.first().ok_or_else(|| {
+        DbErr::RecordNotFound("an endpoint's organization does not exist".to_owned())
+    })?;
+    Ok(row.last_seq)
+}
+
+/// The endpoint, unless it is deleted.
+async fn present(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    id: &EndpointId,
+) -> Result<Option<endpoint::Model>, DbErr> {
+    endpoint::Entity::find_by_id(id.clone())
+        .filter(endpoint::COLUMN.organization_id.eq(organization.clone()))
+        .filter(endpoint::Column::State.ne(EndpointState::Deleted))
+        .one(txn)
+        .await
+}
+
+/// What is remembered of an endpoint that nothing is known against.
+fn healthy(id: EndpointId) -> health::ActiveModel {
+    health::ActiveModel {
+        endpoint_id: Set(id),
+        consecutive_failures: Set(0),
+        first_failure_at: Set(None),
+        hold_until: Set(None),
+        opens: Set(0),
+        alerted: Set(0),
+        ..Default::default()
+    }
+}
+
+fn set<T: Into<sea_orm::Value>>(value: Option<T>) -> sea_orm::ActiveValue<T> {
+    value.map_or(sea_orm::ActiveValue::NotSet, Set)
+}
+
+/// A list of words, as a row keeps it.
+fn json(words: &[String]) -> String {
+    serde_json::to_string(words).unwrap_or_else(|_| "[]".to_owned())
+}

@@ -1,0 +1,274 @@
+//! Taking deliveries, to send them.
+//!
+//! What could be taken is looked for by a reader, which holds nobody up however long it looks. Taking is
+//! one statement for all endpoints of a round, which decides again what may have changed in between:
+//! that each is still pending, its endpoint still active, and nothing before it still open where order
+//! matters. Whoever takes one leaves a token, and a result without that token counts for nothing.
+
+use std::time::Duration;
+
+use entity::{
+    UnixMillis,
+    id::{DeliveryId, EndpointId, EventId, OrganizationId, SessionKey},
+    webhook::{event, state::Ordering},
+};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement};
+
+use super::{LANE, PATIENCE, Webhooks, fanout::STRICT, list};
+use crate::{
+    store::{Error, Patience, secrets},
+    webhook::EventType,
+};
+
+/// What is to be taken for one endpoint.
+#[derive(Clone, Debug)]
+pub struct Claiming {
+    pub endpoint: EndpointId,
+    pub ordering: Ordering,
+    /// At most so many.
+    pub limit: usize,
+    /// The breaker is half open: this is the one probe.
+    pub probe: bool,
+}
+
+/// A delivery that is ours to send.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub id: DeliveryId,
+    pub organization_id: OrganizationId,
+    pub endpoint_id: EndpointId,
+    pub order_key: Option<String>,
+    pub attempts: i32,
+    pub created_at: UnixMillis,
+    pub expires_at: UnixMillis,
+    pub claim: i64,
+    pub probe: bool,
+    /// None if retention has taken it.
+    pub event: Option<event::Model>,
+}
+
+/// A delivery that could be taken, with its event.
+#[derive(Debug, FromQueryResult)]
+struct Candidate {
+    id: DeliveryId,
+    organization_id: OrganizationId,
+    endpoint_id: EndpointId,
+    event_id: EventId,
+    event_type: String,
+    seq: i64,
+    order_key: Option<String>,
+    attempts: i32,
+    created_at: UnixMillis,
+    expires_at: UnixMillis,
+    session_key: Option<SessionKey>,
+    session_id: Option<String>,
+    payload: Option<String>,
+    occurred_at: Option<UnixMillis>,
+}
+
+/// Endpoints of one statement.
+const CHUNK: usize = 100;
+
+/// How long nobody else sends a probe; longer than one may take.
+const PROBE: Duration = Duration::from_secs(90);
+
+impl Webhooks {
+    /// Takes what is due for these endpoints, for the daemon called `me`, until `lease` is over.
+    pub async fn claim(
+        &self,
+        me: &str,
+        wanted: &[Claiming],
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, Error> {
+        let now = self.store.clock().now();
+        let mut candidates = Vec::new();
+        for chunk in wanted.chunks(CHUNK) {
+            candidates.extend(self.candidates(chunk, now).await?);
+        }
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let token: i64 = rand::random();
+        let probes: Vec<EndpointId> = wanted
+            .iter()
+            .filter(|it| {
+                it.probe && candidates.iter().any(|found| found.endpoint_id == it.endpoint)
+            })
+            .map(|it| it.endpoint.clone())
+            .collect();
+        let taken = self.take(me, token, &candidates, probes.clone(), now, now + lease).await?;
+
+        let mut claimed = Vec::with_capacity(taken.len());
+        for candidate in candidates {
+            if taken.binary_search(&candidate.id).is_ok() {
+                let probe = probes.contains(&candidate.endpoint_id);
+                claimed.push(self.open(candidate, token, probe).await?);
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn candidates(
+        &self,
+        wanted: &[Claiming],
+        now: UnixMillis,
+    ) -> Result<Vec<Candidate>, Error> {
+        const COLUMNS: &str = "d.id, d.organization_id, d.endpoint_id, d.event_id, d.event_type, \
+             d.seq, d.order_key, d.attempts, d.created_at, d.expires_at, e.session_key, \
+             e.session_id, e.payload, e.occurred_at";
+        let parts: Vec<String> = wanted
+            .iter()
+            .map(|Claiming { endpoint, ordering, limit, .. }| {
+                let due = match ordering {
+                    Ordering::None => format!(
+                        "SELECT * FROM webhook_delivery WHERE endpoint_id = '{endpoint}' \
+                         AND state = 'pending' AND next_at <= {} \
+                         ORDER BY next_at, seq LIMIT {limit}",
+                        now.0
+                    ),
+                    Ordering::ByConversation => format!(
+                        "SELECT * FROM webhook_delivery d WHERE endpoint_id = '{endpoint}' \
+                         AND state = 'pending' AND next_at <= {} AND {FIRST} \
+                         ORDER BY next_at, seq LIMIT {limit}",
+                        now.0
+                    ),
+                    // The head of its one queue, if that is due; what waits behind it is not looked at.
+                    Ordering::Strict => format!(
+                        "SELECT * FROM (SELECT * FROM webhook_delivery \
+                         WHERE endpoint_id = '{endpoint}' AND order_key = '{STRICT}' \
+                         AND state IN ('pending', 'claimed') ORDER BY seq LIMIT 1) AS h \
+                         WHERE state = 'pending' AND next_at <= {}",
+                        now.0
+                    ),
+                };
+                format!("SELECT * FROM ({due}) AS p")
+            })
+            .collect();
+        let ask = format!(
+            "SELECT {COLUMNS} FROM ({}) AS d LEFT JOIN webhook_event e ON e.id = d.event_id \
+             ORDER BY d.seq",
+            parts.join(" UNION ALL ")
+        );
+        let db = self.store.reader();
+        let ask = Statement::from_string(db.get_database_backend(), ask);
+        Ok(Candidate::find_by_statement(ask).all(db).await?)
+    }
+
+    /// Takes those that can still be taken; their ids, sorted.
+    async fn take(
+        &self,
+        me: &str,
+        token: i64,
+        candidates: &[Candidate],
+        probes: Vec<EndpointId>,
+        now: UnixMillis,
+        until: UnixMillis,
+    ) -> Result<Vec<DeliveryId>, Error> {
+        let of_probe: Vec<_> = candidates
+            .iter()
+            .filter(|it| probes.contains(&it.endpoint_id))
+            .map(|it| (it.endpoint_id.clone(), it.id.clone()))
+            .collect();
+        let others: Vec<_> = candidates
+            .iter()
+            .filter(|it| !probes.contains(&it.endpoint_id))
+            .map(|it| it.id.clone())
+            .collect();
+        let me = me.to_owned();
+        let taken = self.store.writer().run(LANE, PATIENCE, move |txn| {
+            let (me, of_probe, mut ids) = (me.clone(), of_probe.clone(), others.clone());
+            Box::pin(async move {
+                let database = txn.get_database_backend();
+                for (endpoint, id) in of_probe {
+                    // Whoever moves the hold on may send the probe.
+                    let hold = format!(
+                        "UPDATE webhook_health SET hold_until = {} WHERE endpoint_id = '{endpoint}' \
+                         AND (hold_until IS NULL OR hold_until <= {} OR hold_until > {})",
+                        (now + PROBE).0,
+                        now.0,
+                        (now + Duration::from_hours(2)).0
+                    );
+                    if txn.execute_unprepared(&hold).await?.rows_affected() > 0 {
+                        ids.push(id);
+                    }
+                }
+                if ids.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let skip = match database {
+                    // What another daemon is taking is left to it.
+                    DbBackend::Postgres => " FOR UPDATE OF d SKIP LOCKED",
+                    _ => "",
+                };
+                let take = format!(
+                    "UPDATE webhook_delivery SET state = 'claimed', claim = {token}, \
+                     claimed_by = $1, lease_until = {} WHERE id IN (\
+                     SELECT d.id FROM webhook_delivery d WHERE d.id IN ({}) \
+                     AND d.state = 'pending' AND EXISTS (SELECT 1 FROM webhook_endpoint e \
+                     WHERE e.id = d.endpoint_id AND e.state = 'active') \
+                     AND (d.order_key IS NULL OR {FIRST}){skip}) RETURNING id",
+                    until.0,
+                    list(&ids)
+                );
+                let take = Statement::from_sql_and_values(database, take, [me.into()]);
+                let rows = txn.query_all_raw(take).await?;
+                let taken = rows.iter().map(|row| row.try_get_by_index::<DeliveryId>(0));
+                let mut taken = taken.collect::<Result<Vec<_>, _>>()?;
+                taken.sort_unstable();
+                Ok(taken)
+            })
+        });
+        taken.await
+    }
+
+    async fn open(&self, found: Candidate, claim: i64, probe: bool) -> Result<Claimed, Error> {
+        let event = match (found.payload, found.occurred_at) {
+            (Some(payload), Some(occurred_at)) => Some(event::Model {
+                id: found.event_id,
+                organization_id: found.organization_id.clone(),
+                seq: found.seq,
+                event_type: found.event_type,
+                session_key: found.session_key,
+                session_id: found.session_id,
+                conversation: String::new(),
+                payload,
+                occurred_at,
+            }),
+            _ => None,
+        };
+        let mut claimed = Claimed {
+            id: found.id,
+            organization_id: found.organization_id,
+            endpoint_id: found.endpoint_id,
+            order_key: found.order_key,
+            attempts: found.attempts,
+            created_at: found.created_at,
+            expires_at: found.expires_at,
+            claim,
+            probe,
+            event,
+        };
+        if let Some(event) = &mut claimed.event {
+            self.open_event(event).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Opens the pairing code in what endpoints are told. One that does not open is no code.
+    pub(super) async fn open_event(&self, event: &mut event::Model) -> Result<(), Error> {
+        if event.event_type == EventType::SessionQr.name()
+            && let Some(session) = &event.session_key
+        {
+            let sealer = self.store.sealer(&event.organization_id, Patience::Wait).await?;
+            secrets::change_qr(&mut event.payload, |stored| {
+                secrets::open_qr(&sealer, session, stored).ok()
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Nothing that must go out before `d` is still open.
+const FIRST: &str = "NOT EXISTS (SELECT 1 FROM webhook_delivery b \
+     WHERE b.endpoint_id = d.endpoint_id AND b.order_key = d.order_key AND b.seq < d.seq \
+     AND b.state IN ('pending', 'claimed') AND b.order_key IS NOT NULL)";

@@ -1,0 +1,79 @@
+//! Which endpoints have something to be sent.
+
+use entity::{
+    UnixMillis,
+    id::{EndpointId, OrganizationId},
+    webhook::state::Ordering,
+};
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
+
+use super::{Webhooks, list};
+use crate::store::Error;
+
+/// An active endpoint, and when the first of what it is owed is due.
+#[derive(Clone, Debug, FromQueryResult)]
+pub struct Waiting {
+    pub id: EndpointId,
+    pub organization_id: OrganizationId,
+    pub version: i64,
+    pub ordering: Ordering,
+    pub max_in_flight: i32,
+    pub rate_per_second: Option<i32>,
+    pub consecutive_failures: i32,
+    pub hold_until: Option<UnixMillis>,
+    pub next_at: i64,
+}
+
+impl Webhooks {
+    /// Endpoints that have something to be sent, now or later: of these, or of all.
+    ///
+    /// One look into an index each, however much an endpoint is owed.
+    pub async fn waiting(&self, only: Option<&[EndpointId]>) -> Result<Vec<Waiting>, Error> {
+        let among = match only {
+            Some([]) => return Ok(Vec::new()),
+            Some(ids) => format!("AND e.id IN ({})", list(ids)),
+            None => String::new(),
+        };
+        let ask = format!(
+            "SELECT * FROM (SELECT e.id, e.organization_id, e.version, e.ordering, \
+             e.max_in_flight, e.rate_per_second, h.consecutive_failures, h.hold_until, \
+             (SELECT MIN(d.next_at) FROM webhook_delivery d \
+             WHERE d.endpoint_id = e.id AND d.state = 'pending') AS next_at \
+             FROM webhook_endpoint e JOIN webhook_health h ON h.endpoint_id = e.id \
+             WHERE e.state = 'active' {among}) AS w WHERE next_at IS NOT NULL"
+        );
+        let db = self.store.reader();
+        let ask = Statement::from_string(db.get_database_backend(), ask);
+        Ok(Waiting::find_by_statement(ask).all(db).await?)
+    }
+
+    /// When the first delivery of all should have been sent already; none if all is sent that is due.
+    pub async fn oldest_due(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Error> {
+        let due = self.waiting(None).await?;
+        let ids: Vec<_> = due.iter().filter(|it| it.next_at <= now.0).map(|it| &it.id).collect();
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        // What is due at once has been since it was made.
+        let parts: Vec<_> = ids
+            .into_iter()
+            .map(|id| {
+                format!(
+                    "SELECT * FROM (SELECT CASE WHEN next_at = 0 THEN created_at ELSE next_at END \
+                     AS at FROM webhook_delivery WHERE endpoint_id = '{id}' \
+                     AND state = 'pending' ORDER BY next_at, seq LIMIT 1) AS o"
+                )
+            })
+            .collect();
+        let mut oldest = None;
+        for chunk in parts.chunks(100) {
+            let ask = format!("SELECT MIN(at) FROM ({}) AS a", chunk.join(" UNION ALL "));
+            let db = self.store.reader();
+            let ask = Statement::from_string(db.get_database_backend(), ask);
+            let row = db.query_one_raw(ask).await?;
+            let at = row.map_or(Ok(None), |row| row.try_get_by_index::<Option<i64>>(0))?;
+            oldest = [oldest, at].into_iter().flatten().min();
+        }
+        Ok(oldest.map(UnixMillis))
+    }
+}

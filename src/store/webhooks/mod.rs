@@ -1,0 +1,75 @@
+//! Outbound webhooks: endpoints, and what is owed to them.
+//!
+//! - `fanout.rs`: in the transaction of an event, who is owed it. `announce.rs`: events about endpoints.
+//! - `endpoints.rs`, `changes.rs`: a tenant's endpoints, and changing them. `sealed.rs`: their secrets.
+//! - `due.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
+//! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
+//! - `log.rs`: what was sent, for its owner. `replay.rs`: what is sent again.
+//!
+//! Hot statements are written by hand with their states in them: a partial index is used only where the
+//! statement itself says which part it wants. What else is in them is ours (numbers, and ids that hold no
+//! quote), so nothing needs binding.
+
+mod announce;
+mod changes;
+mod claim;
+mod due;
+mod endpoints;
+mod fanout;
+mod log;
+mod sealed;
+mod settle;
+mod upkeep;
+
+use std::collections::BTreeSet;
+
+use entity::id::EndpointId;
+
+use super::{Patience, Store};
+
+pub(super) use self::fanout::{Known, Told, owe};
+pub use self::{
+    changes::{EndpointChange, NewEndpoint, Resumed},
+    claim::{Claimed, Claiming},
+    due::Waiting,
+    endpoints::Target,
+    log::{LogFilter, Retried},
+    settle::{AttemptRecord, Ending, Settled, Settlement},
+};
+
+/// The writer's lane of all that deliveries write.
+const LANE: &str = "webhooks";
+
+/// Endpoints and deliveries.
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    store: Store,
+}
+
+impl Webhooks {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The endpoints that were owed something since the last time anybody asked, by this process.
+    ///
+    /// A hint that saves looking at all of them: what another process owes is in the table.
+    pub fn take_touched(&self) -> BTreeSet<EndpointId> {
+        self.store.writer().known().take_touched()
+    }
+
+    /// Says that there is something to be done for these endpoints.
+    pub fn touch(&self, endpoints: impl IntoIterator<Item = EndpointId>) {
+        self.store.writer().known().publish(endpoints.into_iter().collect());
+        self.store.writer().ring();
+    }
+}
+
+/// Ids as a list in a statement.
+fn list<'a, Id: std::fmt::Display + 'a>(ids: impl IntoIterator<Item = &'a Id>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(|id| format!("'{id}'")).collect();
+    ids.join(", ")
+}
+
+/// What the engine writes waits for a database that is away: it is not to be lost.
+const PATIENCE: Patience = Patience::Wait;

@@ -1,0 +1,147 @@
+//! What nobody asks for: leases of the dead, what is too old, what nobody will be told any more.
+//!
+//! Each a few hundred rows at a time, so that nobody waits long behind it.
+
+use std::time::Duration;
+
+use entity::id::DeliveryId;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+
+use super::{LANE, PATIENCE, Webhooks, list};
+use crate::{store::Error, webhook::schedule::LONGEST};
+
+/// Rows of one transaction.
+const CHUNK: u64 = 500;
+
+impl Webhooks {
+    /// Lets go of all that this daemon was sending when it last ended; on SQLite of all, as nobody else
+    /// can be there. Returns how many.
+    pub async fn recover(&self, me: &str) -> Result<u64, Error> {
+        let whose = match self.store.reader().get_database_backend() {
+            DbBackend::Postgres => "AND claimed_by = $1",
+            _ => "AND $1 IS NOT NULL",
+        };
+        self.let_go(&format!("state = 'claimed' {whose}"), me).await
+    }
+
+    /// Lets go of what was taken, and not sent in time. Returns how many.
+    ///
+    /// What is `under_way` here is in good hands, whatever a clock says.
+    pub async fn reclaim(&self, me: &str, under_way: &[DeliveryId]) -> Result<u64, Error> {
+        let now = self.store.clock().now();
+        let mine = if under_way.is_empty() {
+            "OR claimed_by = $1".to_owned()
+        } else {
+            format!("OR id NOT IN ({})", list(under_way))
+        };
+        let over =
+            format!("state = 'claimed' AND lease_until < {} AND (claimed_by <> $1 {mine})", now.0);
+        self.let_go(&over, me).await
+    }
+
+    async fn let_go(&self, condition: &str, me: &str) -> Result<u64, Error> {
+        let there = format!("SELECT 1 FROM webhook_delivery WHERE {condition} LIMIT 1");
+        let db = self.store.reader();
+        let there = Statement::from_sql_and_values(db.get_database_backend(), there, [me.into()]);
+        let mut total = 0;
+        if db.query_one_raw(there).await?.is_none() {
+            return Ok(total);
+        }
+        loop {
+            let (update, me) = (
+                format!(
+                    "UPDATE webhook_delivery SET state = 'pending', claim = NULL, \
+                     claimed_by = NULL, lease_until = NULL, next_at = 0 WHERE id IN \
+                     (SELECT id FROM webhook_delivery WHERE {condition} LIMIT {CHUNK})"
+                ),
+                me.to_owned(),
+            );
+            let rows = self
+                .store
+                .writer()
+                .run(LANE, PATIENCE, move |txn| {
+                    let (update, me) = (update.clone(), me.clone());
+                    Box::pin(async move {
+                        let database = txn.get_database_backend();
+                        let update = Statement::from_sql_and_values(database, update, [me.into()]);
+                        Ok(txn.execute_raw(update).await?.rows_affected())
+                    })
+                })
+                .await?;
+            total += rows;
+            if rows < CHUNK {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Gives up what was owed for too long. Returns how many, and may be called again if that is many.
+    pub async fn expire(&self) -> Result<u64, Error> {
+        let now = self.store.clock().now();
+        self.chunk(
+            format!(
+                "SELECT id FROM webhook_delivery WHERE state = 'pending' \
+                 AND expires_at <= {} ORDER BY expires_at LIMIT {CHUNK}",
+                now.0
+            ),
+            format!("state = 'exhausted', last_error = 'expired', finished_at = {}", now.0),
+        )
+        .await
+    }
+
+    /// Cancels what is owed to endpoints that were deleted.
+    pub async fn cancel(&self) -> Result<u64, Error> {
+        let now = self.store.clock().now();
+        self.chunk(
+            format!(
+                "SELECT id FROM webhook_delivery WHERE state = 'pending' AND endpoint_id IN \
+                 (SELECT id FROM webhook_endpoint WHERE state = 'deleted') LIMIT {CHUNK}"
+            ),
+            format!("state = 'cancelled', finished_at = {}", now.0),
+        )
+        .await
+    }
+
+    /// Has what seems to wait longer than anything ever waits be due at once: it was written under a
+    /// clock that was ahead.
+    pub async fn mend_times(&self) -> Result<u64, Error> {
+        let far = self.store.clock().now() + LONGEST + Duration::from_hours(1);
+        self.chunk(
+            format!(
+                "SELECT id FROM webhook_delivery WHERE state = 'pending' AND next_at > {} \
+                 AND endpoint_id IN (SELECT id FROM webhook_endpoint) LIMIT {CHUNK}",
+                far.0
+            ),
+            "next_at = 0".to_owned(),
+        )
+        .await
+    }
+
+    async fn chunk(&self, which: String, set: String) -> Result<u64, Error> {
+        let db = self.store.reader();
+        let there = Statement::from_string(db.get_database_backend(), which.clone());
+        if db.query_one_raw(there).await?.is_none() {
+            return Ok(0);
+        }
+        let update = format!("UPDATE webhook_delivery SET {set} WHERE id IN ({which})");
+        self.store
+            .writer()
+            .run(LANE, PATIENCE, move |txn| {
+                let update = update.clone();
+                Box::pin(async move { Ok(txn.execute_unprepared(&update).await?.rows_affected()) })
+            })
+            .await
+    }
+
+    /// How much is owed: pending and claimed deliveries.
+    pub async fn backlog(&self) -> Result<(i64, i64), Error> {
+        let db = self.store.reader();
+        let count = async |state: &str| {
+            let ask = format!("SELECT COUNT(*) FROM webhook_delivery WHERE state = '{state}'");
+            let ask = Statement::from_string(db.get_database_backend(), ask);
+            let row = db.query_one_raw(ask).await?;
+            row.map_or(Ok(0), |row| row.try_get_by_index::<i64>(0)).map_err(Error::from)
+        };
+        Ok((count("pending").await?, count("claimed").await?))
+    }
+}

@@ -1,0 +1,150 @@
+//! The types of events that endpoints can be told of.
+//!
+//! Every one of them happens: there is no type here that nothing emits. A name is dotted, as Standard
+//! Webhooks wants it; streams use the shorter word of [`EventKind`], which filters take as well.
+
+use entity::kind::EventKind;
+
+use crate::event::{AckLevel, Event};
+
+macro_rules! types {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// A type of event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EventType {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl EventType {
+            /// All types, in the order of the catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The dotted name: part of the contract.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What a dotted name stands for.
+            pub fn of_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+types! {
+    /// A message to the account.
+    MessageReceived = "message.received",
+    /// A message from the account: sent here, on the phone or on another linked device.
+    MessageCreated = "message.created",
+    /// WhatsApp's server has a message of ours: the acknowledgement of level 1.
+    MessageSent = "message.sent",
+    /// A message of ours came further than that, or failed.
+    MessageAck = "message.ack",
+    /// A voice or video call.
+    Call = "call",
+    /// A pairing QR code.
+    SessionQr = "session.qr",
+    /// The phone accepted the pairing.
+    SessionAuthenticated = "session.authenticated",
+    /// Progress before it is ready.
+    SessionLoadingScreen = "session.loading_screen",
+    /// Connected and logged in.
+    SessionReady = "session.ready",
+    /// The connection changed without ending for good.
+    SessionChangeState = "session.change_state",
+    /// An end that will not mend by itself.
+    SessionDisconnected = "session.disconnected",
+    /// WhatsApp refused the pairing, the credentials or the client.
+    SessionAuthFailure = "session.auth_failure",
+    /// A pairing code was given, to be typed on the phone.
+    SessionPairingCode = "session.pairing_code",
+    /// A try to pair did not come about.
+    SessionPairingFailed = "session.pairing_failed",
+    /// WhatsApp asks for a passkey.
+    SessionPasskeyRequested = "session.passkey_requested",
+    /// The session belongs to another account than before.
+    SessionAccountChanged = "session.account_changed",
+    /// An endpoint fails again and again.
+    EndpointFailing = "webhook.endpoint.failing",
+    /// An endpoint that was failing answers again.
+    EndpointRecovered = "webhook.endpoint.recovered",
+    /// An endpoint was disabled: it is owed nothing any more.
+    EndpointDisabled = "webhook.endpoint.disabled",
+    /// Deliveries to an endpoint were given up.
+    DeliveryExhausted = "webhook.delivery.exhausted",
+}
+
+impl EventType {
+    /// The type under which endpoints are told of an event.
+    pub fn of(event: &Event) -> Self {
+        match event {
+            Event::Ack(ack) if ack.level == AckLevel::Sent => Self::MessageSent,
+            event => match event.kind() {
+                EventKind::Qr => Self::SessionQr,
+                EventKind::Authenticated => Self::SessionAuthenticated,
+                EventKind::LoadingScreen => Self::SessionLoadingScreen,
+                EventKind::Ready => Self::SessionReady,
+                EventKind::ChangeState => Self::SessionChangeState,
+                EventKind::Disconnected => Self::SessionDisconnected,
+                EventKind::AuthFailure => Self::SessionAuthFailure,
+                EventKind::PairingCode => Self::SessionPairingCode,
+                EventKind::PairingFailed => Self::SessionPairingFailed,
+                EventKind::PasskeyRequested => Self::SessionPasskeyRequested,
+                EventKind::AccountChanged => Self::SessionAccountChanged,
+                EventKind::Message | EventKind::MessageCiphertext => Self::MessageReceived,
+                EventKind::MessageCreate => Self::MessageCreated,
+                EventKind::MessageAck => Self::MessageAck,
+                EventKind::Call => Self::Call,
+            },
+        }
+    }
+
+    /// What streams call it: the types that such a word stands for in a filter.
+    pub fn of_stream_word(word: &str) -> &'static [Self] {
+        match word {
+            "qr" => &[Self::SessionQr],
+            "authenticated" => &[Self::SessionAuthenticated],
+            "loading_screen" => &[Self::SessionLoadingScreen],
+            "ready" => &[Self::SessionReady],
+            "change_state" => &[Self::SessionChangeState],
+            "disconnected" => &[Self::SessionDisconnected],
+            "auth_failure" => &[Self::SessionAuthFailure],
+            "pairing_code" => &[Self::SessionPairingCode],
+            "pairing_failed" => &[Self::SessionPairingFailed],
+            "passkey_requested" => &[Self::SessionPasskeyRequested],
+            "account_changed" => &[Self::SessionAccountChanged],
+            "message" => &[Self::MessageReceived],
+            "message_create" => &[Self::MessageCreated],
+            "message_ack" => &[Self::MessageSent, Self::MessageAck],
+            _ => &[],
+        }
+    }
+
+    /// Whether it announces a message, so that the flat format has a place for all of it.
+    pub const fn is_message(self) -> bool {
+        matches!(self, Self::MessageReceived | Self::MessageCreated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_are_what_standard_webhooks_allows() {
+        for kind in EventType::ALL {
+            assert_eq!(EventType::of_name(kind.name()), Some(*kind));
+            let groups = kind.name().split('.');
+            for group in groups {
+                assert!(!group.is_empty());
+                assert!(group.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{group}");
+            }
+        }
+    }
+}

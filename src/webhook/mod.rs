@@ -1,0 +1,27 @@
+//! The words and rules of outbound webhooks. Pure: no database, no socket, no clock.
+//!
+//! - `kinds.rs`: the types of events that endpoints can be told of. `filter.rs`: which of them an
+//!   endpoint wants.
+//! - `body.rs`: the bytes of a request, in either format. `signature.rs`: how they are signed
+//!   (Standard Webhooks 1.0).
+//! - `target.rs`: which URLs may be called. `address.rs`: which addresses.
+//! - `schedule.rs`: when a failed delivery is tried again. `health.rs`: what follows for its endpoint.
+//!
+//! `crate::store::webhooks` keeps the rows, `crate::delivery` sends them.
+
+pub mod address;
+pub mod body;
+pub mod filter;
+pub mod health;
+pub mod kinds;
+pub mod schedule;
+pub mod signature;
+pub mod target;
+
+pub use self::{
+    address::AddressPolicy,
+    filter::Filter,
+    kinds::EventType,
+    signature::{SigningSecret, sign, verify},
+    target::TargetPolicy,
+};
