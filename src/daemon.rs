@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     config::{self, AfterRestore, Config, DatabaseUrl},
     copies::Copies,
+    delivery::{self, Deliveries},
     device,
     fault::moment,
     http::{self, HttpState},
@@ -31,6 +32,7 @@ use crate::{
     state_dir::{self, StateDir},
     store::{self, Patience, Store, connect},
     vault::{self, Vault, source::Source},
+    webhook::{AddressPolicy, TargetPolicy},
 };
 
 /// How long a stop takes at most, whatever hangs. Systemd must allow more (`TimeoutStopSec`).
@@ -75,6 +77,8 @@ pub enum StartError {
     Restart(#[source] store::Error),
     #[error("cannot read which sessions to start")]
     Resume(#[source] session::Error),
+    #[error("cannot set up the HTTP client that calls webhooks")]
+    Webhooks(#[source] reqwest::Error),
     /// Threads or signal handlers are not to be had.
     #[error("cannot set up the process")]
     Process(#[source] io::Error),
@@ -164,6 +168,7 @@ impl Daemon {
         let hold = config.database.after_restore == AfterRestore::Hold;
         let restored = copies.look(hold).await.map_err(StartError::Restart)?;
         let membership = membership(&config, &state, &database, &clock)?;
+        let home = membership.home.clone();
         let ownership = Ownership::join(store.clone(), clock.clone(), membership)
             .await
             .map_err(StartError::Join)?;
@@ -193,6 +198,10 @@ impl Daemon {
         let resumed = sessions.resume().await.map_err(StartError::Resume)?;
         tracing::info!(sessions = resumed, "Resuming {resumed} sessions");
 
+        let background = TaskTracker::new();
+        let deliveries =
+            deliveries(&config, &store, &home, &background).map_err(StartError::Webhooks)?;
+
         let stop = Stop::new();
         let limits = http::Limits {
             large_body: config.http.max_body_bytes(),
@@ -201,7 +210,7 @@ impl Daemon {
             ..http::Limits::default()
         };
         let http_state = HttpState::new(
-            service::Services::new(&store, sessions.clone()),
+            service::Services::new(&store, sessions.clone(), &deliveries, config.webhooks.max_age),
             limits,
             stop.soft.clone(),
             session_tasks.clone(),
@@ -226,9 +235,10 @@ impl Daemon {
         );
         tracing::info!(http.address = %address, "Listening on {address}");
 
-        let background = TaskTracker::new();
         let maintenance = Maintenance::new(store.clone(), policy(&config), stop.soft.clone()).run();
         background.spawn(maintenance.instrument(info_span!("maintenance")));
+        let sending = deliveries.run(stop.soft.clone());
+        background.spawn(sending.instrument(info_span!("delivery")));
         background.spawn(copies.clone().run(stop.soft.clone()).instrument(info_span!("copies")));
 
         Ok(Self {
@@ -399,6 +409,31 @@ async fn seal_old_rows(store: &Store) -> Result<(), store::Error> {
     Ok(())
 }
 
+/// What calls webhook endpoints, standing still.
+fn deliveries(
+    config: &Config,
+    store: &Store,
+    home: &str,
+    tracker: &TaskTracker,
+) -> Result<Deliveries, reqwest::Error> {
+    let webhooks = &config.webhooks;
+    let targets = TargetPolicy {
+        addresses: AddressPolicy {
+            allow: webhooks.allow_cidrs.0.clone(),
+            deny: webhooks.deny_cidrs.0.clone(),
+        },
+        require_https: webhooks.require_https,
+        ports: webhooks.ports.0.clone(),
+    };
+    let client = delivery::Client::new(targets, delivery::system_lookup())?;
+    let options = delivery::Options {
+        concurrency: webhooks.concurrency as usize,
+        disable_after: webhooks.disable_after,
+        node: home.to_owned(),
+    };
+    Ok(Deliveries::new(store.clone(), options, client, tracker))
+}
+
 fn policy(config: &Config) -> Policy {
     let retention = &config.retention;
     Policy {
@@ -407,6 +442,7 @@ fn policy(config: &Config) -> Policy {
         idempotency: retention.idempotency.0,
         sent_messages: retention.sent_messages.0,
         pending_inbound: retention.pending_inbound.0,
+        webhooks: retention.webhooks.0,
         interval: retention.interval,
     }
 }

@@ -19,6 +19,7 @@ mod layers;
 mod log;
 mod node;
 mod retention;
+mod webhooks;
 mod whatsapp;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub use self::{
     log::{Format, Level, Log},
     node::Node,
     retention::{Keep, Retention},
+    webhooks::{Listed, Webhooks},
     whatsapp::{OnOtherAccount, WhatsApp},
 };
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub node: Node,
     /// How long what grows is kept.
     pub retention: Retention,
+    /// Outbound webhooks.
+    pub webhooks: Webhooks,
     /// What is logged, and how.
     pub log: Log,
     /// The WhatsApp clients.
@@ -72,6 +76,7 @@ impl Default for Config {
             encryption: Encryption::default(),
             node: Node::default(),
             retention: Retention::default(),
+            webhooks: Webhooks::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
@@ -89,6 +94,13 @@ impl Config {
         self.database.validate()?;
         self.node.validate()?;
         self.retention.validate()?;
+        self.webhooks.validate()?;
+        if self.retention.webhooks.0.is_some_and(|time| time < self.webhooks.max_age) {
+            return Err(Invalid::new(
+                "retention.webhooks",
+                "must not be shorter than webhooks.max_age: what is owed must be kept",
+            ));
+        }
         self.log.validate()?;
         self.whatsapp.validate()?;
         self.history.validate()

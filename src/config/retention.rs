@@ -20,6 +20,8 @@ pub struct Retention {
     pub sent_messages: Keep,
     /// Messages that were decrypted, but not recorded before a crash.
     pub pending_inbound: Keep,
+    /// Webhook deliveries that have come to an end, their attempts and events.
+    pub webhooks: Keep,
     /// How often it is looked for what is old enough.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
@@ -43,6 +45,7 @@ impl Default for Retention {
             idempotency: Keep(Some(7 * DAY)),
             sent_messages: Keep(Some(14 * DAY)),
             pending_inbound: Keep(Some(30 * DAY)),
+            webhooks: Keep(Some(30 * DAY)),
             interval: Duration::from_mins(10),
         }
     }
@@ -56,6 +59,7 @@ impl Retention {
             ("retention.idempotency", self.idempotency),
             ("retention.sent_messages", self.sent_messages),
             ("retention.pending_inbound", self.pending_inbound),
+            ("retention.webhooks", self.webhooks),
         ] {
             if keep.0.is_some_and(|time| time < SHORTEST) {
                 return Err(Invalid::new(key, "must be an hour or longer, or \"never\""));

@@ -31,8 +31,6 @@ mod settler;
 
 use std::time::Duration;
 
-use crate::webhook::TargetPolicy;
-
 pub use self::{
     answer::Reply,
     client::{Client, Lookup, system_lookup},
@@ -42,8 +40,6 @@ pub use self::{
 /// How deliveries are sent.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What may be called.
-    pub targets: TargetPolicy,
     /// Requests under way at a time, over all endpoints.
     pub concurrency: usize,
     /// How long an endpoint must have failed to be disabled.

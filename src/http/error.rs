@@ -116,6 +116,8 @@ fn not_found(what: &str) -> &'static str {
         "message" => "MESSAGE_NOT_FOUND",
         "organization" => "ORGANIZATION_NOT_FOUND",
         "token" => "TOKEN_NOT_FOUND",
+        "webhook" => "WEBHOOK_NOT_FOUND",
+        "delivery" => "DELIVERY_NOT_FOUND",
         _ => "NOT_FOUND",
     }
 }

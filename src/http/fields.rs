@@ -81,6 +81,50 @@ impl Fields {
         }
     }
 
+    /// A whole number within limits, `null` as `Some(None)`, or nothing.
+    pub(crate) fn number(
+        &mut self,
+        name: &str,
+        limits: RangeInclusive<i64>,
+    ) -> Option<Option<i64>> {
+        match self.values.remove(name)? {
+            Value::Null => Some(None),
+            Value::Number(number) if number.as_i64().is_some_and(|it| limits.contains(&it)) => {
+                Some(number.as_i64())
+            }
+            _ => {
+                let (least, most) = (limits.start(), limits.end());
+                self.fault(name, format!("must be a whole number from {least} to {most}"))
+            }
+        }
+    }
+
+    /// A list of texts, or nothing. `null` is nothing.
+    pub(crate) fn texts(&mut self, name: &str) -> Option<Vec<String>> {
+        let items = match self.values.remove(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::Array(items)) => items,
+            Some(_) => return self.fault(name, "must be a list of strings"),
+        };
+        let texts: Option<Vec<_>> =
+            items.iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect();
+        texts.map_or_else(|| self.fault(name, "must be a list of strings"), Some)
+    }
+
+    /// Texts by name, or nothing. `null` is nothing.
+    pub(crate) fn named_texts(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
+        let items = match self.values.remove(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::Object(items)) => items,
+            Some(_) => return self.fault(name, "must be an object of strings"),
+        };
+        let texts: Option<BTreeMap<_, _>> = items
+            .into_iter()
+            .map(|(key, item)| item.as_str().map(|text| (key, text.to_owned())))
+            .collect();
+        texts.map_or_else(|| self.fault(name, "must be an object of strings"), Some)
+    }
+
     /// A text that must be understood.
     pub(crate) fn parsed<T, E: ToString>(
         &mut self,

@@ -129,6 +129,7 @@ parts! {
     services.audit: service::Audit,
     services.health: service::Health,
     services.metrics: service::Metrics,
+    services.webhooks: service::Webhooks,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,

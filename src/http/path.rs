@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use entity::id::{MessageId, OrganizationId, SessionId, TokenId};
+use entity::id::{DeliveryId, EndpointId, MessageId, OrganizationId, SessionId, TokenId};
 
 use super::{error::ApiError, problem::Problem};
 use crate::service;
@@ -53,6 +53,10 @@ ours! {
     OrganizationPath(OrganizationId): "organizationId", "organization";
     /// `{tokenId}`
     TokenPath(TokenId): "tokenId", "token";
+    /// `{webhookId}`
+    EndpointPath(EndpointId): "webhookId", "webhook";
+    /// `{deliveryId}`
+    DeliveryPath(DeliveryId): "deliveryId", "delivery";
 }
 
 async fn parameter<S: Send + Sync>(

@@ -26,12 +26,15 @@ impl Bite {
     pub(super) const fn of(table: Table) -> Self {
         match table {
             // A row of these may be a hundred kilobytes.
-            Table::Messages | Table::SentMessages | Table::PendingInbound => {
-                Self { rows: 20, most: 100 }
-            }
-            Table::Events | Table::Idempotency | Table::MessageSecrets => {
-                Self { rows: 50, most: 400 }
-            }
+            Table::Messages
+            | Table::SentMessages
+            | Table::PendingInbound
+            | Table::WebhookAttempts => Self { rows: 20, most: 100 },
+            Table::Events
+            | Table::Idempotency
+            | Table::MessageSecrets
+            | Table::WebhookDeliveries
+            | Table::WebhookEvents => Self { rows: 50, most: 400 },
         }
     }
 

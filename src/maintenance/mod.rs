@@ -34,6 +34,7 @@ pub struct Policy {
     pub idempotency: Option<Duration>,
     pub sent_messages: Option<Duration>,
     pub pending_inbound: Option<Duration>,
+    pub webhooks: Option<Duration>,
     /// The distance between sweeps, on average.
     pub interval: Duration,
 }
@@ -46,6 +47,9 @@ impl Policy {
             Table::Idempotency => self.idempotency,
             Table::SentMessages => self.sent_messages,
             Table::PendingInbound => self.pending_inbound,
+            Table::WebhookDeliveries | Table::WebhookAttempts | Table::WebhookEvents => {
+                self.webhooks
+            }
             // Each says itself when it ends.
             Table::MessageSecrets => Some(Duration::ZERO),
         }

@@ -16,6 +16,7 @@ pub mod recipient;
 pub mod sessions;
 pub mod text;
 pub mod tokens;
+pub mod webhooks;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -25,6 +26,7 @@ use entity::{
 };
 
 use crate::{
+    delivery::Deliveries,
     event::PairingFailure,
     session::{self, PairError},
     store::{self, Store, audit::By},
@@ -38,6 +40,7 @@ pub use metrics::Metrics;
 pub use organizations::Organizations;
 pub use sessions::Sessions;
 pub use tokens::Tokens;
+pub use webhooks::Webhooks;
 // Lists are paged as the store pages them.
 pub use store::page;
 
@@ -58,11 +61,18 @@ pub struct Services {
     pub audit: Audit,
     pub health: Health,
     pub metrics: Metrics,
+    pub webhooks: Webhooks,
 }
 
 impl Services {
-    /// Services over the store and the running sessions.
-    pub fn new(store: &Store, manager: session::Sessions) -> Self {
+    /// Services over the store, the running sessions and the engine that calls webhook endpoints, which
+    /// tries for `max_age` at most.
+    pub fn new(
+        store: &Store,
+        manager: session::Sessions,
+        deliveries: &Deliveries,
+        max_age: Duration,
+    ) -> Self {
         Self {
             sessions: Sessions::new(store.clone(), manager.clone()),
             messages: Messages::new(store.clone(), manager.clone()),
@@ -71,7 +81,8 @@ impl Services {
             organizations: Organizations::new(store.clone()),
             audit: Audit::new(store.clone()),
             health: Health::new(store.clone(), manager.clone()),
-            metrics: Metrics::new(store.clone(), manager),
+            metrics: Metrics::new(store.clone(), manager, deliveries.clone()),
+            webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
         }
     }
 }

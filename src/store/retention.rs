@@ -13,7 +13,7 @@ use std::{
 
 use entity::{
     UnixMillis,
-    id::{EventId, MessageId, OrganizationId},
+    id::{AttemptId, DeliveryId, EventId, MessageId, OrganizationId},
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use tokio::time::Instant;
@@ -38,17 +38,26 @@ pub enum Table {
     PendingInbound,
     /// Secrets of messages, which carry their own end.
     MessageSecrets,
+    /// Webhook deliveries that have come to an end.
+    WebhookDeliveries,
+    /// Requests that were made for them.
+    WebhookAttempts,
+    /// What endpoints were told. None that is still owed: what is owed is younger.
+    WebhookEvents,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Events,
         Self::Messages,
         Self::Idempotency,
         Self::SentMessages,
         Self::PendingInbound,
         Self::MessageSecrets,
+        Self::WebhookDeliveries,
+        Self::WebhookAttempts,
+        Self::WebhookEvents,
     ];
 
     /// Its name in the database.
@@ -60,12 +69,19 @@ impl Table {
             Self::SentMessages => "wa_sent_message",
             Self::PendingInbound => "wa_pending_inbound",
             Self::MessageSecrets => "wa_msg_secret",
+            Self::WebhookDeliveries => "webhook_delivery",
+            Self::WebhookAttempts => "webhook_attempt",
+            Self::WebhookEvents => "webhook_event",
         }
     }
 
     const fn key(self) -> &'static str {
         match self {
-            Self::Events | Self::Messages => "id",
+            Self::Events
+            | Self::Messages
+            | Self::WebhookDeliveries
+            | Self::WebhookAttempts
+            | Self::WebhookEvents => "id",
             Self::Idempotency => "organization_id, key",
             Self::SentMessages => "device_id, chat_jid, message_id",
             Self::PendingInbound | Self::MessageSecrets => "device_id, chat, sender, message_id",
@@ -83,6 +99,12 @@ impl Table {
             ),
             Self::Idempotency => format!("created_at < {}", before.0),
             Self::SentMessages | Self::PendingInbound => format!("stored_at < {seconds}"),
+            Self::WebhookDeliveries => format!(
+                "id < '{}' AND state NOT IN ('pending', 'claimed')",
+                DeliveryId::new(before, 0)
+            ),
+            Self::WebhookAttempts => format!("id < '{}'", AttemptId::new(before, 0)),
+            Self::WebhookEvents => format!("id < '{}'", EventId::new(before, 0)),
             // Zero is for ever.
             Self::MessageSecrets => format!("expires_at > 0 AND expires_at < {seconds}"),
         }
@@ -91,7 +113,11 @@ impl Table {
     /// The order of the index that finds what is old.
     const fn order(self) -> &'static str {
         match self {
-            Self::Events | Self::Messages => "id",
+            Self::Events
+            | Self::Messages
+            | Self::WebhookDeliveries
+            | Self::WebhookAttempts
+            | Self::WebhookEvents => "id",
             Self::Idempotency => "created_at",
             // Few, and found by their device.
             Self::SentMessages | Self::PendingInbound => "stored_at",

@@ -8,11 +8,11 @@ use entity::kind::EventKind;
 use crate::event::{AckLevel, Event};
 
 macro_rules! types {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal,)+) => {
         /// A type of event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum EventType {
-            $($(#[$doc])* $variant,)+
+            $(#[doc = $doc] $variant,)+
         }
 
         impl EventType {
@@ -23,6 +23,13 @@ macro_rules! types {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it is, in one sentence.
+            pub const fn description(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $doc.trim_ascii_start(),)+
                 }
             }
 

@@ -2,7 +2,7 @@
 //!
 //! - `kinds.rs`: the types of events that endpoints can be told of. `filter.rs`: which of them an
 //!   endpoint wants.
-//! - `body.rs`: the bytes of a request, in either format. `signature.rs`: how they are signed
+//! - `catalogue.rs`: an example of each. `body.rs`: the bytes of a request, in either format. `signature.rs`: how they are signed
 //!   (Standard Webhooks 1.0).
 //! - `target.rs`: which URLs may be called. `address.rs`: which addresses.
 //! - `schedule.rs`: when a failed delivery is tried again. `health.rs`: what follows for its endpoint.
@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod body;
+pub mod catalogue;
 pub mod filter;
 pub mod health;
 pub mod kinds;

@@ -13,6 +13,7 @@ mod sessions;
 mod status;
 mod stream;
 mod tokens;
+mod webhooks;
 
 use std::fmt::Display;
 
@@ -39,7 +40,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
     } else {
         get("/metrics", Operator, metrics::show)
     };
-    vec![
+    let mut routes = vec![
         // About the daemon.
         get("/", Viewer, health::index),
         get("/livez", Anybody, health::live),
@@ -84,7 +85,9 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/api/whatsapp/events/page", Viewer, events::page).waits(),
         get("/api/whatsapp/session/{sessionId}/events", Viewer, events::feed).waits(),
         get("/api/whatsapp/session/{sessionId}/events/page", Viewer, events::page).waits(),
-    ]
+    ];
+    routes.extend(webhooks::routes());
+    routes
 }
 
 /// What a request that succeeded is answered with.

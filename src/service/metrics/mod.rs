@@ -5,6 +5,7 @@
 //! library's (`library.rs`) appears when it first counts.
 
 mod library;
+mod webhooks;
 
 use entity::state::{Role, SessionStatus};
 use prometheus_client::{
@@ -17,6 +18,7 @@ use sea_orm::Iterable as _;
 use self::library::LibraryCounters;
 use super::{Error, Principal};
 use crate::{
+    delivery::Deliveries,
     event::Group,
     session::Sessions,
     store::{Store, WriterStats, retention::RetentionStats, sessions::StatusCount},
@@ -33,13 +35,14 @@ type Counters = Family<[(&'static str, &'static str); 1], Counter>;
 pub struct Metrics {
     store: Store,
     sessions: Sessions,
+    deliveries: Deliveries,
     library: Option<LibraryCounters>,
 }
 
 impl Metrics {
-    /// Figures of what is on this store, and of the sessions that run here.
-    pub fn new(store: Store, sessions: Sessions) -> Self {
-        Self { store, sessions, library: LibraryCounters::install() }
+    /// Figures of what is on this store, of the sessions that run here and the deliveries made here.
+    pub fn new(store: Store, sessions: Sessions, deliveries: Deliveries) -> Self {
+        Self { store, sessions, deliveries, library: LibraryCounters::install() }
     }
 
     /// All figures, for the operator.
@@ -67,6 +70,8 @@ impl Metrics {
         let help =
             "Messages that could not be decrypted when they came; many are when they come again";
         registry.register("wagate_messages_undecryptable", help, unreadable);
+
+        webhooks::register(&mut registry, &self.store, &self.deliveries.stats()).await;
 
         let database_up = Gauge::<i64>::default();
         match self.store.sessions().count_all().await {

@@ -1,0 +1,74 @@
+//! Deliveries: a page of an endpoint's, one of them, and sending it again.
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use entity::{
+    id::DeliveryId,
+    webhook::{delivery, state::DeliveryState},
+};
+
+use super::{
+    LONGEST, USUAL,
+    views::{DeliveryDetailView, DeliveryView, Page, one_of},
+};
+use crate::{
+    http::{
+        api::{ok, with},
+        auth::Caller,
+        body::JsonObject,
+        error::ApiError,
+        fields::Parameters,
+        path::{DeliveryPath, EndpointPath},
+    },
+    service::{Webhooks, webhooks::Query},
+    webhook::EventType,
+};
+
+#[tracing::instrument(name = "http.webhooks.deliveries", skip_all)]
+pub(super) async fn list(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
+    let query = Query {
+        state: parameters.parsed("status", |word| {
+            DeliveryState::of_word(word).ok_or_else(|| one_of(DeliveryState::WORDS))
+        }),
+        event_type: parameters.parsed("type", |name| {
+            EventType::of_name(name).ok_or("is no event type: see GET /api/webhooks/event-types")
+        }),
+        after: parameters.parsed("cursor", str::parse::<DeliveryId>),
+    };
+    parameters.finish()?;
+    let limit = limit.unwrap_or(USUAL);
+    let found = webhooks.deliveries(&caller, &id, query, limit + 1).await?;
+    let id = |row: &delivery::Model| row.id.to_string();
+    Ok(Json(Page::of(found, limit, id, DeliveryView::from)))
+}
+
+#[tracing::instrument(name = "http.webhooks.delivery", skip_all)]
+pub(super) async fn show(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    DeliveryPath(id): DeliveryPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    Ok(ok(DeliveryDetailView::from(webhooks.delivery(&caller, &id).await?)))
+}
+
+/// 202: it is due now.
+#[tracing::instrument(name = "http.webhooks.retry", skip_all)]
+pub(super) async fn retry(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    DeliveryPath(id): DeliveryPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    let row = webhooks.retry(&caller, &id).await?;
+    Ok(with(StatusCode::ACCEPTED, DeliveryView::from(row)))
+}

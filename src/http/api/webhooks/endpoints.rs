@@ -1,0 +1,250 @@
+//! Endpoints: their whole life.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use entity::{
+    id::EndpointId,
+    webhook::state::{Format, Ordering},
+};
+use serde::Serialize;
+
+use super::{
+    LONGEST, USUAL,
+    views::{DetailView, EndpointView, GapView, Page, RegisteredView, TestView, one_of},
+};
+use crate::{
+    event::payload::rfc3339,
+    http::{
+        api::{ok, with},
+        auth::Caller,
+        body::JsonObject,
+        error::ApiError,
+        fields::{Fields, Parameters},
+        path::EndpointPath,
+    },
+    service::{
+        Webhooks,
+        webhooks::{Endpoint, EndpointInput, LONGEST_OVERLAP, limits},
+    },
+    webhook::EventType,
+};
+
+/// How long an old secret signs beside its successor, if nobody says.
+const OVERLAP: Duration = Duration::from_hours(24);
+
+/// 201 for a new endpoint, with its secret; 200 for one that was registered before.
+#[tracing::instrument(name = "http.webhooks.register", skip_all)]
+pub(super) async fn register(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    let number = body.required_text("phone_number");
+    let url = body.required_text("webhook_url");
+    let max_retries = body.number("max_retries", limits::RETRIES);
+    body.finish()?;
+    let created = webhooks.register(&caller, number, url, max_retries.flatten()).await?;
+    let secret = created.secret.map(|secret| secret.reveal());
+    let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+    let location = format!("/api/webhooks/{}", created.row.id);
+    let view = RegisteredView::of(created.row, secret);
+    Ok(([(header::LOCATION, location)], with(status, view)).into_response())
+}
+
+/// An endpoint that was just made, with its secret.
+#[derive(Debug, Serialize)]
+struct CreatedView {
+    #[serde(flatten)]
+    endpoint: EndpointView,
+    /// Shown this once.
+    secret: Option<String>,
+}
+
+#[tracing::instrument(name = "http.webhooks.create", skip_all)]
+pub(super) async fn create(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    let created = webhooks.create(&caller, input(body)?).await?;
+    let location = format!("/api/webhooks/{}", created.row.id);
+    let endpoint = Endpoint { row: created.row, health: None };
+    let view = CreatedView {
+        endpoint: EndpointView::of(endpoint, webhooks.now()),
+        secret: created.secret.map(|secret| secret.reveal()),
+    };
+    Ok(([(header::LOCATION, location)], with(StatusCode::CREATED, view)).into_response())
+}
+
+/// The members of a body that makes or changes an endpoint.
+fn input(mut body: Fields) -> Result<EndpointInput, ApiError> {
+    let format = |word: &str| Format::of_word(word).ok_or_else(|| one_of(Format::WORDS));
+    let ordering = |word: &str| Ordering::of_word(word).ok_or_else(|| one_of(Ordering::WORDS));
+    let description = match body.change("description") {
+        crate::service::sessions::Change::Keep => None,
+        crate::service::sessions::Change::Clear => Some(None),
+        crate::service::sessions::Change::To(text) => Some(Some(text)),
+    };
+    let input = EndpointInput {
+        url: body.text("url"),
+        description,
+        format: body.parsed("format", format),
+        event_types: body.texts("event_types"),
+        session_ids: body.texts("session_ids"),
+        phone_numbers: body.texts("phone_numbers"),
+        headers: body.named_texts("headers"),
+        ordering: body.parsed("ordering", ordering),
+        max_in_flight: body.number("max_in_flight", limits::IN_FLIGHT).flatten(),
+        rate_per_second: body.number("rate_per_second", limits::RATE),
+        timeout_ms: body.number("timeout_ms", limits::TIMEOUT_MS).flatten(),
+        max_retries: body.number("max_retries", limits::RETRIES),
+        max_age_seconds: body.number("max_age_seconds", 0..=i64::from(i32::MAX)).flatten(),
+    };
+    body.finish()?;
+    Ok(input)
+}
+
+#[tracing::instrument(name = "http.webhooks.list", skip_all)]
+pub(super) async fn list(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
+    let after = parameters.parsed("cursor", str::parse::<EndpointId>);
+    parameters.finish()?;
+    let limit = limit.unwrap_or(USUAL);
+    let found = webhooks.list(&caller, after, limit + 1).await?;
+    let now = webhooks.now();
+    let id = |it: &Endpoint| it.row.id.to_string();
+    Ok(Json(Page::of(found, limit, id, |it| EndpointView::of(it, now))))
+}
+
+#[tracing::instrument(name = "http.webhooks.show", skip_all)]
+pub(super) async fn show(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let detail = webhooks.find(&caller, &id).await?;
+    Ok(ok(DetailView::of(detail, webhooks.now())))
+}
+
+#[tracing::instrument(name = "http.webhooks.update", skip_all)]
+pub(super) async fn update(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let detail = webhooks.update(&caller, &id, input(body)?).await?;
+    Ok(ok(DetailView::of(detail, webhooks.now())))
+}
+
+#[tracing::instrument(name = "http.webhooks.delete", skip_all)]
+pub(super) async fn delete(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    webhooks.delete(&caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[tracing::instrument(name = "http.webhooks.pause", skip_all)]
+pub(super) async fn pause(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    let detail = webhooks.pause(&caller, &id).await?;
+    Ok(ok(DetailView::of(detail, webhooks.now())))
+}
+
+/// An endpoint that is called again.
+#[derive(Debug, Serialize)]
+struct ResumedView {
+    #[serde(flatten)]
+    endpoint: DetailView,
+    /// What it was not owed meanwhile, and can be sent now.
+    missed: Option<GapView>,
+}
+
+#[tracing::instrument(name = "http.webhooks.resume", skip_all)]
+pub(super) async fn resume(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    let (detail, gap) = webhooks.resume(&caller, &id).await?;
+    let endpoint = DetailView::of(detail, webhooks.now());
+    Ok(ok(ResumedView { endpoint, missed: gap.map(Into::into) }))
+}
+
+/// A new secret.
+#[derive(Debug, Serialize)]
+struct RotatedView {
+    /// Shown this once.
+    secret: String,
+    /// Until when the old ones sign beside it.
+    old_secrets_until: String,
+}
+
+#[tracing::instrument(name = "http.webhooks.rotate", skip_all)]
+pub(super) async fn rotate(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
+    let overlap = body.number("overlap_seconds", 0..=longest).flatten();
+    body.finish()?;
+    let overlap =
+        overlap.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs);
+    let (secret, until) = webhooks.rotate(&caller, &id, overlap).await?;
+    Ok(ok(RotatedView { secret: secret.reveal(), old_secrets_until: rfc3339(until) }))
+}
+
+#[tracing::instrument(name = "http.webhooks.test", skip_all)]
+pub(super) async fn test(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let kind = body.parsed("type", |name| {
+        EventType::of_name(name).ok_or("is no event type: see GET /api/webhooks/event-types")
+    });
+    body.finish()?;
+    let tested = webhooks.test(&caller, &id, kind).await?;
+    Ok(ok(TestView::from(tested)))
+}

@@ -1,0 +1,88 @@
+//! Deliveries: what was sent, what is to be sent, and sending it again.
+
+use entity::{
+    id::{DeliveryId, EndpointId},
+    state::Role,
+    webhook::{attempt, delivery, event, state::DeliveryState},
+};
+
+use super::Webhooks;
+use crate::{
+    service::{Error, Principal},
+    store::webhooks::{LogFilter, Retried},
+    webhook::EventType,
+};
+
+/// Which deliveries are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    pub state: Option<DeliveryState>,
+    pub event_type: Option<EventType>,
+    /// The last one already seen.
+    pub after: Option<DeliveryId>,
+}
+
+/// A delivery in every detail.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    pub row: delivery::Model,
+    /// None if retention has deleted it.
+    pub event: Option<event::Model>,
+    pub attempts: Vec<attempt::Model>,
+}
+
+impl Webhooks {
+    /// Deliveries to an endpoint, the newest first; one more than `limit` if there are.
+    pub async fn deliveries(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        query: Query,
+        limit: u64,
+    ) -> Result<Vec<delivery::Model>, Error> {
+        caller.require(Role::Viewer)?;
+        self.row(caller, id).await?;
+        let filter = LogFilter {
+            state: query.state,
+            event_type: query.event_type.map(|kind| kind.name().to_owned()),
+            before: query.after,
+        };
+        let organization = &caller.organization_id;
+        Ok(self.store.webhooks().deliveries(organization, id, &filter, limit).await?)
+    }
+
+    /// Looks one delivery up.
+    pub async fn delivery(&self, caller: &Principal, id: &DeliveryId) -> Result<Detail, Error> {
+        caller.require(Role::Viewer)?;
+        let found = self.store.webhooks().delivery(&caller.organization_id, id).await?;
+        let (row, event, attempts) = found.ok_or(NOT_FOUND)?;
+        Ok(Detail { row, event, attempts })
+    }
+
+    /// Has a delivery sent at once, in the place of whenever it would have been.
+    pub async fn retry(
+        &self,
+        caller: &Principal,
+        id: &DeliveryId,
+    ) -> Result<delivery::Model, Error> {
+        caller.require(Role::Manager)?;
+        match self.store.webhooks().retry(&caller.organization_id, id).await? {
+            Retried::Due(row) => Ok(*row),
+            Retried::NotFound => Err(NOT_FOUND),
+            Retried::InFlight => Err(Error::Conflict {
+                code: "DELIVERY_IN_FLIGHT",
+                detail: "the event is being delivered at this moment",
+            }),
+            Retried::EndpointOff => Err(Error::Conflict {
+                code: "WEBHOOK_DISABLED",
+                detail: "the endpoint is disabled: resume it first",
+            }),
+            Retried::Retired => Err(Error::Conflict {
+                code: "EVENT_RETIRED",
+                detail: "the event is older than what is kept",
+            }),
+        }
+    }
+}
+
+const NOT_FOUND: Error = Error::NotFound { what: "delivery" };

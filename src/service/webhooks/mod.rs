@@ -1,0 +1,300 @@
+//! Webhook endpoints of an organization, and what was and is to be sent to them.
+//!
+//! `input.rs`, `limits.rs`: what an endpoint may be like. `log.rs`: deliveries.
+
+mod input;
+pub mod limits;
+mod log;
+
+use std::time::Duration;
+
+use entity::{
+    UnixMillis,
+    id::{EndpointId, EventId},
+    state::Role,
+    webhook::{
+        endpoint, event, gap, health, secret,
+        state::{EndpointState, Format, Ordering},
+    },
+};
+
+use super::{Error, Principal};
+use crate::{
+    delivery::{Client, Deliveries, Reply},
+    store::{
+        Store,
+        webhooks::{EndpointChange, NewEndpoint, Resumed},
+    },
+    webhook::{EventType, SigningSecret, catalogue},
+};
+
+pub use self::{
+    input::EndpointInput,
+    log::{Detail, Query},
+};
+
+/// Endpoints that an organization can have.
+const MOST: u64 = 500;
+
+/// How long an old secret signs beside its successor, at most.
+pub const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
+
+/// An endpoint, with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub row: endpoint::Model,
+    pub health: Option<health::Model>,
+}
+
+/// An endpoint in every detail.
+#[derive(Clone, Debug)]
+pub struct EndpointDetail {
+    pub endpoint: Endpoint,
+    pub secrets: Vec<secret::Model>,
+    pub gaps: Vec<gap::Model>,
+}
+
+/// An endpoint that was made, with its secret: it is shown this once.
+#[derive(Clone, Debug)]
+pub struct Created {
+    pub row: endpoint::Model,
+    /// None if it was there before.
+    pub secret: Option<SigningSecret>,
+}
+
+/// A test, and what came back.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    pub event_id: EventId,
+    pub event_type: EventType,
+    pub reply: Reply,
+}
+
+/// Webhooks, as far as a caller may see and change them.
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    store: Store,
+    deliveries: Deliveries,
+    /// How long a delivery is tried at most.
+    max_age: Duration,
+}
+
+impl Webhooks {
+    pub const fn new(store: Store, deliveries: Deliveries, max_age: Duration) -> Self {
+        Self { store, deliveries, max_age }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> UnixMillis {
+        self.store.clock().now()
+    }
+
+    fn client(&self) -> &Client {
+        self.deliveries.client()
+    }
+
+    /// Makes an endpoint that is told of one phone number's messages, as flat objects. Asked again for the
+    /// same number and URL, it is the same endpoint.
+    pub async fn register(
+        &self,
+        caller: &Principal,
+        phone_number: String,
+        url: String,
+        max_retries: Option<i64>,
+    ) -> Result<Created, Error> {
+        caller.require(Role::Manager)?;
+        let input = EndpointInput {
+            url: Some(url),
+            format: Some(Format::Flat),
+            event_types: Some(vec![EventType::MessageReceived.name().to_owned()]),
+            phone_numbers: Some(vec![phone_number]),
+            max_retries: Some(max_retries),
+            ..EndpointInput::default()
+        };
+        let new =
+            input.create(self.client(), self.max_age, ("webhook_url", "phone_number")).await?;
+        let mut after = None;
+        loop {
+            let organization = &caller.organization_id;
+            let rows = self.store.webhooks().list(organization, after.as_ref(), 100).await?;
+            let same = rows.iter().find(|row| is_same_registration(row, &new));
+            if let Some(row) = same {
+                let change = EndpointChange {
+                    max_retries: Some(new.max_retries),
+                    ..EndpointChange::default()
+                };
+                let row = self.store.webhooks().update(organization, &row.id, change).await?;
+                let row = row.ok_or(NOT_FOUND)?;
+                return Ok(Created { row, secret: None });
+            }
+            after = rows.last().map(|row| row.id.clone());
+            if after.is_none() {
+                return self.make(caller, new).await;
+            }
+        }
+    }
+
+    /// Makes an endpoint.
+    pub async fn create(&self, caller: &Principal, input: EndpointInput) -> Result<Created, Error> {
+        caller.require(Role::Manager)?;
+        let new = input.create(self.client(), self.max_age, ("url", "phone_numbers")).await?;
+        self.make(caller, new).await
+    }
+
+    async fn make(&self, caller: &Principal, new: NewEndpoint) -> Result<Created, Error> {
+        let secret = SigningSecret::generate();
+        let organization = &caller.organization_id;
+        let row = self.store.webhooks().create(organization, new, &secret, MOST).await?;
+        let row = row.ok_or(Error::Conflict {
+            code: "TOO_MANY_WEBHOOKS",
+            detail: "an organization can have 500 webhook endpoints",
+        })?;
+        Ok(Created { row, secret: Some(secret) })
+    }
+
+    /// An organization's endpoints, the oldest first; one more than `limit` if there are.
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        after: Option<EndpointId>,
+        limit: u64,
+    ) -> Result<Vec<Endpoint>, Error> {
+        caller.require(Role::Viewer)?;
+        let webhooks = self.store.webhooks();
+        let rows = webhooks.list(&caller.organization_id, after.as_ref(), limit).await?;
+        let ids: Vec<_> = rows.iter().map(|row| row.id.clone()).collect();
+        let health = webhooks.healths(&ids).await?;
+        let of = |row: &endpoint::Model| health.iter().find(|it| it.endpoint_id == row.id).cloned();
+        Ok(rows.into_iter().map(|row| Endpoint { health: of(&row), row }).collect())
+    }
+
+    /// Looks one endpoint up.
+    pub async fn find(&self, caller: &Principal, id: &EndpointId) -> Result<EndpointDetail, Error> {
+        caller.require(Role::Viewer)?;
+        let webhooks = self.store.webhooks();
+        let row = self.row(caller, id).await?;
+        let health = webhooks.healths(std::slice::from_ref(id)).await?.pop();
+        let (secrets, gaps) = (webhooks.secrets(id).await?, webhooks.gaps(id).await?);
+        Ok(EndpointDetail { endpoint: Endpoint { row, health }, secrets, gaps })
+    }
+
+    async fn row(&self, caller: &Principal, id: &EndpointId) -> Result<endpoint::Model, Error> {
+        let found = self.store.webhooks().find(&caller.organization_id, id).await?;
+        found.ok_or(NOT_FOUND)
+    }
+
+    /// Changes what is given of an endpoint.
+    pub async fn update(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        input: EndpointInput,
+    ) -> Result<EndpointDetail, Error> {
+        caller.require(Role::Manager)?;
+        let row = self.row(caller, id).await?;
+        let change = input.change(&row, self.client(), self.max_age).await?;
+        let updated = self.store.webhooks().update(&caller.organization_id, id, change).await?;
+        updated.ok_or(NOT_FOUND)?;
+        self.find(caller, id).await
+    }
+
+    /// Stops calling an endpoint; what happens meanwhile waits for it.
+    pub async fn pause(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+    ) -> Result<EndpointDetail, Error> {
+        caller.require(Role::Manager)?;
+        let paused = self.store.webhooks().pause(&caller.organization_id, id).await?;
+        if paused.ok_or(NOT_FOUND)?.state == EndpointState::Disabled {
+            return Err(Error::Conflict {
+                code: "WEBHOOK_DISABLED",
+                detail: "the endpoint is disabled: resume it first",
+            });
+        }
+        self.find(caller, id).await
+    }
+
+    /// Has an endpoint called again, whether it was paused or disabled, with what it has missed.
+    pub async fn resume(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+    ) -> Result<(EndpointDetail, Option<gap::Model>), Error> {
+        caller.require(Role::Manager)?;
+        let gap = match self.store.webhooks().resume(&caller.organization_id, id).await? {
+            Resumed::NotFound => return Err(NOT_FOUND),
+            Resumed::Unchanged => None,
+            Resumed::Resumed { gap } => gap,
+        };
+        Ok((self.find(caller, id).await?, gap))
+    }
+
+    /// Deletes an endpoint. What it was still owed is cancelled.
+    pub async fn delete(&self, caller: &Principal, id: &EndpointId) -> Result<(), Error> {
+        caller.require(Role::Manager)?;
+        let deleted = self.store.webhooks().delete(&caller.organization_id, id).await?;
+        if deleted { Ok(()) } else { Err(NOT_FOUND) }
+    }
+
+    /// Gives an endpoint a new secret, and says when the old ones cease to sign.
+    pub async fn rotate(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        overlap: Duration,
+    ) -> Result<(SigningSecret, UnixMillis), Error> {
+        caller.require(Role::Manager)?;
+        let secret = SigningSecret::generate();
+        let organization = &caller.organization_id;
+        if !self.store.webhooks().rotate(organization, id, &secret, overlap).await? {
+            return Err(NOT_FOUND);
+        }
+        Ok((secret, self.store.clock().now() + overlap))
+    }
+
+    /// Sends an example to an endpoint here and now, whatever state it is in.
+    pub async fn test(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        kind: Option<EventType>,
+    ) -> Result<Tested, Error> {
+        caller.require(Role::Manager)?;
+        self.row(caller, id).await?;
+        let target = self.store.webhooks().target(id).await?.ok_or(NOT_FOUND)?;
+        let kind = kind.unwrap_or(EventType::MessageReceived);
+        if target.row.format == Format::Flat && !kind.is_message() {
+            return Err(Error::invalid(
+                "type",
+                "must be a message for an endpoint in `flat` format",
+            ));
+        }
+        let now = self.store.clock().now();
+        let event = event::Model {
+            id: EventId::new(now, rand::random()),
+            organization_id: caller.organization_id.clone(),
+            seq: 0,
+            event_type: kind.name().to_owned(),
+            session_key: None,
+            session_id: Some("example".to_owned()),
+            conversation: String::new(),
+            payload: catalogue::example(kind).to_string(),
+            occurred_at: now,
+        };
+        let reply = self.deliveries.try_out(&target, &event).await;
+        Ok(Tested { event_id: event.id, event_type: kind, reply })
+    }
+}
+
+const NOT_FOUND: Error = Error::NotFound { what: "webhook" };
+
+/// Whether `row` is what registering `new` has made before.
+fn is_same_registration(row: &endpoint::Model, new: &NewEndpoint) -> bool {
+    let list = |json: &str| serde_json::from_str::<Vec<String>>(json).unwrap_or_default();
+    row.format == Format::Flat
+        && row.url == new.url
+        && row.ordering == Ordering::None
+        && list(&row.phone_numbers) == new.phone_numbers
+        && list(&row.event_types) == new.event_types
+}

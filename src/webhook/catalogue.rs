@@ -1,0 +1,154 @@
+//! An example and a schema of every type of event: what the catalogue shows and tests send.
+
+use serde_json::{Value, json};
+
+use super::EventType;
+
+/// The `data` of an event of this type.
+pub fn example(kind: EventType) -> Value {
+    match kind {
+        EventType::MessageReceived => json!({ "message": message(false) }),
+        EventType::MessageCreated => json!({ "message": message(true) }),
+        EventType::MessageSent => ack(1),
+        EventType::MessageAck => ack(3),
+        EventType::Call => json!({ "call": {
+            "id": "0A1B2C3D4E5F", "from": "15550100300@c.us", "isVideo": false, "isGroup": false,
+            "stage": "offer", "timestamp": 1_762_352_580,
+        } }),
+        EventType::SessionQr => {
+            json!({ "qr": "2@example", "qrExpiresAt": "2025-11-05T14:24:00.000Z" })
+        }
+        EventType::SessionAuthenticated => json!({}),
+        EventType::SessionLoadingScreen => {
+            json!({ "percent": 40, "message": "Loading your chats" })
+        }
+        EventType::SessionReady => json!({ "phoneNumber": "15550100200", "pushName": "Shop" }),
+        EventType::SessionChangeState => json!({
+            "state": "reconnecting", "reason": "connection_lost",
+            "message": "The connection was lost", "code": null,
+            "nextAttemptAt": "2025-11-05T14:24:00.000Z",
+        }),
+        EventType::SessionDisconnected => json!({
+            "reason": "logged_out", "message": "Logged out on the phone", "code": null,
+            "nextAttemptAt": null,
+        }),
+        EventType::SessionAuthFailure => json!({
+            "msg": "WhatsApp has banned the account", "reason": "banned", "code": 402,
+            "until": "2025-11-06T14:24:00.000Z", "nextAttemptAt": null,
+        }),
+        EventType::SessionPairingCode => json!({ "expiresAt": "2025-11-05T14:26:00.000Z" }),
+        EventType::SessionPairingFailed => json!({
+            "reason": "rate_limited", "message": "WhatsApp wants fewer pairings", "code": 429,
+        }),
+        EventType::SessionPasskeyRequested => json!({
+            "reason": "passkey_required", "message": "WhatsApp asks for a passkey",
+        }),
+        EventType::SessionAccountChanged => json!({ "phoneNumber": "15550100400" }),
+        EventType::EndpointFailing => endpoint("active", None, 10),
+        EventType::EndpointRecovered => endpoint("active", None, 0),
+        EventType::EndpointDisabled => endpoint("disabled", Some("failing"), 250),
+        EventType::DeliveryExhausted => endpoint("active", None, 4),
+    }
+}
+
+/// JSON Schema (2020-12) of the `data` of an event of this type.
+///
+/// Members that may be `null` are named here; the rest follows from the example. Members are added in the
+/// course of time, so none is forbidden.
+pub fn schema(kind: EventType) -> Value {
+    let mut schema = schema_of(&example(kind));
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = kind.name().into();
+    schema["description"] = kind.description().into();
+    schema
+}
+
+/// Members that are texts, or numbers, or nothing.
+const NULLABLE_TEXTS: [&str; 18] = [
+    "author",
+    "body",
+    "by",
+    "description",
+    "disabledReason",
+    "error",
+    "failingSince",
+    "lastSuccessAt",
+    "nextAttemptAt",
+    "phoneNumber",
+    "pushName",
+    "reason",
+    "message",
+    "targetId",
+    "to",
+    "until",
+    "from",
+    "qr",
+];
+const NULLABLE_NUMBERS: [&str; 1] = ["code"];
+
+fn schema_of(example: &Value) -> Value {
+    match example {
+        Value::Object(members) => {
+            let properties = members.iter().map(|(name, value)| {
+                let schema = match value {
+                    Value::Object(_) => schema_of(value),
+                    _ if NULLABLE_TEXTS.contains(&name.as_str()) => {
+                        json!({ "type": ["string", "null"] })
+                    }
+                    _ if NULLABLE_NUMBERS.contains(&name.as_str()) => {
+                        json!({ "type": ["integer", "null"] })
+                    }
+                    _ => schema_of(value),
+                };
+                (name.clone(), schema)
+            });
+            let properties: serde_json::Map<_, _> = properties.collect();
+            json!({ "type": "object", "properties": properties })
+        }
+        Value::String(_) => json!({ "type": "string" }),
+        Value::Number(_) => json!({ "type": "integer" }),
+        Value::Bool(_) => json!({ "type": "boolean" }),
+        Value::Array(_) => json!({ "type": "array" }),
+        Value::Null => json!({}),
+    }
+}
+
+fn message(from_me: bool) -> Value {
+    let (own, other) = ("15550100200@c.us", "15550100300@c.us");
+    json!({
+        "id": "3EB0C767D26A1D2E8A43",
+        "messageId": "msg_01JBXQK7G0000000000000000",
+        "body": "Hello from WhatsApp!",
+        "type": "text",
+        "from": if from_me { own } else { other },
+        "to": if from_me { other } else { own },
+        "chat": other,
+        "author": null,
+        "fromMe": from_me,
+        "isGroup": false,
+        "targetId": null,
+        "pushName": "Ada",
+        "timestamp": 1_762_352_580,
+        "offline": false,
+    })
+}
+
+fn ack(level: i16) -> Value {
+    json!({
+        "message": { "id": "3EB0C767D26A1D2E8A43", "to": "15550100300@c.us", "fromMe": true },
+        "ack": level, "by": "15550100300@c.us", "error": null, "timestamp": 1_762_352_580,
+    })
+}
+
+fn endpoint(state: &str, reason: Option<&str>, failures: i32) -> Value {
+    json!({
+        "endpointId": "ep_01JBXQK7G00000000000000000",
+        "url": "https://example.com/receive",
+        "description": "Orders",
+        "state": state,
+        "disabledReason": reason,
+        "consecutiveFailures": failures,
+        "failingSince": (failures > 0).then_some("2025-11-05T14:23:00.000Z"),
+        "lastSuccessAt": "2025-11-05T14:22:00.000Z",
+    })
+}
