@@ -3,12 +3,19 @@
 //! What a client would report is recorded through the store's one door, so that everything but the
 //! client itself is the real thing.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use entity::{
-    id::{OrganizationId, SessionId},
+    id::{MessageId, OrganizationId, SessionId},
+    kind::MessageKind,
     session,
-    state::Role,
+    state::{Direction, MessageStatus, Role},
 };
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -16,7 +23,8 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wagate::{
     clock::Clock,
-    event::{Account, Event},
+    delivery::{self, Deliveries},
+    event::{Account, Event, NewMessage},
     http::{self, HttpState, Limits, ServeOptions},
     service::{Services, Tokens},
     session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
@@ -24,6 +32,7 @@ use wagate::{
         Patience, Store,
         events::{NewEvent, Recorded},
     },
+    webhook::{AddressPolicy, TargetPolicy},
 };
 
 use crate::database::{Database, Opened};
@@ -36,6 +45,8 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
+    /// Sends webhooks when it is driven.
+    pub(crate) deliveries: Deliveries,
     client: reqwest::Client,
     opened: Opened,
     sessions: Sessions,
@@ -81,7 +92,9 @@ impl App {
         let sessions =
             Sessions::new(store.clone(), clock.clone(), options, ownership, tasks.clone());
         let stop = CancellationToken::new();
-        let services = Services::new(&store, sessions.clone());
+        let deliveries = deliveries(&store, "test", &tasks);
+        let longest = Duration::from_hours(72);
+        let services = Services::new(&store, sessions.clone(), &deliveries, longest);
         let state = HttpState::new(services, limits, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -101,6 +114,7 @@ impl App {
             store,
             clock,
             stop,
+            deliveries,
             client,
             opened,
             sessions,
@@ -191,14 +205,79 @@ impl App {
         self.happen(id, Event::Ready(account)).await;
     }
 
+    /// Has a contact write to a session.
+    pub(crate) async fn hear(&self, id: &str, contact: &str, text: &str) -> Recorded {
+        self.happen(id, Event::Message(Box::new(self.message(contact, text)))).await
+    }
+
+    /// A message of a contact, who is called by a number.
+    pub(crate) fn message(&self, contact: &str, text: &str) -> NewMessage {
+        let now = self.clock.now();
+        let contact = format!("{contact}@s.whatsapp.net");
+        NewMessage {
+            id: MessageId::new(now, rand::random()),
+            wa_id: format!("3EB0{:016X}", rand::random::<u64>()),
+            chat: contact.clone(),
+            sender: contact,
+            direction: Direction::Inbound,
+            kind: MessageKind::Text,
+            body: Some(text.to_owned()),
+            target_wa_id: None,
+            raw: None,
+            push_name: Some("Ada".to_owned()),
+            sent_at: now,
+            is_group: false,
+            offline: false,
+            status: MessageStatus::Received,
+        }
+    }
+
     /// Stops everything in the daemon's order.
     pub(crate) async fn close(self) {
+        drop(self.deliveries);
         self.stop.cancel();
         self.sessions.shutdown(Duration::from_secs(5)).await;
         self.tasks.close();
         self.tasks.wait().await;
         self.opened.close().await;
     }
+}
+
+/// An engine that may call this machine: by its addresses, and as `receiver.test`.
+pub(crate) fn deliveries(store: &Store, node: &str, tasks: &TaskTracker) -> Deliveries {
+    let targets = TargetPolicy {
+        addresses: AddressPolicy {
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            deny: vec!["127.0.0.99/32".parse().unwrap()],
+        },
+        require_https: false,
+        ports: Vec::new(),
+    };
+    let client = delivery::Client::new(targets, lookup()).unwrap();
+    let options = delivery::Options {
+        concurrency: 64,
+        disable_after: Duration::from_hours(120),
+        node: node.to_owned(),
+    };
+    Deliveries::new(store.clone(), options, client, tasks)
+}
+
+/// Names of tests. One answers otherwise each time it is asked.
+fn lookup() -> delivery::Lookup {
+    let asked = Arc::new(AtomicUsize::new(0));
+    Arc::new(move |name| {
+        let asked = asked.fetch_add(1, Ordering::Relaxed);
+        let found: &[&str] = match name.as_str() {
+            "receiver.test" => &["127.0.0.1"],
+            "inside.test" => &["10.0.0.1", "169.254.169.254", "::1", "127.0.0.99"],
+            "mixed.test" => &["10.0.0.1", "127.0.0.1"],
+            "rebinding.test" if asked % 2 == 0 => &["127.0.0.1"],
+            "rebinding.test" => &["127.0.0.99"],
+            _ => &[],
+        };
+        let found = found.iter().map(|address| address.parse().unwrap()).collect();
+        Box::pin(async move { Ok(found) })
+    })
 }
 
 pub(crate) fn json(request: RequestBuilder, body: &Value) -> RequestBuilder {

@@ -35,6 +35,7 @@ fn all_for(days: u32) -> Policy {
         idempotency: kept,
         sent_messages: kept,
         pending_inbound: kept,
+        webhooks: kept,
         interval: Duration::from_mins(10),
     }
 }

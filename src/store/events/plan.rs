@@ -44,10 +44,7 @@ impl Plan {
     ///
     /// The organization's row stays locked until the transaction ends, so numbers become visible in
     /// order: a reader that has seen one has seen all before it.
-    pub(super) async fn allocate(
-        &self,
-        txn: &DatabaseTransaction,
-    ) -> Result<Allocated, DbErr> {
+    pub(super) async fn allocate(&self, txn: &DatabaseTransaction) -> Result<Allocated, DbErr> {
         // In one order always, or two lanes could wait for each other.
         let mut counts: Vec<_> = self.counts.iter().collect();
         counts.sort();
