@@ -12,8 +12,8 @@
 //! 5. A bell rings. Streams look at the table and send what is new: [`http`]. So does [`delivery`], which
 //!    sends what step 3 has noted as owed to tenants' endpoints ([`webhook`]).
 //!
-//! Imports go one way: `http → service → {store, session}`, `session → {event, device, store}`,
-//! `device → store`, `store → {entity, event, vault}`. Only [`daemon`] sees all; a test checks it.
+//! Imports go one way: `http → service → {store, session, delivery}`, `delivery → {store, webhook}`, `session → {event, device, store}`,
+//! `device → store`, `store → {entity, event, vault, webhook}`. Only [`daemon`] sees all; a test checks it.
 
 // The client's futures nest deeper than the compiler expects of anybody.
 #![recursion_limit = "256"]

@@ -152,6 +152,10 @@ fn word_of(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if error.is::<rustls::Error>() {
         return Some("tls_error");
     }
+    // Closed in the middle of an answer, or before it.
+    if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+        return Some("connection_reset");
+    }
     match error.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::ConnectionRefused => Some("connection_refused"),
         io::ErrorKind::ConnectionReset

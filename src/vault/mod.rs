@@ -54,13 +54,14 @@
 //! | `wa_sent_message.payload`, `wa_pending_inbound.message` | messages, with their keys |
 //! | `message.raw` | the message as it came: media keys, its secret |
 //! | `command.request`, `command.answer` | what daemons ask of each other: phone numbers, pairing codes |
-//! | `session.qr`, `event.payload` of `qr` events | the pairing code, which holds the ADV secret |
+//! | `webhook_secret.secret`, `webhook_endpoint.headers` | what requests to an endpoint are signed with, and prove themselves by |
+//! | `session.qr`, `event.payload` of `qr` events, `webhook_event.payload` of theirs | the pairing code, which holds the ADV secret |
 //!
 //! # What is not, and why
 //!
 //! | where | why |
 //! |---|---|
-//! | `message.body`, other columns of `message`, other payloads of `event` | history that is searched and listed; protect the disk |
+//! | `message.body`, other columns of `message`, other payloads of `event` and `webhook_event`, `webhook_endpoint.url`, `webhook_attempt.response` | history that is searched and listed; protect the disk |
 //! | `token.secret_hash`, `idempotency.fingerprint` | SHA-256 of what nobody can guess, or of no secret |
 //! | `wa_identity`, `wa_base_key` | public keys |
 //! | `wa_sync_version`, `wa_mutation_mac`, `wa_sync_key.fingerprint` | hashes and MACs; the keys behind them are sealed |

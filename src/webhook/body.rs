@@ -124,13 +124,47 @@ mod tests {
         } });
         let body = body(Format::Flat, &event("message.received", &payload), 1);
         let body: Value = serde_json::from_slice(&body).unwrap();
-        insta::assert_json_snapshot!(body, @r#""#);
+        insta::assert_json_snapshot!(body, @r#"
+        {
+          "client_id": 1,
+          "content": "Hello from WhatsApp!",
+          "from": "5511999999999",
+          "message_id": "3EB0",
+          "metadata": {
+            "chat": "5511999999999@c.us",
+            "event_id": "evt_01K9A5SXV00000000000000007",
+            "event_type": "message.received",
+            "from_me": false,
+            "is_group": false,
+            "sequence": 42,
+            "session_id": "shop",
+            "wa_message_id": "msg_1"
+          },
+          "timestamp": "2025-11-05T14:23:00Z",
+          "to": "5511888888888",
+          "type": "text"
+        }
+        "#);
     }
 
     #[test]
     fn anything_fits_into_the_envelope() {
         let payload = json!({ "phoneNumber": "5511999999999", "pushName": null });
         let body = body(Format::Envelope, &event("session.ready", &payload), 1);
-        insta::assert_snapshot!(String::from_utf8(body).unwrap(), @"");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        insta::assert_json_snapshot!(body, @r#"
+        {
+          "client_id": 1,
+          "data": {
+            "phoneNumber": "5511999999999",
+            "pushName": null
+          },
+          "id": "evt_01K9A5SXV00000000000000007",
+          "sequence": 42,
+          "session_id": "shop",
+          "timestamp": "2025-11-05T14:23:00.123Z",
+          "type": "session.ready"
+        }
+        "#);
     }
 }

@@ -65,5 +65,6 @@ mod upgrade;
 mod webhooks_api;
 mod webhooks_delivery;
 mod webhooks_trouble;
+mod webhooks_wire;
 mod wishes_wire;
 mod world;

@@ -77,6 +77,10 @@ impl Installation {
             .env("WAGATE_WHATSAPP__URL", &self.whatsapp)
             .env("WAGATE_WHATSAPP__VERSION", "2.3000.1042742319")
             .env("WAGATE_WHATSAPP__DIAL_RATE_PER_SECOND", "1000")
+            // Receivers of tests are on this machine.
+            .env("WAGATE_WEBHOOKS__ALLOW_CIDRS", "127.0.0.0/8")
+            .env("WAGATE_WEBHOOKS__REQUIRE_HTTPS", "false")
+            .env("WAGATE_WEBHOOKS__PORTS", "")
             .envs(self.database.iter().map(|url| ("WAGATE_DATABASE__URL", url)))
             .envs(kill_at.iter().map(|moment| ("KILL_WAGATE_AT", moment)))
             .current_dir(&self.directory)

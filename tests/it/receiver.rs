@@ -135,14 +135,18 @@ impl Receiver {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// How many have come so far.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.requests.lock().unwrap().len()
+    }
+
     /// Waits until so many have come.
     pub(crate) async fn arrived(&self, count: usize) -> Vec<Request> {
         let all = async {
             loop {
                 let arrived = self.shared.arrived.notified();
-                let requests = self.requests();
-                if requests.len() >= count {
-                    return requests;
+                if self.count() >= count {
+                    return self.requests();
                 }
                 arrived.await;
             }

@@ -191,7 +191,7 @@ async fn bad_input_is_told_and_changes_nothing() {
             "http://user:pass@receiver.test/",
             "http://receiver.test/#x",
             "http://127.0.0.99/",
-            "http://2130706529/",
+            "http://2130706531/",
         ] {
             post(json!({ "url": url })).await.invalid(&["/url"]);
         }

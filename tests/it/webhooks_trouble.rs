@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     database::{Database, on_each},
@@ -114,8 +115,16 @@ async fn nobody_there_no_name_and_no_tls_are_told_apart() {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             listener.local_addr().unwrap()
         };
-        let receiver = Receiver::start().await;
-        let port = receiver.address.port();
+        let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = plain.local_addr().unwrap().port();
+        let tasks = tokio_util::task::TaskTracker::new();
+        let serving = tasks.spawn(async move {
+            while let Ok((mut stream, _)) = plain.accept().await {
+                stream.write_all(b"HTTP/1.1 400 This is no TLS\r\n\r\n").await.ok();
+                let mut hello = [0; 1024];
+                stream.read(&mut hello).await.ok();
+            }
+        });
         for (url, error) in [
             (format!("http://{gone}/"), "connection_refused"),
             (format!("http://nowhere.test:{port}/"), "dns_error"),
@@ -128,6 +137,7 @@ async fn nobody_there_no_name_and_no_tls_are_told_apart() {
                 "{url}"
             );
         }
+        serving.abort();
         app.close().await;
     })
     .await;

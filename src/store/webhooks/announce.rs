@@ -25,8 +25,12 @@ pub(super) async fn announce(
     kind: EventType,
     data: &Value,
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
+    // The same statement as events take their numbers with: PostgreSQL prepares it once, for 64 bits.
     let rows = organization::Entity::update_many()
-        .col_expr(organization::Column::LastSeq, Expr::col(organization::Column::LastSeq).add(1))
+        .col_expr(
+            organization::Column::LastSeq,
+            Expr::col(organization::Column::LastSeq).add(1_i64),
+        )
         .filter(organization::COLUMN.id.eq(organization.clone()))
         .exec_with_returning(txn)
         .await?;

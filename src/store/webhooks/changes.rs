@@ -83,7 +83,7 @@ impl Webhooks {
     ) -> Result<Option<endpoint::Model>, Error> {
         let now = self.store.clock().now();
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
-        let id = EndpointId::new(now, rand::random());
+        let id = EndpointId::new(now, entity::id::in_order(rand::random()));
         let secret_id = SecretId::new(now, rand::random());
         let sealed = secret::Model {
             secret: sealed::seal_secret(&sealer, &secret_id, secret),

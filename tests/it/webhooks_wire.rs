@@ -1,0 +1,157 @@
+//! A whole daemon, a simulated WhatsApp and a receiver: what happens on a phone arrives at a URL, whatever
+//! the process is killed at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use wagate_simulator::{Options, ReceiptPolicy, Simulator};
+
+use crate::{
+    database::{self, Kind, on_each},
+    process::{Installation, Process},
+    receiver::{Receiver, Request},
+    world::{ALICE, BOB, World},
+};
+
+fn types(requests: &[Request]) -> BTreeSet<String> {
+    requests.iter().map(|it| it.json()["type"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_on_a_phone_arrives_at_a_url() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let mut world = World::start_with(database, Options::default(), |config| {
+                config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
+                config.webhooks.require_https = false;
+                config.webhooks.ports.0 = Vec::new();
+            })
+            .await;
+            let receiver = Receiver::start().await;
+            let made = world.post("/api/webhooks", json!({ "url": receiver.url() })).await;
+            assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+            let secret = made.body["data"]["secret"].as_str().unwrap().to_owned();
+
+            let bob = world.whatsapp.contact(BOB).unwrap();
+            bob.set_receipts(ReceiptPolicy::Read);
+            world.connect("sales", ALICE).await;
+            bob.send_text(ALICE, "hello").await.unwrap();
+            let message = world.send("sales", BOB, "hello yourself").await;
+            world.until_ack("sales", &message, 3).await;
+
+            let wanted = [
+                "session.change_state",
+                "session.qr",
+                "session.authenticated",
+                "session.ready",
+                "message.received",
+                "message.created",
+                "message.sent",
+                "message.ack",
+            ];
+            let mut count = wanted.len();
+            let requests = loop {
+                let requests = receiver.arrived(count).await;
+                if wanted.iter().all(|it| types(&requests).contains(*it)) {
+                    break requests;
+                }
+                count = requests.len() + 1;
+            };
+            for request in &requests {
+                assert!(request.is_signed_with(&secret));
+            }
+            let metrics = world.get("/metrics").await.body;
+            let metrics = metrics.as_str().unwrap();
+            assert!(
+                metrics.contains("wagate_webhook_attempts_total{result=\"success\"}"),
+                "{metrics}"
+            );
+            assert!(metrics.contains("wagate_webhook_oldest_due_seconds"), "{metrics}");
+
+            // What it was told while it was down, it is told when the daemon is back.
+            world.stop_daemon().await;
+            let before = receiver.requests().len();
+            bob.send_text(ALICE, "while you were away").await.unwrap();
+            world.start_daemon().await;
+            let mut count = before + 1;
+            loop {
+                let requests = receiver.arrived(count).await;
+                let texts = |it: &Request| it.json()["data"]["message"]["body"].clone();
+                if requests.iter().any(|it| texts(it) == "while you were away") {
+                    break;
+                }
+                count = requests.len() + 1;
+            }
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+/// Endpoints, and messages of one round: some ten thousand deliveries in all.
+const ENDPOINTS: usize = 40;
+const ROUNDS: usize = 5;
+const BURST: usize = 50;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_during_ten_thousand_deliveries_none_is_lost() {
+    on_each(async |database| {
+        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let installation = Installation::new(directory.path(), database.server_url(), &whatsapp);
+        let receiver = Receiver::start().await;
+        let bob = whatsapp.contact(BOB).unwrap();
+
+        let mut daemon: Process = installation.start();
+        let code = daemon.code("sales").await.unwrap();
+        whatsapp.phone(ALICE).unwrap().scan(&code).await.unwrap();
+        daemon.paired("sales").await.unwrap();
+        for n in 0..ENDPOINTS {
+            let url = format!("http://{}/{n}", receiver.address);
+            let body = json!({ "url": url, "event_types": ["message.received"] });
+            let (status, body) = daemon.post("/api/webhooks", body).await;
+            assert_eq!(status, StatusCode::CREATED, "{body}");
+        }
+
+        let mut sent = BTreeSet::new();
+        for round in 0..ROUNDS {
+            let seen = receiver.count();
+            for n in 0..BURST {
+                sent.insert(bob.send_text(ALICE, &format!("{round} {n}")).await.unwrap());
+            }
+            // At some moment of the round, another one each time.
+            let some = rand::random_range(1..BURST * ENDPOINTS / 2);
+            receiver.arrived(seen + some).await;
+            daemon.kill();
+            daemon = installation.start();
+            daemon.connected("sales").await.unwrap();
+        }
+
+        let all = ENDPOINTS * sent.len();
+        let mut count = all;
+        let ids = loop {
+            let requests = receiver.arrived(count).await;
+            let mut ids: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+            for request in &requests {
+                let message = request.json()["data"]["message"]["id"].clone();
+                let Value::String(message) = message else { panic!("{message}") };
+                let key = (request.line.clone(), message);
+                ids.entry(key).or_default().insert(request.id().to_owned());
+            }
+            if ids.len() >= all {
+                eprintln!("{} deliveries arrived, {} of them again", all, requests.len() - all);
+                break ids;
+            }
+            count = requests.len() + 1;
+        };
+        assert_eq!(ids.len(), all, "nothing that was not sent");
+        for ((endpoint, message), ids) in ids {
+            assert!(sent.contains(&message));
+            assert_eq!(ids.len(), 1, "one id for {message} at {endpoint}, however often it came");
+        }
+        daemon.terminate().await;
+        whatsapp.stop().await;
+    })
+    .await;
+}
