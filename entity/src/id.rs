@@ -145,6 +145,10 @@ id!(
     SecretId, "sec_"
 );
 id!(
+    /// A range of events that is sent again.
+    ReplayId, "rpl_"
+);
+id!(
     /// A time during which an endpoint was owed nothing.
     GapId, "gap_"
 );

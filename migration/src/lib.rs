@@ -23,6 +23,7 @@ mod m20261124_000040_message_history;
 mod m20261124_000050_session_care;
 mod m20261124_000060_pairing;
 mod m20261124_000100_webhooks;
+mod m20261124_000101_webhook_replays;
 mod m20261124_000120_audit;
 
 /// All steps, oldest first.
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000050_session_care::Migration),
             Box::new(m20261124_000060_pairing::Migration),
             Box::new(m20261124_000100_webhooks::Migration),
+            Box::new(m20261124_000101_webhook_replays::Migration),
             Box::new(m20261124_000120_audit::Migration),
         ]
     }

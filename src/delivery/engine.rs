@@ -184,6 +184,10 @@ impl Deliveries {
             if all {
                 check_at = time + CHECK;
             }
+            if all {
+                let stepped = self.shared.store.webhooks().step_replays().await;
+                stepped.map(drop).unwrap_or_else(|error| complain(&error));
+            }
             let looked = self.look(all).await.unwrap_or_else(|error| {
                 complain(&error);
                 // A database that is away is asked again soon enough.

@@ -118,6 +118,7 @@ fn not_found(what: &str) -> &'static str {
         "token" => "TOKEN_NOT_FOUND",
         "webhook" => "WEBHOOK_NOT_FOUND",
         "delivery" => "DELIVERY_NOT_FOUND",
+        "replay" => "REPLAY_NOT_FOUND",
         _ => "NOT_FOUND",
     }
 }

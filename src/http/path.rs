@@ -6,7 +6,9 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use entity::id::{DeliveryId, EndpointId, MessageId, OrganizationId, SessionId, TokenId};
+use entity::id::{
+    DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
+};
 
 use super::{error::ApiError, problem::Problem};
 use crate::service;
@@ -55,6 +57,8 @@ ours! {
     TokenPath(TokenId): "tokenId", "token";
     /// `{webhookId}`
     EndpointPath(EndpointId): "webhookId", "webhook";
+    /// `{replayId}`
+    ReplayPath(ReplayId): "replayId", "replay";
     /// `{deliveryId}`
     DeliveryPath(DeliveryId): "deliveryId", "delivery";
 }

@@ -90,9 +90,25 @@ types! {
 impl EventType {
     /// The type under which endpoints are told of an event.
     pub fn of(event: &Event) -> Self {
-        match event {
-            Event::Ack(ack) if ack.level == AckLevel::Sent => Self::MessageSent,
-            event => match event.kind() {
+        let sent = matches!(event, Event::Ack(ack) if ack.level == AckLevel::Sent);
+        Self::of_kind(event.kind(), sent)
+    }
+
+    /// The same of one that was recorded; `payload` is its `data`.
+    pub fn of_recorded(kind: EventKind, payload: &str) -> Self {
+        let level = || {
+            let data: serde_json::Value = serde_json::from_str(payload).ok()?;
+            data.get("ack")?.as_i64()
+        };
+        let sent = i64::from(AckLevel::Sent.level());
+        Self::of_kind(kind, kind == EventKind::MessageAck && level() == Some(sent))
+    }
+
+    const fn of_kind(kind: EventKind, sent: bool) -> Self {
+        if sent {
+            Self::MessageSent
+        } else {
+            match kind {
                 EventKind::Qr => Self::SessionQr,
                 EventKind::Authenticated => Self::SessionAuthenticated,
                 EventKind::LoadingScreen => Self::SessionLoadingScreen,
@@ -108,7 +124,7 @@ impl EventType {
                 EventKind::MessageCreate => Self::MessageCreated,
                 EventKind::MessageAck => Self::MessageAck,
                 EventKind::Call => Self::Call,
-            },
+            }
         }
     }
 

@@ -140,6 +140,22 @@ impl Receiver {
         self.shared.requests.lock().unwrap().len()
     }
 
+    /// Waits until what has come satisfies somebody; says what has come if that takes too long.
+    pub(crate) async fn until(&self, satisfied: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let arrived = self.shared.arrived.notified();
+            let requests = self.requests();
+            if satisfied(&requests) {
+                return requests;
+            }
+            if tokio::time::timeout_at(deadline, arrived).await.is_err() {
+                let came: Vec<_> = requests.iter().map(|it| it.json()["type"].clone()).collect();
+                panic!("that was not all: {came:?}");
+            }
+        }
+    }
+
     /// Waits until so many have come.
     pub(crate) async fn arrived(&self, count: usize) -> Vec<Request> {
         let all = async {

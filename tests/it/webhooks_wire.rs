@@ -50,14 +50,9 @@ async fn what_happens_on_a_phone_arrives_at_a_url() {
                 "message.sent",
                 "message.ack",
             ];
-            let mut count = wanted.len();
-            let requests = loop {
-                let requests = receiver.arrived(count).await;
-                if wanted.iter().all(|it| types(&requests).contains(*it)) {
-                    break requests;
-                }
-                count = requests.len() + 1;
-            };
+            let requests = receiver
+                .until(|requests| wanted.iter().all(|it| types(requests).contains(*it)))
+                .await;
             for request in &requests {
                 assert!(request.is_signed_with(&secret));
             }
@@ -71,18 +66,12 @@ async fn what_happens_on_a_phone_arrives_at_a_url() {
 
             // What it was told while it was down, it is told when the daemon is back.
             world.stop_daemon().await;
-            let before = receiver.requests().len();
             bob.send_text(ALICE, "while you were away").await.unwrap();
             world.start_daemon().await;
-            let mut count = before + 1;
-            loop {
-                let requests = receiver.arrived(count).await;
-                let texts = |it: &Request| it.json()["data"]["message"]["body"].clone();
-                if requests.iter().any(|it| texts(it) == "while you were away") {
-                    break;
-                }
-                count = requests.len() + 1;
-            }
+            let text = |it: &Request| it.json()["data"]["message"]["body"].clone();
+            receiver
+                .until(|requests| requests.iter().any(|it| text(it) == "while you were away"))
+                .await;
             world.end().await;
         })
         .await;

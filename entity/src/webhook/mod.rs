@@ -6,5 +6,6 @@ pub mod endpoint;
 pub mod event;
 pub mod gap;
 pub mod health;
+pub mod replay;
 pub mod secret;
 pub mod state;

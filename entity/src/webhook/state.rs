@@ -109,3 +109,15 @@ words!(
         Replay = "replay",
     }
 );
+
+words!(
+    /// How a replay stands.
+    ReplayState {
+        /// It has events left to look at.
+        Running = "running",
+        /// All that its endpoint wants of its range is owed.
+        Done = "done",
+        /// Somebody, or the endpoint's end, has stopped it; what was owed by then is still sent.
+        Cancelled = "cancelled",
+    }
+);

@@ -16,3 +16,6 @@ pub const RETRIES: RangeInclusive<i64> = 0..=100;
 
 /// For which a delivery is tried; the longest time is the operator's to decide.
 pub const SHORTEST_AGE: Duration = Duration::from_mins(1);
+
+/// Events that a replay looks at in a second.
+pub const REPLAY_RATE: RangeInclusive<i64> = 1..=200;

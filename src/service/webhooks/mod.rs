@@ -1,10 +1,12 @@
 //! Webhook endpoints of an organization, and what was and is to be sent to them.
 //!
-//! `input.rs`, `limits.rs`: what an endpoint may be like. `log.rs`: deliveries.
+//! `input.rs`, `limits.rs`: what an endpoint may be like. `log.rs`: deliveries. `replay.rs`: sending a
+//! range again.
 
 mod input;
 pub mod limits;
 mod log;
+mod replay;
 
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use crate::{
 pub use self::{
     input::EndpointInput,
     log::{Detail, Query},
+    replay::Range,
 };
 
 /// Endpoints that an organization can have.

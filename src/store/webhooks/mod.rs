@@ -17,6 +17,7 @@ mod due;
 mod endpoints;
 mod fanout;
 mod log;
+mod replay;
 mod sealed;
 mod settle;
 mod upkeep;
@@ -34,6 +35,7 @@ pub use self::{
     due::Waiting,
     endpoints::Target,
     log::{LogFilter, Retried},
+    replay::Cancelled,
     settle::{AttemptRecord, Ending, Settled, Settlement},
 };
 

@@ -4,6 +4,7 @@
 
 mod deliveries;
 mod endpoints;
+mod replays;
 mod types;
 mod views;
 
@@ -30,6 +31,9 @@ pub(super) fn routes() -> Vec<Route> {
         post("/api/webhooks/{webhookId}/secret/rotate", Manager, endpoints::rotate),
         // As long as somebody else takes.
         post("/api/webhooks/{webhookId}/test", Manager, endpoints::test).waits(),
+        post("/api/webhooks/{webhookId}/replay", Manager, replays::create),
+        get("/api/webhooks/replays/{replayId}", Viewer, replays::show),
+        post("/api/webhooks/replays/{replayId}/cancel", Manager, replays::cancel),
         get("/api/webhooks/{webhookId}/events", Viewer, deliveries::list),
         get("/api/webhooks/events/{deliveryId}", Viewer, deliveries::show),
         post("/api/webhooks/events/{deliveryId}/retry", Manager, deliveries::retry),

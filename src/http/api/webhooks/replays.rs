@@ -1,0 +1,118 @@
+//! Replays: sending a range of events again, as a job.
+
+use axum::{extract::State, http::StatusCode, response::IntoResponse};
+use entity::{
+    UnixMillis,
+    id::{EndpointId, ReplayId},
+    webhook::{replay, state::ReplayState},
+};
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    event::payload::rfc3339,
+    http::{
+        api::{ok, with},
+        auth::Caller,
+        body::JsonObject,
+        error::ApiError,
+        fields::Parameters,
+        path::{EndpointPath, ReplayPath},
+    },
+    service::{
+        Webhooks,
+        webhooks::{Range, limits},
+    },
+};
+
+/// A replay.
+#[derive(Debug, Serialize)]
+struct ReplayView {
+    id: ReplayId,
+    webhook_id: EndpointId,
+    /// `running`, `done` or `cancelled`.
+    state: ReplayState,
+    after_sequence: i64,
+    through_sequence: i64,
+    /// How far it has come.
+    at_sequence: i64,
+    /// 0 to 100.
+    percent: i64,
+    /// Deliveries that came of it so far.
+    deliveries: i64,
+    rate_per_second: i32,
+    created_at: String,
+    finished_at: Option<String>,
+}
+
+impl From<replay::Model> for ReplayView {
+    fn from(row: replay::Model) -> Self {
+        let (all, done) = (row.through_seq - row.after_seq, row.cursor_seq - row.after_seq);
+        Self {
+            id: row.id,
+            webhook_id: row.endpoint_id,
+            state: row.state,
+            after_sequence: row.after_seq,
+            through_sequence: row.through_seq,
+            at_sequence: row.cursor_seq,
+            percent: if all == 0 { 100 } else { done.saturating_mul(100) / all },
+            deliveries: row.owed,
+            rate_per_second: row.rate_per_second,
+            created_at: rfc3339(row.created_at),
+            finished_at: row.finished_at.map(rfc3339),
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<UnixMillis, &'static str> {
+    let at = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "must be a time, as in `2025-01-20T10:00:00Z`")?;
+    let millis = i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
+    Ok(UnixMillis(millis.max(0)))
+}
+
+/// 202: it goes on by itself.
+#[tracing::instrument(name = "http.webhooks.replay", skip_all)]
+pub(super) async fn create(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let range = Range {
+        since: body.parsed("since", moment),
+        until: body.parsed("until", moment),
+        after: body.number("after_sequence", 0..=i64::MAX).flatten(),
+        through: body.number("through_sequence", 0..=i64::MAX).flatten(),
+        rate_per_second: body.number("rate_per_second", limits::REPLAY_RATE).flatten(),
+    };
+    body.finish()?;
+    let row = webhooks.replay(&caller, &id, range).await?;
+    Ok(with(StatusCode::ACCEPTED, ReplayView::from(row)))
+}
+
+#[tracing::instrument(name = "http.webhooks.replay.show", skip_all)]
+pub(super) async fn show(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    ReplayPath(id): ReplayPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    Ok(ok(ReplayView::from(webhooks.find_replay(&caller, &id).await?)))
+}
+
+#[tracing::instrument(name = "http.webhooks.replay.cancel", skip_all)]
+pub(super) async fn cancel(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    ReplayPath(id): ReplayPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    Ok(ok(ReplayView::from(webhooks.cancel_replay(&caller, &id).await?)))
+}

@@ -1,0 +1,86 @@
+//! Sending a range of events again, or for the first time after a gap.
+
+use entity::{
+    UnixMillis,
+    id::{EndpointId, ReplayId},
+    state::Role,
+    webhook::{replay, state::EndpointState},
+};
+
+use super::Webhooks;
+use crate::{
+    service::{Error, Principal},
+    store::webhooks::Cancelled,
+};
+
+/// Events a second, unless somebody says otherwise.
+const RATE: i32 = 100;
+
+/// Which events are wanted: by time or by sequence number; without an end, up to the newest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Range {
+    pub since: Option<UnixMillis>,
+    pub until: Option<UnixMillis>,
+    /// After this number, and up to that one.
+    pub after: Option<i64>,
+    pub through: Option<i64>,
+    pub rate_per_second: Option<i64>,
+}
+
+impl Webhooks {
+    /// Begins to send a range of events to an endpoint, as far as it wants them.
+    pub async fn replay(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        range: Range,
+    ) -> Result<replay::Model, Error> {
+        caller.require(Role::Manager)?;
+        if self.row(caller, id).await?.state == EndpointState::Disabled {
+            return Err(Error::Conflict {
+                code: "WEBHOOK_DISABLED",
+                detail: "the endpoint is disabled: resume it first",
+            });
+        }
+        if range.since.is_none() && range.after.is_none() {
+            return Err(Error::invalid("since", "is missing: or `after_sequence`"));
+        }
+        let webhooks = self.store.webhooks();
+        let organization = &caller.organization_id;
+        let (after, through) = webhooks.span(organization, range.since, range.until).await?;
+        let after = range.after.unwrap_or(after);
+        let through = range.through.map_or(through, |it| it.min(through));
+        let rate = range.rate_per_second.and_then(|it| i32::try_from(it).ok()).unwrap_or(RATE);
+        Ok(webhooks.replay(organization, id, after, through.max(after), rate).await?)
+    }
+
+    /// How a replay stands.
+    pub async fn find_replay(
+        &self,
+        caller: &Principal,
+        id: &ReplayId,
+    ) -> Result<replay::Model, Error> {
+        caller.require(Role::Viewer)?;
+        let found = self.store.webhooks().find_replay(&caller.organization_id, id).await?;
+        found.ok_or(NOT_FOUND)
+    }
+
+    /// Stops a replay. What it has made owed is still sent.
+    pub async fn cancel_replay(
+        &self,
+        caller: &Principal,
+        id: &ReplayId,
+    ) -> Result<replay::Model, Error> {
+        caller.require(Role::Manager)?;
+        match self.store.webhooks().cancel_replay(&caller.organization_id, id).await? {
+            Cancelled::Now(row) => Ok(*row),
+            Cancelled::NotFound => Err(NOT_FOUND),
+            Cancelled::Ended => Err(Error::Conflict {
+                code: "REPLAY_ENDED",
+                detail: "the replay has come to its end",
+            }),
+        }
+    }
+}
+
+const NOT_FOUND: Error = Error::NotFound { what: "replay" };
