@@ -186,7 +186,7 @@ impl Deliveries {
             }
             if all {
                 let stepped = self.shared.store.webhooks().step_replays().await;
-                stepped.map(drop).unwrap_or_else(|error| complain(&error));
+                stepped.map_or_else(|error| complain(&error), drop);
             }
             let looked = self.look(all).await.unwrap_or_else(|error| {
                 complain(&error);

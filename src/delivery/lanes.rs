@@ -20,7 +20,7 @@ const GRAIN: Duration = Duration::from_secs(1);
 /// All endpoints that this process has had to do with lately.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<EndpointId, Lane>,
+    of: HashMap<EndpointId, Lane>,
     by_organization: HashMap<OrganizationId, usize>,
     /// Endpoints that are to be looked at, whatever woke us.
     pub(super) dirty: BTreeSet<EndpointId>,
@@ -76,11 +76,11 @@ impl Lanes {
     }
 
     pub(super) fn in_flight_of(&self, endpoint: &EndpointId) -> usize {
-        self.lanes.get(endpoint).map_or(0, |lane| lane.in_flight)
+        self.of.get(endpoint).map_or(0, |lane| lane.in_flight)
     }
 
     fn lane(&mut self, endpoint: &EndpointId, organization: &OrganizationId) -> &mut Lane {
-        self.lanes.entry(endpoint.clone()).or_insert_with(|| Lane {
+        self.of.entry(endpoint.clone()).or_insert_with(|| Lane {
             organization: organization.clone(),
             in_flight: 0,
             bucket: Bucket::default(),
@@ -120,7 +120,7 @@ impl Lanes {
     pub(super) fn end(&mut self, delivery: &DeliveryId, endpoint: &EndpointId) {
         self.in_flight.remove(delivery);
         self.dirty.insert(endpoint.clone());
-        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        let Some(lane) = self.of.get_mut(endpoint) else { return };
         lane.in_flight = lane.in_flight.saturating_sub(1);
         if let Some(held) = self.by_organization.get_mut(&lane.organization) {
             *held = held.saturating_sub(1);
@@ -132,7 +132,7 @@ impl Lanes {
 
     /// What calling an endpoint takes, if what is known of it is of this version.
     pub(super) fn target(&self, endpoint: &EndpointId, version: i64) -> Option<Arc<Target>> {
-        let known = self.lanes.get(endpoint)?.target.clone()?;
+        let known = self.of.get(endpoint)?.target.clone()?;
         (known.row.version == version).then_some(known)
     }
 
@@ -143,7 +143,7 @@ impl Lanes {
 
     /// Whether a success of this endpoint is worth writing down now, beside the delivery's own end.
     pub(super) fn notes_success(&mut self, endpoint: &EndpointId, now: UnixMillis) -> bool {
-        let Some(lane) = self.lanes.get_mut(endpoint) else { return true };
+        let Some(lane) = self.of.get_mut(endpoint) else { return true };
         let lately = lane.success_at.is_some_and(|at| at <= now && now.since(at) < GRAIN);
         let worth = !lane.healthy || !lately;
         if worth {
@@ -159,7 +159,7 @@ impl Lanes {
 
     /// Takes over whether anything is wrong with an endpoint.
     pub(super) fn learn_failures(&mut self, endpoint: &EndpointId, failures: i32) {
-        if let Some(lane) = self.lanes.get_mut(endpoint) {
+        if let Some(lane) = self.of.get_mut(endpoint) {
             lane.healthy = failures == 0;
         }
     }
@@ -167,7 +167,7 @@ impl Lanes {
     /// Forgets those that have had nothing for a while: all that nothing is under way to.
     pub(super) fn forget_idle(&mut self) {
         // A bucket that is not full must be remembered, or its rate would not hold.
-        self.lanes.retain(|_, lane| lane.in_flight > 0 || lane.bucket.filled_at.is_some());
+        self.of.retain(|_, lane| lane.in_flight > 0 || lane.bucket.filled_at.is_some());
     }
 }
 

@@ -36,7 +36,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut tries: mpsc::UnboundedReceiver<
         }
         write(&shared, std::mem::take(&mut batch)).await;
         let mut lanes = shared.lanes();
-        ended.iter().for_each(|(delivery, endpoint)| lanes.end(delivery, endpoint));
+        for (delivery, endpoint) in &ended {
+            lanes.end(delivery, endpoint);
+        }
         drop(lanes);
         shared.freed.notify_one();
     }

@@ -82,6 +82,7 @@ impl Fields {
     }
 
     /// A whole number within limits, `null` as `Some(None)`, or nothing.
+    #[expect(clippy::option_option, reason = "absent, null and a number mean three things")]
     pub(crate) fn number(
         &mut self,
         name: &str,

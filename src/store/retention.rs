@@ -92,7 +92,7 @@ impl Table {
     fn is_older(self, before: UnixMillis) -> String {
         let seconds = before.0.div_euclid(1000);
         match self {
-            Self::Events => format!("id < '{}'", EventId::new(before, 0)),
+            Self::Events | Self::WebhookEvents => format!("id < '{}'", EventId::new(before, 0)),
             Self::Messages => format!(
                 "id < '{}' AND status NOT IN ('queued', 'sending')",
                 MessageId::new(before, 0)
@@ -104,7 +104,6 @@ impl Table {
                 DeliveryId::new(before, 0)
             ),
             Self::WebhookAttempts => format!("id < '{}'", AttemptId::new(before, 0)),
-            Self::WebhookEvents => format!("id < '{}'", EventId::new(before, 0)),
             // Zero is for ever.
             Self::MessageSecrets => format!("expires_at > 0 AND expires_at < {seconds}"),
         }

@@ -137,6 +137,7 @@ pub fn learn(
     verdict
 }
 
+#[expect(clippy::option_option, reason = "as in `Sign`: whether, and if said for how long")]
 fn fail(row: &mut health::Model, throttle: Option<Option<Duration>>, probe: bool, now: UnixMillis) {
     if probe {
         // Set while the probe was under way, so that nobody sends a second one.

@@ -49,7 +49,7 @@ types! {
     MessageReceived = "message.received",
     /// A message from the account: sent here, on the phone or on another linked device.
     MessageCreated = "message.created",
-    /// WhatsApp's server has a message of ours: the acknowledgement of level 1.
+    /// WhatsApp's server has a message of ours, and nothing better is known of it yet.
     MessageSent = "message.sent",
     /// A message of ours came further than that, or failed.
     MessageAck = "message.ack",

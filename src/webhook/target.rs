@@ -70,9 +70,8 @@ impl TargetPolicy {
     /// Whether a URL may be called, as far as it says itself.
     pub fn check(&self, url: &Url) -> Result<(), Refusal> {
         match url.scheme() {
-            "https" => {}
             "http" if self.require_https => return Err(Refusal::NotHttps),
-            "http" => {}
+            "https" | "http" => {}
             _ => return Err(Refusal::Scheme),
         }
         if !url.username().is_empty() || url.password().is_some() {

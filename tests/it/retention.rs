@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::MessageId,
+    id::{AttemptId, DeliveryId, EventId, MessageId},
     kind::MessageKind,
     session,
     state::{Direction, MessageStatus},
@@ -101,6 +101,43 @@ async fn rows_of_now(database: &Database, opened: &Opened, session: &session::Mo
             "INSERT INTO wa_msg_secret VALUES ({device}, 'c', 's', '{name} kept', {blob}, 0, 1)"
         ))
         .await;
+    webhook_rows_of_now(database, opened, organization.as_str(), name).await;
+}
+
+/// A webhook event with a delivery that has come to its end, after one attempt, and one that has not.
+async fn webhook_rows_of_now(database: &Database, opened: &Opened, organization: &str, name: &str) {
+    let now = opened.clock.now();
+    let (event, attempt) = (EventId::new(now, 77), AttemptId::new(now, 77));
+    let deliveries =
+        [(DeliveryId::new(now, 77), "succeeded"), (DeliveryId::new(now, 78), "pending")];
+    let millis = now.0;
+    let mut statements = vec![
+        format!(
+            "INSERT INTO webhook_endpoint (id, organization_id, url, format, event_types, \
+             session_ids, phone_numbers, ordering, max_in_flight, timeout_ms, max_age_ms, state, \
+             version, created_at, updated_at) VALUES ('{name}', '{organization}', 'u', 'flat', \
+             '[]', '[]', '[]', 'none', 1, 1, 1, 'active', 1, 0, 0)"
+        ),
+        format!(
+            "INSERT INTO webhook_event (id, organization_id, seq, event_type, conversation, payload, \
+             occurred_at) VALUES ('{event}', '{organization}', {millis}, 't', 'c', 'null', 0)"
+        ),
+        format!(
+            "INSERT INTO webhook_attempt (id, delivery_id, endpoint_id, number, started_at, \
+             duration_ms) VALUES ('{attempt}', '{}', '{name}', 1, 0, 0)",
+            deliveries[0].0
+        ),
+    ];
+    for (id, state) in deliveries {
+        statements.push(format!(
+            "INSERT INTO webhook_delivery (id, organization_id, endpoint_id, event_id, event_type, \
+             seq, replay_id, cause, state, attempts, next_at, expires_at, created_at) VALUES ('{id}', \
+             '{organization}', '{name}', '{event}', 't', 1, '{state}', 'event', '{state}', 0, 0, 0, 0)"
+        ));
+    }
+    for statement in statements {
+        database.execute(&statement).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,9 +161,15 @@ async fn what_is_old_goes_and_what_is_young_stays() {
         let swept = sweep(&opened, all_for(30)).await;
         assert_eq!(swept.rows[&Table::Events], 250);
         assert_eq!(swept.rows[&Table::Messages], 249);
-        for table in
-            [Table::Idempotency, Table::SentMessages, Table::PendingInbound, Table::MessageSecrets]
-        {
+        for table in [
+            Table::Idempotency,
+            Table::SentMessages,
+            Table::PendingInbound,
+            Table::MessageSecrets,
+            Table::WebhookDeliveries,
+            Table::WebhookAttempts,
+            Table::WebhookEvents,
+        ] {
             assert_eq!(swept.rows[&table], 1, "{}", table.name());
         }
         for (table, left) in [

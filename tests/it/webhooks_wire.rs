@@ -34,9 +34,13 @@ async fn what_happens_on_a_phone_arrives_at_a_url() {
             let secret = made.body["data"]["secret"].as_str().unwrap().to_owned();
 
             let bob = world.whatsapp.contact(BOB).unwrap();
-            bob.set_receipts(ReceiptPolicy::Read);
+            bob.set_receipts(ReceiptPolicy::None);
             world.connect("sales", ALICE).await;
             bob.send_text(ALICE, "hello").await.unwrap();
+            // WhatsApp has it, and Bob has not.
+            let message = world.send("sales", BOB, "hello?").await;
+            world.until_ack("sales", &message, 1).await;
+            bob.set_receipts(ReceiptPolicy::Read);
             let message = world.send("sales", BOB, "hello yourself").await;
             world.until_ack("sales", &message, 3).await;
 

@@ -84,7 +84,7 @@ impl EndpointInput {
             None => Some(vec!["message.received".to_owned()]),
         };
         let sessions = sessions(self.session_ids.unwrap_or_default(), &mut errors);
-        let numbers = numbers(self.phone_numbers.unwrap_or_default(), names.1, &mut errors);
+        let numbers = numbers(&self.phone_numbers.unwrap_or_default(), names.1, &mut errors);
         let headers = headers(self.headers.unwrap_or_default(), &mut errors);
         let description = description(self.description.flatten(), &mut errors);
         let age = age(self.max_age_seconds, max_age, &mut errors).unwrap_or(max_age);
@@ -144,7 +144,7 @@ impl EndpointInput {
             session_ids: self.session_ids.and_then(|ids| sessions(ids, &mut errors)),
             phone_numbers: self
                 .phone_numbers
-                .and_then(|list| numbers(list, "phone_numbers", &mut errors)),
+                .and_then(|list| numbers(&list, "phone_numbers", &mut errors)),
             headers: self.headers.and_then(|list| headers(list, &mut errors)),
             ordering: self.ordering,
             max_in_flight: number(self.max_in_flight),
@@ -212,7 +212,7 @@ fn sessions(ids: Vec<String>, errors: &mut Vec<FieldError>) -> Option<Vec<String
 }
 
 /// Phone numbers as sessions have them: digits only.
-fn numbers(numbers: Vec<String>, name: &str, errors: &mut Vec<FieldError>) -> Option<Vec<String>> {
+fn numbers(numbers: &[String], name: &str, errors: &mut Vec<FieldError>) -> Option<Vec<String>> {
     if numbers.len() > filter::MOST {
         return fault(errors, name, format!("must have at most {} items", filter::MOST));
     }

@@ -85,7 +85,7 @@ impl Webhooks {
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
         let id = EndpointId::new(now, entity::id::in_order(rand::random()));
         let secret_id = SecretId::new(now, rand::random());
-        let sealed = secret::Model {
+        let first = secret::Model {
             secret: sealed::seal_secret(&sealer, &secret_id, secret),
             id: secret_id,
             endpoint_id: id.clone(),
@@ -118,7 +118,7 @@ impl Webhooks {
         self.store
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
-                let (row, sealed) = (row.clone(), sealed.clone());
+                let (row, first) = (row.clone(), first.clone());
                 Box::pin(async move {
                     // First: it makes changes of one organization's endpoints wait for each other.
                     bump(txn, &row.organization_id).await?;
@@ -133,7 +133,7 @@ impl Webhooks {
                     endpoint::Entity::insert(row.clone().into_active_model())
                         .exec_without_returning(txn)
                         .await?;
-                    secret::Entity::insert(sealed.into_active_model())
+                    secret::Entity::insert(first.into_active_model())
                         .exec_without_returning(txn)
                         .await?;
                     let health = health::Entity::insert(healthy(row.id.clone()));

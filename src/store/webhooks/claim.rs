@@ -88,7 +88,7 @@ impl Webhooks {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
-        let token: i64 = rand::random();
+        let claim: i64 = rand::random();
         let probes: Vec<EndpointId> = wanted
             .iter()
             .filter(|it| {
@@ -96,13 +96,13 @@ impl Webhooks {
             })
             .map(|it| it.endpoint.clone())
             .collect();
-        let taken = self.take(me, token, &candidates, probes.clone(), now, now + lease).await?;
+        let taken = self.take(me, claim, &candidates, probes.clone(), now, now + lease).await?;
 
         let mut claimed = Vec::with_capacity(taken.len());
         for candidate in candidates {
             if taken.binary_search(&candidate.id).is_ok() {
                 let probe = probes.contains(&candidate.endpoint_id);
-                claimed.push(self.open(candidate, token, probe).await?);
+                claimed.push(self.open(candidate, claim, probe).await?);
             }
         }
         Ok(claimed)
@@ -158,7 +158,7 @@ impl Webhooks {
     async fn take(
         &self,
         me: &str,
-        token: i64,
+        claim: i64,
         candidates: &[Candidate],
         probes: Vec<EndpointId>,
         now: UnixMillis,
@@ -201,7 +201,7 @@ impl Webhooks {
                     _ => "",
                 };
                 let take = format!(
-                    "UPDATE webhook_delivery SET state = 'claimed', claim = {token}, \
+                    "UPDATE webhook_delivery SET state = 'claimed', claim = {claim}, \
                      claimed_by = $1, lease_until = {} WHERE id IN (\
                      SELECT d.id FROM webhook_delivery d WHERE d.id IN ({}) \
                      AND d.state = 'pending' AND EXISTS (SELECT 1 FROM webhook_endpoint e \

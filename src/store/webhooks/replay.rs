@@ -92,19 +92,20 @@ impl Webhooks {
         let row = self.store.organizations().find(organization).await?;
         let last = row.map_or(0, |row| row.last_seq);
         let edge = async |at: UnixMillis| {
-            // Ids begin with the time they were made at, and sort by it.
+            // Ids begin with the time they were made at. Those of one moment, or of two lanes of the
+            // writer, are in no order: so the lowest number of many is the first.
             let first = entity::id::EventId::new(at, 0);
-            let found: Option<i64> = entity::event::Entity::find()
+            let found: Vec<i64> = entity::event::Entity::find()
                 .select_only()
                 .column(entity::event::Column::Seq)
                 .filter(entity::event::COLUMN.organization_id.eq(organization.clone()))
                 .filter(entity::event::COLUMN.id.gte(first))
                 .order_by_asc(entity::event::COLUMN.id)
-                .limit(1)
+                .limit(1000)
                 .into_tuple()
-                .one(self.store.reader())
+                .all(self.store.reader())
                 .await?;
-            Ok::<_, Error>(found.map_or(last, |seq| seq - 1))
+            Ok::<_, Error>(found.into_iter().min().map_or(last, |seq| seq - 1))
         };
         let after = match since {
             None => 0,

@@ -28,11 +28,11 @@ pub(super) fn seal_headers(
 
 /// The headers of an endpoint.
 pub(super) fn open_headers(
-    sealer: &Sealer,
+    keys: &Sealer,
     row: &endpoint::Model,
 ) -> Result<BTreeMap<String, String>, OpenError> {
     let Some(sealed) = &row.headers else { return Ok(BTreeMap::new()) };
-    let json = sealer.open(HEADERS, &[Part::from(row.id.as_str())], sealed)?;
+    let json = keys.open(HEADERS, &[Part::from(row.id.as_str())], sealed)?;
     serde_json::from_slice(&json).map_err(|_| OpenError::Altered)
 }
 
