@@ -6,9 +6,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use entity::id::{
-    DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
-};
+use entity::id::{DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId};
 
 use super::{error::ApiError, problem::Problem};
 use crate::service;

@@ -97,6 +97,7 @@ impl Organizations {
             client_id: FIRST_CLIENT_ID,
             name: new.name,
             last_seq: 0,
+            webhook_version: 0,
             retired_seq: 0,
             created_at: now,
             max_sessions: new.max_sessions,

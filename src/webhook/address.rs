@@ -69,8 +69,9 @@ fn embedded(address: IpAddr) -> Option<IpAddr> {
         Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
     };
     match segments {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => of(high, low),
-        [0x2002, high, low, ..] => of(high, low),
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => of(high, low),
         _ => None,
     }
 }

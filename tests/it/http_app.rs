@@ -271,7 +271,7 @@ fn lookup() -> delivery::Lookup {
             "receiver.test" => &["127.0.0.1"],
             "inside.test" => &["10.0.0.1", "169.254.169.254", "::1", "127.0.0.99"],
             "mixed.test" => &["10.0.0.1", "127.0.0.1"],
-            "rebinding.test" if asked % 2 == 0 => &["127.0.0.1"],
+            "rebinding.test" if asked.is_multiple_of(2) => &["127.0.0.1"],
             "rebinding.test" => &["127.0.0.99"],
             _ => &[],
         };

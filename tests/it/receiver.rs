@@ -142,7 +142,7 @@ impl Receiver {
 
     /// Waits until what has come satisfies somebody; says what has come if that takes too long.
     pub(crate) async fn until(&self, satisfied: impl Fn(&[Request]) -> bool) -> Vec<Request> {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         loop {
             let arrived = self.shared.arrived.notified();
             let requests = self.requests();
@@ -167,7 +167,7 @@ impl Receiver {
                 arrived.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap()
+        tokio::time::timeout(Duration::from_mins(1), all).await.unwrap()
     }
 }
 
@@ -230,7 +230,7 @@ async fn answer(stream: &mut TcpStream, behaviour: Behaviour) -> Option<()> {
         Behaviour::Answer(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
-                head += &format!("{name}: {value}\r\n");
+                head += &[name, ": ", &value, "\r\n"].concat();
             }
             head += "\r\n";
             stream.write_all(head.as_bytes()).await.ok()?;

@@ -468,7 +468,7 @@ async fn what_was_sent_and_not_recorded_is_sent_again_with_the_same_id() {
         app.deliveries.recover().await.unwrap();
         assert_eq!(app.deliveries.stats().reclaimed, 1);
         gate.notify_one();
-        let (driven, _) = tokio::join!(app.deliveries.drive(), async {
+        let (driven, ()) = tokio::join!(app.deliveries.drive(), async {
             receiver.arrived(2).await;
             gate.notify_one();
         });
