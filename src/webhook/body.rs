@@ -132,7 +132,7 @@ mod tests {
           "message_id": "3EB0",
           "metadata": {
             "chat": "5511999999999@c.us",
-            "event_id": "evt_01K9A5SXV00000000000000007",
+            "event_id": "evt_01K9A6CHD00000000000000007",
             "event_type": "message.received",
             "from_me": false,
             "is_group": false,
@@ -159,7 +159,7 @@ mod tests {
             "phoneNumber": "5511999999999",
             "pushName": null
           },
-          "id": "evt_01K9A5SXV00000000000000007",
+          "id": "evt_01K9A6CHD00000000000000007",
           "sequence": 42,
           "session_id": "shop",
           "timestamp": "2025-11-05T14:23:00.123Z",
