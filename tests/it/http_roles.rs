@@ -25,13 +25,12 @@ const SESSION: &str = "only-ours";
 /// What the members and parameters that some route cannot do without may be.
 fn example(pointer: &str) -> Value {
     match pointer {
-        "/phoneNumber" => json!("6281234567890"),
+        "/phoneNumber" | "/phone_number" => json!("6281234567890"),
         "/to" => json!("15550001111"),
         "/text" => json!("hello"),
         "/role" => json!("viewer"),
         "/since" => json!("2027-01-15T00:00:00Z"),
         "/url" | "/webhook_url" => json!("https://receiver.test/"),
-        "/phone_number" => json!("6281234567890"),
         other => panic!("{other} is needed by some route: give an example of it here"),
     }
 }
