@@ -67,6 +67,19 @@ impl Process {
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
+    /// Keeps it from doing anything, with everything that it holds. Returns when it stands still.
+    fn stand_still(&self) {
+        self.signal("-STOP");
+        let stat = format!("/proc/{}/stat", self.child.id());
+        // The state is the word after the name, which is in parentheses.
+        let is_still = || std::fs::read_to_string(&stat).unwrap().contains(") T ");
+        let begun = Instant::now();
+        while !is_still() {
+            assert!(begun.elapsed() < PROMPT, "it does not stand still");
+            std::thread::yield_now();
+        }
+    }
+
     /// The exit code, which must come promptly.
     pub(crate) fn code(&mut self) -> Option<i32> {
         let begun = Instant::now();
@@ -155,6 +168,8 @@ async fn a_second_process_on_the_same_database_is_turned_away_before_it_touches_
 
     let files =
         || ["wagate.db", "wagate.db-wal"].map(|name| std::fs::read(state.join(name)).unwrap());
+    // The first one copies its log into the file in its own time.
+    first.stand_still();
     let before = files();
     for (number, name) in [database.clone(), symbolic, hard].iter().enumerate() {
         let mut second = command(&dir.path().join(format!("other{number}")));
@@ -168,6 +183,7 @@ async fn a_second_process_on_the_same_database_is_turned_away_before_it_touches_
     }
     assert!(files() == before, "not a byte has changed");
 
+    first.signal("-CONT");
     let ready = http_client().get(format!("{}/readyz", first.base)).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::NO_CONTENT);
 }
