@@ -14,10 +14,13 @@ if [ -z "${SIMULATOR:-}" ]; then
     SIMULATOR="$target/debug/wagate-simulator"
 fi
 
-ready=$(mktemp)
+# Everything that is written on the way. It goes when the client has ended: a stock client is still
+# saving keys when it has been told to.
+scratch=$(mktemp -d)
+ready="$scratch/ready"
 "$SIMULATOR" --listen 127.0.0.1:0 --control 127.0.0.1:0 --ready "$ready" &
 simulator=$!
-trap 'kill "$simulator" 2>/dev/null || true; rm -f "$ready"' EXIT
+trap 'kill "$simulator" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
 tries=0
 while [ ! -s "$ready" ]; do
@@ -31,7 +34,7 @@ done
 { read -r url; read -r control; } < "$ready"
 
 status=0
-node check.mjs "$url" "$control" || status=$?
+TMPDIR="$scratch" node check.mjs "$url" "$control" || status=$?
 violations=$(node -e 'fetch(process.argv[1] + "/violations").then(async r => console.log(await r.text()))' "$control")
 if [ "$violations" != "[]" ]; then
     echo "violations: $violations" >&2
