@@ -11,6 +11,8 @@ mod history;
 mod hook;
 mod http;
 mod leash;
+mod link;
+mod send;
 mod signal;
 mod translate;
 mod unrecorded;
@@ -24,61 +26,36 @@ use std::{
     time::Duration,
 };
 
-use entity::message;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
-use wacore::{
-    iq::{devices::RemoveCompanionDeviceSpec, keepalive::KeepaliveSpec},
-    pair_code::{PairCodeOptions, PairCodeUtils},
-    store::DevicePropsOverride,
-    types::events::Subscription,
-};
+use wacore::store::DevicePropsOverride;
 use whatsapp_rust::{
-    CacheConfig, Client, ClientError,
-    client::{ClientBuilderError, RawNodeLease},
-    request::IqError,
-    send::{SendError as ClientSendError, SendOptions},
+    CacheConfig, Client,
+    client::ClientBuilderError,
     store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
 };
 
+pub use self::send::SendError;
 use self::{
-    barrier::Barrier,
-    dial::{Dialler, Progress},
-    history::History,
-    hook::Hook,
-    http::Http,
-    signal::Signals,
+    barrier::Barrier, dial::Dialler, history::History, hook::Hook, http::Http, signal::Signals,
 };
 pub(super) use self::{
-    dial::DialFailure, signal::Signal, unrecorded::Unrecorded, version::Versions,
+    dial::DialFailure,
+    link::{CLOSE_DEADLINE, Link},
+    send::Sender,
+    signal::Signal,
+    unrecorded::Unrecorded,
+    version::Versions,
 };
 use super::{
-    OnOtherAccount, Options, PairingCode,
+    OnOtherAccount, Options,
     history::{Budget, HistoryStats, Keep},
     identity::Identity,
     ingest::Ingest,
     ownership::Tenure,
 };
-use crate::{
-    clock::Clock,
-    device,
-    event::{Account, PairingFailure},
-    fault::moment,
-};
-
-/// How long a client may take to close in good order before it is abandoned.
-pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
-
-/// How long WhatsApp may take to confirm that this device is unlinked.
-const LOGOUT_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long WhatsApp may take to answer when it is asked for a sign of life.
-const PING_DEADLINE: Duration = Duration::from_secs(20);
-
-/// How long a message may take to be on its way. What it may have to ask WhatsApp for first is
-/// answered in much less.
-const SEND_DEADLINE: Duration = Duration::from_mins(2);
+use crate::{clock::Clock, device, event::PairingFailure};
 
 /// How long the state of a device and the version may take to be there, before a dial.
 const OPEN_DEADLINE: Duration = Duration::from_mins(2);
@@ -87,9 +64,6 @@ const OPEN_DEADLINE: Duration = Duration::from_mins(2);
 /// is under way gives its place to the next; with the library's 5,000 a busy session holds 45 MiB for
 /// people who wrote once.
 const CHAT_LANES: u64 = 128;
-
-/// How long the socket may take to be there when a pairing code is asked for.
-const SOCKET_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What all links of a process share, so that a session costs neither a TLS configuration nor an
 /// HTTP client nor a look-up of the version.
@@ -152,17 +126,6 @@ impl PairError {
             Self::Unreachable => Some(PairingFailure::Unreachable),
         }
     }
-}
-
-/// Why a message was not sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The connection is not there (any more): the same message may be sent later.
-    #[error("not connected to WhatsApp")]
-    NotConnected,
-    /// The message itself cannot be sent, now or later.
-    #[error("the message cannot be sent")]
-    Refused(#[source] BoxError),
 }
 
 impl Factory {
@@ -301,263 +264,7 @@ fn cache_config() -> CacheConfig {
     CacheConfig { chat_lanes_capacity: CHAT_LANES, ..CacheConfig::default() }
 }
 
-/// One client, from its first dial to its end.
-pub(super) struct Link {
-    client: Arc<Client>,
-    device_id: i32,
-    closing: Closing,
-    progress: Progress,
-    unrecorded: Unrecorded,
-    stop: CancellationToken,
-    run: Option<tokio::task::JoinHandle<()>>,
-    /// Serves what the library wants done beside its connection.
-    tasks: Option<tokio::task::JoinHandle<()>>,
-    /// Whether the device was paired already when the link was opened.
-    paired: bool,
-    tracker: TaskTracker,
-    /// Dropped with the link: the receiver of its signals then ends after the last one.
-    #[expect(dead_code, reason = "held for what its drop does")]
-    subscription: Subscription,
-    #[expect(dead_code, reason = "held for what its drop does")]
-    stanzas: RawNodeLease,
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("paired", &self.paired).finish_non_exhaustive()
-    }
-}
-
-impl Link {
-    /// Whether the device was paired already when the link was opened.
-    pub(super) fn was_paired(&self) -> bool {
-        self.paired
-    }
-
-    /// Waits until the client has ended by itself.
-    pub(super) async fn ended(&mut self) {
-        if let Some(run) = &mut self.run {
-            // A panic in the client ends its task like anything else does.
-            run.await.ok();
-            self.run = None;
-        }
-    }
-
-    /// Why the last dial failed, if it did.
-    pub(super) fn dial_failure(&self) -> Option<DialFailure> {
-        self.progress.take_failure()
-    }
-
-    /// Whether the server has answered our hello: what is missing is the login.
-    pub(super) fn is_answered(&self) -> bool {
-        self.progress.is_answered()
-    }
-
-    /// Bytes received on the present connection.
-    pub(super) fn received(&self) -> u64 {
-        self.progress.received()
-    }
-
-    /// Asks WhatsApp for a sign of life, without waiting for it: an answer is received like anything
-    /// else.
-    pub(super) fn ping(&self) {
-        let client = Arc::clone(&self.client);
-        let ping = async move {
-            client.execute(KeepaliveSpec::with_timeout(PING_DEADLINE)).await.ok();
-        };
-        let stop = self.stop.clone();
-        self.tracker.spawn(stop.run_until_cancelled_owned(ping).in_current_span());
-    }
-
-    /// Gives the connection up without a word: there is nobody who would hear it.
-    pub(super) fn cut(&self) {
-        self.progress.cut();
-    }
-
-    /// Lets the library log in by itself when a pairing is complete.
-    ///
-    /// The server then restarts the connection (515), and the client has to remember more of the
-    /// pairing than is on disk. Only while a code can be scanned: any other reconnect is ours.
-    pub(super) fn expect_restart(&self, expected: bool) {
-        self.client.enable_auto_reconnect.store(expected, Ordering::Relaxed);
-    }
-
-    /// Makes the credentials of a pairing durable.
-    ///
-    /// The library writes them behind; until they are on disk, a crash would lose the pairing.
-    pub(super) async fn keep_credentials(&self) -> bool {
-        self.client.persistence_manager().flush().await.is_ok()
-    }
-
-    /// Whose account this is, as far as is known.
-    pub(super) fn account(&self) -> Account {
-        translate::account(&self.client.persistence_manager().get_device_snapshot())
-    }
-
-    /// Asks for a pairing code and answers it, without keeping the caller. No answer comes when the
-    /// link is closed before.
-    pub(super) fn pair(
-        &self,
-        phone_number: String,
-        clock: Clock,
-        answer: impl FnOnce(Result<PairingCode, PairError>) + Send + 'static,
-    ) {
-        let sender = self.sender();
-        let asking = async move { answer(sender.pair(phone_number, &clock).await) };
-        let stop = self.stop.clone();
-        self.tracker.spawn(stop.run_until_cancelled_owned(asking).in_current_span());
-    }
-
-    /// Something that can send while the link is up.
-    pub(super) fn sender(&self) -> Sender {
-        Sender { client: Arc::clone(&self.client), progress: self.progress.clone() }
-    }
-
-    /// What was received and is not recorded yet: who records facts settles them here.
-    pub(super) fn unrecorded(&self) -> &Unrecorded {
-        &self.unrecorded
-    }
-
-    /// Unlinks this device at WhatsApp. True when WhatsApp could be told.
-    ///
-    /// Facts must be recorded meanwhile: no frame leaves before what was received is.
-    pub(super) fn logout(&self) -> impl Future<Output = bool> + Send + 'static {
-        let client = Arc::clone(&self.client);
-        async move {
-            let device = client.persistence_manager().get_device_snapshot();
-            let Some(jid) = device.pn.as_ref().filter(|_| client.is_logged_in()) else {
-                return false;
-            };
-            // Not the library's own logout, which does not say what WhatsApp answered.
-            let told = client.execute(RemoveCompanionDeviceSpec::new(jid));
-            matches!(tokio::time::timeout(LOGOUT_DEADLINE, told).await, Ok(Ok(())))
-        }
-    }
-
-    /// Closes the client in good order: what it holds is written, then the socket is closed.
-    ///
-    /// Returns when its task has ended, so that the device may be opened again. A client that does
-    /// not end in time is abandoned, with its task aborted.
-    pub(super) async fn close(mut self) {
-        moment!("session.closing");
-        self.stop.cancel();
-        // Also when it has ended by itself: what it holds in memory is still to be written.
-        let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
-            self.client.disconnect().await;
-            self.ended().await;
-            if let Some(tasks) = self.tasks.take() {
-                // It has been told to stop; a panic has been reported.
-                tasks.await.ok();
-            }
-        })
-        .await;
-        if closed.is_err() {
-            tracing::error!("A client did not close in time and was aborted");
-            if let Some(tasks) = self.tasks.take() {
-                tasks.abort();
-            }
-            if let Some(run) = self.run.take() {
-                run.abort();
-                // Cancelled, as it was told to.
-                run.await.ok();
-            }
-        }
-        moment!("session.closed");
-    }
-}
-
-/// A link that is dropped without being closed, by a panic, closes in the background. Its device is
-/// not opened before that is done.
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        let Some(mut run) = self.run.take() else { return };
-        let (client, device_id) = (Arc::clone(&self.client), self.device_id);
-        let (closing, closed) = (Arc::clone(&self.closing), CancellationToken::new());
-        locked(&closing).insert(device_id, closed.clone());
-        self.tracker.spawn(async move {
-            let in_order = async {
-                client.disconnect().await;
-                (&mut run).await.ok();
-            };
-            if tokio::time::timeout(CLOSE_DEADLINE, in_order).await.is_err() {
-                run.abort();
-                run.await.ok();
-            }
-            locked(&closing).remove(&device_id);
-            closed.cancel();
-        });
-    }
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Sends through one link.
-#[derive(Clone)]
-pub(super) struct Sender {
-    client: Arc<Client>,
-    progress: Progress,
-}
-
-impl fmt::Debug for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
-    }
-}
-
-impl Sender {
-    /// Writes a stored message to the socket, under the id that it was stored with.
-    pub(super) async fn send(&self, row: &message::Model) -> Result<(), SendError> {
-        if !self.client.is_logged_in() {
-            return Err(SendError::NotConnected);
-        }
-        let to: wacore_binary::Jid =
-            row.chat.parse().map_err(|error| SendError::Refused(Box::new(error)))?;
-        let options = SendOptions::default().with_message_id(row.wa_id.clone());
-        let sending = self.client.send_message_with_options(to, translate::outbound(row), options);
-        let Ok(sent) = tokio::time::timeout(SEND_DEADLINE, sending).await else {
-            // A connection that a message does not get through is no connection.
-            tracing::error!("A message was not on its way in time; the connection is given up");
-            self.progress.cut();
-            return Err(SendError::NotConnected);
-        };
-        match sent {
-            Ok(_) => Ok(()),
-            // Whatever the library calls it: without a connection it is a matter of time.
-            Err(_) if !self.client.is_logged_in() => Err(SendError::NotConnected),
-            // The server has said no to what the message needs: a group that we are not in.
-            Err(error @ ClientSendError::Iq(IqError::ServerError { .. })) => {
-                Err(SendError::Refused(Box::new(error)))
-            }
-            Err(
-                ClientSendError::NotLoggedIn
-                | ClientSendError::Iq(_)
-                | ClientSendError::Client(
-                    ClientError::NotConnected
-                    | ClientError::NotLoggedIn
-                    | ClientError::Socket(_)
-                    | ClientError::EncryptSend(_)
-                    | ClientError::Iq(_),
-                ),
-            ) => Err(SendError::NotConnected),
-            Err(error) => Err(SendError::Refused(Box::new(error))),
-        }
-    }
-
-    /// Asks for an 8-character pairing code for the phone with this number.
-    async fn pair(&self, phone_number: String, clock: &Clock) -> Result<PairingCode, PairError> {
-        if self.client.wait_for_socket(SOCKET_DEADLINE).await.is_err() {
-            return Err(PairError::Unreachable);
-        }
-        let options = PairCodeOptions { phone_number, ..PairCodeOptions::default() };
-        // The library's own count begins before it asks.
-        let expires_at = clock.now() + PairCodeUtils::code_validity();
-        match self.client.pair_with_code(options).await {
-            Ok(code) => Ok(PairingCode { code, expires_at }),
-            Err(error) => Err(translate::pair_error(&error)),
-        }
-    }
 }

@@ -1,18 +1,21 @@
-//! One client's life, from its dial to its end.
+//! One client's life, from its dial to its end. `hear.rs` takes in what it reports, `end.rs` is what is
+//! left of it.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+mod end;
+mod hear;
+
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use entity::UnixMillis;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(super) use self::end::{End, Ended};
+use self::hear::record_facts;
 use super::{
     Error, LoggedOut, OnOtherAccount,
     backoff::STABLE_AFTER,
-    client::{DialFailure, Link, Signal, Unrecorded},
+    client::{Link, Signal},
     identity::Identity,
     ingest::Ingest,
     outbox::Outbox,
@@ -23,8 +26,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    event::{AuthFailure, Disconnect, Event, Loss, PairingFailure},
-    fault::moment,
+    event::{Disconnect, Event, Loss},
 };
 
 /// Signals taken at a time.
@@ -33,10 +35,6 @@ const BATCH: usize = 256;
 /// How long it may take from the dial until WhatsApp has let us in, refused us, or offered a code.
 const LOGIN_BUDGET: Duration = Duration::from_secs(25);
 
-/// How long catching up may take after a login. The library gives up on each of its steps long
-/// before; this is for what it does not bound.
-const LOADING_BUDGET: Duration = Duration::from_mins(5);
-
 /// How long the next step of a pairing may take after a code has expired or was accepted.
 ///
 /// The first login after a pairing waits for the phone's keys; the library asks for them after 10 s.
@@ -44,52 +42,6 @@ const NEXT_STEP: Duration = Duration::from_secs(90);
 
 /// How long a message that is being sent may take when the session is to stop.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(3);
-
-/// How a client ended.
-#[derive(Clone, Debug)]
-pub(super) enum End {
-    /// The session is to stop.
-    Stopped,
-    /// The device was unlinked through us.
-    LoggedOut,
-    /// WhatsApp ended it for good.
-    Ended(Disconnect),
-    /// WhatsApp refused the pairing, the credentials, the account or the client.
-    Refused(AuthFailure),
-    /// All its QR codes have expired.
-    QrCodesExhausted,
-    /// The connection was lost after it had been there, or given up.
-    Lost(Loss),
-    /// There was no connection.
-    Dial(DialFailure),
-}
-
-/// What is left when a client has ended. The client itself is still to be closed.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) end: End,
-    /// It was connected for so long that nothing is wrong with connecting.
-    pub(super) stable: bool,
-    link: Link,
-    signals: mpsc::UnboundedReceiver<Signal>,
-}
-
-impl Ended {
-    /// Closes the client: what it holds is written. Returns when the device may be opened again.
-    pub(super) async fn close(self, ingest: &Ingest) {
-        let Self { link, mut signals, end, .. } = self;
-        let unrecorded = link.unrecorded().clone();
-        link.close().await;
-        // Receipts that came while it closed. Nothing else is news any more.
-        let mut late = Vec::new();
-        while let Ok(signal) = signals.try_recv() {
-            late.push(signal);
-        }
-        if !is_foreign(&end) {
-            record_facts(ingest, &unrecorded, late).await;
-        }
-    }
-}
 
 /// How far the client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,144 +248,6 @@ impl<'a> Online<'a> {
         }
     }
 
-    /// Takes in what the client reports, in order.
-    async fn hear(&mut self, batch: &mut Vec<Signal>) {
-        let mut facts = Vec::new();
-        for signal in batch.drain(..) {
-            if matches!(signal, Signal::Undecryptable(_)) {
-                self.unreadable.fetch_add(1, Ordering::Relaxed);
-            }
-            if signal.facts() > 0 {
-                // What another account receives is none of this session's business.
-                if self.end.as_ref().is_some_and(is_foreign) {
-                    self.link.unrecorded().settle(signal.facts());
-                } else {
-                    facts.push(signal);
-                }
-                continue;
-            }
-            // What came before is recorded before.
-            self.record_facts(&mut facts).await;
-            self.change(signal).await;
-        }
-        self.record_facts(&mut facts).await;
-    }
-
-    /// A change of the connection.
-    async fn change(&mut self, signal: Signal) {
-        match signal {
-            Signal::Qr(qr) => {
-                self.phase = Phase::Pairing;
-                self.link.expect_restart(true);
-                self.has_dialled();
-                let expires_at = self.clock.now() + qr.valid_for;
-                // A pairing code may be good for longer.
-                let good_until = self.pairing.good_until(self.clock.now());
-                self.deadline = Some(good_until.unwrap_or(expires_at).max(expires_at) + NEXT_STEP);
-                self.say(Event::Qr { qr: qr.code, expires_at }).await;
-            }
-            Signal::QrCodesExhausted { goes_on } => match self.pairing.good_until(self.clock.now())
-            {
-                Some(until) if goes_on => {
-                    self.exhausted = true;
-                    self.deadline = Some(until);
-                }
-                _ => self.end(End::QrCodesExhausted),
-            },
-            Signal::PairingCodeFailed(failure) => {
-                // Of one that was never given, whoever asked is told.
-                if self.pairing.withdraw() {
-                    self.say(Event::PairingFailed(failure)).await;
-                    if self.exhausted {
-                        self.end(End::QrCodesExhausted);
-                    }
-                }
-            }
-            Signal::PasskeyRequested => self.say(Event::PasskeyRequested).await,
-            Signal::PasskeyFailed => {
-                self.say(Event::PairingFailed(PairingFailure::PasskeyFailed)).await;
-            }
-            Signal::Paired => {
-                moment!("pairing.succeeded");
-                // Written behind by the library: not true before it is on disk.
-                if !self.link.keep_credentials().await {
-                    tracing::error!("The credentials of a new pairing are not on disk yet");
-                }
-                moment!("pairing.kept");
-                // May come after the login that it led to.
-                if !matches!(self.phase, Phase::Connected { .. }) {
-                    self.exhausted = false;
-                    if self.phase != Phase::Loading {
-                        self.phase = Phase::Paired;
-                        self.deadline = Some(self.clock.now() + NEXT_STEP);
-                    }
-                    self.say(Event::Authenticated).await;
-                }
-            }
-            Signal::Backlog { total } => {
-                if total > 0 && !matches!(self.phase, Phase::Connected { .. }) {
-                    let message = format!("Receiving what came in the meantime ({total})");
-                    self.say(Event::LoadingScreen { percent: 0, message }).await;
-                }
-            }
-            Signal::LoggedIn => {
-                self.has_dialled();
-                if !matches!(self.phase, Phase::Connected { .. }) {
-                    self.phase = Phase::Loading;
-                    self.deadline = Some(self.clock.now() + LOADING_BUDGET);
-                }
-            }
-            Signal::Connected => {
-                self.has_dialled();
-                self.deadline = None;
-                self.phase = Phase::Connected { since: self.clock.now() };
-                self.link.expect_restart(false);
-                let account = self.link.account();
-                if self.known.is_not(&account) {
-                    if self.on_other_account == OnOtherAccount::Refuse {
-                        return self.refuse().await;
-                    }
-                    self.say(Event::AccountChanged(account.clone())).await;
-                }
-                self.known.learn(&account);
-                self.say(Event::Ready(account)).await;
-                self.outbox.open(self.link.sender(), self.tracker);
-            }
-            Signal::StreamError { code: Some(429) } => self.end(End::Lost(Loss::RateLimited)),
-            Signal::StreamError { code: Some(code @ 503) } => {
-                self.end(End::Lost(Loss::ServerUnavailable { code }));
-            }
-            // The socket may live on; if it does not, this is why.
-            Signal::StreamError { code } => {
-                self.stream_error = Some(Loss::StreamError { code });
-            }
-            Signal::Lost(Loss::ConnectionLost) => self.end(End::Lost(self.broken())),
-            Signal::Lost(loss) => self.end(End::Lost(loss)),
-            Signal::Ended(reason) => self.end(End::Ended(reason)),
-            Signal::Refused(failure) => self.end(End::Refused(failure)),
-            Signal::Banned { code, lasts } => {
-                let until = self.clock.now() + lasts;
-                self.end(End::Refused(AuthFailure::Banned { code, until }));
-            }
-            Signal::Undecryptable(_) | Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
-        }
-    }
-
-    /// Unlinks the device of an account that the session does not belong to.
-    async fn refuse(&mut self) {
-        let mut logout = std::pin::pin!(self.link.logout());
-        let unlinked = loop {
-            tokio::select! {
-                unlinked = &mut logout => break unlinked,
-                // None of it is this session's business; nor does it keep us from saying goodbye.
-                Some(signal) = self.signals.recv() => {
-                    self.link.unrecorded().settle(signal.facts());
-                }
-            }
-        };
-        self.end(End::Refused(AuthFailure::OtherAccount { unlinked }));
-    }
-
     /// WhatsApp has answered to a request for a pairing code.
     async fn settle(&mut self, answered: Answered) {
         // Before there is a QR code, the dial has its own deadline; the first one looks here.
@@ -536,18 +350,6 @@ impl<'a> Online<'a> {
             () = self.stop.cancelled() => {}
         }
     }
-
-    async fn record_facts(&self, facts: &mut Vec<Signal>) {
-        if facts.is_empty() {
-            return;
-        }
-        tokio::select! {
-            biased;
-            () = record_facts(self.ingest, self.link.unrecorded(), std::mem::take(facts)) => {}
-            // Not acknowledged, so they come again.
-            () = self.stop.cancelled() => {}
-        }
-    }
 }
 
 /// Returns when `deadline` has come; never, when there is none.
@@ -555,31 +357,5 @@ async fn overdue(clock: &Clock, deadline: Option<UnixMillis>) {
     match deadline {
         Some(deadline) => clock.sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whether it ended because it is linked to an account that the session does not belong to.
-fn is_foreign(end: &End) -> bool {
-    matches!(end, End::Refused(AuthFailure::OtherAccount { .. }))
-}
-
-/// Records facts together, so that they share a transaction; the lane keeps their order.
-async fn record_facts(ingest: &Ingest, unrecorded: &Unrecorded, facts: Vec<Signal>) {
-    let count = facts.iter().map(Signal::facts).sum();
-    let events = facts.into_iter().flat_map(|fact| match fact {
-        Signal::Undecryptable(message) => vec![(message.sent_at, Event::Ciphertext(message))],
-        Signal::Ack(ack) => vec![(ack.at, Event::Ack(ack))],
-        Signal::Call(call) => vec![(call.at, Event::Call(call))],
-        Signal::Messages(messages) => messages
-            .into_iter()
-            .map(|message| (message.sent_at, Event::Message(Box::new(message))))
-            .collect(),
-        _ => Vec::new(),
-    });
-    moment!("facts.received");
-    let recorded = ingest.say_all(events).await;
-    moment!("facts.recorded");
-    if recorded {
-        unrecorded.settle(count);
     }
 }

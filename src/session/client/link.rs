@@ -1,0 +1,220 @@
+//! One client, from its first dial to its end.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+use wacore::{
+    iq::{devices::RemoveCompanionDeviceSpec, keepalive::KeepaliveSpec},
+    types::events::Subscription,
+};
+use whatsapp_rust::{Client, client::RawNodeLease};
+
+use super::{
+    Closing, PairError, Sender, Unrecorded,
+    dial::{DialFailure, Progress},
+    locked, translate,
+};
+use crate::{clock::Clock, event::Account, fault::moment, session::PairingCode};
+
+/// How long a client may take to close in good order before it is abandoned.
+pub(in crate::session) const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long WhatsApp may take to confirm that this device is unlinked.
+const LOGOUT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long WhatsApp may take to answer when it is asked for a sign of life.
+const PING_DEADLINE: Duration = Duration::from_secs(20);
+
+/// One client, from its first dial to its end.
+pub(in crate::session) struct Link {
+    pub(super) client: Arc<Client>,
+    pub(super) device_id: i32,
+    pub(super) closing: Closing,
+    pub(super) progress: Progress,
+    pub(super) unrecorded: Unrecorded,
+    pub(super) stop: CancellationToken,
+    pub(super) run: Option<tokio::task::JoinHandle<()>>,
+    /// Serves what the library wants done beside its connection.
+    pub(super) tasks: Option<tokio::task::JoinHandle<()>>,
+    /// Whether the device was paired already when the link was opened.
+    pub(super) paired: bool,
+    pub(super) tracker: TaskTracker,
+    /// Dropped with the link: the receiver of its signals then ends after the last one.
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(super) subscription: Subscription,
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(super) stanzas: RawNodeLease,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("paired", &self.paired).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Whether the device was paired already when the link was opened.
+    pub(in crate::session) fn was_paired(&self) -> bool {
+        self.paired
+    }
+
+    /// Waits until the client has ended by itself.
+    pub(in crate::session) async fn ended(&mut self) {
+        if let Some(run) = &mut self.run {
+            // A panic in the client ends its task like anything else does.
+            run.await.ok();
+            self.run = None;
+        }
+    }
+
+    /// Why the last dial failed, if it did.
+    pub(in crate::session) fn dial_failure(&self) -> Option<DialFailure> {
+        self.progress.take_failure()
+    }
+
+    /// Whether the server has answered our hello: what is missing is the login.
+    pub(in crate::session) fn is_answered(&self) -> bool {
+        self.progress.is_answered()
+    }
+
+    /// Bytes received on the present connection.
+    pub(in crate::session) fn received(&self) -> u64 {
+        self.progress.received()
+    }
+
+    /// Asks WhatsApp for a sign of life, without waiting for it: an answer is received like anything
+    /// else.
+    pub(in crate::session) fn ping(&self) {
+        let client = Arc::clone(&self.client);
+        let ping = async move {
+            client.execute(KeepaliveSpec::with_timeout(PING_DEADLINE)).await.ok();
+        };
+        let stop = self.stop.clone();
+        self.tracker.spawn(stop.run_until_cancelled_owned(ping).in_current_span());
+    }
+
+    /// Gives the connection up without a word: there is nobody who would hear it.
+    pub(in crate::session) fn cut(&self) {
+        self.progress.cut();
+    }
+
+    /// Lets the library log in by itself when a pairing is complete.
+    ///
+    /// The server then restarts the connection (515), and the client has to remember more of the
+    /// pairing than is on disk. Only while a code can be scanned: any other reconnect is ours.
+    pub(in crate::session) fn expect_restart(&self, expected: bool) {
+        self.client.enable_auto_reconnect.store(expected, Ordering::Relaxed);
+    }
+
+    /// Makes the credentials of a pairing durable.
+    ///
+    /// The library writes them behind; until they are on disk, a crash would lose the pairing.
+    pub(in crate::session) async fn keep_credentials(&self) -> bool {
+        self.client.persistence_manager().flush().await.is_ok()
+    }
+
+    /// Whose account this is, as far as is known.
+    pub(in crate::session) fn account(&self) -> Account {
+        translate::account(&self.client.persistence_manager().get_device_snapshot())
+    }
+
+    /// Asks for a pairing code and answers it, without keeping the caller. No answer comes when the
+    /// link is closed before.
+    pub(in crate::session) fn pair(
+        &self,
+        phone_number: String,
+        clock: Clock,
+        answer: impl FnOnce(Result<PairingCode, PairError>) + Send + 'static,
+    ) {
+        let sender = self.sender();
+        let asking = async move { answer(sender.pair(phone_number, &clock).await) };
+        let stop = self.stop.clone();
+        self.tracker.spawn(stop.run_until_cancelled_owned(asking).in_current_span());
+    }
+
+    /// Something that can send while the link is up.
+    pub(in crate::session) fn sender(&self) -> Sender {
+        Sender { client: Arc::clone(&self.client), progress: self.progress.clone() }
+    }
+
+    /// What was received and is not recorded yet: who records facts settles them here.
+    pub(in crate::session) fn unrecorded(&self) -> &Unrecorded {
+        &self.unrecorded
+    }
+
+    /// Unlinks this device at WhatsApp. True when WhatsApp could be told.
+    ///
+    /// Facts must be recorded meanwhile: no frame leaves before what was received is.
+    pub(in crate::session) fn logout(&self) -> impl Future<Output = bool> + Send + 'static {
+        let client = Arc::clone(&self.client);
+        async move {
+            let device = client.persistence_manager().get_device_snapshot();
+            let Some(jid) = device.pn.as_ref().filter(|_| client.is_logged_in()) else {
+                return false;
+            };
+            // Not the library's own logout, which does not say what WhatsApp answered.
+            let told = client.execute(RemoveCompanionDeviceSpec::new(jid));
+            matches!(tokio::time::timeout(LOGOUT_DEADLINE, told).await, Ok(Ok(())))
+        }
+    }
+
+    /// Closes the client in good order: what it holds is written, then the socket is closed.
+    ///
+    /// Returns when its task has ended, so that the device may be opened again. A client that does
+    /// not end in time is abandoned, with its task aborted.
+    pub(in crate::session) async fn close(mut self) {
+        moment!("session.closing");
+        self.stop.cancel();
+        // Also when it has ended by itself: what it holds in memory is still to be written.
+        let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
+            self.client.disconnect().await;
+            self.ended().await;
+            if let Some(tasks) = self.tasks.take() {
+                // It has been told to stop; a panic has been reported.
+                tasks.await.ok();
+            }
+        })
+        .await;
+        if closed.is_err() {
+            tracing::error!("A client did not close in time and was aborted");
+            if let Some(tasks) = self.tasks.take() {
+                tasks.abort();
+            }
+            if let Some(run) = self.run.take() {
+                run.abort();
+                // Cancelled, as it was told to.
+                run.await.ok();
+            }
+        }
+        moment!("session.closed");
+    }
+}
+
+/// A link that is dropped without being closed, by a panic, closes in the background. Its device is
+/// not opened before that is done.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let Some(mut run) = self.run.take() else { return };
+        let (client, device_id) = (Arc::clone(&self.client), self.device_id);
+        let (closing, closed) = (Arc::clone(&self.closing), CancellationToken::new());
+        locked(&closing).insert(device_id, closed.clone());
+        self.tracker.spawn(async move {
+            let in_order = async {
+                client.disconnect().await;
+                (&mut run).await.ok();
+            };
+            if tokio::time::timeout(CLOSE_DEADLINE, in_order).await.is_err() {
+                run.abort();
+                run.await.ok();
+            }
+            locked(&closing).remove(&device_id);
+            closed.cancel();
+        });
+    }
+}

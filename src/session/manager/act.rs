@@ -1,0 +1,236 @@
+//! What is asked of a session, done here, with its slot held.
+
+use std::{sync::PoisonError, time::Duration};
+
+use entity::{
+    id::{MessageId, SessionKey},
+    state::DesiredState,
+};
+use tokio::sync::{mpsc::error::TrySendError, oneshot};
+
+use super::{
+    Sessions,
+    run::{Run, Why, end},
+};
+use crate::{
+    device,
+    event::{Care, Disconnect, Event},
+    session::{
+        Error, LoggedOut, PairingCode,
+        ownership::{Answer, Ask, Hold},
+        runner::Command,
+        standing::is_ended,
+    },
+};
+
+/// How long a caller waits for a session's answer. Longer than anything a session waits for itself.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
+
+impl Sessions {
+    /// Does here what is asked for.
+    pub(in crate::session) async fn obey(
+        &self,
+        key: &SessionKey,
+        ask: Ask,
+    ) -> Result<Answer, Error> {
+        let logged_out =
+            |logged_out: LoggedOut| Answer::LoggedOut { unlinked: logged_out.unlinked };
+        match ask {
+            Ask::Start => self.do_start(key).await.map(|()| Answer::Done),
+            Ask::Stop => self.do_stop(key).await.map(|()| Answer::Done),
+            Ask::Restart => self.do_restart(key).await.map(|()| Answer::Done),
+            Ask::Logout => self.do_logout(key).await.map(logged_out),
+            Ask::Erase { logout } => self.do_erase(key, logout).await.map(logged_out),
+            Ask::Pair { phone_number } => {
+                let PairingCode { code, expires_at } = self.do_pair(key, phone_number).await?;
+                Ok(Answer::Code { code, expires_at })
+            }
+            Ask::Send { message } => {
+                let message = message.parse().map_err(|_| Error::NotFound)?;
+                self.do_send(key, message).await.map(|()| Answer::Done)
+            }
+        }
+    }
+
+    async fn do_start(&self, key: &SessionKey) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        if self.wanted(key).await? == DesiredState::Stopped {
+            return Ok(());
+        }
+        if let Some(run) = slot.as_ref()
+            && !run.stop.is_cancelled()
+            && !matches!(run.commands.try_send(Command::Dial), Err(TrySendError::Closed(_)))
+        {
+            return Ok(());
+        }
+        // It has ended by itself, or is about to.
+        if let Some(run) = slot.take() {
+            run.task.await.ok();
+            // Also what it left to be done later.
+            run.stop.cancel();
+        }
+        let hold = self.ownership.own(key).await?;
+        *slot = Some(self.begin(hold, Why::Operator).await?);
+        Ok(())
+    }
+
+    pub(super) async fn do_stop(&self, key: &SessionKey) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        if matches!(self.wanted(key).await, Ok(DesiredState::Running)) {
+            return Ok(());
+        }
+        let hold = self.ownership.own(key).await?;
+        end(slot.take()).await;
+        let concluded = self.conclude(&hold, Disconnect::Stopped).await;
+        self.ownership.release(&hold).await;
+        concluded
+    }
+
+    async fn do_restart(&self, key: &SessionKey) -> Result<(), Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        if self.wanted(key).await? == DesiredState::Stopped {
+            return Ok(());
+        }
+        let hold = self.ownership.own(key).await?;
+        end(slot.take()).await;
+        *slot = Some(self.begin(hold, Why::Operator).await?);
+        Ok(())
+    }
+
+    async fn do_logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
+        let slot = self.slot(key);
+        let mut slot = slot.lock().await;
+        let hold = self.ownership.own(key).await?;
+        let logged_out = self.unlink(slot.take()).await;
+        let forgotten = async {
+            self.forget_device(&hold).await?;
+            self.conclude(&hold, Disconnect::LoggedOutHere).await?;
+            self.wanted(key).await
+        };
+        let wanted = forgotten.await;
+        if matches!(wanted, Ok(DesiredState::Running)) {
+            *slot = Some(self.begin(hold, Why::Operator).await?);
+        } else {
+            self.ownership.release(&hold).await;
+        }
+        wanted.map(|_| logged_out)
+    }
+
+    async fn do_erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
+        let slot = self.slot(key);
+        let mut guard = slot.lock().await;
+        let hold = self.ownership.own(key).await?;
+        let run = guard.take();
+        let logged_out = if logout {
+            self.unlink(run).await
+        } else {
+            end(run).await;
+            LoggedOut { unlinked: false }
+        };
+        let sessions = hold.store(&self.shared.store).sessions();
+        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+        self.forget_device(&hold).await?;
+        // While the slot is held: whoever waits for it finds nothing to start.
+        sessions.delete(&row.organization_id, key).await?;
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        Ok(logged_out)
+    }
+
+    async fn do_pair(&self, key: &SessionKey, phone_number: String) -> Result<PairingCode, Error> {
+        self.do_start(key).await?;
+        self.ask(key, |answer| Command::Pair { phone_number, answer }).await?
+    }
+
+    async fn do_send(&self, key: &SessionKey, message: MessageId) -> Result<(), Error> {
+        match self.ask(key, |answer| Command::Send { message, answer }).await {
+            Err(Error::NotRunning) => match self.ownership.owner(key).await? {
+                Some(node) => Err(Error::Elsewhere { node }),
+                None => Err(self.not_connected(key).await),
+            },
+            Ok(Err(Error::NotConnected { .. })) => Err(self.not_connected(key).await),
+            Ok(sent) => sent,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is wanted of a session. Asked while its slot is held: who wanted something else came
+    /// before, or waits for the slot, and the last wish is the one that counts.
+    async fn wanted(&self, key: &SessionKey) -> Result<DesiredState, Error> {
+        let row = self.shared.store.sessions().find_by_key(key).await?.ok_or(Error::NotFound)?;
+        Ok(row.desired_state)
+    }
+
+    /// Asks the run of a session for something.
+    async fn ask<T>(
+        &self,
+        key: &SessionKey,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let commands = {
+            let slot = self.slot(key);
+            let slot = slot.lock().await;
+            slot.as_ref().map(|run| run.commands.clone()).ok_or(Error::NotRunning)?
+        };
+        commands.try_send(command(answer)).map_err(|refused| match refused {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Closed(_) => Error::NotRunning,
+        })?;
+        tokio::time::timeout(ANSWER_DEADLINE, answered)
+            .await
+            .map_err(|_elapsed| Error::Timeout)?
+            // The run ended before it came to this command.
+            .map_err(|_dropped| Error::NotRunning)
+    }
+
+    async fn unlink(&self, run: Option<Run>) -> LoggedOut {
+        let mut logged_out = LoggedOut { unlinked: false };
+        if let Some(run) = run {
+            let (answer, answered) = oneshot::channel();
+            if run.commands.try_send(Command::Logout { answer }).is_ok()
+                && let Ok(Ok(answer)) = tokio::time::timeout(ANSWER_DEADLINE, answered).await
+            {
+                logged_out = answer;
+            }
+            end(Some(run)).await;
+        }
+        logged_out
+    }
+
+    async fn forget_device(&self, hold: &Hold) -> Result<(), Error> {
+        let store = hold.store(&self.shared.store);
+        let row = store.sessions().find_by_key(hold.session()).await?.ok_or(Error::NotFound)?;
+        if let Some(device_id) = row.device_id {
+            device::erase(&store, device_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Records the end of a session that no run will record any more.
+    async fn conclude(&self, hold: &Hold, reason: Disconnect) -> Result<(), Error> {
+        let key = hold.session();
+        let sessions = hold.store(&self.shared.store).sessions();
+        // Its client is closed: nobody else is left to say so.
+        let row = sessions.wait_by_key(key).await?.ok_or(Error::NotFound)?;
+        // Stopping what has ended says nothing new, and must not hide why it ended.
+        if reason == Disconnect::Stopped && is_ended(row.status) && row.next_attempt_at.is_none() {
+            return Ok(());
+        }
+        // A number of its own: whatever an earlier run still says comes too late.
+        let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
+        let care = Care { next_attempt_at: None, ..Care::of(&row) };
+        self.ingest(hold, &row, generation).record_with(Event::Disconnected(reason), care).await?;
+        Ok(())
+    }
+
+    async fn not_connected(&self, key: &SessionKey) -> Error {
+        match self.shared.store.sessions().find_by_key(key).await {
+            Ok(Some(row)) => Error::NotConnected { status: row.status },
+            Ok(None) => Error::NotFound,
+            Err(error) => Error::Store(error),
+        }
+    }
+}

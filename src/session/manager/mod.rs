@@ -1,0 +1,267 @@
+//! Starts, finds and stops sessions.
+//!
+//! Each session has a slot with a lock of its own, so that what takes long for one (a client that
+//! closes slowly) keeps no other waiting, and so that a device is never open twice: a run begins
+//! only when the one before has ended.
+//!
+//! Here is what callers ask for, which is done by whichever daemon owns the session. `act.rs` does it,
+//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end.
+
+mod act;
+mod resume;
+mod run;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use entity::{
+    id::{MessageId, SessionKey},
+    state::DesiredState,
+};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use self::run::{Run, end};
+use super::{
+    Error, HistoryStats, LoggedOut, Options, PairingCode,
+    client::Factory,
+    ownership::{Answer, Ask, Asked, Keeper, Ownership},
+    pace::Pace,
+    runner::Shared,
+};
+use crate::{clock::Clock, store::Store};
+
+/// How often one looks for the owner of a session that changes owners.
+const TRIES: u32 = 3;
+
+/// How long a session that is more than our share is left for others to take, and how often one looks
+/// whether somebody has.
+const FOR_OTHERS: Duration = Duration::from_secs(3);
+const FOLLOW: Duration = Duration::from_millis(100);
+
+/// How long giving the sessions back may take. It is a courtesy: they are free soon anyway.
+pub(super) const LEAVING: Duration = Duration::from_secs(3);
+
+/// All embedded sessions of this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    shared: Shared,
+    ownership: Ownership,
+    slots: Arc<Mutex<HashMap<SessionKey, Slot>>>,
+    stopping: CancellationToken,
+    /// Nobody needs to know any more that we live.
+    left: CancellationToken,
+}
+
+/// One session's place: locked while it is started or stopped.
+type Slot = Arc<AsyncMutex<Option<Run>>>;
+
+impl Sessions {
+    /// Sessions that reach WhatsApp as `options` say. Their tasks run on `tracker`.
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        options: Options,
+        ownership: Ownership,
+        tracker: TaskTracker,
+    ) -> Self {
+        let options = Arc::new(options);
+        let shared = Shared {
+            store,
+            factory: Factory::new(Arc::clone(&options), clock.clone(), tracker.clone()),
+            pace: Pace::new(clock.clone(), options.dial_concurrency, options.dial_rate_per_second),
+            options,
+            tracker,
+            panics: Arc::default(),
+            unreadable: Arc::default(),
+            clock,
+        };
+        Self {
+            shared,
+            ownership,
+            slots: Arc::default(),
+            stopping: CancellationToken::new(),
+            left: CancellationToken::new(),
+        }
+    }
+
+    /// Lives among the other daemons until [`Sessions::shutdown`]: says so, takes over what nobody
+    /// runs, and does what others ask.
+    pub fn live(&self) {
+        if !self.ownership.is_shared() {
+            return;
+        }
+        let (ownership, stop) = (self.ownership.clone(), self.stopping.clone());
+        self.spawn(Keeper::live(ownership.clone(), self.left.clone()));
+        self.spawn(Keeper::listen(self.clone(), ownership.clone(), stop.clone()));
+        self.spawn(Keeper::new(self.clone(), ownership).look(stop));
+    }
+
+    /// Whether the sessions that run here are surely ours.
+    pub fn holds(&self) -> bool {
+        self.ownership.holds()
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tracker.spawn(task.in_current_span());
+    }
+
+    /// Ends the run of a session that shall not run: somebody has said so to another daemon.
+    pub(super) fn stop_unwanted(&self, key: SessionKey) {
+        let this = self.clone();
+        self.spawn(async move {
+            let row = this.shared.store.sessions().find_by_key(&key).await;
+            let unwanted =
+                matches!(&row, Ok(Some(row)) if row.desired_state == DesiredState::Stopped);
+            if unwanted && let Err(error) = this.do_stop(&key).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    session.key = %key,
+                    "A session that is not wanted any more could not be stopped"
+                );
+            }
+        });
+    }
+
+    /// Has something done to a session by its owner: here, if it is ours or nobody's.
+    async fn by_its_owner(&self, key: &SessionKey, ask: Ask) -> Result<Answer, Error> {
+        let mut node = String::new();
+        for _ in 0..TRIES {
+            match self.obey(key, ask.clone()).await {
+                Err(Error::Elsewhere { node: owner }) => node.clone_from(&owner),
+                done => return done,
+            }
+            match self.ownership.ask(key, node.clone(), &ask).await? {
+                Asked::Answered(answer) => return Ok(answer),
+                Asked::Vacant => {}
+            }
+        }
+        Err(Error::Elsewhere { node })
+    }
+
+    async fn ask_owner(&self, key: &SessionKey, ask: Ask) -> Result<Answer, Error> {
+        let (this, key) = (self.clone(), key.clone());
+        self.to_the_end(async move { this.by_its_owner(&key, ask).await }).await
+    }
+
+    /// Makes a session run that is wanted running. Returns when that is recorded, not when it is
+    /// connected.
+    ///
+    /// Safe to repeat. A session that waits before its next try, or for its turn, dials at once; one
+    /// that is connected is left alone. One that was logged out is dialled once more with the
+    /// credentials that it has; if WhatsApp still refuses them, it gets a new device, to be paired
+    /// anew.
+    pub async fn start(&self, key: &SessionKey) -> Result<(), Error> {
+        self.leave_to_others(key).await?;
+        self.ask_owner(key, Ask::Start).await.map(drop)
+    }
+
+    /// Gives the others a moment to take a session that would be more than our share.
+    async fn leave_to_others(&self, key: &SessionKey) -> Result<(), Error> {
+        if !self.ownership.is_full().await? {
+            return Ok(());
+        }
+        let deadline = self.shared.clock.monotonic() + FOR_OTHERS;
+        while self.shared.clock.monotonic() < deadline
+            && self.shared.store.leases().owner(key).await?.is_none()
+        {
+            tokio::time::sleep(FOLLOW).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the run of a session that is wanted stopped. Returns when its client has closed.
+    pub async fn stop(&self, key: &SessionKey) -> Result<(), Error> {
+        self.ask_owner(key, Ask::Stop).await.map(drop)
+    }
+
+    /// Ends the run of a session that is wanted running and begins another one: it dials at once, from any state.
+    pub async fn restart(&self, key: &SessionKey) -> Result<(), Error> {
+        self.ask_owner(key, Ask::Restart).await.map(drop)
+    }
+
+    /// Unlinks the device at WhatsApp as far as it can be reached, ends the run and forgets the
+    /// credentials.
+    pub async fn logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
+        Ok(self.ask_owner(key, Ask::Logout).await?.logged_out())
+    }
+
+    /// Ends the run of a session and deletes it, with its credentials and everything that is its.
+    ///
+    /// `logout`: try to unlink the device at WhatsApp first.
+    pub async fn erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
+        Ok(self.ask_owner(key, Ask::Erase { logout }).await?.logged_out())
+    }
+
+    /// Asks for an 8-character pairing code, for the phone with this number. Starts the session when
+    /// it is not running.
+    pub async fn pair(&self, key: &SessionKey, phone_number: &str) -> Result<PairingCode, Error> {
+        self.ask_owner(key, Ask::Pair { phone_number: phone_number.to_owned() }).await?.code()
+    }
+
+    /// Sends a message that is stored as queued. Returns when it has been written to the socket.
+    ///
+    /// Not connected: the row stays queued, and is sent by the next connection unless it is withdrawn.
+    pub async fn send(&self, key: &SessionKey, message: MessageId) -> Result<(), Error> {
+        self.by_its_owner(key, Ask::send(&message)).await.map(drop)
+    }
+
+    /// What was done with the past of newly paired accounts, since the start.
+    pub fn history_stats(&self) -> HistoryStats {
+        self.shared.factory.history_stats()
+    }
+
+    /// How often the task of a session has panicked since the process began.
+    pub fn panics(&self) -> u64 {
+        self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// How often a message could not be decrypted when it came, since the process began.
+    pub fn unreadable(&self) -> u64 {
+        self.shared.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Lets no session dial any more. What is connected stays so.
+    pub fn stop_dialling(&self) {
+        self.shared.pace.close();
+    }
+
+    /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
+    ///
+    /// What is wanted of the sessions is left in the database: other daemons take them over at once,
+    /// or they go on after a restart.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.stopping.cancel();
+        let slots: Vec<Slot> =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let ending =
+            slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
+        let closed =
+            tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok();
+        self.left.cancel();
+        tokio::time::timeout(LEAVING, self.ownership.leave()).await.ok();
+        closed
+    }
+
+    /// Does something to its end, whether or not whoever asked for it is still there.
+    ///
+    /// A request that is given up halfway must not leave a client that nobody knows of, or a status
+    /// that nobody corrects.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let task = self.shared.tracker.spawn(work.in_current_span());
+        // Cancelled with the runtime, or panicked, which was reported.
+        task.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    fn slot(&self, key: &SessionKey) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(key.clone()).or_default())
+    }
+}
