@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use entity::UnixMillis;
 use serde_json::{Value, json};
-use wagate::{clock::Clock, config::Config};
+use wagate::clock::Clock;
 use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
 
 use crate::{
@@ -13,11 +13,11 @@ use crate::{
     world::{ALICE, BOB, World},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A world whose time stands still until it is moved.
-async fn on_each<F>(test: F)
+pub(crate) async fn on_each<F>(test: F)
 where
     F: AsyncFn(&mut World),
 {
@@ -33,7 +33,7 @@ where
 }
 
 /// In how many minutes a session is dialled again, by its status object.
-fn minutes(world: &World, status: &Value) -> i64 {
+pub(crate) fn minutes(world: &World, status: &Value) -> i64 {
     let at = status["nextAttemptAt"].as_str().unwrap_or_else(|| panic!("it waits: {status}"));
     let format = time::macros::format_description!(
         "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
@@ -58,7 +58,7 @@ async fn pass_while(world: &World, status: &str, step: Duration) -> (Value, Dura
         .await
 }
 
-async fn pass_until_connected(world: &World, step: Duration) -> Duration {
+pub(crate) async fn pass_until_connected(world: &World, step: Duration) -> Duration {
     let connected = world.pass_until("a connection", step, async || {
         let seen = world.status("sales").await;
         if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
@@ -358,117 +358,6 @@ async fn a_ban_is_waited_out_over_a_restart_and_then_dialled_again() {
         assert_eq!(world.whatsapp.info().connections, dials, "nobody dials into a ban");
         world.whatsapp.clear_faults(None);
         pass_until_connected(world, MINUTE).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
-    on_each(async |world| {
-        let phones = [world.connect("sales", ALICE).await, world.connect("other", BOB).await];
-        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
-        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
-        phones[0].fault(Fault::Drop, Lasting::Once).await;
-        let limited = async |name: &str| {
-            let seen = world.status(name).await;
-            let limited = seen["lastDisconnect"]["reason"] == "rate_limited";
-            if limited && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
-        };
-        let (seen, _) =
-            world.pass_until("the limit", SECOND, async || limited("sales").await).await;
-        assert_eq!(seen["lastDisconnect"]["code"], 429);
-        assert!((9..=12).contains(&minutes(world, &seen)), "{seen}");
-
-        // The other one loses its connection as well, and waits although nobody has told it to.
-        phones[1].fault(Fault::Drop, Lasting::Once).await;
-        world.pass_until("the pause", SECOND, async || limited("other").await).await;
-        let dials = world.whatsapp.info().connections;
-        world.stop_daemon().await;
-        world.start_daemon().await;
-        world.clock.advance(Duration::from_mins(8));
-        for name in ["sales", "other"] {
-            let seen = world.status(name).await;
-            assert_eq!(seen["reconnecting"], true, "{seen}");
-        }
-        assert_eq!(world.whatsapp.info().connections, dials, "a restart is no way around it");
-        pass_until_connected(world, Duration::from_secs(20)).await;
-        world
-            .pass_until("the other one", Duration::from_secs(20), async || {
-                let seen = world.status("other").await;
-                if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
-            })
-            .await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_its_turn_when_dials_are_paused_says_why_and_until_when() {
-    for kind in [Kind::Sqlite, Kind::Postgres] {
-        database::on(kind, async |database| {
-            // As time stands still, the other one waits for its turn when the first one is refused.
-            let slowly = |config: &mut Config| config.whatsapp.dial_rate_per_second = 1;
-            let clock = Clock::manual(UnixMillis(1_795_500_000_000));
-            let options = Options::default();
-            let mut world = World::start_at(clock, database, options, slowly).await;
-            let names = ["sales", "other"];
-            for (name, number) in names.into_iter().zip([ALICE, BOB]) {
-                world.connect(name, number).await;
-                world.clock.advance(2 * SECOND);
-            }
-            world.stop_daemon().await;
-            let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
-            world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
-            world.start_daemon().await;
-            for name in names {
-                let seen = world
-                    .until("the pause", async || {
-                        let seen = world.status(name).await;
-                        let told = seen["lastDisconnect"]["reason"] == "rate_limited";
-                        if told && seen["reconnecting"] == true { Ok(seen) } else { Err(seen) }
-                    })
-                    .await;
-                assert!((9..=12).contains(&minutes(&world, &seen)), "{name}: {seen}");
-            }
-            world.clock.advance(Duration::from_mins(13));
-            for name in names {
-                world
-                    .pass_until(name, SECOND, async || {
-                        let seen = world.status(name).await;
-                        if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
-                    })
-                    .await;
-            }
-            world.end().await;
-        })
-        .await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_accounts_own_rate_limit_keeps_no_other_from_dialling() {
-    on_each(async |world| {
-        let phones = [world.connect("sales", ALICE).await, world.connect("other", BOB).await];
-        let limit = Fault::StreamError { code: Some(429), child: None, stays_open: false };
-        let waits = async |name: &str, reason: &str| {
-            world
-                .until(reason, async || {
-                    let seen = world.status(name).await;
-                    let told = seen["lastDisconnect"]["reason"] == reason;
-                    if told && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
-                })
-                .await
-        };
-        phones[0].fault(limit, Lasting::Once).await;
-        let limited = waits("sales", "rate_limited").await;
-        phones[1].fault(Fault::Drop, Lasting::Once).await;
-        waits("other", "connection_lost").await;
-        // The wait after a first loss is over; the limit is not.
-        world.clock.advance(Duration::from_secs(5));
-        world.until_status("other", "session_connected").await;
-        let seen = world.status("sales").await;
-        assert_eq!(seen["reconnecting"], true, "{seen}");
-        assert_eq!(seen["nextAttemptAt"], limited["nextAttemptAt"]);
     })
     .await;
 }

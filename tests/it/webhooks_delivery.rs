@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entity::webhook::state::DeliveryState;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::task::TaskTracker;
 use wagate::event::{Ack, AckLevel, Event};
 
@@ -269,108 +269,6 @@ async fn secrets_overlap_while_they_are_rotated() {
     .await;
 }
 
-/// Answers some with 500, so that order has something to survive.
-async fn tell_in_order(app: &App, receiver: &Receiver, ordering: &str) {
-    let body = json!({ "url": receiver.url(), "ordering": ordering, "max_in_flight": 8 });
-    endpoint(app, body).await;
-    app.session("shop").await;
-    receiver.next([500, 200, 500, 500].map(Behaviour::status));
-    for n in 0..12 {
-        app.hear("shop", &format!("4911{}", n % 3), &n.to_string()).await;
-    }
-    for _ in 0..40 {
-        app.deliveries.drive().await.unwrap();
-        app.clock.advance(Duration::from_mins(1));
-    }
-}
-
-#[tokio::test]
-async fn strict_order_is_the_order_of_events_whatever_fails() {
-    on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        tell_in_order(&app, &receiver, "strict").await;
-        let requests = receiver.requests();
-        let sequences: Vec<_> = requests.iter().map(crate::receiver::Request::sequence).collect();
-        assert!(sequences.is_sorted(), "{sequences:?}");
-        assert_eq!(requests.len(), 12 + 3);
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn within_a_conversation_order_holds_and_others_go_on() {
-    on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        tell_in_order(&app, &receiver, "by_conversation").await;
-        let requests = receiver.requests();
-        assert_eq!(requests.len(), 12 + 3);
-        let chat = |body: &Value| body["data"]["message"]["chat"].as_str().unwrap().to_owned();
-        for n in 0..3 {
-            let of: Vec<_> = requests
-                .iter()
-                .filter(|it| chat(&it.json()) == format!("4911{n}@c.us"))
-                .map(crate::receiver::Request::sequence)
-                .collect();
-            assert!(of.is_sorted() && of.len() >= 4, "{of:?}");
-        }
-        let sequences: Vec<_> = requests.iter().map(crate::receiver::Request::sequence).collect();
-        assert!(!sequences.is_sorted(), "nobody waited for another conversation");
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_endpoint_gets_no_more_at_a_time_than_it_may_have() {
-    on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        endpoint(&app, json!({ "url": receiver.url(), "max_in_flight": 3 })).await;
-        app.session("shop").await;
-        for n in 0..10 {
-            app.hear("shop", "4911", &n.to_string()).await;
-        }
-        let gate = receiver.hold();
-        let driving = async { app.deliveries.drive().await.unwrap() };
-        let letting = async {
-            for n in 0..10_usize {
-                receiver.arrived((3 + n).min(10)).await;
-                assert_eq!(receiver.requests().len(), (3 + n).min(10));
-                assert!(app.deliveries.stats().in_flight <= 3);
-                gate.notify_one();
-            }
-        };
-        tokio::join!(driving, letting);
-        assert_eq!(app.deliveries.stats().attempts["success"], 10);
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_rate_is_kept() {
-    on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        let body = json!({ "url": receiver.url(), "rate_per_second": 2, "max_in_flight": 50 });
-        endpoint(&app, body).await;
-        app.session("shop").await;
-        for n in 0..7 {
-            app.hear("shop", "4911", &n.to_string()).await;
-        }
-        for count in [2, 4, 6, 7] {
-            app.deliveries.drive().await.unwrap();
-            assert_eq!(receiver.requests().len(), count);
-            app.clock.advance(Duration::from_secs(1));
-        }
-        app.close().await;
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_change_is_in_force_for_the_first_event_after_it_in_every_process() {
     on_each(async |database| {
@@ -477,77 +375,6 @@ async fn what_was_sent_and_not_recorded_is_sent_again_with_the_same_id() {
         assert_eq!(requests[0].id(), requests[1].id());
         assert_eq!(log(&app, &id).await[0]["status"], DeliveryState::Succeeded.word());
         drop(dying);
-        app.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_range_is_sent_again_as_a_job_that_can_be_watched_and_stopped() {
-    on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        app.session("shop").await;
-        app.connect("shop").await;
-        // Recorded before there was anybody to be told.
-        for n in 0..5 {
-            app.hear("shop", "4911", &n.to_string()).await;
-        }
-        app.clock.advance(Duration::from_secs(10));
-        let body = json!({
-            "url": receiver.url(), "event_types": ["message.received"], "max_in_flight": 1,
-        });
-        let (id, _) = endpoint(&app, body).await;
-        let path = format!("/api/webhooks/{id}/replay");
-        app.post(&path, json!({})).await.invalid(&["/since"]);
-        app.post(&path, json!({ "since": "yesterday", "rate_per_second": 0 }))
-            .await
-            .invalid(&["/since", "/rate_per_second"]);
-
-        let since = json!({ "since": "2027-01-15T00:00:00Z", "rate_per_second": 2 });
-        let made = app.post(&path, since.clone()).await;
-        assert_eq!(made.status, 202);
-        let replay = made.json()["data"]["id"].as_str().unwrap().to_owned();
-        let step = async || {
-            app.store.webhooks().step_replays().await.unwrap();
-            app.deliveries.drive().await.unwrap();
-            app.clock.advance(Duration::from_secs(1));
-            app.get(&format!("/api/webhooks/replays/{replay}")).await.json()["data"].clone()
-        };
-        // Two events a second are looked at: the first was no message.
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            let now = step().await;
-            seen.push((now["deliveries"].as_i64().unwrap(), now["state"].clone()));
-        }
-        assert_eq!(
-            seen,
-            [
-                (1, json!("running")),
-                (3, json!("running")),
-                (5, json!("running")),
-                (5, json!("done"))
-            ]
-        );
-        let sent = receiver.requests();
-        assert_eq!(sent.len(), 5);
-        let text = |it: &crate::receiver::Request| it.json()["data"]["message"]["body"].clone();
-        assert_eq!(sent.iter().map(text).collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
-        let cancel = format!("/api/webhooks/replays/{replay}/cancel");
-        app.post(&cancel, json!({})).await.problem(409, "REPLAY_ENDED");
-
-        // Once more: the same ids, and stopped half-way.
-        let again = app.post(&path, since).await.json()["data"]["id"].as_str().unwrap().to_owned();
-        app.store.webhooks().step_replays().await.unwrap();
-        app.post(&format!("/api/webhooks/replays/{again}/cancel"), json!({})).await;
-        app.clock.advance(Duration::from_secs(1));
-        app.store.webhooks().step_replays().await.unwrap();
-        app.deliveries.drive().await.unwrap();
-        let all = receiver.requests();
-        assert_eq!(all.len(), 6);
-        assert_eq!(all[5].id(), sent[0].id());
-        let missing = "/api/webhooks/replays/rpl_01JBXQK7G00000000000000000";
-        app.get(missing).await.problem(404, "REPLAY_NOT_FOUND");
         app.close().await;
     })
     .await;

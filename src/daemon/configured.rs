@@ -1,0 +1,142 @@
+//! What the configuration means for each part.
+
+use std::path::Path;
+
+use tokio_util::task::TaskTracker;
+
+use super::StartError;
+use crate::{
+    clock::Clock,
+    config::{self, Config, DatabaseUrl},
+    delivery::{self, Deliveries},
+    maintenance::Policy,
+    session::{self, Membership},
+    state_dir::{self, StateDir},
+    store::{Store, connect},
+    vault::{self, source::Source},
+    webhook::{AddressPolicy, TargetPolicy},
+};
+
+/// How the database is opened.
+pub fn store_options(config: &Config, database: &DatabaseUrl) -> connect::Options {
+    connect::Options {
+        migrate: config.database.migrate,
+        readers: config.database.readers,
+        lanes: config.database.writers as usize,
+        acquire_timeout: config.database.acquire_timeout,
+        ..connect::Options::new(database.expose())
+    }
+}
+
+/// Where the master key is.
+///
+/// `wagate rekey` asks the same, so that both mean one key.
+pub fn master_key(
+    encryption: &config::Encryption,
+    state_dir: &Path,
+) -> Result<Source, vault::source::Error> {
+    if let Some(key) = &encryption.master_key {
+        return Source::given(key.expose());
+    }
+    Ok(match &encryption.master_key_file {
+        Some(path) => Source::File(path.clone()),
+        None => Source::Own(state_dir::master_key_path(state_dir)),
+    })
+}
+
+/// What calls webhook endpoints, standing still.
+pub(super) fn deliveries(
+    config: &Config,
+    store: &Store,
+    home: &str,
+    tracker: &TaskTracker,
+) -> Result<Deliveries, reqwest::Error> {
+    let webhooks = &config.webhooks;
+    let targets = TargetPolicy {
+        addresses: AddressPolicy {
+            allow: webhooks.allow_cidrs.0.clone(),
+            deny: webhooks.deny_cidrs.0.clone(),
+        },
+        require_https: webhooks.require_https,
+        ports: webhooks.ports.0.clone(),
+    };
+    let client = delivery::Client::new(targets, delivery::system_lookup())?;
+    let options = delivery::Options {
+        concurrency: webhooks.concurrency as usize,
+        disable_after: webhooks.disable_after,
+        node: home.to_owned(),
+    };
+    Ok(Deliveries::new(store.clone(), options, client, tracker))
+}
+
+pub(super) fn policy(config: &Config) -> Policy {
+    let retention = &config.retention;
+    Policy {
+        events: retention.events.0,
+        messages: retention.messages.0,
+        idempotency: retention.idempotency.0,
+        sent_messages: retention.sent_messages.0,
+        pending_inbound: retention.pending_inbound.0,
+        webhooks: retention.webhooks.0,
+        interval: retention.interval,
+    }
+}
+
+/// Who we are among the daemons that share the database.
+pub(super) fn membership(
+    config: &Config,
+    state: &StateDir,
+    database: &DatabaseUrl,
+    clock: &Clock,
+) -> Result<Membership, StartError> {
+    // A SQLite file is locked: nobody else can be there. Nor where time is moved by hand, which it is
+    // in one process only.
+    let alone = database.sqlite_file().is_some() || clock.is_manual();
+    Ok(Membership {
+        home: state.home(|| uuid::Uuid::new_v4().to_string())?,
+        name: config.node.name.clone().unwrap_or_else(machine),
+        lease: (!alone).then_some(config.node.lease),
+    })
+}
+
+/// What this machine is called.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "wagate".to_owned() } else { name.to_owned() }
+}
+
+pub(super) fn session_options(config: &Config) -> session::Options {
+    let whatsapp = config.whatsapp.clone();
+    session::Options {
+        version: whatsapp.version,
+        url: whatsapp.url,
+        device_name: whatsapp.device_name,
+        max_qr_rounds: whatsapp.max_qr_rounds,
+        dial_concurrency: whatsapp.dial_concurrency,
+        dial_rate_per_second: whatsapp.dial_rate_per_second,
+        on_other_account: match whatsapp.on_other_account {
+            config::OnOtherAccount::Refuse => session::OnOtherAccount::Refuse,
+            config::OnOtherAccount::Flag => session::OnOtherAccount::Flag,
+        },
+        replaced_retry_after: whatsapp.replaced_retry_after,
+        history: history_settings(&config.history),
+    }
+}
+
+fn history_settings(history: &config::History) -> session::HistorySettings {
+    session::HistorySettings {
+        keep: match history.mode {
+            config::HistoryMode::Off => session::Keep::Nothing,
+            config::HistoryMode::Limited => session::Keep::Recent {
+                days: history.days,
+                messages_per_chat: history.messages_per_chat,
+            },
+            config::HistoryMode::Full => session::Keep::Everything,
+        },
+        memory: history.memory.as_u64(),
+        concurrency: history.concurrency,
+        max_chunk: history.max_chunk.as_u64(),
+        max_session: history.max_session.as_u64(),
+    }
+}
