@@ -245,7 +245,7 @@ impl Deliveries {
         self.shared.exhausted.fetch_add(expired, Atomic::Relaxed);
         webhooks.cancel().await?;
         webhooks.mend_times().await?;
-        self.shared.lanes().forget_idle();
+        self.shared.lanes().forget_idle(self.shared.clock.monotonic());
         Ok(())
     }
 

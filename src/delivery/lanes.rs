@@ -17,6 +17,10 @@ use crate::store::webhooks::Target;
 /// A success is written down for the endpoint once in so long while nothing is wrong with it.
 const GRAIN: Duration = Duration::from_secs(1);
 
+/// After this a bucket that nobody takes from is full: what it holds is what comes in a second, and the
+/// lowest rate is one.
+const FULL: Duration = Duration::from_secs(1);
+
 /// All endpoints that this process has had to do with lately.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
@@ -164,16 +168,37 @@ impl Lanes {
         }
     }
 
-    /// Forgets those that have had nothing for a while: all that nothing is under way to.
-    pub(super) fn forget_idle(&mut self) {
-        // A bucket that is not full must be remembered, or its rate would not hold.
-        self.of.retain(|_, lane| lane.in_flight > 0 || lane.bucket.filled_at.is_some());
+    /// Forgets those that nothing is under way to, and that lose nothing by it.
+    pub(super) fn forget_idle(&mut self, now: Duration) {
+        self.of.retain(|_, lane| {
+            // A bucket that is not full must be remembered, or its rate would not hold.
+            let is_full = |at| now.saturating_sub(at) >= FULL;
+            lane.in_flight > 0 || !lane.bucket.filled_at.is_none_or(is_full)
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_forgotten_once_its_rate_would_hold_without_it() {
+        let (endpoint, organization) =
+            (EndpointId::new(UnixMillis(1), 1), OrganizationId::new(UnixMillis(1), 1));
+        let delivery = DeliveryId::new(UnixMillis(1), 1);
+        let mut lanes = Lanes::default();
+        let at = Duration::from_millis;
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1), at(0)).0, 1);
+        lanes.begin(&delivery, &endpoint, &organization);
+        lanes.forget_idle(at(5_000));
+        lanes.end(&delivery, &endpoint);
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1), at(500)).0, 0);
+        lanes.forget_idle(at(1_000));
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1), at(1_400)).0, 1);
+        lanes.forget_idle(at(2_400));
+        assert!(lanes.of.is_empty());
+    }
 
     #[test]
     fn a_bucket_gives_its_rate_and_no_more() {
