@@ -45,8 +45,14 @@ pub struct Model {
     pub status: MessageStatus,
     /// Highest level reached: -1 error, 0 none, 1 sent, 2 delivered, 3 read, 4 played.
     pub ack: i16,
-    /// Why it failed, in a stable word.
+    /// Why it failed, or why it waits to be sent again, in a stable word: WhatsApp's code or one of ours.
     pub error: Option<String>,
+    /// How often it was sent and WhatsApp did not take it, or did not say so.
+    pub failed_attempts: i16,
+    /// When WhatsApp first asked to have it later.
+    pub put_off_since: Option<UnixMillis>,
+    /// It is not sent again before; means nothing once it is not queued any more.
+    pub next_attempt_at: Option<UnixMillis>,
     pub created_at: UnixMillis,
     pub updated_at: UnixMillis,
 }

@@ -25,6 +25,7 @@ mod m20261124_000060_pairing;
 mod m20261124_000100_webhooks;
 mod m20261124_000101_webhook_replays;
 mod m20261124_000120_audit;
+mod m20261124_000140_message_tries;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000100_webhooks::Migration),
             Box::new(m20261124_000101_webhook_replays::Migration),
             Box::new(m20261124_000120_audit::Migration),
+            Box::new(m20261124_000140_message_tries::Migration),
         ]
     }
 }

@@ -165,7 +165,9 @@ impl Messages {
                 Ok(Accepted { message, replayed: false })
             }
             // The first request is still at it, and may yet have to take the message back.
-            Created::Replayed(message) if is_queued(&message) && !queue => {
+            Created::Replayed(message)
+                if is_queued(&message) && message.failed_attempts == 0 && !queue =>
+            {
                 let message = self.follow(caller, *message).await?;
                 Ok(Accepted { message, replayed: true })
             }

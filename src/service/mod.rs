@@ -28,7 +28,7 @@ use entity::{
 use crate::{
     delivery::Deliveries,
     event::PairingFailure,
-    session::{self, PairError},
+    session::{self, PairError, SendError},
     store::{self, Store, audit::By},
 };
 
@@ -235,6 +235,10 @@ impl From<session::Error> for Error {
             }
             session::Error::Store(error) => error.into(),
             session::Error::Pair(error) => error.into(),
+            session::Error::Send(SendError::PutOff { after, .. }) => Self::Unavailable {
+                what: "WhatsApp does not take messages from this account for the moment",
+                retry_after: after.unwrap_or(LATER),
+            },
             error @ session::Error::Send(_) => Self::Client(error),
         }
     }

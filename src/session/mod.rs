@@ -4,7 +4,7 @@
 //!   `standing.rs` reads from a row what it says of an end.
 //! - `runner.rs` is the task: dial, be online, back off, in a loop, until it is told to stop or
 //!   WhatsApp says that there is no point. `online.rs` is what it does while a client is up.
-//! - `outbox.rs` sends what is stored as queued, in order.
+//! - `outbox/` sends what is stored as queued, in order, and again what WhatsApp has not taken.
 //! - `pairing.rs` asks for the code to type; `identity.rs` says whose session it is.
 //! - `ingest.rs` records what happened; `client/` is the only place that knows the client library.
 //! - `ownership/` knows which sessions are ours to run, among the daemons that share a database.
@@ -47,6 +47,7 @@ pub use self::{
     history::{HistoryStats, Keep, Settings as HistorySettings},
     identity::OnOtherAccount,
     manager::Sessions,
+    outbox::SendStats,
     ownership::{Membership, Ownership},
 };
 use crate::store;

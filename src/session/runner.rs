@@ -16,7 +16,7 @@ use super::{
     identity::Identity,
     ingest::Ingest,
     online::{End, Ended, Lent, Online},
-    outbox::Outbox,
+    outbox::{Outbox, SendStats},
     ownership::Tenure,
     pace::{Pace, Paused, Permit, Rank},
     pairing,
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     pub(super) panics: Arc<AtomicU64>,
     /// Messages that could not be decrypted when they came.
     pub(super) unreadable: Arc<AtomicU64>,
+    /// What WhatsApp did not take.
+    pub(super) sends: SendStats,
 }
 
 /// How a run begins.
@@ -134,7 +136,12 @@ impl Runner {
         line: Line,
     ) -> Self {
         Self {
-            outbox: Outbox::new(shared.store.clone(), ingest.clone(), row.id.clone()),
+            outbox: Outbox::new(
+                shared.store.clone(),
+                ingest.clone(),
+                row.id.clone(),
+                shared.sends.clone(),
+            ),
             commands: line.commands,
             stop: line.stop,
             policy: Policy::new(shared.options.rules(), start.care),

@@ -49,6 +49,19 @@ pub enum Created {
     KeyReused,
 }
 
+/// What is remembered of a message that is to be sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOff {
+    /// How often it was sent and WhatsApp did not take it, or did not say so.
+    pub failed_attempts: i16,
+    /// When WhatsApp first asked to have it later.
+    pub since: Option<UnixMillis>,
+    /// It is not sent before; at once when there is none.
+    pub next_attempt_at: Option<UnixMillis>,
+    /// Why, in a stable word.
+    pub error: String,
+}
+
 /// Which messages to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -158,10 +171,11 @@ impl Messages {
         Ok(rows)
     }
 
-    /// Messages of a session that wait to be sent, the oldest first.
+    /// Messages of a session that wait to be sent, the oldest first; none of the conversations in `but`.
     pub async fn queued(
         &self,
         session: &SessionKey,
+        but: &[String],
         limit: u64,
     ) -> Result<Vec<message::Model>, Error> {
         // A session that is connected has time to wait for its database.
@@ -171,6 +185,7 @@ impl Messages {
                     .filter(message::COLUMN.session_key.eq(session.clone()))
                     .filter(message::COLUMN.direction.eq(Direction::Outbound))
                     .filter(message::COLUMN.status.eq(MessageStatus::Queued))
+                    .filter(message::COLUMN.chat.is_not_in(but.iter().map(String::as_str)))
                     .order_by_asc(message::COLUMN.created_at)
                     .order_by_asc(message::COLUMN.id)
                     .limit(limit);
@@ -179,21 +194,27 @@ impl Messages {
             .await
     }
 
+    /// Messages of a session that are not to be sent again before a time which is yet to come.
+    pub async fn put_off_until_later(
+        &self,
+        session: &SessionKey,
+    ) -> Result<Vec<message::Model>, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .read(Patience::Wait, |db| {
+                let find = message::Entity::find()
+                    .filter(message::COLUMN.session_key.eq(session.clone()))
+                    .filter(message::COLUMN.direction.eq(Direction::Outbound))
+                    .filter(message::COLUMN.status.eq(MessageStatus::Queued))
+                    .filter(message::COLUMN.next_attempt_at.gt(now));
+                Box::pin(find.all(db))
+            })
+            .await
+    }
+
     /// Takes a queued message to send it. False when it is not queued (any more): leave it alone.
     pub async fn mark_sending(&self, id: &MessageId) -> Result<bool, Error> {
         self.move_on(id, MessageStatus::Queued, MessageStatus::Sending, None).await
-    }
-
-    /// Gives a message up that is queued or being sent. `reason` is a stable word.
-    ///
-    /// One that WhatsApp has acknowledged meanwhile stays what it is.
-    pub async fn mark_failed(&self, id: &MessageId, reason: &str) -> Result<(), Error> {
-        for from in [MessageStatus::Queued, MessageStatus::Sending] {
-            if self.move_on(id, from, MessageStatus::Failed, Some(reason.to_owned())).await? {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Puts messages back into the queue that an earlier run was sending when it ended.
@@ -224,6 +245,11 @@ impl Messages {
     /// Queues one message again that was being sent, unless it has come further.
     pub async fn requeue(&self, id: &MessageId) -> Result<bool, Error> {
         self.move_on(id, MessageStatus::Sending, MessageStatus::Queued, None).await
+    }
+
+    /// The same, with what is to be remembered of the try.
+    pub async fn put_off(&self, id: &MessageId, put_off: PutOff) -> Result<bool, Error> {
+        self.move_on(id, MessageStatus::Sending, MessageStatus::Queued, Some(put_off)).await
     }
 
     /// Undoes the creation of a message that is still queued, with its idempotency key.
@@ -262,21 +288,24 @@ impl Messages {
         id: &MessageId,
         from: MessageStatus,
         to: MessageStatus,
-        error: Option<String>,
+        put_off: Option<PutOff>,
     ) -> Result<bool, Error> {
         let now = self.store.clock().now();
         let (lane, id) = (id.to_string(), id.clone());
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
-                let (id, error) = (id.clone(), error.clone());
+                let (id, put_off) = (id.clone(), put_off.clone());
                 Box::pin(async move {
                     let mut update = message::Entity::update_many()
                         .col_expr(message::Column::Status, Expr::value(to))
                         .col_expr(message::Column::UpdatedAt, Expr::value(now));
-                    if to == MessageStatus::Failed {
+                    if let Some(put_off) = put_off {
+                        let PutOff { failed_attempts, since, next_attempt_at, error } = put_off;
                         update = update
-                            .col_expr(message::Column::Ack, Expr::value(-1_i16))
+                            .col_expr(message::Column::FailedAttempts, Expr::value(failed_attempts))
+                            .col_expr(message::Column::PutOffSince, Expr::value(since))
+                            .col_expr(message::Column::NextAttemptAt, Expr::value(next_attempt_at))
                             .col_expr(message::Column::Error, Expr::value(error));
                     }
                     let moved = update
@@ -313,6 +342,9 @@ fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> m
         status: MessageStatus::Queued,
         ack: 0,
         error: None,
+        failed_attempts: 0,
+        put_off_since: None,
+        next_attempt_at: None,
         created_at: now,
         updated_at: now,
     }

@@ -44,6 +44,7 @@ mod program;
 mod rate_limit_wire;
 mod reads_wire;
 mod receiver;
+mod refused_sends_wire;
 mod restart_wire;
 mod retention;
 mod runs;

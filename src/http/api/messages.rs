@@ -61,7 +61,12 @@ struct MessageView {
     history: bool,
     status: MessageStatus,
     ack: i16,
+    /// Why it failed, or why it waits to be sent again.
     error: Option<String>,
+    /// How often it was sent and WhatsApp did not take it, or did not say so.
+    failed_attempts: i16,
+    /// When it is sent again at the earliest, if WhatsApp did not want it yet.
+    next_attempt_at: Option<String>,
     created_at: String,
     updated_at: String,
 }
@@ -69,6 +74,7 @@ struct MessageView {
 impl MessageView {
     fn of(session_id: SessionId, row: message::Model) -> Self {
         let from_me = row.direction == Direction::Outbound;
+        let next_attempt_at = row.next_attempt_at.filter(|_| row.status == MessageStatus::Queued);
         Self {
             id: row.id,
             session_id,
@@ -88,6 +94,8 @@ impl MessageView {
             status: row.status,
             ack: row.ack,
             error: row.error,
+            failed_attempts: row.failed_attempts,
+            next_attempt_at: next_attempt_at.map(rfc3339),
             created_at: rfc3339(row.created_at),
             updated_at: rfc3339(row.updated_at),
         }

@@ -20,7 +20,7 @@ use super::{Error, Principal};
 use crate::{
     delivery::Deliveries,
     event::Group,
-    session::Sessions,
+    session::{SendStats, Sessions},
     store::{Store, WriterStats, retention::RetentionStats, sessions::StatusCount},
 };
 
@@ -71,6 +71,7 @@ impl Metrics {
             "Messages that could not be decrypted when they came; many are when they come again";
         registry.register("wagate_messages_undecryptable", help, unreadable);
 
+        register_sends(&mut registry, self.sessions.send_stats());
         webhooks::register(&mut registry, &self.store, &self.deliveries.stats()).await;
 
         let database_up = Gauge::<i64>::default();
@@ -106,6 +107,16 @@ fn register_writer(registry: &mut Registry, stats: WriterStats) {
     count("wagate_store_groups", "Write transactions committed", stats.groups);
     count("wagate_store_units", "Units of work written, without events", stats.units);
     count("wagate_store_retries", "Write transactions tried again", stats.retries);
+}
+
+fn register_sends(registry: &mut Registry, stats: &SendStats) {
+    let (put_off, unconfirmed) = (Counter::<u64>::default(), Counter::<u64>::default());
+    put_off.inc_by(stats.times_put_off());
+    unconfirmed.inc_by(stats.times_unconfirmed());
+    let help = "Messages that WhatsApp refused for the moment; they are sent again later";
+    registry.register("wagate_sends_put_off", help, put_off);
+    let help = "Messages that WhatsApp did not acknowledge in time; they are sent again";
+    registry.register("wagate_sends_unconfirmed", help, unconfirmed);
 }
 
 fn register_retention(registry: &mut Registry, stats: &RetentionStats) {

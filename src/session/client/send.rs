@@ -11,7 +11,10 @@ use whatsapp_rust::{
 };
 
 use super::{BoxError, PairError, dial::Progress, translate};
-use crate::{clock::Clock, session::PairingCode};
+use crate::{
+    clock::Clock,
+    session::{PairingCode, outbox::passes},
+};
 
 /// How long a message may take to be on its way. What it may have to ask WhatsApp for first is
 /// answered in much less.
@@ -26,6 +29,10 @@ pub enum SendError {
     /// The connection is not there (any more): the same message may be sent later.
     #[error("not connected to WhatsApp")]
     NotConnected,
+    /// WhatsApp does not want it for the moment: the same message is sent later, not before the time
+    /// asked for.
+    #[error("WhatsApp does not take the message for the moment ({code})")]
+    PutOff { code: u16, after: Option<Duration> },
     /// The message itself cannot be sent, now or later.
     #[error("the message cannot be sent")]
     Refused(#[source] BoxError),
@@ -64,22 +71,7 @@ impl Sender {
             Ok(_) => Ok(()),
             // Whatever the library calls it: without a connection it is a matter of time.
             Err(_) if !self.client.is_logged_in() => Err(SendError::NotConnected),
-            // The server has said no to what the message needs: a group that we are not in.
-            Err(error @ ClientSendError::Iq(IqError::ServerError { .. })) => {
-                Err(SendError::Refused(Box::new(error)))
-            }
-            Err(
-                ClientSendError::NotLoggedIn
-                | ClientSendError::Iq(_)
-                | ClientSendError::Client(
-                    ClientError::NotConnected
-                    | ClientError::NotLoggedIn
-                    | ClientError::Socket(_)
-                    | ClientError::EncryptSend(_)
-                    | ClientError::Iq(_),
-                ),
-            ) => Err(SendError::NotConnected),
-            Err(error) => Err(SendError::Refused(Box::new(error))),
+            Err(error) => Err(unsent(error)),
         }
     }
 
@@ -100,4 +92,39 @@ impl Sender {
             Err(error) => Err(translate::pair_error(&error)),
         }
     }
+}
+
+/// Why a message was not sent over a connection that is there.
+fn unsent(error: ClientSendError) -> SendError {
+    match answered(&error) {
+        Some((code, after)) if passes(code) => return SendError::PutOff { code, after },
+        // The server has said no to what the message needs: a group that we are not in.
+        Some(_) => return SendError::Refused(Box::new(error)),
+        None => {}
+    }
+    match error {
+        ClientSendError::NotLoggedIn
+        | ClientSendError::Iq(_)
+        | ClientSendError::Client(
+            ClientError::NotConnected
+            | ClientError::NotLoggedIn
+            | ClientError::Socket(_)
+            | ClientError::EncryptSend(_)
+            | ClientError::Iq(_),
+        ) => SendError::NotConnected,
+        error => SendError::Refused(Box::new(error)),
+    }
+}
+
+/// What the server has answered to a question that a message needed an answer to, and how long it wants
+/// us to wait: the library wraps it in several ways.
+fn answered(error: &ClientSendError) -> Option<(u16, Option<Duration>)> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(IqError::ServerError { code, backoff, .. }) = error.downcast_ref() {
+            return Some((*code, backoff.map(|seconds| Duration::from_secs(seconds.into()))));
+        }
+        cause = error.source();
+    }
+    None
 }

@@ -64,6 +64,11 @@ pub(in crate::session) enum Signal {
     /// A message could not be decrypted. It may come again.
     Undecryptable(Ciphertext),
     Ack(Ack),
+    /// WhatsApp does not take a message for the moment.
+    PutOff {
+        code: u16,
+        refused: Ack,
+    },
     Call(Call),
     /// Messages that did not pass the durability hook: channels, and recovered placeholders.
     Messages(Vec<NewMessage>),

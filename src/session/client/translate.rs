@@ -35,9 +35,12 @@ use super::{
     PairError,
     signal::{QrCode, Signal},
 };
-use crate::event::{
-    Account, Ack, AckLevel, AuthFailure, Call, Ciphertext, Disconnect, Loss, NewMessage,
-    PairingFailure,
+use crate::{
+    event::{
+        Account, Ack, AckLevel, AuthFailure, Call, Ciphertext, Disconnect, Loss, NewMessage,
+        PairingFailure,
+    },
+    session::outbox,
 };
 
 /// What an event of the library means to a session; nothing for most.
@@ -88,7 +91,7 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
         },
         Event::Receipt(receipt) => return receipts(receipt).map(Signal::Ack).collect(),
         Event::ServerAck(ack) => match server_ack(ack) {
-            Some(ack) => Signal::Ack(ack),
+            Some(ack) => acknowledged(ack),
             None => return Vec::new(),
         },
         Event::IncomingCall(call) => match incoming_call(call) {
@@ -343,6 +346,14 @@ fn server_ack(ack: &ServerAck) -> Option<Ack> {
         error: ack.error.clone(),
         at: ack.timestamp.map_or_else(|| UnixMillis(wacore::time::now_millis()), millis),
     })
+}
+
+fn acknowledged(ack: Ack) -> Signal {
+    let code = ack.error.as_deref().and_then(|code| code.parse().ok());
+    match code.filter(|code| outbox::passes(*code)) {
+        Some(code) => Signal::PutOff { code, refused: ack },
+        None => Signal::Ack(ack),
+    }
 }
 
 fn incoming_call(call: &IncomingCall) -> Option<Call> {

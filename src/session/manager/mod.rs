@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 
 use self::run::{Run, end};
 use super::{
-    Error, HistoryStats, LoggedOut, Options, PairingCode,
+    Error, HistoryStats, LoggedOut, Options, PairingCode, SendStats,
     client::Factory,
     ownership::{Answer, Ask, Asked, Keeper, Ownership},
     pace::Pace,
@@ -78,6 +78,7 @@ impl Sessions {
             tracker,
             panics: Arc::default(),
             unreadable: Arc::default(),
+            sends: SendStats::default(),
             clock,
         };
         Self {
@@ -223,6 +224,11 @@ impl Sessions {
     /// How often a message could not be decrypted when it came, since the process began.
     pub fn unreadable(&self) -> u64 {
         self.shared.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// What WhatsApp did not take, since the process began.
+    pub fn send_stats(&self) -> &SendStats {
+        &self.shared.sends
     }
 
     /// Lets no session dial any more. What is connected stays so.

@@ -25,6 +25,9 @@ impl Online<'_> {
             if matches!(signal, Signal::Undecryptable(_)) {
                 self.unreadable.fetch_add(1, Ordering::Relaxed);
             }
+            if let Signal::Ack(ack) = &signal {
+                self.outbox.settled(ack);
+            }
             if signal.facts() > 0 {
                 // What another account receives is none of this session's business.
                 if self.end.as_ref().is_some_and(is_foreign) {
@@ -136,6 +139,12 @@ impl Online<'_> {
             Signal::Banned { code, lasts } => {
                 let until = self.clock.now() + lasts;
                 self.end(End::Refused(AuthFailure::Banned { code, until }));
+            }
+            Signal::PutOff { code, refused } => {
+                let put_off = self.outbox.put_off(&refused, code);
+                if self.stop.run_until_cancelled(put_off).await == Some(false) {
+                    self.say(Event::Ack(refused)).await;
+                }
             }
             Signal::Undecryptable(_) | Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
         }

@@ -74,6 +74,10 @@ pub(in crate::session) enum Refusal {
     },
     WhatsAppSilent,
     SendNotConnected,
+    SendPutOff {
+        code: u16,
+        after_millis: Option<u64>,
+    },
     SendRefused {
         detail: String,
     },
@@ -134,6 +138,9 @@ impl Refusal {
             }
             Error::Pair(PairError::Unreachable) => Self::WhatsAppSilent,
             Error::Send(SendError::NotConnected) => Self::SendNotConnected,
+            Error::Send(SendError::PutOff { code, after }) => {
+                Self::SendPutOff { code, after_millis: after.map(millis) }
+            }
             Error::Send(SendError::Refused(error)) => {
                 Self::SendRefused { detail: error.to_string() }
             }
@@ -167,6 +174,10 @@ impl Refusal {
             }
             Self::WhatsAppSilent => Error::Pair(PairError::Unreachable),
             Self::SendNotConnected => Error::Send(SendError::NotConnected),
+            Self::SendPutOff { code, after_millis } => {
+                let after = after_millis.map(Duration::from_millis);
+                Error::Send(SendError::PutOff { code, after })
+            }
             Self::SendRefused { detail } => Error::Send(SendError::Refused(detail.into())),
         }
     }
@@ -244,6 +255,7 @@ mod tests {
                 retry_after: None,
             }),
             Error::Send(SendError::NotConnected),
+            Error::Send(SendError::PutOff { code: 429, after: Some(Duration::from_secs(7)) }),
         ] {
             let said = error.to_string();
             let text = serde_json::to_string(&Answer::of(Err(error))).unwrap();

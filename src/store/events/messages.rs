@@ -37,6 +37,9 @@ pub(in crate::store) fn row(
         status: message.status,
         ack: 0,
         error: None,
+        failed_attempts: 0,
+        put_off_since: None,
+        next_attempt_at: None,
         created_at: at,
         updated_at: at,
     }

@@ -120,6 +120,17 @@ pub enum Fault {
         /// For example 463, 479 or 500.
         code: u16,
     },
+    /// A client that wants to write to devices it has no session with is not told their keys, but
+    /// this error.
+    RefuseKeys {
+        /// For example 429 or 503.
+        code: u16,
+    },
+    /// A client that asks who is on WhatsApp, with which devices, gets this error.
+    RefuseLookup {
+        /// For example 429 or 503.
+        code: u16,
+    },
     /// A message of the client is delivered, and its acknowledgement lost.
     LoseAck,
 }

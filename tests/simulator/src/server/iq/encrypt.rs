@@ -7,6 +7,7 @@ use wacore_binary::{Jid, Node};
 use super::super::Hub;
 use super::super::router::Sender;
 use crate::address::PHONE;
+use crate::fault::Fault;
 use crate::locked;
 use crate::people::companion::Companion;
 use crate::signal::bundle::{Bundle, KEY_TYPE, OneTimeKey, SignedKey};
@@ -89,6 +90,11 @@ impl Hub {
 
     /// A client wants to write to devices it has no session with.
     fn fetch_keys(&self, sender: &Sender, iq: &Node) -> Node {
+        let refused = |fault: &Fault| matches!(fault, Fault::RefuseKeys { .. });
+        let device = Some(&sender.companion.key);
+        if let Some(Fault::RefuseKeys { code }) = self.faults.strike(device, refused) {
+            return stanza::error(iq, code, "refused");
+        }
         let users = iq.child("key").map(Stanza::nodes).unwrap_or_default();
         let answers = users.iter().filter_map(|user| user.jid("jid")).map(|jid| {
             self.bundle_for(sender, &jid).map_or_else(

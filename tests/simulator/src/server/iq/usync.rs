@@ -7,6 +7,7 @@ use super::super::Hub;
 use super::super::router::Sender;
 use crate::address;
 use crate::clock::unix_seconds;
+use crate::fault::Fault;
 use crate::locked;
 use crate::people::person::Person;
 use crate::wire::stanza::{self, Stanza};
@@ -16,6 +17,11 @@ impl Hub {
         let Some(usync) = iq.child("usync") else {
             return stanza::error(iq, 400, "bad-request");
         };
+        let refused = |fault: &Fault| matches!(fault, Fault::RefuseLookup { .. });
+        let device = Some(&sender.companion.key);
+        if let Some(Fault::RefuseLookup { code }) = self.faults.strike(device, refused) {
+            return stanza::error(iq, code, "refused");
+        }
         let wanted: Vec<&str> = usync
             .child("query")
             .map(Stanza::nodes)
