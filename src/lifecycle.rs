@@ -5,10 +5,13 @@
 //! and so does a stop that takes longer than its deadline. Nothing here is global: whoever starts
 //! something hands it the [`Stop`] it shall obey, so that tests run several daemons in one process.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
 /// The two wishes to stop. Clones are one and the same.
@@ -55,14 +58,15 @@ impl Signals {
         })
     }
 
-    /// Turns signals into wishes, until the last one has been expressed.
-    pub async fn forward_to(mut self, stop: Stop) {
+    /// Turns signals into wishes, until the last one has been expressed. SIGHUP wishes for what can be
+    /// read again to be read again.
+    pub async fn forward_to(mut self, stop: Stop, reload: Arc<Notify>) {
         while !stop.hard.is_cancelled() {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",
                 Some(()) = self.interrupt.recv() => "SIGINT",
                 Some(()) = self.hang_up.recv() => {
-                    tracing::info!("SIGHUP ignored: the configuration is read at start only");
+                    reload.notify_one();
                     continue;
                 }
                 () = stop.hard.cancelled() => return,
@@ -78,6 +82,16 @@ impl Signals {
 /// Tells systemd that the daemon does what it is there for.
 pub fn notify_ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells systemd that something is read again, until [`notify_ready`].
+pub fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "Cannot notify systemd");
+        }
+    }
 }
 
 /// Tells systemd that the daemon is on its way out.

@@ -25,7 +25,7 @@ mod stream;
 mod tour;
 mod world;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use tokio_util::task::TaskTracker;
@@ -87,7 +87,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let stop = Stop::new();
     let signals = Signals::install()?;
-    TaskTracker::new().spawn(signals.forward_to(stop.clone()));
+    TaskTracker::new().spawn(signals.forward_to(stop.clone(), Arc::default()));
 
     let world = World::create(arguments).await?;
     let (daemon, _http) = world.start_daemon().await?;

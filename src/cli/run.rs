@@ -1,7 +1,8 @@
 //! `wagate run`: the daemon, from the first signal handler to the last closed connection.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -59,7 +60,9 @@ async fn serve(config: Config) -> Result<Ended, StartError> {
     let stop = Stop::new();
     let signals = Signals::install().map_err(StartError::Process)?;
     let tracker = TaskTracker::new();
-    tracker.spawn(signals.forward_to(stop.clone()).instrument(tracing::info_span!("signals")));
+    let reload = Arc::new(Notify::new());
+    let signals = signals.forward_to(stop.clone(), Arc::clone(&reload));
+    tracker.spawn(signals.instrument(tracing::info_span!("signals")));
 
     // Dropped half-way by a wish to stop: what a start has begun survives a kill at any point.
     let daemon = tokio::select! {
@@ -67,12 +70,20 @@ async fn serve(config: Config) -> Result<Ended, StartError> {
         () = stop.soft.cancelled() => return Ok(Ended::Clean),
     };
     say(&daemon.welcome());
-    lifecycle::notify_ready(&format!("Listening on {}", daemon.address()));
+    let status = format!("Listening on {}", daemon.address());
+    lifecycle::notify_ready(&status);
 
-    let asked = tokio::select! {
-        () = stop.soft.cancelled() => true,
-        // A part that the daemon cannot do without is gone. systemd starts us again.
-        () = daemon.failed() => false,
+    let asked = loop {
+        tokio::select! {
+            () = stop.soft.cancelled() => break true,
+            // A part that the daemon cannot do without is gone. systemd starts us again.
+            () = daemon.failed() => break false,
+            () = reload.notified() => {
+                lifecycle::notify_reloading();
+                daemon.reload().await;
+                lifecycle::notify_ready(&status);
+            }
+        }
     };
     lifecycle::notify_stopping();
     let clean = tokio::select! {

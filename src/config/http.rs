@@ -1,22 +1,38 @@
 //! `[http]`: where and how requests are answered.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
-use super::Invalid;
+use super::{Invalid, Listed};
 
 /// The HTTP listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// Address and port to listen on. Port 0 takes a free one. There is no TLS here: put a proxy in
-    /// front before listening on anything but the machine itself.
+    /// Address and port to listen on. Port 0 takes a free one. Without a certificate there is no TLS
+    /// here: put a proxy in front before listening on anything but the machine itself.
     pub listen: SocketAddr,
+    /// A file with the certificate chain, in PEM, its own certificate first. It is read again when it
+    /// changes, and at SIGHUP.
+    pub tls_certificate: Option<PathBuf>,
+    /// The file with its private key, in PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Proxies in front of the daemon, as networks: what they say of whom they pass on is believed.
+    pub trusted_proxies: Listed<IpNet>,
+    /// Where they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// Origins whose pages may call the API from a browser, or `*`.
+    pub cors_origins: Listed<Origin>,
     /// The longest request body that is read; a longer one is answered with 413.
     pub max_body: ByteSize,
     /// How long one request may take to be answered. Streams and long polls have their own limits.
@@ -30,10 +46,57 @@ pub struct Http {
     pub open_metrics: bool,
 }
 
+/// Where proxies write whom they pass on. One of the two: a proxy that writes the one passes the other
+/// on as its client wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    XForwardedFor,
+    Forwarded,
+}
+
+/// An origin as browsers write it, `https://app.example.com`, or `*` for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// None for all.
+    pub fn named(&self) -> Option<&str> {
+        (self.0 != "*").then_some(&self.0)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is no origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an origin, as in https://app.example.com, or *")]
+pub struct ParseOriginError;
+
+impl FromStr for Origin {
+    type Err = ParseOriginError;
+
+    fn from_str(text: &str) -> Result<Self, ParseOriginError> {
+        let url = Url::parse(text).ok();
+        // As it is written without a path, or browsers would never say it.
+        let is_origin = url.is_some_and(|url| url.origin().ascii_serialization() == text);
+        if text == "*" || is_origin { Ok(Self(text.to_owned())) } else { Err(ParseOriginError) }
+    }
+}
+
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls_certificate: None,
+            tls_key: None,
+            trusted_proxies: Listed(Vec::new()),
+            forwarded_header: ForwardedHeader::XForwardedFor,
+            cors_origins: Listed(Vec::new()),
             max_body: ByteSize::mib(1),
             request_timeout: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(10),
@@ -55,6 +118,36 @@ impl Http {
         if self.request_timeout.is_zero() {
             return Err(Invalid::new("http.request_timeout", "must be longer than nothing"));
         }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            let missing =
+                if self.tls_key.is_none() { "http.tls_key" } else { "http.tls_certificate" };
+            return Err(Invalid::new(missing, "a certificate and its key go together"));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_no_path_and_a_list_of_them_stands_in_one_text() {
+        for good in ["*", "https://app.example.com", "http://localhost:3000", "http://[::1]:80"] {
+            if good == "http://[::1]:80" {
+                assert!(good.parse::<Origin>().is_err(), "browsers leave the usual port out");
+            } else {
+                assert!(good.parse::<Origin>().is_ok(), "{good}");
+            }
+        }
+        for wrong in ["", "app.example.com", "https://app.example.com/", "data:x", "null"] {
+            assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let http = Http { tls_certificate: Some("/cert.pem".into()), ..Http::default() };
+        assert_eq!(http.validate().unwrap_err().key, "http.tls_key");
     }
 }

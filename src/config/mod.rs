@@ -16,6 +16,7 @@ mod error;
 mod history;
 mod http;
 mod layers;
+mod limits;
 mod log;
 mod node;
 mod retention;
@@ -31,8 +32,9 @@ pub use self::{
     encryption::{Encryption, SecretText},
     error::Error,
     history::{History, Mode as HistoryMode},
-    http::Http,
+    http::{ForwardedHeader, Http, Origin},
     layers::{Flag, Loaded, Sources, load},
+    limits::{Limits, ParseRateError, Rate, Unit},
     log::{Format, Level, Log},
     node::Node,
     retention::{Keep, Retention},
@@ -49,6 +51,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The HTTP listener.
     pub http: Http,
+    /// How often anybody may ask.
+    pub limits: Limits,
     /// The database.
     pub database: Database,
     /// The key under which secrets in the database are sealed.
@@ -72,6 +76,7 @@ impl Default for Config {
         Self {
             state_dir: PathBuf::from("wagate-data"),
             http: Http::default(),
+            limits: Limits::default(),
             database: Database::default(),
             encryption: Encryption::default(),
             node: Node::default(),
@@ -91,6 +96,7 @@ impl Config {
             return Err(Invalid::new("state_dir", "must not be empty"));
         }
         self.http.validate()?;
+        self.limits.validate()?;
         self.database.validate()?;
         self.node.validate()?;
         self.retention.validate()?;

@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, DatabaseUrl},
     delivery::{self, Deliveries},
+    http::{self, Quota},
     maintenance::Policy,
     session::{self, Membership},
     state_dir::{self, StateDir},
@@ -67,6 +68,51 @@ pub(super) fn deliveries(
         node: home.to_owned(),
     };
     Ok(Deliveries::new(store.clone(), options, client, tracker))
+}
+
+/// How much of everything one request may have, and how often one may ask.
+pub(super) fn http_limits(config: &Config) -> http::Limits {
+    let quota = |rate: config::Rate, burst: u32| match rate {
+        config::Rate::Off => None,
+        config::Rate::Of { requests, per } => Some(Quota::new(requests, per.duration(), burst)),
+    };
+    let limits = &config.limits;
+    http::Limits {
+        large_body: config.http.max_body_bytes(),
+        request_time: config.http.request_timeout,
+        open_metrics: config.http.open_metrics,
+        per_token: quota(limits.per_token, limits.per_token_burst),
+        per_address: quota(limits.per_address, limits.per_address_burst),
+        failed_authentications: quota(
+            limits.failed_authentications,
+            limits.failed_authentications_burst,
+        ),
+        ..http::Limits::default()
+    }
+}
+
+/// The certificate to serve with, if there is one.
+pub(super) fn tls(config: &config::Http) -> Result<Option<http::Tls>, http::TlsError> {
+    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else {
+        return Ok(None);
+    };
+    let files = http::TlsFiles { certificate: certificate.clone(), key: key.clone() };
+    http::Tls::load(files).map(Some)
+}
+
+/// What the operator has put in front of us.
+pub(super) fn edge(config: &config::Http) -> http::Edge {
+    let proxies = http::Proxies {
+        trusted: config.trusted_proxies.0.clone(),
+        header: match config.forwarded_header {
+            config::ForwardedHeader::XForwardedFor => http::ForwardedHeader::XForwardedFor,
+            config::ForwardedHeader::Forwarded => http::ForwardedHeader::Forwarded,
+        },
+    };
+    http::Edge {
+        proxies,
+        origins: http::Origins::of(config.cors_origins.0.iter().map(|it| it.named())),
+    }
 }
 
 pub(super) fn policy(config: &Config) -> Policy {

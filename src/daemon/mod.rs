@@ -4,6 +4,7 @@
 //! each has its own time, and what exceeds it is left behind. The program and the tests use the
 //! same functions, and several daemons can run in one process.
 
+mod certificate;
 mod configured;
 
 use std::{
@@ -19,7 +20,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
-use self::configured::{deliveries, membership, policy, session_options};
+use self::configured::{deliveries, edge, http_limits, membership, policy, session_options, tls};
 pub use self::configured::{master_key, store_options};
 use crate::{
     clock::Clock,
@@ -73,6 +74,8 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot serve TLS")]
+    Tls(#[from] http::TlsError),
     #[error("cannot join the daemons that share the database")]
     Join(#[source] session::Error),
     #[error("cannot correct what the last process left behind")]
@@ -94,6 +97,7 @@ impl StartError {
             Self::MasterKey(_)
                 | Self::Store(connect::OpenError::MasterKey(_))
                 | Self::OtherDatabase { .. }
+                | Self::Tls(_)
         )
     }
 }
@@ -113,6 +117,7 @@ pub struct Daemon {
     /// What nobody asked for; ends at once, and before the store.
     background: TaskTracker,
     copies: Copies,
+    tls: Option<Arc<http::Tls>>,
     http_grace: Duration,
     session_grace: Duration,
     /// Let go last: the next daemon may begin when this one has closed its database.
@@ -123,6 +128,7 @@ impl Daemon {
     /// Starts every part. Returns when requests are answered and every session that should run has
     /// been started; they connect in the background.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let tls = tls(&config.http)?.map(Arc::new);
         // The directory is ours before anything in it is read.
         let mut state = StateDir::open(&config.state_dir)?;
         let database = config.database.url_in(state.path());
@@ -141,7 +147,7 @@ impl Daemon {
         let store = Store::open(options, vault, clock.clone(), &store_tasks).await?;
 
         moment!("start.store_opened");
-        match Box::pin(Self::build(config, clock, store.clone(), state, database)).await {
+        match Box::pin(Self::build(config, clock, store.clone(), state, database, tls)).await {
             Ok(daemon) => Ok(daemon),
             Err(error) => {
                 timeout(STORE_GRACE, store.close()).await.ok();
@@ -157,6 +163,7 @@ impl Daemon {
         store: Store,
         state: StateDir,
         database: DatabaseUrl,
+        tls: Option<Arc<http::Tls>>,
     ) -> Result<Self, StartError> {
         let starting = store.starting().await.map_err(StartError::Alone)?;
         let copies = Copies::new(store.clone(), state.path());
@@ -205,22 +212,17 @@ impl Daemon {
             deliveries(&config, &store, &home, &background).map_err(StartError::Webhooks)?;
 
         let stop = Stop::new();
-        let limits = http::Limits {
-            large_body: config.http.max_body_bytes(),
-            request_time: config.http.request_timeout,
-            open_metrics: config.http.open_metrics,
-            ..http::Limits::default()
-        };
         let http_state = HttpState::new(
             service::Services::new(&store, sessions.clone(), &deliveries, config.webhooks.max_age),
-            limits,
+            http_limits(&config),
+            edge(&config.http),
             stop.soft.clone(),
             session_tasks.clone(),
         );
         let serve = http::serve(
             listener,
             http::router(http_state),
-            http::ServeOptions::default(),
+            http::ServeOptions { tls: tls.clone(), ..http::ServeOptions::default() },
             stop.soft.clone(),
             stop.hard.clone(),
         );
@@ -230,7 +232,10 @@ impl Daemon {
         let http_tasks = TaskTracker::new();
         http_tasks.spawn(
             async move {
-                serve.await;
+                if let Err(error) = serve.await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "HTTP cannot be served");
+                }
                 drop(guard);
             }
             .instrument(info_span!("http")),
@@ -243,7 +248,13 @@ impl Daemon {
         background.spawn(sending.instrument(info_span!("delivery")));
         background.spawn(copies.clone().run(stop.soft.clone()).instrument(info_span!("copies")));
 
+        if let Some(tls) = tls.clone() {
+            let watch = certificate::watch(tls, stop.soft.clone());
+            background.spawn(watch.instrument(info_span!("tls")));
+        }
+
         Ok(Self {
+            tls,
             address,
             database,
             token_path: state.token_path(),
@@ -281,6 +292,16 @@ impl Daemon {
         &self.token_path
     }
 
+    /// Reads again what can be read again while it runs: the certificate.
+    pub async fn reload(&self) {
+        match &self.tls {
+            Some(tls) => certificate::look(tls).await,
+            None => {
+                tracing::info!("Nothing to read again: the configuration is read at start only")
+            }
+        }
+    }
+
     /// Returns when a part that the daemon cannot do without has ended unasked.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
@@ -289,16 +310,17 @@ impl Daemon {
     /// What someone at a terminal wants to know: where everything is, and what to try.
     pub fn welcome(&self) -> String {
         let Self { address, database, .. } = self;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let version = env!("CARGO_PKG_VERSION");
         let token = self.token_path.display();
         format!(
             "wagate {version} is running.\n  \
-             address   http://{address}\n  \
-             dashboard http://{address}/dashboard\n  \
+             address   {scheme}://{address}\n  \
+             dashboard {scheme}://{address}/dashboard\n  \
              database  {database}\n  \
              token     {token}\n  \
              try       curl -H \"Authorization: Bearer $(cat '{token}')\" \
-             http://{address}/api/whatsapp/session/list-realtime\n"
+             {scheme}://{address}/api/whatsapp/session/list-realtime\n"
         )
     }
 

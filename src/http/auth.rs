@@ -11,52 +11,86 @@ use axum::{
 
 use entity::state::Role;
 
-use super::error::ApiError;
+use super::{
+    client::Client,
+    error::ApiError,
+    limit::{Meters, Told},
+};
 use crate::service::{self, Organizations, Principal, Tokens};
 
 /// The organization that an operator acts in, by its id or its number; his token's own without it.
 const ORGANIZATION: HeaderName = HeaderName::from_static("x-organization");
 
-/// Who is at the other end of the connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) IpAddr);
+/// What is needed to tell who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Doorkeeper {
+    pub(super) tokens: Tokens,
+    pub(super) organizations: Organizations,
+    pub(super) meters: Meters,
+}
 
-/// Lets nobody pass without a valid token, and says to the rest who it is.
+/// Lets nobody pass without a valid token, nor more often than a token may, and says to the rest who it
+/// is.
 ///
 /// It surrounds all routes and the fallback, so that what exists is not told to strangers.
 pub(super) async fn authenticate(
-    State((tokens, organizations)): State<(Tokens, Organizations)>,
+    State(doorkeeper): State<Doorkeeper>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    match identify(&tokens, &organizations, request.headers(), peer).await {
-        Ok(caller) => {
-            tracing::Span::current().record("token.id", caller.token_id.as_str());
+    let client = request.extensions().get::<Client>().map(|client| client.0);
+    let caller = match doorkeeper.identify(request.headers(), client).await {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let told = caller.token_id.as_ref().and_then(|token| {
+        tracing::Span::current().record("token.id", token.as_str());
+        doorkeeper.meters.of_token(token)
+    });
+    let mut response = match told.as_ref().and_then(Told::refused) {
+        Some(response) => response,
+        None => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+    };
+    if let Some(told) = told {
+        told.write(response.headers_mut());
     }
+    response
 }
 
-/// Who asks, and for which organization.
-async fn identify(
-    tokens: &Tokens,
-    organizations: &Organizations,
-    headers: &HeaderMap,
-    peer: Option<Peer>,
-) -> Result<Principal, ApiError> {
-    let secret = bearer(headers).ok_or(service::Error::Unauthenticated)?;
-    let mut caller = tokens.authenticate(secret).await?;
-    caller.address = peer.map(|peer| peer.0);
-    match headers.get(ORGANIZATION) {
-        None => Ok(caller),
-        // What is no text names no organization.
-        Some(named) => {
-            let named = named.to_str().unwrap_or_default();
-            Ok(organizations.act_in(caller, named).await?)
+impl Doorkeeper {
+    /// Who asks, and for which organization.
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, ApiError> {
+        let secret = bearer(headers).ok_or(service::Error::Unauthenticated)?;
+        let mut caller = self.open(secret, client).await?;
+        caller.address = client;
+        match headers.get(ORGANIZATION) {
+            None => Ok(caller),
+            // What is no text names no organization.
+            Some(named) => {
+                let named = named.to_str().unwrap_or_default();
+                Ok(self.organizations.act_in(caller, named).await?)
+            }
         }
+    }
+
+    /// Who shows this secret. From where too much was shown that opens nothing, only what has opened
+    /// before is looked at: whoever shares the address with such a one is not locked out.
+    async fn open(&self, secret: &str, client: Option<IpAddr>) -> Result<Principal, ApiError> {
+        if !self.tokens.has_opened(secret) {
+            self.meters.may_try(client)?;
+        }
+        let opened = self.tokens.authenticate(secret).await;
+        if matches!(opened, Err(service::Error::Unauthenticated)) {
+            self.meters.failed(client);
+        }
+        Ok(opened?)
     }
 }
 

@@ -11,6 +11,7 @@
 //! | WhatsApp gives no pairing code | 422, 429 or 503 | `PAIRING_…`: see [`pairing`] |
 //! | no valid token | 401 | `UNAUTHENTICATED` |
 //! | role too low | 403 | `FORBIDDEN` |
+//! | (asked too often: [`super::limit`]) | 429 with `limit`, `Retry-After` | `RATE_LIMITED` |
 //! | another daemon runs the session, and does not answer | 503 with `node`, `Retry-After` | `SESSION_ON_OTHER_NODE` |
 //! | it will pass | 503, `Retry-After` | `UNAVAILABLE`, `DATABASE_UNAVAILABLE` |
 //! | the client failed | 502 | `WHATSAPP_FAILED` |

@@ -1,6 +1,7 @@
 //! How the daemon is asked: addresses, tokens, bodies and problem documents.
 //!
-//! A request passes through, from the outside in: its id, panics and log line (`request`); the
+//! A request passes through, from the outside in: its id, panics and log line (`request`); what browsers
+//! are told (`edge`, `cors`); whom it comes from (`client`) and how often he asks (`limit`); the
 //! check of its token and of its role (`auth`); a time limit; a handler in `api`, one resource a file,
 //! which reads the request (`path`, `fields`, `body`), asks one service, and writes a view. Handlers
 //! decide nothing.
@@ -15,15 +16,20 @@ mod accept;
 mod api;
 mod auth;
 mod body;
+mod client;
+mod cors;
+mod edge;
 mod error;
 mod fields;
 mod idempotency;
+mod limit;
 mod page;
 mod path;
 mod problem;
 mod request;
 mod route;
 mod server;
+mod tls;
 mod waiting;
 
 use std::time::Duration;
@@ -31,15 +37,20 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::waiting::Waiting;
+use self::{limit::Meters, waiting::Waiting};
 use crate::{
     qr::Renderer,
     service::{self, Services},
 };
 
 pub use self::{
+    client::{ForwardedHeader, Proxies},
+    cors::Origins,
+    edge::Edge,
+    limit::Quota,
     route::{Access, Pace, Statement},
     server::{ServeOptions, serve},
+    tls::{Reloaded, Tls, TlsError, TlsFiles},
 };
 
 /// How much of everything one request may have, and without a token.
@@ -61,6 +72,12 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// Whether `/metrics` is answered without a token.
     pub open_metrics: bool,
+    /// How often one token may ask; as often as it likes without.
+    pub per_token: Option<Quota>,
+    /// How often one address may ask.
+    pub per_address: Option<Quota>,
+    /// How often one address may show what opens nothing.
+    pub failed_authentications: Option<Quota>,
 }
 
 impl Default for Limits {
@@ -75,6 +92,9 @@ impl Default for Limits {
             // Proxies close what is silent for a minute, some for half of one.
             heartbeat: Duration::from_secs(15),
             open_metrics: false,
+            per_token: None,
+            per_address: None,
+            failed_authentications: None,
         }
     }
 }
@@ -86,21 +106,26 @@ pub struct HttpState {
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
+    meters: Meters,
+    edge: Edge,
     /// Requests that change something, which are carried out whether or not their caller waits.
     work: TaskTracker,
 }
 
 impl HttpState {
-    /// What there is to ask, and how much of it. Streams end with `shutdown`; what a request has begun
+    /// What there is to ask, how much of it, and through what. Streams end with `shutdown`; what a request has begun
     /// to change is finished among `work`.
     pub fn new(
         services: Services,
         limits: Limits,
+        edge: Edge,
         shutdown: CancellationToken,
         work: TaskTracker,
     ) -> Self {
         Self {
             work,
+            meters: Meters::new(&limits, services.clock().clone()),
+            edge,
             services,
             renderer: Renderer::default(),
             limits,
@@ -138,7 +163,15 @@ parts! {
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
     let routes = api::routes(&state.limits);
-    route::router(routes, &state).layer(middleware::from_fn(request::observe)).with_state(state)
+    let mut router = route::router(routes, &state);
+    if let Some(cors) = state.edge.origins.layer() {
+        router = router.layer(cors);
+    }
+    router
+        .layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
+        .layer(middleware::from_fn(request::observe))
+        .layer(middleware::from_fn(edge::protect))
+        .with_state(state)
 }
 
 /// What every route says about itself.

@@ -90,6 +90,9 @@ impl Problem {
             StatusCode::REQUEST_TIMEOUT => {
                 ("REQUEST_TIMEOUT", "the request did not arrive in time")
             }
+            StatusCode::TOO_MANY_REQUESTS => {
+                ("RATE_LIMITED", "too many requests: see `Retry-After`")
+            }
             status if status.is_client_error() => ("BAD_REQUEST", "the request is not valid"),
             StatusCode::SERVICE_UNAVAILABLE => ("UNAVAILABLE", "this is not possible just now"),
             _ => ("INTERNAL", "the request failed: the log says why, by its request id"),

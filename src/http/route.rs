@@ -14,7 +14,7 @@ use axum::{
 };
 use entity::state::Role;
 
-use super::{HttpState, Limits, auth, problem::Problem, request};
+use super::{HttpState, Limits, auth, limit, problem::Problem, request};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Statement {
     pub path: &'static str,
     pub access: Access,
     pub pace: Pace,
+    /// Whether it may be asked only so often. Not what tells a load balancer that we live.
+    pub is_metered: bool,
 }
 
 /// One method at one address.
@@ -72,13 +74,19 @@ impl Route {
         T: 'static,
     {
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
-        let statement = Statement { method, path, access, pace: Pace::Prompt };
+        let statement = Statement { method, path, access, pace: Pace::Prompt, is_metered: true };
         Self { statement, handler: on(filter, handler) }
     }
 
     /// It may wait for something to happen.
     pub(super) fn waits(mut self) -> Self {
         self.statement.pace = Pace::Waiting;
+        self
+    }
+
+    /// It may be asked as often as anybody likes.
+    pub(super) fn unmetered(mut self) -> Self {
+        self.statement.is_metered = false;
         self
     }
 
@@ -115,8 +123,9 @@ methods! {
 /// The router that these routes make.
 ///
 /// The check of the token surrounds all routes that need one, and what is not there: what exists is
-/// not told to strangers. The role is checked before a handler reads anything of the request.
+/// not told to strangers. How often an address asks is counted before that. The role is checked before a handler reads anything of the request.
 pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState> {
+    let mut unmetered = Router::new();
     let mut open = Router::new();
     let mut guarded = Router::new();
     for Route { statement, handler } in routes {
@@ -125,6 +134,9 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
         let handler =
             handler.route_layer(middleware::from_fn_with_state(limit, request::time_limit));
         match statement.access {
+            Access::Anybody if !statement.is_metered => {
+                unmetered = unmetered.route(statement.path, handler);
+            }
             Access::Anybody => open = open.route(statement.path, handler),
             Access::AtLeast(role) => {
                 let handler =
@@ -133,9 +145,15 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
             }
         }
     }
-    let known = (state.services.tokens.clone(), state.services.organizations.clone());
+    let doorkeeper = auth::Doorkeeper {
+        tokens: state.services.tokens.clone(),
+        organizations: state.services.organizations.clone(),
+        meters: state.meters.clone(),
+    };
     let guarded = guarded
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
-        .layer(middleware::from_fn_with_state(known, auth::authenticate));
+        .layer(middleware::from_fn_with_state(doorkeeper, auth::authenticate));
     open.merge(guarded)
+        .layer(middleware::from_fn_with_state(state.meters.clone(), limit::by_address))
+        .merge(unmetered)
 }

@@ -1,32 +1,45 @@
 //! Connections: accepted, bounded, and closed in good order.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use super::auth::Peer;
+use super::{
+    client::Peer,
+    edge::Secure,
+    tls::{Tls, TlsError},
+};
 
-/// Limits of the listener.
-#[derive(Clone, Copy, Debug)]
+/// The most bytes and the most headers that the head of a request may have. Hyper answers 431 itself.
+const HEAD_BYTES: usize = 32 << 10;
+const HEADERS: usize = 100;
+
+/// Limits of the listener, and whether it speaks TLS.
+#[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// Connections at the same time. More wait in the kernel's queue.
     pub connections: usize,
     /// How long a request's head may take to arrive, and how long a connection may be idle.
     pub head_time: Duration,
+    /// The certificate to speak TLS with; none to speak plainly.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { connections: 4096, head_time: Duration::from_secs(30) }
+        Self { connections: 4096, head_time: Duration::from_secs(30), tls: None }
     }
 }
 
@@ -39,7 +52,8 @@ pub async fn serve(
     options: ServeOptions,
     soft: CancellationToken,
     hard: CancellationToken,
-) {
+) -> Result<(), TlsError> {
+    let tls = options.tls.as_ref().map(Tls::acceptor).transpose()?;
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(options.connections));
     loop {
@@ -56,8 +70,13 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection =
-            converse(stream, router.clone(), options.head_time, soft.clone(), hard.clone());
+        let talk = Talk {
+            router: router.clone(),
+            head_time: options.head_time,
+            soft: soft.clone(),
+            hard: hard.clone(),
+        };
+        let connection = begin(stream, tls.clone(), talk);
         let span = tracing::debug_span!("http.connection");
         connections.spawn(
             async move {
@@ -71,6 +90,7 @@ pub async fn serve(
     drop(listener);
     connections.close();
     connections.wait().await;
+    Ok(())
 }
 
 async fn accept(
@@ -97,27 +117,56 @@ async fn refused(error: &io::Error) {
     }
 }
 
-/// Serves one connection.
-async fn converse(
-    stream: TcpStream,
+/// What one connection is served with.
+struct Talk {
     router: Router,
     head_time: Duration,
     soft: CancellationToken,
     hard: CancellationToken,
-) {
+}
+
+/// Serves one connection, after a handshake where there is TLS.
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, talk: Talk) {
     // Answers are written whole: waiting for more to send only delays them.
     stream.set_nodelay(true).ok();
-    let peer = stream.peer_addr().ok().map(|peer| Peer(peer.ip().to_canonical()));
+    let peer = stream.peer_addr().ok();
+    let Some(tls) = tls else { return converse(stream, peer, false, talk).await };
+    let shaken = tokio::select! {
+        biased;
+        () = talk.hard.cancelled() => return,
+        () = talk.soft.cancelled() => return,
+        shaken = timeout(talk.head_time, tls.accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => converse(stream, peer, true, talk).await,
+        Ok(Err(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "No TLS came about");
+        }
+        Err(_) => tracing::debug!("No TLS came about in time"),
+    }
+}
+
+async fn converse<S>(stream: S, peer: Option<SocketAddr>, secure: bool, talk: Talk)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Talk { router, head_time, soft, hard } = talk;
+    let peer = peer.map(|peer| Peer(peer.ip().to_canonical()));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
+        }
+        if secure {
+            request.extensions_mut().insert(Secure);
         }
         async move { router.oneshot(request.map(Body::new)).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_time)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
 

@@ -26,6 +26,7 @@ use entity::{
 };
 
 use crate::{
+    clock::Clock,
     delivery::Deliveries,
     event::PairingFailure,
     session::{self, PairError, SendError},
@@ -85,6 +86,11 @@ impl Services {
             webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
         }
     }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        self.tokens.clock()
+    }
 }
 
 /// Who is asking.
@@ -92,16 +98,22 @@ impl Services {
 pub struct Principal {
     /// Whose sessions these are: nothing else can be seen.
     pub organization_id: OrganizationId,
-    pub token_id: TokenId,
+    /// None for who is at the machine itself.
+    pub token_id: Option<TokenId>,
     pub role: Role,
     /// Where the request comes from, as far as that is known.
     pub address: Option<IpAddr>,
 }
 
 impl Principal {
+    /// Whoever can read the database: the operator, at the command line.
+    pub const fn at_the_machine(organization_id: OrganizationId) -> Self {
+        Self { organization_id, token_id: None, role: Role::Operator, address: None }
+    }
+
     /// Who does something, for the audit log.
     pub fn by(&self) -> By {
-        By { token_id: Some(self.token_id.clone()), address: self.address }
+        By { token_id: self.token_id.clone(), address: self.address }
     }
 
     /// Refuses callers below `role`.

@@ -1,8 +1,8 @@
 //! Tokens: opaque secrets that callers show, of which only hashes are kept.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,10 +20,13 @@ use super::{
     created::{self, Created},
     text,
 };
-use crate::store::{
-    Made, Store,
-    page::{Page, Position},
-    tokens::{Added, NewToken, USE_GRANULARITY},
+use crate::{
+    clock::Clock,
+    store::{
+        Made, Store,
+        page::{Page, Position},
+        tokens::{Added, NewToken, USE_GRANULARITY},
+    },
 };
 
 /// What every secret starts with, so that scanners for leaked secrets know it.
@@ -61,11 +64,13 @@ pub struct Tokens {
     store: Store,
     /// When the use of a token was last noted, by this process.
     noted: Arc<Mutex<HashMap<TokenId, UnixMillis>>>,
+    /// Hashes of secrets that this process has found valid.
+    opened: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Tokens {
     pub fn new(store: Store) -> Self {
-        Self { store, noted: Arc::default() }
+        Self { store, noted: Arc::default(), opened: Arc::default() }
     }
 
     /// Makes a token in the caller's organization, of at most the caller's role, and its secret.
@@ -170,19 +175,35 @@ impl Tokens {
         if secret.len() > LONGEST {
             return Err(Error::Unauthenticated);
         }
-        let token = self.store.tokens().find_by_hash(&hash(secret)).await?;
+        let hash = hash(secret);
+        let token = self.store.tokens().find_by_hash(&hash).await?;
         let now = self.store.clock().now();
-        let token = token
-            .filter(|token| token.revoked_at.is_none_or(|at| now < at))
-            .filter(|token| token.expires_at.is_none_or(|at| now < at))
-            .ok_or(Error::Unauthenticated)?;
+        let Some(token) = token.filter(|token| is_valid(token, now)) else {
+            self.opened().remove(&hash);
+            return Err(Error::Unauthenticated);
+        };
+        self.opened().insert(hash);
         self.note(&token, now).await;
         Ok(Principal {
             organization_id: token.organization_id,
-            token_id: token.id,
+            token_id: Some(token.id),
             role: token.role,
             address: None,
         })
+    }
+
+    /// Whether this secret was valid when it was last shown to this process.
+    pub fn has_opened(&self, secret: &str) -> bool {
+        secret.len() <= LONGEST && self.opened().contains(&hash(secret))
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        self.store.clock()
     }
 
     /// Lets `secret` be a token, as it may be already.
@@ -203,6 +224,12 @@ impl Tokens {
             Added::Known => None,
         })
     }
+}
+
+/// Whether a token opens anything.
+fn is_valid(token: &token::Model, now: UnixMillis) -> bool {
+    let is_ahead = |at: UnixMillis| now < at;
+    token.revoked_at.is_none_or(is_ahead) && token.expires_at.is_none_or(is_ahead)
 }
 
 /// SHA-256 in hexadecimal: the secret is random enough to need neither salt nor stretching.

@@ -25,7 +25,7 @@ use wagate::{
     clock::Clock,
     delivery::{self, Deliveries},
     event::{Account, Event, NewMessage},
-    http::{self, HttpState, Limits, ServeOptions},
+    http::{self, Edge, HttpState, Limits, ServeOptions},
     service::{Services, Tokens},
     session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
     store::{
@@ -64,6 +64,11 @@ impl App {
 
     /// A gateway on a store that is open.
     pub(crate) async fn over(opened: Opened, limits: Limits) -> Self {
+        Self::behind(opened, limits, Edge::default()).await
+    }
+
+    /// A gateway with something in front of it.
+    pub(crate) async fn behind(opened: Opened, limits: Limits, edge: Edge) -> Self {
         // Another test of this process may have installed it.
         rustls::crypto::ring::default_provider().install_default().ok();
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
@@ -95,7 +100,7 @@ impl App {
         let deliveries = deliveries(&store, "test", &tasks);
         let longest = Duration::from_hours(72);
         let services = Services::new(&store, sessions.clone(), &deliveries, longest);
-        let state = HttpState::new(services, limits, stop.clone(), tasks.clone());
+        let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tasks.spawn(http::serve(

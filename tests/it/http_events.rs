@@ -189,7 +189,7 @@ async fn a_silent_stream_gives_signs_of_life_and_ends_with_its_token_or_session(
         let caller = Tokens::new(app.store.clone()).authenticate(&viewer).await.unwrap();
         app.store
             .tokens()
-            .revoke(&app.organization, &caller.token_id, By::default())
+            .revoke(&app.organization, caller.token_id.as_ref().unwrap(), By::default())
             .await
             .unwrap();
         while let Some(sign) = of_viewer.next().await {

@@ -59,7 +59,7 @@ async fn everything_but_health_needs_a_valid_token() {
         assert!(
             app.store
                 .tokens()
-                .revoke(&app.organization, &caller.token_id, By::default())
+                .revoke(&app.organization, caller.token_id.as_ref().unwrap(), By::default())
                 .await
                 .unwrap()
         );

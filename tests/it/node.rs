@@ -146,6 +146,8 @@ impl Node {
             .env_clear()
             .env("WAGATE_STATE_DIR", state)
             .env("WAGATE_HTTP__LISTEN", "127.0.0.1:0")
+            .env("WAGATE_LIMITS__PER_TOKEN", "off")
+            .env("WAGATE_LIMITS__PER_ADDRESS", "off")
             .env("WAGATE_DATABASE__URL", url)
             .env("WAGATE_DATABASE__READERS", "2")
             .env("WAGATE_DATABASE__WRITERS", "2")

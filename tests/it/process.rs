@@ -77,6 +77,9 @@ impl Installation {
             .env("WAGATE_WHATSAPP__URL", &self.whatsapp)
             .env("WAGATE_WHATSAPP__VERSION", "2.3000.1042742319")
             .env("WAGATE_WHATSAPP__DIAL_RATE_PER_SECOND", "1000")
+            // Tests ask as fast as they can.
+            .env("WAGATE_LIMITS__PER_TOKEN", "off")
+            .env("WAGATE_LIMITS__PER_ADDRESS", "off")
             // Receivers of tests are on this machine.
             .env("WAGATE_WEBHOOKS__ALLOW_CIDRS", "127.0.0.0/8")
             .env("WAGATE_WEBHOOKS__REQUIRE_HTTPS", "false")

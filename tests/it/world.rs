@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use wagate::{
     clock::Clock,
-    config::{Config, DatabaseUrl},
+    config::{Config, DatabaseUrl, Limits},
     daemon::Daemon,
 };
 use wagate_simulator::{Options, Phone, Simulator};
@@ -107,6 +107,8 @@ impl World {
         config.whatsapp.url = Some(whatsapp.url());
         config.whatsapp.version = Some((2, 3000, 1_042_742_319));
         config.whatsapp.dial_rate_per_second = 1_000;
+        // Time stands still in some tests, and all ask as fast as they can.
+        config.limits = Limits::off();
         change(&mut config);
         let mut world = Self {
             whatsapp,

@@ -43,8 +43,8 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
     let mut routes = vec![
         // About the daemon.
         get("/", Viewer, health::index),
-        get("/livez", Anybody, health::live),
-        get("/readyz", Anybody, health::ready),
+        get("/livez", Anybody, health::live).unmetered(),
+        get("/readyz", Anybody, health::ready).unmetered(),
         metrics,
         get("/dashboard", Anybody, dashboard::page),
         get("/dashboard/style.css", Anybody, dashboard::style),

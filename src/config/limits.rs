@@ -1,0 +1,156 @@
+//! `[limits]`: how often anybody may ask.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Invalid;
+
+/// Limits of requests. Each daemon counts what it is asked itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests of one token.
+    pub per_token: Rate,
+    /// How many of them at once, after a pause.
+    pub per_token_burst: u32,
+    /// Requests from one address, of whatever token; of IPv6, from one network of 64 bits.
+    pub per_address: Rate,
+    /// How many of them at once, after a pause.
+    pub per_address_burst: u32,
+    /// Tokens and signatures from one address that are not valid. Where there were more, only tokens
+    /// that were valid before are looked at.
+    pub failed_authentications: Rate,
+    /// How many of them at once, after a pause.
+    pub failed_authentications_burst: u32,
+}
+
+/// So many in each so long, as in `50/s`, `600/min`, `100/h`; or `off`, for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    Off,
+    Of { requests: u32, per: Unit },
+}
+
+/// In what time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Second,
+    Minute,
+    Hour,
+}
+
+impl Unit {
+    /// How long it is.
+    pub const fn duration(self) -> Duration {
+        match self {
+            Self::Second => Duration::from_secs(1),
+            Self::Minute => Duration::from_mins(1),
+            Self::Hour => Duration::from_hours(1),
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Second => "s",
+            Self::Minute => "min",
+            Self::Hour => "h",
+        }
+    }
+}
+
+/// The text is no rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a rate, as in 50/s, 600/min, 100/h, or off")]
+pub struct ParseRateError;
+
+impl FromStr for Rate {
+    type Err = ParseRateError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRateError> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let (requests, unit) = text.split_once('/').ok_or(ParseRateError)?;
+        let units = [Unit::Second, Unit::Minute, Unit::Hour];
+        let per = units.into_iter().find(|it| it.word() == unit).ok_or(ParseRateError)?;
+        match requests.parse() {
+            Ok(requests) if requests > 0 => Ok(Self::Of { requests, per }),
+            _ => Err(ParseRateError),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Of { requests, per } => write!(f, "{requests}/{}", per.word()),
+        }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_token: Rate::Of { requests: 100, per: Unit::Second },
+            per_token_burst: 400,
+            per_address: Rate::Of { requests: 200, per: Unit::Second },
+            per_address_burst: 800,
+            failed_authentications: Rate::Of { requests: 20, per: Unit::Minute },
+            failed_authentications_burst: 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Nobody is limited.
+    pub fn off() -> Self {
+        Self {
+            per_token: Rate::Off,
+            per_address: Rate::Off,
+            failed_authentications: Rate::Off,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Invalid> {
+        for (key, burst) in [
+            ("limits.per_token_burst", self.per_token_burst),
+            ("limits.per_address_burst", self.per_address_burst),
+            ("limits.failed_authentications_burst", self.failed_authentications_burst),
+        ] {
+            if !(1..=1_000_000).contains(&burst) {
+                return Err(Invalid::new(key, "must be between 1 and 1000000"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_as_it_is_written_and_nothing_else_is_one() {
+        for text in ["50/s", "600/min", "1/h", "off"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "50", "0/s", "-1/s", "50/day", "50 / s", "5.5/s", "on"] {
+            assert_eq!(wrong.parse::<Rate>(), Err(ParseRateError), "{wrong}");
+        }
+    }
+}

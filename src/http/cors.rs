@@ -1,0 +1,70 @@
+//! Pages of other origins that may call us from a browser: none, unless the operator names them.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+/// How long a browser may remember what it is allowed.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// Whose pages may call us.
+#[derive(Clone, Debug, Default)]
+pub enum Origins {
+    #[default]
+    None,
+    /// Those of these origins, as browsers write them: `https://app.example.com`.
+    Named(Vec<HeaderValue>),
+    /// All: tokens are what counts, and browsers do not add them by themselves.
+    Any,
+}
+
+impl Origins {
+    /// Those that are named; none stands for all.
+    pub fn of<'a>(names: impl Iterator<Item = Option<&'a str>>) -> Self {
+        let mut named = Vec::new();
+        for name in names {
+            let Some(name) = name else { return Self::Any };
+            named.extend(HeaderValue::from_str(name));
+        }
+        if named.is_empty() { Self::None } else { Self::Named(named) }
+    }
+
+    /// The layer that answers browsers; none where they are told nothing.
+    pub(super) fn layer(&self) -> Option<CorsLayer> {
+        let origins = match self {
+            Self::None => return None,
+            Self::Named(origins) => AllowOrigin::list(origins.iter().cloned()),
+            Self::Any => AllowOrigin::any(),
+        };
+        let layer = CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_headers([
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                header::IF_NONE_MATCH,
+                HeaderName::from_static("idempotency-key"),
+                HeaderName::from_static("last-event-id"),
+                HeaderName::from_static("x-organization"),
+                HeaderName::from_static("x-request-id"),
+            ])
+            .expose_headers([
+                header::ETAG,
+                header::LOCATION,
+                header::RETRY_AFTER,
+                HeaderName::from_static("idempotency-replayed"),
+                HeaderName::from_static("ratelimit"),
+                HeaderName::from_static("ratelimit-policy"),
+                HeaderName::from_static("x-qr-expires-at"),
+                HeaderName::from_static("x-qr-issued-at"),
+                HeaderName::from_static("x-qr-sequence"),
+                HeaderName::from_static("x-ratelimit-limit"),
+                HeaderName::from_static("x-ratelimit-remaining"),
+                HeaderName::from_static("x-ratelimit-reset"),
+                HeaderName::from_static("x-request-id"),
+            ])
+            .max_age(REMEMBERED);
+        Some(layer)
+    }
+}

@@ -1,0 +1,123 @@
+//! A rate, and how much of it may be taken at once: the generic cell rate algorithm.
+//!
+//! All that is kept of a caller is one point in time, at which everything would be there again. The
+//! rate that comes of it is the configured one, however requests are spread.
+
+use std::time::Duration;
+
+/// So many at once, and one more for each interval that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    burst: u32,
+    interval: Duration,
+}
+
+/// What came of asking for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) allowed: bool,
+    /// How many could be taken at once after this one.
+    pub(super) remaining: u32,
+    /// When all of the burst is there again.
+    pub(super) reset: Duration,
+    /// When the next one is there; nothing where one was given.
+    pub(super) retry_after: Duration,
+}
+
+impl Quota {
+    /// `requests` in each `per`, and `burst` of them at once; one at least of either.
+    pub fn new(requests: u32, per: Duration, burst: u32) -> Self {
+        Self { burst: burst.max(1), interval: (per / requests.max(1)).max(Duration::from_nanos(1)) }
+    }
+
+    /// How many can be taken at once.
+    pub(super) fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// How long it takes until a burst that was taken is there again.
+    pub(super) fn window(self) -> Duration {
+        self.interval.saturating_mul(self.burst)
+    }
+
+    /// Takes one, if there is one. `full_at` is what is kept.
+    pub(super) fn take(self, full_at: &mut Duration, now: Duration) -> Verdict {
+        let taken = full_at.saturating_sub(now);
+        let retry_after = (taken + self.interval).saturating_sub(self.window());
+        let allowed = retry_after.is_zero();
+        let taken = if allowed { taken + self.interval } else { taken };
+        *full_at = now + taken;
+        let left = self.window().saturating_sub(taken);
+        let remaining = left.as_nanos() / self.interval.as_nanos();
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        Verdict { allowed, remaining, reset: taken, retry_after }
+    }
+
+    /// How long until there is one; nothing if there is.
+    pub(super) fn wait(self, full_at: Duration, now: Duration) -> Duration {
+        (full_at.saturating_sub(now) + self.interval).saturating_sub(self.window())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many are given to whoever asks each `step` for so long.
+    fn given(quota: Quota, step: Duration, time: Duration) -> u128 {
+        let (mut full_at, mut now, mut given) = (Duration::ZERO, Duration::ZERO, 0);
+        while now <= time {
+            given += u128::from(quota.take(&mut full_at, now).allowed);
+            now += step;
+        }
+        given
+    }
+
+    #[test]
+    fn the_rate_is_the_configured_one() {
+        let step = Duration::from_millis(1);
+        for (requests, per, burst) in [(50, 1, 100), (600, 60, 10), (7, 1, 1), (1, 30, 5)] {
+            let quota = Quota::new(requests, Duration::from_secs(per), burst);
+            let given = given(quota, step, Duration::from_mins(2));
+            let owed = u128::from(requests) * 120 / u128::from(per) + u128::from(burst);
+            assert!(given.abs_diff(owed) <= 1, "{given} of {owed}");
+        }
+    }
+
+    #[test]
+    fn who_waits_as_long_as_told_is_given_one_and_no_sooner() {
+        let quota = Quota::new(10, Duration::from_secs(1), 2);
+        let (mut full_at, now) = (Duration::ZERO, Duration::from_secs(7));
+        assert_eq!(quota.take(&mut full_at, now).remaining, 1);
+        assert_eq!(quota.take(&mut full_at, now).remaining, 0);
+        let refused = quota.take(&mut full_at, now);
+        assert!(!refused.allowed);
+        assert_eq!(refused.retry_after, Duration::from_millis(100));
+        assert_eq!(refused.reset, Duration::from_millis(200));
+        assert_eq!(quota.wait(full_at, now), refused.retry_after);
+        let early = now + refused.retry_after - Duration::from_nanos(1);
+        assert!(!quota.take(&mut full_at, early).allowed);
+        assert!(quota.take(&mut full_at, now + refused.retry_after).allowed);
+    }
+
+    proptest! {
+        /// Nobody gets more than the rate and one burst, in whatever way he asks.
+        #[test]
+        fn no_way_of_asking_gets_more(
+            requests in 1..200_u32,
+            burst in 1..50_u32,
+            pauses in proptest::collection::vec(0..300_u64, 1..400),
+        ) {
+            let quota = Quota::new(requests, Duration::from_secs(1), burst);
+            let (mut full_at, mut now, mut given) = (Duration::ZERO, Duration::ZERO, 0_u128);
+            for pause in pauses {
+                now += Duration::from_millis(pause);
+                given += u128::from(quota.take(&mut full_at, now).allowed);
+            }
+            let most = u128::from(burst) + now.as_nanos() / quota.interval.as_nanos();
+            prop_assert!(given <= most, "{} of {}", given, most);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What browsers are told: who may call from where, and what nobody shall do with an answer.
+
+use axum::http::HeaderValue;
+use reqwest::{Method, StatusCode};
+use wagate::http::{Edge, Limits, Origins};
+
+use crate::{
+    database::{Kind, on},
+    http_app::{Answer, App},
+};
+
+const APP: &str = "https://app.example.com";
+
+/// What a browser asks before it lets a page send a token.
+async fn preflight(app: &App, origin: &str) -> Answer {
+    let request = app
+        .anonymous(Method::OPTIONS, "/api/whatsapp/session")
+        .header("origin", origin.to_owned())
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type,idempotency-key");
+    Answer::to(request).await
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_call_only_when_they_are_named() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let refused = preflight(&app, APP).await;
+        assert!(!refused.status.is_success(), "{}", refused.status);
+        assert_eq!(refused.header("access-control-allow-origin"), "");
+        let answer = Answer::to(app.request(Method::GET, "/").header("origin", APP)).await;
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+        app.close().await;
+    })
+    .await;
+    on(Kind::Sqlite, async |database| {
+        let origins = Origins::Named(vec![HeaderValue::from_static(APP)]);
+        let edge = Edge { origins, ..Edge::default() };
+        let app = App::behind(database.open().await, Limits::default(), edge).await;
+        let allowed = preflight(&app, APP).await;
+        assert_eq!(allowed.status, StatusCode::OK);
+        assert_eq!(allowed.header("access-control-allow-origin"), APP);
+        assert!(allowed.header("access-control-allow-headers").contains("authorization"));
+        let other = preflight(&app, "https://evil.example").await;
+        assert_eq!(other.header("access-control-allow-origin"), "");
+
+        // A problem can be read by the page, too.
+        let request = app.anonymous(Method::GET, "/").header("origin", APP);
+        let answer = Answer::to(request).await;
+        answer.problem(401, "UNAUTHENTICATED");
+        assert_eq!(answer.header("access-control-allow-origin"), APP);
+        assert!(answer.header("access-control-expose-headers").contains("x-request-id"));
+        // Tokens are sent by pages, never by browsers themselves.
+        assert_eq!(answer.header("access-control-allow-credentials"), "");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_answer_says_that_it_is_not_to_be_kept_framed_or_guessed_at() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        for path in ["/", "/nowhere", "/livez", "/api/tokens", "/api/whatsapp/events/page?after=x"]
+        {
+            let answer = app.get(path).await;
+            let policy = answer.header("content-security-policy");
+            assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+            assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+            assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+            assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+            assert_eq!(answer.header("strict-transport-security"), "", "{path}: not over HTTP");
+        }
+        // The page has a policy of its own, which lets it run.
+        let page = app.get("/dashboard").await;
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("script-src 'self'") && policy.contains("frame-ancestors 'none'"));
+        app.close().await;
+    })
+    .await;
+}

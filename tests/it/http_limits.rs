@@ -1,0 +1,154 @@
+//! How often anybody may ask, and whom a request is taken to come from.
+
+use std::time::Duration;
+
+use entity::state::Role;
+use reqwest::Method;
+use serde_json::json;
+use wagate::http::{Edge, ForwardedHeader, Limits, Proxies, Quota};
+
+use crate::{
+    database::{Kind, on, on_each},
+    http_app::{Answer, App, json},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn as_token(app: &App, secret: &str) -> Answer {
+    Answer::to(app.anonymous(Method::GET, "/").bearer_auth(secret)).await
+}
+
+fn behind_a_proxy(header: ForwardedHeader) -> Edge {
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    Edge { proxies: Proxies { trusted, header }, ..Edge::default() }
+}
+
+#[tokio::test]
+async fn the_rate_that_a_token_gets_is_the_configured_one() {
+    on(Kind::Sqlite, async |database| {
+        let limits = Limits { per_token: Some(Quota::new(10, SECOND, 5)), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let mut answered = 0;
+        // Three times as often as is allowed, for ten seconds.
+        for _ in 0..300 {
+            answered += u32::from(app.get("/").await.status == 200);
+            app.clock.advance(Duration::from_millis(33));
+        }
+        // The burst, and ten in each of the 9.867 seconds between the first and the last.
+        assert_eq!(answered, 5 + 98);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_says_what_is_left_and_a_refusal_when_to_come_back() {
+    on(Kind::Sqlite, async |database| {
+        let limits = Limits {
+            per_token: Some(Quota::new(30, Duration::from_mins(1), 2)),
+            per_address: Some(Quota::new(10, SECOND, 5)),
+            ..Limits::default()
+        };
+        let app = App::start_with(database, limits).await;
+        let first = app.get("/").await;
+        assert_eq!(first.status, 200);
+        assert_eq!(first.header("ratelimit-policy"), "\"token\";q=2;w=4, \"address\";q=5;w=1");
+        assert_eq!(first.header("ratelimit"), "\"token\";r=1;t=2, \"address\";r=4;t=1");
+        assert_eq!(first.header("x-ratelimit-limit"), "2");
+        assert_eq!(first.header("x-ratelimit-remaining"), "1");
+        assert_eq!(first.header("x-ratelimit-reset"), "2");
+
+        assert_eq!(app.get("/").await.status, 200);
+        let refused = app.get("/").await;
+        assert_eq!(refused.problem(429, "RATE_LIMITED")["limit"], "token");
+        assert_eq!(
+            (refused.header("retry-after"), refused.header("x-ratelimit-remaining")),
+            ("2", "0")
+        );
+
+        // Another token of the same address has its own.
+        let other = app.token_of(&app.organization, Role::Viewer).await;
+        assert_eq!(as_token(&app, &other).await.status, 200);
+        assert_eq!(as_token(&app, &other).await.status, 200);
+        let refused = as_token(&app, &other).await;
+        assert_eq!(refused.problem(429, "RATE_LIMITED")["limit"], "address");
+        assert_eq!(
+            (refused.header("retry-after"), refused.header("x-ratelimit-limit")),
+            ("1", "5")
+        );
+        // Also for who has no token, but not for a load balancer that asks how we are.
+        let nobody = Answer::to(app.anonymous(Method::GET, "/dashboard")).await;
+        nobody.problem(429, "RATE_LIMITED");
+        assert_eq!(Answer::to(app.anonymous(Method::GET, "/livez")).await.status, 204);
+
+        app.clock.advance(Duration::from_secs(2));
+        assert_eq!(app.get("/").await.status, 200);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_guesses_is_locked_out_and_his_neighbours_are_not() {
+    on_each(async |database| {
+        let limits =
+            Limits { failed_authentications: Some(Quota::new(1, SECOND, 3)), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let fresh = app.token_of(&app.organization, Role::Viewer).await;
+        assert_eq!(app.get("/").await.status, 200);
+        for _ in 0..3 {
+            as_token(&app, "wag_guess").await.problem(401, "UNAUTHENTICATED");
+        }
+        let refused = as_token(&app, "wag_guess").await;
+        assert_eq!(refused.problem(429, "RATE_LIMITED")["limit"], "failed_authentications");
+        assert_eq!(refused.header("retry-after"), "1");
+        // What has opened before still does; what has not is a guess like any other.
+        assert_eq!(app.get("/").await.status, 200);
+        as_token(&app, &fresh).await.problem(429, "RATE_LIMITED");
+        // Who shows nothing has guessed nothing.
+        Answer::to(app.anonymous(Method::GET, "/")).await.problem(401, "UNAUTHENTICATED");
+        app.clock.advance(SECOND);
+        assert_eq!(as_token(&app, &fresh).await.status, 200);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_who_is_limited_and_written_down() {
+    on_each(async |database| {
+        let limits = Limits { per_address: Some(Quota::new(1, SECOND, 1)), ..Limits::default() };
+        let edge = behind_a_proxy(ForwardedHeader::XForwardedFor);
+        let app = App::behind(database.open().await, limits, edge).await;
+        let make = |forwarded: &str| {
+            let request = app.request(Method::POST, "/api/tokens");
+            let request = request.header("x-forwarded-for", forwarded.to_owned());
+            // Not the header that this proxy writes: its client did.
+            let request = request.header("forwarded", "for=192.0.2.66");
+            Answer::to(json(request, &json!({ "role": "viewer" })))
+        };
+        assert_eq!(make("1.1.1.1, 198.51.100.7").await.status, 201);
+        make("2.2.2.2, 198.51.100.7").await.problem(429, "RATE_LIMITED");
+        assert_eq!(make("198.51.100.8").await.status, 201);
+        let entries = app.get("/api/audit").await.json();
+        let from = |at: usize| entries["data"][at]["address"].clone();
+        assert_eq!([from(0), from(1)], ["198.51.100.8", "198.51.100.7"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_trusted_proxy_a_header_claims_nothing() {
+    on(Kind::Sqlite, async |database| {
+        let limits = Limits { per_address: Some(Quota::new(1, SECOND, 1)), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let ask = |from: &str| {
+            Answer::to(app.request(Method::GET, "/").header("x-forwarded-for", from.to_owned()))
+        };
+        assert_eq!(ask("198.51.100.7").await.status, 200);
+        ask("198.51.100.8").await.problem(429, "RATE_LIMITED");
+        app.close().await;
+    })
+    .await;
+}
