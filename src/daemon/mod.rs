@@ -297,7 +297,7 @@ impl Daemon {
         match &self.tls {
             Some(tls) => certificate::look(tls).await,
             None => {
-                tracing::info!("Nothing to read again: the configuration is read at start only")
+                tracing::info!("Nothing to read again: the configuration is read at start only");
             }
         }
     }

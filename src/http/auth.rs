@@ -47,12 +47,10 @@ pub(super) async fn authenticate(
         tracing::Span::current().record("token.id", token.as_str());
         doorkeeper.meters.of_token(token)
     });
+    request.extensions_mut().insert(caller);
     let mut response = match told.as_ref().and_then(Told::refused) {
         Some(response) => response,
-        None => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+        None => next.run(request).await,
     };
     if let Some(told) = told {
         told.write(response.headers_mut());

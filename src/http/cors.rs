@@ -22,12 +22,12 @@ pub enum Origins {
 impl Origins {
     /// Those that are named; none stands for all.
     pub fn of<'a>(names: impl Iterator<Item = Option<&'a str>>) -> Self {
-        let mut named = Vec::new();
+        let mut origins = Vec::new();
         for name in names {
             let Some(name) = name else { return Self::Any };
-            named.extend(HeaderValue::from_str(name));
+            origins.extend(HeaderValue::from_str(name));
         }
-        if named.is_empty() { Self::None } else { Self::Named(named) }
+        if origins.is_empty() { Self::None } else { Self::Named(origins) }
     }
 
     /// The layer that answers browsers; none where they are told nothing.

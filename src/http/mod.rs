@@ -162,13 +162,11 @@ parts! {
 
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
-    let routes = api::routes(&state.limits);
-    let mut router = route::router(routes, &state);
+    let mut all = route::router(api::routes(&state.limits), &state);
     if let Some(cors) = state.edge.origins.layer() {
-        router = router.layer(cors);
+        all = all.layer(cors);
     }
-    router
-        .layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
+    all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
         .layer(middleware::from_fn(request::observe))
         .layer(middleware::from_fn(edge::protect))
         .with_state(state)
