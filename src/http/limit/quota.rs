@@ -97,9 +97,10 @@ mod tests {
         assert_eq!(refused.retry_after, Duration::from_millis(100));
         assert_eq!(refused.reset, Duration::from_millis(200));
         assert_eq!(quota.wait(full_at, now), refused.retry_after);
-        let early = now + refused.retry_after - Duration::from_nanos(1);
+        let in_time = now + refused.retry_after;
+        let early = in_time.saturating_sub(Duration::from_nanos(1));
         assert!(!quota.take(&mut full_at, early).allowed);
-        assert!(quota.take(&mut full_at, now + refused.retry_after).allowed);
+        assert!(quota.take(&mut full_at, in_time).allowed);
     }
 
     proptest! {
