@@ -1,8 +1,10 @@
-//! Named moments at which a test may end this process, as a power cut would.
+//! Named moments at which a test may end this process, as a power cut would, and what it may hold up.
 //!
 //! A build with the feature `simulator` reads `KILL_WAGATE_AT=name:n` from its environment and aborts
-//! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. In any
-//! other build the macro is nothing, and neither the names nor the variable are in the program.
+//! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. With
+//! `HOLD_WAGATE_AT=name` a task that comes to a place of that name goes no further, as one that has not got
+//! its turn yet when the process dies. In any other build the macros are nothing, and neither the names nor
+//! the variables are in the program.
 //!
 //! `tests/it/crash_matrix.rs` kills a daemon at each of them, and fails when it misses one.
 
@@ -20,10 +22,24 @@ macro_rules! moment {
     ($name:literal) => {};
 }
 
-pub(crate) use moment;
+/// Marks work that may come as late as it likes.
+#[cfg(feature = "simulator")]
+macro_rules! late {
+    ($name:literal) => {
+        $crate::fault::hold($name).await
+    };
+}
+
+/// Marks work that may come as late as it likes.
+#[cfg(not(feature = "simulator"))]
+macro_rules! late {
+    ($name:literal) => {};
+}
+
+pub(crate) use {late, moment};
 
 #[cfg(feature = "simulator")]
-pub(crate) use armed::come_to;
+pub(crate) use armed::{come_to, hold};
 
 #[cfg(feature = "simulator")]
 mod armed {
@@ -32,8 +48,9 @@ mod armed {
         atomic::{AtomicU64, Ordering},
     };
 
-    /// Not one of the configuration's variables, which all begin with `WAGATE_`.
-    const VARIABLE: &str = "KILL_WAGATE_AT";
+    /// Not among the configuration's variables, which all begin with `WAGATE_`.
+    const KILL: &str = "KILL_WAGATE_AT";
+    const HOLD: &str = "HOLD_WAGATE_AT";
 
     /// Which moment is the last, and how often it was come to.
     struct Armed {
@@ -44,7 +61,7 @@ mod armed {
 
     impl Armed {
         fn of_process() -> Option<Self> {
-            let wish = std::env::var(VARIABLE).ok()?;
+            let wish = std::env::var(KILL).ok()?;
             let (name, passage) = wish.split_once(':').unwrap_or((&wish, "1"));
             let passage = passage.parse().expect("KILL_WAGATE_AT is a moment's name, `:`, a count");
             Some(Self { name: name.to_owned(), passage, passed: AtomicU64::new(0) })
@@ -60,6 +77,15 @@ mod armed {
             && armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.passage
         {
             std::process::abort();
+        }
+    }
+
+    /// Never comes back, if this is the place.
+    pub(crate) async fn hold(name: &'static str) {
+        static HELD: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(HOLD).ok());
+
+        if HELD.as_deref() == Some(name) {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -129,6 +129,10 @@ id!(
     NodeId, "nod_"
 );
 id!(
+    /// A connection that writes, for as long as its process lives.
+    LaneId, "lan_"
+);
+id!(
     /// A tenant's URL that is told of events.
     EndpointId, "ep_"
 );

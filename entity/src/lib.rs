@@ -27,5 +27,6 @@ pub mod token;
 pub mod unix_millis;
 pub mod vault;
 pub mod webhook;
+pub mod writer_lane;
 
 pub use unix_millis::UnixMillis;

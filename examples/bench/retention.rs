@@ -32,39 +32,45 @@ const WRITERS: usize = 8;
 /// Rows that are made at once.
 const STEP: usize = 20_000;
 
-/// How long the writers are measured before anything is deleted, for the baseline. Afterwards they are
-/// measured again, for as long as the deleting took.
-const QUIET: Duration = Duration::from_secs(5);
+/// Deleting and not deleting take turns of this length, so that a slow moment of the machine may meet
+/// either.
+const TURN: Duration = Duration::from_secs(3);
+
+/// What a writer shall not wait for.
+const TOO_LONG: Duration = Duration::from_millis(50);
 
 /// What is said of one database.
 struct Names {
     longest: &'static str,
     slow: &'static str,
     usual: &'static str,
-    retired: &'static str,
-    chunk: &'static str,
+    waits: &'static str,
     held: &'static str,
     over: &'static str,
+    chunk: &'static str,
+    retired: &'static str,
 }
 
 const SQLITE: Names = Names {
     longest: "SQLite: longest wait of a writer",
     slow: "SQLite: 99.9 of 100 writes within",
     usual: "SQLite: half of the writes within",
+    waits: "SQLite: writes over 50 ms, of 10000",
+    held: "SQLite: longest hold of the lane by a chunk",
+    over: "SQLite: holds over 50 ms, of 1000",
+    chunk: "SQLite: longest statements of a chunk",
     retired: "SQLite: rows retired per second",
-    chunk: "SQLite: longest chunk, statements",
-    held: "SQLite: longest chunk, with commit",
-    over: "SQLite: chunks over 50 ms, of 100",
 };
 
 const POSTGRES: Names = Names {
     longest: "PostgreSQL: longest wait of a writer",
     slow: "PostgreSQL: 99.9 of 100 writes within",
     usual: "PostgreSQL: half of the writes within",
+    waits: "PostgreSQL: writes over 50 ms, of 10000",
+    held: "PostgreSQL: longest hold of the lane by a chunk",
+    over: "PostgreSQL: holds over 50 ms, of 1000",
+    chunk: "PostgreSQL: longest statements of a chunk",
     retired: "PostgreSQL: rows retired per second",
-    chunk: "PostgreSQL: longest chunk, statements",
-    held: "PostgreSQL: longest chunk, with commit",
-    over: "PostgreSQL: chunks over 50 ms, of 100",
 };
 
 pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
@@ -73,7 +79,7 @@ pub(crate) async fn run(size: &Size) -> Result<Report, Failure> {
     let mut report = Report::new(
         "retention",
         format!("{rows} old events retired while {WRITERS} sessions record new ones"),
-        "the same writers while nothing is retired",
+        "in turn with it: nothing is retired, and a row is written where a chunk would be",
     );
     let file = directory.path().join("retention.db");
     measure(&mut report, &SQLITE, format!("sqlite://{}", file.display()), rows).await?;
@@ -104,48 +110,145 @@ async fn measure(
     }
     fill(&store, &organization, &keys[0], rows).await?;
 
-    let before = tokio::time::sleep(QUIET.min(Duration::from_millis(rows as u64)));
-    let (mut quiet, ()) = meanwhile(&store, &organization, &keys, before).await?;
     let policy = Policy { events: Some(Duration::from_hours(24)), ..Policy::default() };
-    let worker = Maintenance::new(store.clone(), policy, CancellationToken::new());
-    let begun = Instant::now();
-    let (busy, swept) = meanwhile(&store, &organization, &keys, worker.sweep()).await?;
-    let took = begun.elapsed();
-    let swept: Swept = swept.map_err(refused)?;
-    if swept.total() != rows as u64 {
-        return Err(Failure::wrong(format!("{} of {rows} rows were retired", swept.total())));
-    }
-    let (after, ()) = meanwhile(&store, &organization, &keys, tokio::time::sleep(took)).await?;
-    quiet.extend(after);
-    quiet.sort_unstable();
-    store.close().await;
+    let turn = TURN.min(Duration::from_millis(rows as u64));
+    let (mut quiet, mut busy) = (Side::default(), Side::default());
+    let (mut chunk, mut retired) = (Duration::ZERO, 0);
+    while retired < rows as u64 {
+        let probing = probe(&store, &organization, turn);
+        let (waits, probes) = meanwhile(&store, &organization, &keys, probing).await?;
+        let probes = probes?;
+        quiet.waits.extend(waits);
+        for held in probes {
+            quiet.hold(held);
+        }
 
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    let at = |waits: &[Duration], per_mille: usize| {
-        let place = waits.len() * per_mille / 1000;
-        millis(waits.get(place.min(waits.len().saturating_sub(1))).copied().unwrap_or_default())
-    };
-    report.figure(names.longest, "ms", at(&busy, 1000), at(&quiet, 1000), Aim::AtMost(50.0));
-    report.figure(names.slow, "ms", at(&busy, 999), at(&quiet, 999), None);
-    report.figure(names.usual, "ms", at(&busy, 500), at(&quiet, 500), None);
-    report.figure(names.retired, "", count(rows as u64) / took.as_secs_f64(), None, None);
-    report.figure(names.chunk, "ms", millis(swept.longest), None, Aim::AtMost(50.0));
-    report.figure(names.held, "ms", millis(swept.longest_held), None, Aim::AtMost(50.0));
-    let over = count(swept.slow) * 100.0 / count(swept.chunks);
-    report.figure(names.over, "", over, None, None);
+        let begun = Instant::now();
+        let sweeping = sweep(&store, policy, turn);
+        let (waits, swept) = meanwhile(&store, &organization, &keys, sweeping).await?;
+        let swept = swept?;
+        busy.waits.extend(waits);
+        busy.took += begun.elapsed();
+        busy.holds += swept.chunks;
+        busy.slow += swept.slow;
+        busy.longest = busy.longest.max(swept.longest_held);
+        chunk = chunk.max(swept.longest);
+        if swept.total() == 0 {
+            return Err(Failure::wrong(format!("{retired} of {rows} rows were retired")));
+        }
+        retired += swept.total();
+    }
+    store.close().await;
+    quiet.waits.sort_unstable();
+    busy.waits.sort_unstable();
+
+    report.figure(names.longest, "ms", busy.at(1000), quiet.at(1000), None);
+    report.figure(names.slow, "ms", busy.at(999), quiet.at(999), None);
+    report.figure(names.usual, "ms", busy.at(500), quiet.at(500), None);
+    report.figure(names.waits, "", busy.slow_waits(), quiet.slow_waits(), None);
+    let (held, over) = (millis(busy.longest), busy.slow_holds());
+    report.figure(names.held, "ms", held, millis(quiet.longest), Aim::AtMost(50.0));
+    report.figure(names.over, "", over, quiet.slow_holds(), None);
+    report.figure(names.chunk, "ms", millis(chunk), None, Aim::AtMost(50.0));
+    report.figure(names.retired, "", count(retired) / busy.took.as_secs_f64(), None, None);
     let (name, _) = names.chunk.split_once(':').unwrap_or_default();
     report.note(format!(
-        "{name}: {} of {} chunks held the writer for more than 50 ms; {} writes meanwhile, {} without",
-        swept.slow,
-        swept.chunks,
-        busy.len(),
-        quiet.len()
+        "{name}: {} of {} chunks held their lane for more than 50 ms, and {} of {} rows written instead; \
+         {} writes meanwhile, {} without",
+        busy.slow,
+        busy.holds,
+        quiet.slow,
+        quiet.holds,
+        busy.waits.len(),
+        quiet.waits.len()
     ));
     Ok(())
 }
 
+/// What was seen with retention, or without.
+#[derive(Default)]
+struct Side {
+    /// How long each write took; in order of length at the end.
+    waits: Vec<Duration>,
+    /// How often a chunk, or what stands for one, held its lane: to the end of its commit.
+    holds: u64,
+    slow: u64,
+    longest: Duration,
+    took: Duration,
+}
+
+impl Side {
+    fn hold(&mut self, held: Duration) {
+        self.holds += 1;
+        self.slow += u64::from(held > TOO_LONG);
+        self.longest = self.longest.max(held);
+    }
+
+    /// How long so many of a thousand writes took at most.
+    fn at(&self, per_mille: usize) -> f64 {
+        let place = self.waits.len() * per_mille / 1000;
+        let last = self.waits.len().saturating_sub(1);
+        millis(self.waits.get(place.min(last)).copied().unwrap_or_default())
+    }
+
+    fn slow_waits(&self) -> f64 {
+        let slow = self.waits.len() - self.waits.partition_point(|wait| *wait <= TOO_LONG);
+        count(slow as u64) * 1e4 / count(self.waits.len().max(1) as u64)
+    }
+
+    fn slow_holds(&self) -> f64 {
+        count(self.slow) * 1e3 / count(self.holds.max(1))
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Retires what is old, for so long at most.
+async fn sweep(store: &Store, policy: Policy, time: Duration) -> Result<Swept, Failure> {
+    let stop = CancellationToken::new();
+    let worker = Maintenance::new(store.clone(), policy, stop.clone());
+    let mut sweep = std::pin::pin!(worker.sweep());
+    let swept = tokio::select! {
+        swept = &mut sweep => swept,
+        () = tokio::time::sleep(time) => {
+            stop.cancel();
+            sweep.await
+        }
+    };
+    swept.map_err(refused)
+}
+
+/// Writes a row where a chunk would be, as often as one would be: how long it holds its lane is what
+/// the machine needs for a commit. Answers all of them.
+async fn probe(
+    store: &Store,
+    organization: &OrganizationId,
+    time: Duration,
+) -> Result<Vec<Duration>, Failure> {
+    let write =
+        format!("UPDATE organization SET retired_seq = retired_seq WHERE id = '{organization}'");
+    let mut held = Vec::new();
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        let write = write.clone();
+        let begun = store.writer().run("retention", Patience::Fail, move |txn| {
+            let write = write.clone();
+            Box::pin(async move {
+                let begun = Instant::now();
+                txn.execute_unprepared(&write).await.map(|_| begun)
+            })
+        });
+        let took = begun.await.map_err(refused)?.elapsed();
+        held.push(took);
+        tokio::time::sleep(took).await;
+    }
+    Ok(held)
+}
+
 /// Has every session record one event after another until `work` is done; answers how long each
-/// waited, in order of length.
+/// waited.
 async fn meanwhile<T>(
     store: &Store,
     organization: &OrganizationId,
@@ -181,7 +284,6 @@ async fn meanwhile<T>(
     for writer in writers {
         waits.extend(writer.await.map_err(refused)??);
     }
-    waits.sort_unstable();
     Ok((waits, outcome))
 }
 

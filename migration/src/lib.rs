@@ -26,6 +26,7 @@ mod m20261124_000100_webhooks;
 mod m20261124_000101_webhook_replays;
 mod m20261124_000120_audit;
 mod m20261124_000140_message_tries;
+mod m20261124_000150_writer_lanes;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000101_webhook_replays::Migration),
             Box::new(m20261124_000120_audit::Migration),
             Box::new(m20261124_000140_message_tries::Migration),
+            Box::new(m20261124_000150_writer_lanes::Migration),
         ]
     }
 }

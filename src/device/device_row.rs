@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{Backend, Result, sealed};
 use crate::{
-    fault::moment,
+    fault::{late, moment},
     store::{self, Patience, Store},
     vault::Sealer,
 };
@@ -162,6 +162,14 @@ impl Backend {
             .ok_or(StoreError::DeviceNotFound(self.device_id))
     }
 
+    /// Writes the device. Once it returns, this is on disk.
+    pub(crate) async fn keep(&self, device: &Device) -> Result<()> {
+        moment!("device.before_save");
+        self.write_row(device, false).await?;
+        moment!("device.saved");
+        Ok(())
+    }
+
     /// Writes the device; with `only_if_new`, if none was saved before.
     async fn write_row(&self, device: &Device, only_if_new: bool) -> Result<()> {
         let device_id = self.device_id;
@@ -189,10 +197,9 @@ impl Backend {
 #[async_trait]
 impl DeviceStore for Backend {
     async fn save(&self, device: &Device) -> Result<()> {
-        moment!("device.before_save");
-        self.write_row(device, false).await?;
-        moment!("device.saved");
-        Ok(())
+        // The library's own saves come when their task gets its turn.
+        late!("device.saves");
+        self.keep(device).await
     }
 
     async fn load(&self) -> Result<Option<Device>> {

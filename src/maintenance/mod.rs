@@ -166,6 +166,7 @@ impl Maintenance {
         if swept.total() > 0 {
             self.shrink(&mut swept).await?;
         }
+        self.store.retention().forget_lanes().await?;
         Ok(swept)
     }
 

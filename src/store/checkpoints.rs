@@ -7,8 +7,8 @@
 //! - After 32 groups, or five seconds after a commit, what is in the log is copied (`PASSIVE`). That
 //!   takes no lock a reader or a writer waits for.
 //! - While others write, such a copy is never complete, and the log is begun anew only from a complete
-//!   one. So once it holds 16 MiB, the little that came meanwhile is copied between two groups; the next
-//!   group writes to the log's beginning.
+//!   one. So once it holds 16 MiB, what came meanwhile is copied again and again, until that is little; the
+//!   little is copied between two groups, and the next group writes to the log's beginning.
 //! - A reader that has not ended keeps what it may still need in the log (`wagate backup` reads for as long
 //!   as it copies). The log grows for as long as that, and nobody waits. From 256 MiB on the log says so.
 //! - A log that was that large is cut off (`TRUNCATE`) once nothing has been written for half a minute.
@@ -37,6 +37,13 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// A log of so many pages, 16 MiB, is to be begun anew.
 const LARGE: i64 = 4096;
+
+/// So few are little: they cost no more than a commit.
+const LITTLE: i64 = 64;
+
+/// How often what came meanwhile is copied, before those who write have to wait for more than a little:
+/// they might be faster than the disk.
+const ROUNDS: u32 = 8;
 
 /// One of so many, 256 MiB, is worth a line.
 const HUGE: i64 = 65_536;
@@ -147,9 +154,17 @@ impl Checkpoints {
 
     async fn pass(&mut self) -> Result<Log, DbErr> {
         let db = connection(&mut self.db, &self.connector).await?;
-        let log = checkpoint(db, "PASSIVE").await?;
-        if log.pages <= LARGE || log.copied < log.pages {
-            return Ok(log);
+        let mut log = checkpoint(db, "PASSIVE").await?;
+        for _ in 0..ROUNDS {
+            // Small, begun anew by itself, or held up by somebody who reads.
+            if log.pages <= LARGE || log.copied < log.pages {
+                return Ok(log);
+            }
+            let before = log.pages;
+            log = checkpoint(db, "PASSIVE").await?;
+            if log.pages - before <= LITTLE {
+                break;
+            }
         }
         // Between two groups: complete, unless somebody reads what is older.
         let _turn = self.shared.turn.write().await;

@@ -77,16 +77,6 @@ impl Fault {
     }
 }
 
-/// The database's own code for an error, if it is one of the database's.
-pub(super) fn code(err: &DbErr) -> Option<String> {
-    match err {
-        DbErr::Exec(RuntimeErr::SqlxError(err)) | DbErr::Query(RuntimeErr::SqlxError(err)) => {
-            err.as_database_error()?.code().map(Into::into)
-        }
-        _ => None,
-    }
-}
-
 /// Sorts a database's own code: five characters of SQLSTATE, or SQLite's (extended) number.
 fn of_code(code: &str) -> Fault {
     if code.len() == 5 {

@@ -24,16 +24,17 @@ use entity::{UnixMillis, id::EndpointId};
 use futures_util::FutureExt;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use tokio::time::timeout;
 
 use super::{
     Error,
-    error::{self, Fault},
+    error::Fault,
     events::{self, NewEvent, Recorded},
     fence::Fences,
     lane::Job,
+    mark::Mark,
     webhooks::Known,
     writer::Work,
 };
@@ -82,6 +83,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) now: UnixMillis,
     /// What is known of webhook endpoints.
     pub(super) known: &'a Known,
+    /// What the group is found again by.
+    pub(super) mark: &'a Mark,
     /// Takes those that the group owes something, to be told of it after the commit.
     pub(super) touched: &'a Mutex<BTreeSet<EndpointId>>,
 }
@@ -95,10 +98,8 @@ pub(super) enum Fate {
     Committed(Vec<Outcome>),
     /// Rolled back, for a reason that is not a unit's own.
     Failed(DbErr),
-    /// The connection broke while it was committed; [`was_committed`] tells.
+    /// The connection broke while it was committed; [`Mark::was_committed`] tells.
     Unknown {
-        /// PostgreSQL's id of the transaction.
-        transaction: String,
         /// What to answer, should it be committed.
         outcomes: Vec<Outcome>,
         /// What broke.
@@ -139,7 +140,7 @@ pub(super) async fn commit(
     join: &mut Join<'_>,
     deadline: Duration,
 ) -> Fate {
-    let Attempt { txn, transaction, outcomes } =
+    let Attempt { txn, is_marked, outcomes } =
         match timeout(deadline, run(db, group, around, join)).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(fate)) => return fate,
@@ -153,14 +154,12 @@ pub(super) async fn commit(
         // Once begun, it goes on whether anybody waits or not, and says how it ended.
         _ => txn.commit().await,
     };
-    match (committed, transaction) {
+    match (committed, is_marked) {
         (Ok(()), _) => {
             moment!("store.committed");
             Fate::Committed(outcomes)
         }
-        (Err(err), Some(transaction)) if Fault::of(&err) == Fault::Outage => {
-            Fate::Unknown { transaction, outcomes, err }
-        }
+        (Err(err), true) if Fault::of(&err) == Fault::Outage => Fate::Unknown { outcomes, err },
         (Err(err), _) => Fate::Failed(err),
     }
 }
@@ -185,7 +184,7 @@ async fn run(
 }
 
 /// The connection is taken for lost.
-fn timed_out(deadline: Duration) -> DbErr {
+pub(super) fn timed_out(deadline: Duration) -> DbErr {
     let reason = format!("no answer within {} seconds", deadline.as_secs_f64());
     DbErr::Conn(sea_orm::RuntimeErr::Internal(reason))
 }
@@ -193,8 +192,8 @@ fn timed_out(deadline: Duration) -> DbErr {
 /// All that is left to do is to commit it.
 struct Attempt {
     txn: DatabaseTransaction,
-    /// What to ask PostgreSQL for, should the connection break during the commit.
-    transaction: Option<String>,
+    /// Whether PostgreSQL can be asked, should the connection break during the commit.
+    is_marked: bool,
     outcomes: Vec<Outcome>,
 }
 
@@ -228,13 +227,13 @@ async fn attempt(
         }
     }
     // An error a unit met on PostgreSQL has ended the transaction, even if the unit kept quiet about
-    // it: then this question fails too, and it comes before the commit would be a silent rollback.
+    // it: then this statement fails too, and it comes before the commit would be a silent rollback.
     let result = match result {
-        Ok(()) => transaction_id(&txn).await.map_err(Interrupted::by),
+        Ok(()) => around.mark.write(&txn, around.now).await.map_err(Interrupted::by),
         Err(interrupted) => Err(interrupted),
     };
     match result {
-        Ok(transaction) => Ok(Attempt { txn, transaction, outcomes }),
+        Ok(is_marked) => Ok(Attempt { txn, is_marked, outcomes }),
         Err(interrupted) => match txn.rollback().await {
             Ok(()) => Err(interrupted),
             // SQLite has rolled back by itself, or the connection is gone: it is not to be used
@@ -354,7 +353,7 @@ async fn record(
             Work::Unit(_) => None,
         })
         .collect();
-    let Surroundings { now, known, touched } = around;
+    let Surroundings { now, known, touched, .. } = around;
     let batch = contained(async { events::record_batch(txn, known, now, &events).await });
     let (recorded, owed) = batch.await?;
     touched.lock().unwrap_or_else(PoisonError::into_inner).extend(owed);
@@ -418,52 +417,6 @@ async fn still_open(txn: &DatabaseTransaction) -> Result<(), DbErr> {
         txn.execute_unprepared("SELECT 1").await?;
     }
     Ok(())
-}
-
-/// PostgreSQL's id of the transaction. SQLite has none and needs none: a commit that failed there
-/// did not happen.
-async fn transaction_id(txn: &DatabaseTransaction) -> Result<Option<String>, DbErr> {
-    if txn.get_database_backend() != DbBackend::Postgres {
-        return Ok(None);
-    }
-    let ask = "SELECT pg_current_xact_id_if_assigned()::text";
-    let row = txn.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
-    row.map_or(Ok(None), |row| row.try_get_by_index(0))
-}
-
-/// What became of a transaction: committed, rolled back, or (none) not known yet.
-///
-/// The server's own memory is right about its own numbers, over a crash as well. One that took over
-/// goes on counting where the log that it has received ends. Has it received a part of the transaction, as
-/// always when that wrote more than the server had gathered before its commit, then the number is used up
-/// and the answer is right. Has it received none of it, then the number is in the future, which is an
-/// answer, too; until it is given to somebody else, whose fate would be reported. So of a group whose
-/// commit broke in the moment of a failover, it must be asked before others have written as much anew as
-/// was lost. Lanes ask at once, but do not wait for each other.
-pub(super) async fn was_committed(
-    db: &DatabaseConnection,
-    transaction: &str,
-) -> Result<Option<bool>, DbErr> {
-    let ask = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        "SELECT pg_xact_status($1::text::xid8)",
-        [transaction.into()],
-    );
-    let row = match db.query_one_raw(ask).await {
-        // "In the future": the server we lost had it, and the one that took over never did.
-        Err(err) if error::code(&err).as_deref() == Some("22023") => return Ok(Some(false)),
-        row => row?,
-    };
-    let status: Option<String> = match row {
-        Some(row) => row.try_get_by_index(0)?,
-        None => None,
-    };
-    Ok(match status.as_deref() {
-        Some("committed") => Some(true),
-        Some("in progress") => None,
-        // So old that nobody knows is not possible here: it was ours a moment ago.
-        _ => Some(false),
-    })
 }
 
 #[cfg(test)]

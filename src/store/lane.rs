@@ -25,6 +25,7 @@ use super::{
     error::Fault,
     group::{self, Fate, Outcome, Refused},
     leases::Lease,
+    mark::Mark,
     writer::{Patience, Shared, Work},
 };
 
@@ -160,6 +161,8 @@ pub(super) struct Lane {
     backlog: VecDeque<Job>,
     /// None after a failure: the next group begins by opening one.
     db: Option<DatabaseConnection>,
+    /// That of the group under way, or of the last one.
+    mark: Mark,
     /// How many may share a commit; less for a while after a deadlock.
     limit: usize,
     /// Groups that failed since the last that did not.
@@ -190,6 +193,7 @@ impl Lane {
             ended: ended.clone(),
         };
         let lane = Self {
+            mark: Mark::new(shared.clock.now()),
             limit: connector.group_limit(),
             connector,
             shared,
@@ -212,9 +216,7 @@ impl Lane {
             match fate {
                 Fate::Committed(outcomes) => self.settle(group, outcomes),
                 Fate::Failed(err) => self.put_back(group, err).await,
-                Fate::Unknown { transaction, outcomes, err } => {
-                    self.find_out(group, &transaction, outcomes, err).await;
-                }
+                Fate::Unknown { outcomes, err } => self.find_out(group, outcomes, err).await,
             }
         }
         if let Some(db) = self.db.take() {
@@ -257,8 +259,10 @@ impl Lane {
         };
         let shared = self.shared.clone();
         let _turn = shared.turn.read().await;
+        self.mark.advance();
         let around = group::Surroundings {
             now: shared.clock.now(),
+            mark: &self.mark,
             known: &shared.known,
             touched: &self.touched,
         };
@@ -402,43 +406,41 @@ impl Lane {
     }
 
     /// Asks the database what became of a commit it could not confirm, until it knows.
-    async fn find_out(
-        &mut self,
-        group: Vec<Job>,
-        transaction: &str,
-        outcomes: Vec<Outcome>,
-        err: DbErr,
-    ) {
+    async fn find_out(&mut self, group: Vec<Job>, outcomes: Vec<Outcome>, err: DbErr) {
         tracing::warn!(
             error = &err as &dyn std::error::Error,
             "The connection broke during a commit; asking what became of it"
         );
         let mut distance = BACKOFF.0;
         loop {
-            let committed = match self.connect().await {
-                Ok(db) => {
-                    let committed = group::was_committed(&db, transaction).await;
-                    self.db = Some(db);
-                    committed
-                }
-                Err(err) => Err(err),
-            };
-            match committed {
-                Ok(Some(true)) => return self.settle(group, outcomes),
-                Ok(Some(false)) => return self.put_back(group, err).await,
-                // Still running, as far as the server knows; or the server is away.
-                Ok(None) | Err(_) if self.shared.closing.is_cancelled() => {
+            match self.ask().await {
+                Ok(true) => return self.settle(group, outcomes),
+                Ok(false) => return self.put_back(group, err).await,
+                // Still open, as far as the server knows; or the server is away.
+                Err(_) if self.shared.closing.is_cancelled() => {
                     for job in group {
                         job.refuse(&err);
                     }
                     return;
                 }
-                Ok(None) | Err(_) => {
+                Err(_) => {
                     self.give_up(&err);
                     self.pause(distance).await;
                     distance = (distance * 2).min(BACKOFF.1);
                 }
             }
         }
+    }
+
+    /// Asks on a new connection whether the last group was committed.
+    async fn ask(&mut self) -> Result<bool, DbErr> {
+        let db = self.connect().await?;
+        let (mark, now, deadline) =
+            (self.mark.clone(), self.shared.clock.now(), self.connector.deadline());
+        let asking = tokio::time::timeout(deadline, mark.was_committed(&db, now));
+        let committed = self.meanwhile(asking).await;
+        let committed = committed.unwrap_or_else(|_| Err(group::timed_out(deadline)))?;
+        self.db = Some(db);
+        Ok(committed)
     }
 }

@@ -3,8 +3,8 @@
 //! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema. `starting.rs`: one
 //!   daemon at a time.
 //! - `writer.rs`: the one write path. `lane.rs`: a connection that writes, and its queue.
-//!   `group.rs`: one transaction for all that waits. `checkpoints.rs`: what SQLite would do in a writer's
-//!   commit.
+//!   `group.rs`: one transaction for all that waits. `mark.rs`: whether one arrived that nobody has
+//!   confirmed. `checkpoints.rs`: what SQLite would do in a writer's commit.
 //! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was
 //!   written in clear before there were keys.
 //! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
@@ -40,6 +40,7 @@ pub mod installation;
 pub mod keys;
 mod lane;
 pub mod leases;
+mod mark;
 pub mod messages;
 pub mod nodes;
 pub mod organizations;

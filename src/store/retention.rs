@@ -14,11 +14,15 @@ use std::{
 use entity::{
     UnixMillis,
     id::{AttemptId, DeliveryId, EventId, MessageId, OrganizationId},
+    writer_lane,
 };
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
+    Statement,
+};
 use tokio::time::Instant;
 
-use super::{Error, Patience, Store};
+use super::{Error, Patience, Store, mark};
 
 /// A key of the writer's lanes: every chunk goes through the same one.
 const LANE: &str = "retention";
@@ -271,6 +275,19 @@ impl Retention {
             chunks: counters.chunks.load(Ordering::Relaxed),
             slow: counters.slow.load(Ordering::Relaxed),
         }
+    }
+
+    /// Forgets lanes of writers that are long gone. A few rows for each process there was.
+    pub async fn forget_lanes(&self) -> Result<(), Error> {
+        let before = UnixMillis(self.store.clock().now().0 - mark::KEPT_MILLIS);
+        let old = writer_lane::Entity::find().filter(writer_lane::COLUMN.written_at.lt(before));
+        if old.one(self.store.reader()).await?.is_none() {
+            return Ok(());
+        }
+        let forget = self.store.writer().run(LANE, Patience::Fail, move |txn| {
+            Box::pin(async move { mark::forget(txn, before).await })
+        });
+        forget.await
     }
 
     /// Whether more writers wait for the same lane than one group takes.

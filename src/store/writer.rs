@@ -19,7 +19,7 @@
 //!   [`Patience::Fail`] is told [`Error::Unavailable`] soon. Both queues are bounded: when they are
 //!   full, callers wait before they are queued.
 //! - A unit that was committed is not run again, even if the connection broke before the database
-//!   could say so: PostgreSQL is asked what became of the transaction. SQLite has no such gap.
+//!   could say so: `mark.rs` tells. SQLite has no such gap.
 //!
 //! # What a unit must keep to
 //!

@@ -25,6 +25,18 @@ impl Cluster {
         Some(Self { cluster: started.unwrap(), binaries })
     }
 
+    /// Another one with all that this one holds at this moment, as a standby that hears of nothing more
+    /// and takes over one day. This one crashes and starts again.
+    pub(crate) fn copy(&self) -> Self {
+        self.stop();
+        let from = self.cluster.directory.display();
+        let copy = format!(r#"rm -r data && cp -a "{from}/data" . && rm -f data/postmaster.pid"#);
+        let (binaries, settings) = (self.binaries.clone(), SETTINGS);
+        let started = postgres::Cluster::start(&binaries, Path::new("/tmp"), settings, &copy);
+        self.start_again();
+        Self { cluster: started.unwrap(), binaries }
+    }
+
     pub(crate) fn url(&self) -> String {
         self.cluster.url("postgres")
     }

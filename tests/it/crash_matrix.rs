@@ -19,7 +19,7 @@ use wagate_simulator::{Options, Phone, ReceiptPolicy, Simulator};
 
 use crate::{
     database::{Database, Kind},
-    process::{Installation, Process, aborted, send_signal, was_killed},
+    process::{HOLD_AT, Installation, KILL_AT, Process, aborted, send_signal, was_killed},
     world::{ALICE, BOB, DEADLINE},
 };
 
@@ -32,6 +32,8 @@ enum Scene {
     Start,
     /// A phone scans a code.
     Pairing,
+    /// The same, and whatever the library saves behind its own back does not get its turn before the end.
+    PairingUnsaved,
     /// Messages both ways, receipts, a change of the account's name.
     Traffic,
     /// It is told to stop, in the middle of the same.
@@ -39,7 +41,7 @@ enum Scene {
 }
 
 /// Every moment, where it is come to, and for the how-manieth time it shall be the last.
-const MOMENTS: [(&str, Scene, &[u32]); 41] = [
+const MOMENTS: [(&str, Scene, &[u32]); 43] = [
     ("start.before_migration", Scene::FirstStart, &[1]),
     ("start.migrated", Scene::FirstStart, &[1]),
     ("start.store_opened", Scene::Start, &[1]),
@@ -55,6 +57,8 @@ const MOMENTS: [(&str, Scene, &[u32]); 41] = [
     ("pairing.signed", Scene::Pairing, &[1]),
     ("pairing.succeeded", Scene::Pairing, &[1]),
     ("pairing.kept", Scene::Pairing, &[1]),
+    ("pairing.before_signing", Scene::PairingUnsaved, &[1]),
+    ("pairing.signed", Scene::PairingUnsaved, &[1]),
     ("device.before_save", Scene::Pairing, &[1, 2, 4, 6]),
     ("device.saved", Scene::Pairing, &[1, 2, 3, 5]),
     ("app_state.key_saved", Scene::Pairing, &[1]),
@@ -195,7 +199,11 @@ impl Victim {
     /// Starts it, has things happen to it, and sees it die at that moment.
     async fn die_at(&mut self, moment: &str, passage: u32, scene: Scene) {
         let at = format!("{moment}:{passage}");
-        let died = match self.installation.try_start(Some(&at)) {
+        let mut faults = vec![(KILL_AT, at.as_str())];
+        if scene == Scene::PairingUnsaved {
+            faults.push((HOLD_AT, "device.saves"));
+        }
+        let died = match self.installation.try_start(&faults) {
             Err(status) => aborted(status),
             Ok(daemon) => {
                 self.play(scene, &daemon).await;
@@ -211,7 +219,8 @@ impl Victim {
         let scene = if self.random.random() { Scene::Traffic } else { Scene::Stop };
         if self.random.random() {
             let passage = self.random.random_range(1..400);
-            let status = match self.installation.try_start(Some(&format!("any:{passage}"))) {
+            let at = format!("any:{passage}");
+            let status = match self.installation.try_start(&[(KILL_AT, at.as_str())]) {
                 Err(status) => status,
                 Ok(daemon) => {
                     self.play(scene, &daemon).await;
@@ -245,7 +254,7 @@ impl Victim {
         self.round += 1;
         match scene {
             Scene::FirstStart | Scene::Start => {}
-            Scene::Pairing => self.pair(daemon).await,
+            Scene::Pairing | Scene::PairingUnsaved => self.pair(daemon).await,
             Scene::Traffic => self.traffic(daemon).await,
             Scene::Stop => {
                 self.traffic(daemon).await;
@@ -425,7 +434,8 @@ async fn kill_first_starts(kind: Kind) -> Tally {
     let installation = Installation::new(directory.path(), database.server_url(), &whatsapp);
     let first = MOMENTS.iter().filter(|(_, scene, _)| *scene == Scene::FirstStart);
     for (moment, ..) in first {
-        let died = installation.try_start(Some(&format!("{moment}:1"))).err();
+        let at = format!("{moment}:1");
+        let died = installation.try_start(&[(KILL_AT, at.as_str())]).err();
         assert!(died.is_some_and(aborted), "{moment} was not come to");
         tally.kills.insert((*moment).to_owned(), 1);
     }
@@ -444,7 +454,7 @@ async fn matrix(kind: Kind, every: usize, at_random: usize, at_least: u32) {
         tokio::join!(kill_in(&[Scene::Traffic], kind, every, at_random, seed), async {
             let rest = [Scene::Start, Scene::Stop];
             (
-                kill_in(&[Scene::Pairing], kind, every, 0, seed).await,
+                kill_in(&[Scene::Pairing, Scene::PairingUnsaved], kind, every, 0, seed).await,
                 kill_in(&rest, kind, every, at_random / 2, seed.wrapping_add(1)).await,
             )
         });

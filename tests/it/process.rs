@@ -20,6 +20,10 @@ use crate::world::{DEADLINE, http_client};
 const ABORTED: i32 = 6;
 const KILLED: i32 = 9;
 
+/// The variables that name where a daemon dies, and what of it never gets its turn.
+pub(crate) const KILL_AT: &str = "KILL_WAGATE_AT";
+pub(crate) const HOLD_AT: &str = "HOLD_WAGATE_AT";
+
 /// What stays when a process is gone: its state, its database, the WhatsApp it talks to.
 pub(crate) struct Installation {
     directory: PathBuf,
@@ -57,7 +61,7 @@ impl Installation {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    fn spawn(&self, kill_at: Option<&str>) -> Child {
+    fn spawn(&self, faults: &[(&str, &str)]) -> Child {
         let log: File =
             OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
         let program = env!("CARGO_BIN_EXE_wagate");
@@ -85,7 +89,7 @@ impl Installation {
             .env("WAGATE_WEBHOOKS__REQUIRE_HTTPS", "false")
             .env("WAGATE_WEBHOOKS__PORTS", "")
             .envs(self.database.iter().map(|url| ("WAGATE_DATABASE__URL", url)))
-            .envs(kill_at.iter().map(|moment| ("KILL_WAGATE_AT", moment)))
+            .envs(faults.iter().copied())
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -95,12 +99,12 @@ impl Installation {
 
     /// Starts it and waits until it says that it answers.
     pub(crate) fn start(&self) -> Process {
-        self.try_start(None).unwrap_or_else(|ended| panic!("{ended}\n{}", self.log()))
+        self.try_start(&[]).unwrap_or_else(|ended| panic!("{ended}\n{}", self.log()))
     }
 
-    /// Starts it with its end in sight, which may come before it answers.
-    pub(crate) fn try_start(&self, kill_at: Option<&str>) -> Result<Process, ExitStatus> {
-        let mut child = self.spawn(kill_at);
+    /// Starts it with its end in sight, which may come before it answers: with variables that are faults.
+    pub(crate) fn try_start(&self, faults: &[(&str, &str)]) -> Result<Process, ExitStatus> {
+        let mut child = self.spawn(faults);
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let address = stdout
             .lines()

@@ -238,6 +238,57 @@ async fn a_backlog_goes_in_many_small_transactions_that_others_get_between() {
     .await;
 }
 
+/// Each row takes two milliseconds or more, wherever it is. What a chunk may take fits five.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_take_long_go_fewer_at_once() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 200, "old").await;
+        let slow = match database.kind {
+            Kind::Sqlite => {
+                "CREATE TRIGGER slow BEFORE DELETE ON event BEGIN SELECT count(*) FROM (WITH RECURSIVE \
+                 numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 40000) \
+                 SELECT n FROM numbers); END"
+            }
+            Kind::Postgres => {
+                "CREATE FUNCTION slow() RETURNS trigger AS $$ BEGIN PERFORM pg_sleep(0.002); \
+                 RETURN OLD; END $$ LANGUAGE plpgsql; CREATE TRIGGER slow BEFORE DELETE ON event \
+                 FOR EACH ROW EXECUTE FUNCTION slow()"
+            }
+        };
+        database.execute(slow).await;
+        opened.clock.advance(31 * DAY);
+        let policy = Policy { messages: None, ..all_for(30) };
+        let swept = sweep(&opened, policy).await;
+        assert_eq!(swept.rows[&Table::Events], 200);
+        // Chunks of the first one's size would be four.
+        assert!(swept.chunks > 15, "{swept:?}");
+        opened.close().await;
+    })
+    .await;
+}
+
+/// A lane is a connection of a process: each start would leave some behind for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_of_processes_that_are_gone_are_forgotten() {
+    on(Kind::Postgres, async |database: &Database| {
+        let before = database.open().await;
+        before.session("s").await;
+        let lanes = "SELECT count(*) FROM writer_lane";
+        assert!(database.count(lanes).await > 0, "a group leaves its mark");
+        before.close().await;
+
+        let opened = database.open().await;
+        opened.clock.advance(Duration::from_hours(25));
+        sweep(&opened, all_for(30)).await;
+        // That of the lane which has deleted the others.
+        assert_eq!(database.count(lanes).await, 1);
+        opened.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_ends_between_two_chunks_when_it_is_stopped() {
     on_each(async |database: &Database| {

@@ -6,7 +6,6 @@ use std::sync::{
 };
 
 use tokio_util::sync::CancellationToken;
-use wacore::store::traits::DeviceStore as _;
 use whatsapp_rust::{anyhow, store::persistence_manager::PersistenceManager};
 
 use super::unrecorded::Unrecorded;
@@ -79,7 +78,7 @@ impl Barrier {
             return Ok(false);
         }
         // Not the library's flush, which takes a save that is still under way for done.
-        backend.save(&device).await?;
+        backend.keep(&device).await?;
         kept.store(true, Ordering::Release);
         moment!("pairing.before_signing");
         Ok(true)

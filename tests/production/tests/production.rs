@@ -51,8 +51,13 @@ fn neither_the_library_nor_the_program_has_the_short_cut() {
 #[test]
 fn the_program_has_no_moments_to_be_killed_at() {
     let bytes = std::fs::read(program()).unwrap();
-    for part in ["KILL_WAGATE_AT", "inbound.committed", "pairing.before_signing", "store.committed"]
-    {
+    for part in [
+        "KILL_WAGATE_AT",
+        "HOLD_WAGATE_AT",
+        "inbound.committed",
+        "pairing.before_signing",
+        "store.committed",
+    ] {
         assert!(!bytes.windows(part.len()).any(|window| window == part.as_bytes()), "{part}");
     }
 }
