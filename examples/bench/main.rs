@@ -1,6 +1,6 @@
 //! Benchmarks: each prints its figures beside a baseline measured in the same run.
 //!
-//! `cargo run --release --example bench -- sessions|inbound|writer|retention|resume`, with `--json` for
+//! `cargo run --release --example bench -- sessions|inbound|writer|retention|resume|webhooks`, with `--json` for
 //! programs and `--sessions`, `--messages` for other sizes. `smoke` runs all of them in a tiny size,
 //! to see that they work.
 //!
@@ -11,7 +11,8 @@
 //! their standard input ([`child`], [`role`]), reads `/proc` ([`usage`]), and does nothing itself
 //! while something is measured.
 //!
-//! - `sessions.rs`, `inbound.rs`, `resume.rs`, `writer.rs`, `retention.rs`: one benchmark each.
+//! - `sessions.rs`, `inbound.rs`, `resume.rs`, `writer.rs`, `retention.rs`, `webhooks.rs`: one benchmark
+//!   each. The last has a gateway ([`hooks_role`]) and a [`receiver`] of its own.
 //! - `fleet.rs`: many sessions, of the gateway or bare, paired with simulated phones.
 //! - `report.rs`, `machine.rs`: what is printed.
 
@@ -31,8 +32,10 @@ mod child;
 mod databases;
 mod fleet;
 mod gateway_role;
+mod hooks_role;
 mod inbound;
 mod machine;
+mod receiver;
 mod report;
 mod resume;
 mod retention;
@@ -40,6 +43,7 @@ mod role;
 mod sessions;
 mod simulator;
 mod usage;
+mod webhooks;
 mod writer;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -75,7 +79,7 @@ struct Size {
     /// Sessions [default: 200 for `sessions`, 1000 for `resume`, 100 otherwise]
     #[arg(long, global = true, value_name = "N")]
     sessions: Option<usize>,
-    /// Messages, all sessions together [default: 30000]
+    /// Messages, all sessions together [default: 30000]; of `webhooks` deliveries [default: 20000]
     #[arg(long, global = true, value_name = "N")]
     messages: Option<usize>,
     /// Where the databases are made: the disk matters [default: the system's temporary directory]
@@ -118,6 +122,8 @@ enum Command {
     Retention,
     /// Time until all sessions are connected again after a restart, beside bare clients
     Resume,
+    /// Deliveries per second and how long each takes, with and without a dead endpoint, on SQLite and PostgreSQL
+    Webhooks,
     /// All of them in a tiny size, to see that they work
     Smoke,
     /// Be the simulated WhatsApp
@@ -129,6 +135,12 @@ enum Command {
     /// Be the bare clients
     #[command(hide = true)]
     RoleBare(bare::Arguments),
+    /// Be the gateway that sends webhooks
+    #[command(hide = true)]
+    RoleHooks(hooks_role::Arguments),
+    /// Be the receiver of webhooks
+    #[command(hide = true)]
+    RoleReceiver,
 }
 
 fn main() -> ExitCode {
@@ -170,6 +182,7 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
         Command::Writer => show(&Box::pin(writer::run(&size)).await?),
         Command::Retention => show(&Box::pin(retention::run(&size)).await?),
         Command::Resume => show(&Box::pin(resume::run(&size)).await?),
+        Command::Webhooks => show(&Box::pin(webhooks::run(&size)).await?),
         Command::Smoke => {
             let size = Size {
                 sessions: size.sessions.or(Some(3)),
@@ -181,10 +194,13 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
             show(&Box::pin(writer::run(&size)).await?);
             show(&Box::pin(retention::run(&size)).await?);
             show(&Box::pin(resume::run(&size)).await?);
+            show(&Box::pin(webhooks::run(&size)).await?);
         }
         Command::RoleSimulator => simulator::run().await?,
         Command::RoleGateway(arguments) => gateway_role::run(arguments).await?,
         Command::RoleBare(arguments) => bare::run(arguments).await?,
+        Command::RoleHooks(arguments) => hooks_role::run(arguments).await?,
+        Command::RoleReceiver => receiver::run().await?,
     }
     Ok(())
 }
