@@ -59,6 +59,15 @@ pub enum AuditAction {
     OrganizationChanged,
     TokenCreated,
     TokenRevoked,
+    WebhookCreated,
+    WebhookChanged,
+    WebhookPaused,
+    WebhookResumed,
+    WebhookDisabled,
+    WebhookDeleted,
+    WebhookSecretRotated,
+    WebhookReplayed,
+    WebhookReplayCancelled,
 }
 
 /// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.

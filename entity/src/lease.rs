@@ -20,6 +20,8 @@ pub struct Model {
     pub epoch: i64,
     /// When the owner came to own it.
     pub taken_at: UnixMillis,
+    /// The state directory of the daemon that owned it last; none before the first.
+    pub home: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -149,7 +149,8 @@ async fn carry_out(gateway: Arc<Gateway>, ask: Ask) -> Result<Value, Failure> {
             let tenant = gateway.tenants.lock().await.first().cloned();
             let dead = gateway.dead.lock().await.take();
             if let (Some(tenant), Some(dead)) = (tenant, dead) {
-                store.webhooks().pause(&tenant.id, &dead).await.map_err(refused)?;
+                let paused = store.webhooks().pause(&tenant.id, &dead, By::default()).await;
+                paused.map_err(refused)?;
             }
             Ok(Value::Null)
         }
@@ -225,8 +226,10 @@ async fn endpoint(
         max_age: Duration::from_hours(72),
     };
     let secret = SigningSecret::generate();
-    let made = store.webhooks().create(organization, new, &secret, 500).await.map_err(refused)?;
-    made.map(|row| row.id).ok_or_else(|| Failure::wrong("an endpoint could not be made"))
+    let made = store.webhooks().create(organization, new, &secret, 500, By::default()).await;
+    made.map_err(refused)?
+        .map(|row| row.id)
+        .ok_or_else(|| Failure::wrong("an endpoint could not be made"))
 }
 
 /// Has an endpoint be owed many events that were recorded before.

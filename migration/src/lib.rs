@@ -27,6 +27,7 @@ mod m20261124_000101_webhook_replays;
 mod m20261124_000120_audit;
 mod m20261124_000140_message_tries;
 mod m20261124_000150_writer_lanes;
+mod m20261124_000160_webhook_feed;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000120_audit::Migration),
             Box::new(m20261124_000140_message_tries::Migration),
             Box::new(m20261124_000150_writer_lanes::Migration),
+            Box::new(m20261124_000160_webhook_feed::Migration),
         ]
     }
 }

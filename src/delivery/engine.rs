@@ -30,7 +30,7 @@ use crate::{
     },
     webhook::{
         body::body,
-        health::{Breaker, breaker},
+        health::{Alert, Breaker, breaker},
     },
 };
 
@@ -61,6 +61,9 @@ pub struct Stats {
     pub reclaimed: u64,
     /// Endpoints disabled for failing, or for being gone.
     pub disabled: u64,
+    /// Endpoints that began to fail, and that answered again.
+    pub failing: u64,
+    pub recovered: u64,
     /// Requests under way.
     pub in_flight: usize,
 }
@@ -87,6 +90,8 @@ pub(super) struct Shared {
     fenced: AtomicU64,
     reclaimed: AtomicU64,
     disabled: AtomicU64,
+    failing: AtomicU64,
+    recovered: AtomicU64,
     /// Ends tries that are under way.
     cut: CancellationToken,
 }
@@ -105,6 +110,13 @@ impl Shared {
         self.exhausted.fetch_add(settlement.exhausted, Atomic::Relaxed);
         self.fenced.fetch_add(settlement.fenced, Atomic::Relaxed);
         self.disabled.fetch_add(settlement.disabled.len() as u64, Atomic::Relaxed);
+        for alert in &settlement.alerts {
+            match alert {
+                Alert::Failing => self.failing.fetch_add(1, Atomic::Relaxed),
+                Alert::Recovered => self.recovered.fetch_add(1, Atomic::Relaxed),
+                Alert::Exhausted => continue,
+            };
+        }
         for endpoint in &settlement.disabled {
             tracing::warn!(webhook.endpoint = %endpoint, "A webhook endpoint was disabled");
         }
@@ -142,6 +154,8 @@ impl Deliveries {
             fenced: AtomicU64::default(),
             reclaimed: AtomicU64::default(),
             disabled: AtomicU64::default(),
+            failing: AtomicU64::default(),
+            recovered: AtomicU64::default(),
             cut: CancellationToken::new(),
         });
         let settler = settler::run(shared.clone(), receiver);
@@ -163,6 +177,8 @@ impl Deliveries {
             fenced: shared.fenced.load(Atomic::Relaxed),
             reclaimed: shared.reclaimed.load(Atomic::Relaxed),
             disabled: shared.disabled.load(Atomic::Relaxed),
+            failing: shared.failing.load(Atomic::Relaxed),
+            recovered: shared.recovered.load(Atomic::Relaxed),
             in_flight: shared.lanes().in_flight(),
         }
     }
@@ -245,6 +261,7 @@ impl Deliveries {
         self.shared.exhausted.fetch_add(expired, Atomic::Relaxed);
         webhooks.cancel().await?;
         webhooks.mend_times().await?;
+        webhooks.forget_figures().await?;
         self.shared.lanes().forget_idle(self.shared.clock.monotonic());
         Ok(())
     }

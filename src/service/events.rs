@@ -8,12 +8,14 @@ use entity::{
     kind::EventKind,
     state::Role,
 };
+use serde::{Serialize, Serializer};
 use tokio::{sync::watch, time::Instant};
 
 use super::{Error, Principal, sessions};
 use crate::{
     session::view::{StatusView, view},
-    store::{Store, page::Page, sessions::Filter},
+    store::{Store, events::Entry, page::Page, sessions::Filter},
+    webhook::EventType,
 };
 
 /// A table is looked at again no sooner than this, however often the bell rings.
@@ -25,13 +27,32 @@ const SPACING: Duration = Duration::from_millis(50);
 /// A table is looked at after this time even if no bell rang: it may have rung in another process.
 const CHECK: Duration = Duration::from_secs(5);
 
+/// What kind of thing happened. Both are written by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What the run of a session has seen.
+    Recorded(EventKind),
+    /// What became of an endpoint, or of a session itself.
+    Noticed(EventType),
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Recorded(kind) => kind.serialize(serializer),
+            Self::Noticed(kind) => serializer.serialize_str(kind.name()),
+        }
+    }
+}
+
 /// Something that happened, as the feed shows it.
 #[derive(Clone, Debug)]
 pub struct Happened {
     pub seq: i64,
     pub id: EventId,
-    pub kind: EventKind,
-    pub session_id: SessionId,
+    pub kind: Kind,
+    /// None of what is about no session.
+    pub session_id: Option<SessionId>,
     pub at: UnixMillis,
     /// JSON, as it was recorded.
     pub payload: String,
@@ -95,28 +116,40 @@ impl Events {
     ) -> Result<Vec<Happened>, Error> {
         let organization = &scope.caller.organization_id;
         let key = scope.session.as_ref().map(|(key, _)| key);
-        let rows = self.store.events().page(organization, key, after, limit).await?;
+        let rows = self.store.events().feed(organization, key, after, limit).await?;
         let names = match &scope.session {
             Some((key, id)) => HashMap::from([(key.clone(), id.clone())]),
             None if rows.is_empty() => HashMap::new(),
             None => {
-                let mut keys: Vec<_> = rows.iter().map(|row| row.session_key.clone()).collect();
+                let key = |entry: &Entry| match entry {
+                    Entry::Recorded(row) => Some(row.session_key.clone()),
+                    Entry::Noticed(_) => None,
+                };
+                let mut keys: Vec<_> = rows.iter().filter_map(key).collect();
                 keys.sort_unstable();
                 keys.dedup();
                 self.store.sessions().names(organization, keys).await?
             }
         };
         // An event whose session was deleted between the two reads has no name, and goes with it.
-        let happened = rows.into_iter().filter_map(|row| {
-            let session_id = names.get(&row.session_key)?.clone();
-            Some(Happened {
+        let happened = rows.into_iter().filter_map(|entry| match entry {
+            Entry::Recorded(row) => Some(Happened {
                 seq: row.seq,
                 id: row.id,
-                kind: row.kind,
-                session_id,
+                kind: Kind::Recorded(row.kind),
+                session_id: Some(names.get(&row.session_key)?.clone()),
                 at: row.occurred_at,
                 payload: row.payload,
-            })
+            }),
+            Entry::Noticed(row) => Some(Happened {
+                seq: row.seq,
+                id: row.id,
+                // One of a later version has no name here.
+                kind: Kind::Noticed(EventType::of_name(&row.event_type)?),
+                session_id: row.session_id.and_then(|id| id.parse().ok()),
+                at: row.occurred_at,
+                payload: row.payload,
+            }),
         });
         Ok(happened.collect())
     }

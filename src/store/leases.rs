@@ -12,10 +12,11 @@
 //! anything. Rows that somebody else has locked are left alone: by a claim of another node, which
 //! wins, or by a late write of a dead owner, whose transaction the database ends soon.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use entity::{
-    id::{NodeId, SessionKey},
+    UnixMillis,
+    id::{EndpointId, NodeId, SessionKey},
     lease, node, session,
     state::{DesiredState, Origin},
 };
@@ -24,14 +25,17 @@ use sea_orm::{
     JoinType, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, LockBehavior, LockType, OnConflict, Query},
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Store,
     nodes::time,
     sessions::{LIVE, take_back},
+    webhooks::{About, Known, announce},
     writer::Patience,
 };
+use crate::webhook::EventType;
 
 /// The right to write for a session, held by its owner's code.
 #[derive(Clone, Debug)]
@@ -86,14 +90,18 @@ impl Leases {
             // One session: in its own lane, after all that an earlier owner here still writes.
             let lane = if let [only] = some { only.to_string() } else { "claim".to_owned() };
             let (node, some, time) = (node.clone(), some.to_vec(), time(&self.store));
-            let claimed = self
+            let (known, now) = (self.store.writer().known().clone(), self.store.clock().now());
+            let (claimed, touched) = self
                 .store
                 .writer()
                 .run(&lane, Patience::Fail, move |txn| {
                     let (node, some, time) = (node.clone(), some.clone(), time.clone());
+                    let known = known.clone();
                     Box::pin(async move {
                         let own = owned(txn, &node, &some).await?;
                         let free = lock_free(txn, &some).await?;
+                        let home = home(txn, &node).await?;
+                        let moved = moved(txn, &free, home.as_deref()).await?;
                         let taken = lease::Entity::update_many()
                             .col_expr(lease::Column::NodeId, Expr::value(node))
                             .col_expr(
@@ -101,13 +109,16 @@ impl Leases {
                                 Expr::col(lease::Column::Epoch).add(1_i64),
                             )
                             .col_expr(lease::Column::TakenAt, time)
+                            .col_expr(lease::Column::Home, Expr::value(home))
                             .filter(lease::COLUMN.session_key.is_in(free))
                             .exec_with_returning(txn)
                             .await?;
-                        Ok(own.into_iter().chain(taken).collect::<Vec<_>>())
+                        let touched = announce_migrated(txn, &known, now, moved).await?;
+                        Ok((own.into_iter().chain(taken).collect::<Vec<_>>(), touched))
                     })
                 })
                 .await?;
+            self.store.webhooks().touch(touched);
             leases.extend(claimed.into_iter().map(|row| Lease::new(row.session_key, row.epoch)));
         }
         Ok(leases)
@@ -258,6 +269,48 @@ async fn owned(
         .filter(lease::COLUMN.node_id.eq(node.clone()))
         .all(txn)
         .await
+}
+
+/// The state directory of a node; none when it is dead, and will find out.
+async fn home(txn: &DatabaseTransaction, node: &NodeId) -> Result<Option<String>, DbErr> {
+    Ok(node::Entity::find_by_id(node.clone()).one(txn).await?.map(|row| row.home))
+}
+
+/// Those of `sessions` that a daemon with another state directory owned last.
+async fn moved(
+    txn: &DatabaseTransaction,
+    sessions: &[SessionKey],
+    home: Option<&str>,
+) -> Result<Vec<session::Model>, DbErr> {
+    let Some(home) = home else { return Ok(Vec::new()) };
+    let mut rows = session::Entity::find()
+        .join(JoinType::InnerJoin, of_session().rev())
+        .filter(session::COLUMN.id.is_in(sessions.iter().cloned()))
+        .filter(lease::COLUMN.home.ne(home))
+        .all(txn)
+        .await?;
+    // In one order always: their organizations' rows stay locked until the commit.
+    rows.sort_by(|a, b| a.organization_id.cmp(&b.organization_id));
+    Ok(rows)
+}
+
+async fn announce_migrated(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    now: UnixMillis,
+    sessions: Vec<session::Model>,
+) -> Result<BTreeSet<EndpointId>, DbErr> {
+    let mut touched = BTreeSet::new();
+    for row in sessions {
+        let data = json!({
+            "sessionId": row.session_id,
+            "reason": "owner_changed",
+            "message": "Another daemon runs the session from now on",
+        });
+        let kind = EventType::SessionMigrated;
+        touched.extend(announce(txn, known, now, About::Session(&row), kind, &data).await?);
+    }
+    Ok(touched)
 }
 
 /// Locks those of `sessions` that nobody owns. They stay so until the transaction ends.

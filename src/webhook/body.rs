@@ -112,6 +112,7 @@ mod tests {
             conversation: String::new(),
             payload: payload.to_string(),
             occurred_at: UnixMillis(1_762_352_580_123),
+            in_feed: false,
         }
     }
 

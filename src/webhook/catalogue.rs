@@ -44,6 +44,12 @@ pub fn example(kind: EventType) -> Value {
             "reason": "passkey_required", "message": "WhatsApp asks for a passkey",
         }),
         EventType::SessionAccountChanged => json!({ "phoneNumber": "15550100400" }),
+        EventType::SessionCreated => session("shop", Some("15550100200")),
+        EventType::SessionDeleted => session("shop", None),
+        EventType::SessionMigrated => json!({
+            "sessionId": "shop", "reason": "owner_changed",
+            "message": "Another daemon runs the session from now on",
+        }),
         EventType::EndpointFailing => endpoint("active", None, 10),
         EventType::EndpointRecovered => endpoint("active", None, 0),
         EventType::EndpointDisabled => endpoint("disabled", Some("failing"), 250),
@@ -64,7 +70,7 @@ pub fn schema(kind: EventType) -> Value {
 }
 
 /// Members that are texts, or numbers, or nothing.
-const NULLABLE_TEXTS: [&str; 18] = [
+const NULLABLE_TEXTS: [&str; 19] = [
     "author",
     "body",
     "by",
@@ -83,6 +89,7 @@ const NULLABLE_TEXTS: [&str; 18] = [
     "until",
     "from",
     "qr",
+    "userId",
 ];
 const NULLABLE_NUMBERS: [&str; 1] = ["code"];
 
@@ -138,6 +145,10 @@ fn ack(level: i16) -> Value {
         "message": { "id": "3EB0C767D26A1D2E8A43", "to": "15550100300@c.us", "fromMe": true },
         "ack": level, "by": "15550100300@c.us", "error": null, "timestamp": 1_762_352_580,
     })
+}
+
+fn session(id: &str, phone_number: Option<&str>) -> Value {
+    json!({ "sessionId": id, "userId": "user-1", "phoneNumber": phone_number })
 }
 
 fn endpoint(state: &str, reason: Option<&str>, failures: i32) -> Value {

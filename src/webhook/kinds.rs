@@ -49,7 +49,7 @@ types! {
     MessageReceived = "message.received",
     /// A message from the account: sent here, on the phone or on another linked device.
     MessageCreated = "message.created",
-    /// WhatsApp's server has a message of ours, and nothing better is known of it yet.
+    /// WhatsApp's server has a message that was sent here. Told once for each.
     MessageSent = "message.sent",
     /// A message of ours came further than that, or failed.
     MessageAck = "message.ack",
@@ -77,6 +77,12 @@ types! {
     SessionPasskeyRequested = "session.passkey_requested",
     /// The session belongs to another account than before.
     SessionAccountChanged = "session.account_changed",
+    /// A session was made.
+    SessionCreated = "session.created",
+    /// A session was deleted, with all that was kept of it.
+    SessionDeleted = "session.deleted",
+    /// Another daemon runs the session from now on.
+    SessionMigrated = "session.migrated",
     /// An endpoint fails again and again.
     EndpointFailing = "webhook.endpoint.failing",
     /// An endpoint that was failing answers again.

@@ -6,12 +6,14 @@
 //!   (Standard Webhooks 1.0).
 //! - `target.rs`: which URLs may be called. `address.rs`: which addresses.
 //! - `schedule.rs`: when a failed delivery is tried again. `health.rs`: what follows for its endpoint.
+//!   `durations.rs`: percentiles of how long requests take.
 //!
 //! `crate::store::webhooks` keeps the rows, `crate::delivery` sends them.
 
 pub mod address;
 pub mod body;
 pub mod catalogue;
+pub mod durations;
 pub mod filter;
 pub mod health;
 pub mod kinds;

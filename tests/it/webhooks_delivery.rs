@@ -281,7 +281,9 @@ async fn a_change_is_in_force_for_the_first_event_after_it_in_every_process() {
         if database.kind == crate::database::Kind::Postgres {
             let other = database.open().await;
             let id: entity::id::EndpointId = id.parse().unwrap();
-            assert!(other.store.webhooks().delete(&app.organization, &id).await.unwrap());
+            let by = wagate::store::audit::By::default();
+            let deleted = other.store.webhooks().delete(&app.organization, &id, by).await;
+            assert!(deleted.unwrap());
             other.close().await;
         } else {
             app.delete(&format!("/api/webhooks/{id}")).await;

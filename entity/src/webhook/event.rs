@@ -1,4 +1,5 @@
-//! An event as endpoints are told of it. There is one for each event that some endpoint is owed.
+//! An event as endpoints are told of it. There is one for each event that some endpoint is owed, and for each
+//! that no session's run has seen: what becomes of endpoints, and of sessions themselves.
 
 use sea_orm::entity::prelude::*;
 
@@ -30,6 +31,8 @@ pub struct Model {
     /// The event's `data`, as JSON text; a pairing code in it is sealed as in `event`.
     pub payload: String,
     pub occurred_at: UnixMillis,
+    /// The feed has it from here, as it is no `event`.
+    pub in_feed: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

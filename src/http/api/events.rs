@@ -8,10 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response, Sse},
 };
-use entity::{
-    id::{EventId, SessionId},
-    kind::EventKind,
-};
+use entity::id::{EventId, SessionId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -26,7 +23,7 @@ use crate::{
         path::SessionPath,
         problem::Problem,
     },
-    service::events::{Gap, Happened, Scope},
+    service::events::{Gap, Happened, Kind, Scope},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -60,8 +57,9 @@ impl<S: Send + Sync> FromRequestParts<S> for About {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventView {
-    event: EventKind,
-    session_id: SessionId,
+    event: Kind,
+    /// `null` of what is about no session.
+    session_id: Option<SessionId>,
     data: Box<RawValue>,
     timestamp: String,
     id: EventId,
@@ -84,7 +82,7 @@ impl From<Happened> for EventView {
 }
 
 impl EventView {
-    pub(super) const fn kind(&self) -> EventKind {
+    pub(super) const fn kind(&self) -> Kind {
         self.event
     }
 

@@ -1,5 +1,6 @@
 //! Figures about webhook deliveries. No label names an endpoint or a tenant.
 
+use entity::webhook::state::EndpointState;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -24,6 +25,8 @@ pub(super) async fn register(registry: &mut Registry, store: &Store, stats: &Sta
             stats.reclaimed,
         ),
         ("wagate_webhook_disabled", "Webhook endpoints disabled", stats.disabled),
+        ("wagate_webhook_failing", "Webhook endpoints that began to fail", stats.failing),
+        ("wagate_webhook_recovered", "Webhook endpoints that answer again", stats.recovered),
     ] {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
@@ -35,11 +38,28 @@ pub(super) async fn register(registry: &mut Registry, store: &Store, stats: &Sta
 
     let webhooks = store.webhooks();
     let now = store.clock().now();
-    let (Ok((pending, claimed)), Ok(oldest)) =
-        (webhooks.backlog().await, webhooks.oldest_due(now).await)
-    else {
+    let (Ok((pending, claimed)), Ok(oldest), Ok(states)) = (
+        webhooks.backlog().await,
+        webhooks.oldest_due(now).await,
+        webhooks.endpoint_states().await,
+    ) else {
         return;
     };
+    let (endpoints, failing) = (Gauges::default(), Gauge::<i64>::default());
+    for state in [EndpointState::Active, EndpointState::Paused, EndpointState::Disabled] {
+        let of_state = states.iter().find(|(it, _, _)| *it == state);
+        let number = of_state.map_or(0, |(_, number, _)| *number);
+        endpoints.get_or_create(&[("state", state.word())]).set(number);
+        if state == EndpointState::Active {
+            failing.set(of_state.map_or(0, |(_, _, failing)| *failing));
+        }
+    }
+    registry.register("wagate_webhook_endpoints", "Webhook endpoints, by state", endpoints);
+    registry.register(
+        "wagate_webhook_endpoints_failing",
+        "Active webhook endpoints that fail and whose tenants were told so",
+        failing,
+    );
     let backlog = Gauges::default();
     backlog.get_or_create(&[("state", "pending")]).set(pending);
     backlog.get_or_create(&[("state", "claimed")]).set(claimed);

@@ -1,15 +1,16 @@
 //! Deliveries: what was sent, what is to be sent, and sending it again.
 
 use entity::{
+    UnixMillis,
     id::{DeliveryId, EndpointId},
     state::Role,
-    webhook::{attempt, delivery, event, state::DeliveryState},
+    webhook::{attempt, delivery, event, health, state::DeliveryState},
 };
 
 use super::Webhooks;
 use crate::{
     service::{Error, Principal},
-    store::webhooks::{LogFilter, Retried},
+    store::webhooks::{Figures, LogFilter, Retried},
     webhook::EventType,
 };
 
@@ -51,6 +52,26 @@ impl Webhooks {
         Ok(self.store.webhooks().deliveries(organization, id, &filter, limit).await?)
     }
 
+    /// What was sent to an endpoint between two times, and how it stands.
+    pub async fn stats(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        since: Option<UnixMillis>,
+        until: Option<UnixMillis>,
+    ) -> Result<(Figures, Option<health::Model>), Error> {
+        caller.require(Role::Viewer)?;
+        self.row(caller, id).await?;
+        let until = until.unwrap_or_else(|| self.now());
+        let since = since.unwrap_or_else(|| UnixMillis(until.0.saturating_sub(DAY)));
+        if since > until {
+            return Err(Error::invalid("since", "must not be after `until`"));
+        }
+        let webhooks = self.store.webhooks();
+        let figures = webhooks.figures(id, since, until).await?;
+        Ok((figures, webhooks.healths(std::slice::from_ref(id)).await?.pop()))
+    }
+
     /// Looks one delivery up.
     pub async fn delivery(&self, caller: &Principal, id: &DeliveryId) -> Result<Detail, Error> {
         caller.require(Role::Viewer)?;
@@ -84,5 +105,8 @@ impl Webhooks {
         }
     }
 }
+
+/// What figures are about unless somebody says otherwise, in milliseconds.
+const DAY: i64 = 24 * 3_600_000;
 
 const NOT_FOUND: Error = Error::NotFound { what: "delivery" };

@@ -126,7 +126,8 @@ impl Webhooks {
                     max_retries: Some(new.max_retries),
                     ..EndpointChange::default()
                 };
-                let row = self.store.webhooks().update(organization, &row.id, change).await?;
+                let webhooks = self.store.webhooks();
+                let row = webhooks.update(organization, &row.id, change, caller.by()).await?;
                 let row = row.ok_or(NOT_FOUND)?;
                 return Ok(Created { row, secret: None });
             }
@@ -147,7 +148,8 @@ impl Webhooks {
     async fn make(&self, caller: &Principal, new: NewEndpoint) -> Result<Created, Error> {
         let secret = SigningSecret::generate();
         let organization = &caller.organization_id;
-        let row = self.store.webhooks().create(organization, new, &secret, MOST).await?;
+        let webhooks = self.store.webhooks();
+        let row = webhooks.create(organization, new, &secret, MOST, caller.by()).await?;
         let row = row.ok_or(Error::Conflict {
             code: "TOO_MANY_WEBHOOKS",
             detail: "an organization can have 500 webhook endpoints",
@@ -196,7 +198,9 @@ impl Webhooks {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
         let change = input.change(&row, self.client(), self.max_age).await?;
-        let updated = self.store.webhooks().update(&caller.organization_id, id, change).await?;
+        let webhooks = self.store.webhooks();
+        let organization = &caller.organization_id;
+        let updated = webhooks.update(organization, id, change, caller.by()).await?;
         updated.ok_or(NOT_FOUND)?;
         self.find(caller, id).await
     }
@@ -208,7 +212,8 @@ impl Webhooks {
         id: &EndpointId,
     ) -> Result<EndpointDetail, Error> {
         caller.require(Role::Manager)?;
-        let paused = self.store.webhooks().pause(&caller.organization_id, id).await?;
+        let webhooks = self.store.webhooks();
+        let paused = webhooks.pause(&caller.organization_id, id, caller.by()).await?;
         if paused.ok_or(NOT_FOUND)?.state == EndpointState::Disabled {
             return Err(Error::Conflict {
                 code: "WEBHOOK_DISABLED",
@@ -225,7 +230,8 @@ impl Webhooks {
         id: &EndpointId,
     ) -> Result<(EndpointDetail, Option<gap::Model>), Error> {
         caller.require(Role::Manager)?;
-        let gap = match self.store.webhooks().resume(&caller.organization_id, id).await? {
+        let webhooks = self.store.webhooks();
+        let gap = match webhooks.resume(&caller.organization_id, id, caller.by()).await? {
             Resumed::NotFound => return Err(NOT_FOUND),
             Resumed::Unchanged => None,
             Resumed::Resumed { gap } => gap,
@@ -236,7 +242,8 @@ impl Webhooks {
     /// Deletes an endpoint. What it was still owed is cancelled.
     pub async fn delete(&self, caller: &Principal, id: &EndpointId) -> Result<(), Error> {
         caller.require(Role::Manager)?;
-        let deleted = self.store.webhooks().delete(&caller.organization_id, id).await?;
+        let webhooks = self.store.webhooks();
+        let deleted = webhooks.delete(&caller.organization_id, id, caller.by()).await?;
         if deleted { Ok(()) } else { Err(NOT_FOUND) }
     }
 
@@ -250,7 +257,8 @@ impl Webhooks {
         caller.require(Role::Manager)?;
         let secret = SigningSecret::generate();
         let organization = &caller.organization_id;
-        if !self.store.webhooks().rotate(organization, id, &secret, overlap).await? {
+        let webhooks = self.store.webhooks();
+        if !webhooks.rotate(organization, id, &secret, overlap, caller.by()).await? {
             return Err(NOT_FOUND);
         }
         Ok((secret, self.store.clock().now() + overlap))
@@ -284,6 +292,7 @@ impl Webhooks {
             conversation: String::new(),
             payload: catalogue::example(kind).to_string(),
             occurred_at: now,
+            in_feed: false,
         };
         let reply = self.deliveries.try_out(&target, &event).await;
         Ok(Tested { event_id: event.id, event_type: kind, reply })

@@ -51,7 +51,8 @@ impl Webhooks {
         let after = range.after.unwrap_or(after);
         let through = range.through.map_or(through, |it| it.min(through));
         let rate = range.rate_per_second.and_then(|it| i32::try_from(it).ok()).unwrap_or(RATE);
-        Ok(webhooks.replay(organization, id, after, through.max(after), rate).await?)
+        let through = through.max(after);
+        Ok(webhooks.replay(organization, id, after, through, rate, caller.by()).await?)
     }
 
     /// How a replay stands.
@@ -72,7 +73,7 @@ impl Webhooks {
         id: &ReplayId,
     ) -> Result<replay::Model, Error> {
         caller.require(Role::Manager)?;
-        match self.store.webhooks().cancel_replay(&caller.organization_id, id).await? {
+        match self.store.webhooks().cancel_replay(&caller.organization_id, id, caller.by()).await? {
             Cancelled::Now(row) => Ok(*row),
             Cancelled::NotFound => Err(NOT_FOUND),
             Cancelled::Ended => Err(Error::Conflict {

@@ -2,7 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use entity::{event, id::SessionKey, message, session, state::Direction};
+use entity::{
+    event,
+    id::SessionKey,
+    message, session,
+    state::{Direction, MessageStatus},
+};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{CHUNK, NewEvent};
@@ -13,7 +18,15 @@ pub(super) struct Present {
     pub(super) sessions: HashMap<SessionKey, session::Model>,
     pub(super) recorded: HashSet<(SessionKey, String)>,
     /// The level that outbound messages have reached, by WhatsApp's id.
-    pub(super) levels: HashMap<(SessionKey, String), i16>,
+    pub(super) levels: HashMap<(SessionKey, String), Reached>,
+}
+
+/// How far an outbound message has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reached {
+    pub(super) level: i16,
+    /// It was sent here, and nobody was told yet that WhatsApp has it.
+    pub(super) unsent: bool,
 }
 
 impl Present {
@@ -52,18 +65,23 @@ impl Present {
         let acked: Vec<_> = events.iter().filter_map(|event| ack(event)).collect();
         let mut levels = HashMap::new();
         for chunk in acked.chunks(CHUNK) {
-            let found: Vec<(SessionKey, String, i16)> = message::Entity::find()
+            let found: Vec<(SessionKey, String, i16, MessageStatus)> = message::Entity::find()
                 .select_only()
                 .column(message::Column::SessionKey)
                 .column(message::Column::WaId)
                 .column(message::Column::Ack)
+                .column(message::Column::Status)
                 .filter(message::COLUMN.session_key.is_in(keys.iter().cloned()))
                 .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|ack| ack.wa_id.clone())))
                 .filter(message::COLUMN.direction.eq(Direction::Outbound))
                 .into_tuple()
                 .all(txn)
                 .await?;
-            levels.extend(found.into_iter().map(|(session, wa_id, ack)| ((session, wa_id), ack)));
+            levels.extend(found.into_iter().map(|(session, wa_id, level, status)| {
+                // What a phone sent is `sent` from the start.
+                let unsent = level <= 0 && status != MessageStatus::Sent;
+                ((session, wa_id), Reached { level, unsent })
+            }));
         }
         Ok(Self { sessions, recorded, levels })
     }

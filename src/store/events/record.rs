@@ -16,7 +16,7 @@ use super::{
     tell::to_tell,
 };
 use crate::{
-    event::{AckLevel, Event, NewMessage, payload, status},
+    event::{Ack, AckLevel, Event, NewMessage, payload, status},
     store::webhooks::{self, Known},
 };
 
@@ -44,30 +44,40 @@ pub(in crate::store) async fn record_batch(
     for (event, decided) in events.iter().zip(decided) {
         answers.push(match decided {
             Decided::Not(answer) => answer,
-            Decided::New { dedupe_key } => {
-                let seq = next_seq.get_mut(&event.organization_id).map_or(0, |next| {
-                    let seq = *next;
-                    *next += 1;
-                    seq
-                });
-                let id = EventId::new(now, rand::random());
+            Decided::New { dedupe_key, sent_before } => {
+                let mut next_seq = || {
+                    next_seq.get_mut(&event.organization_id).map_or(0, |next| {
+                        let seq = *next;
+                        *next += 1;
+                        seq
+                    })
+                };
                 let session = present.sessions.get(&event.session_key);
                 let own = session.and_then(|session| session.account_jid.as_deref());
-                let row = event::Model {
-                    dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
-                    id,
-                    organization_id: event.organization_id.clone(),
-                    seq,
-                    session_key: event.session_key.clone(),
-                    kind: event.event.kind(),
-                    payload: payload::data(&event.event, own, event.care.as_ref()).to_string(),
-                    occurred_at: event.at,
-                    recorded_at: now,
+                let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
+                    let id = EventId::new(now, rand::random());
+                    let row = event::Model {
+                        dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
+                        id,
+                        organization_id: event.organization_id.clone(),
+                        seq,
+                        session_key: event.session_key.clone(),
+                        kind: event.event.kind(),
+                        payload: payload::data(&event.event, own, event.care.as_ref()).to_string(),
+                        occurred_at: event.at,
+                        recorded_at: now,
+                    };
+                    if versions.get(&event.organization_id).is_some_and(|version| *version != 0) {
+                        told.push(to_tell(event, &row, session));
+                    }
+                    rows.push(row.into_active_model());
                 };
-                if versions.get(&event.organization_id).is_some_and(|version| *version != 0) {
-                    told.push(to_tell(event, &row, session));
+                if let Some(sent) = sent_before {
+                    let sent = NewEvent { event: Event::Ack(sent), ..NewEvent::clone(event) };
+                    write(&sent, None, next_seq());
                 }
-                rows.push(row.into_active_model());
+                let seq = next_seq();
+                write(event, dedupe_key, seq);
                 Recorded::New { seq }
             }
         });
@@ -80,7 +90,11 @@ pub(in crate::store) async fn record_batch(
 
 /// Whether an event is new, and if not, why.
 enum Decided {
-    New { dedupe_key: Option<String> },
+    New {
+        dedupe_key: Option<String>,
+        /// What must have been before, and is told first.
+        sent_before: Option<Ack>,
+    },
     Not(Recorded),
 }
 
@@ -100,11 +114,12 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
         return Decided::Not(Recorded::Duplicate);
     }
 
+    let mut sent_before = None;
     match &event.event {
         Event::Message(message) => {
             if message.direction == Direction::Outbound {
                 let key = (event.session_key.clone(), message.wa_id.clone());
-                present.levels.entry(key).or_insert(0);
+                present.levels.entry(key).or_default();
             }
             plan.messages.push((
                 event.organization_id.clone(),
@@ -120,10 +135,15 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
                 present.recorded.remove(&(event.session_key.clone(), ack.dedupe_key()));
                 return Decided::Not(Recorded::Ignored);
             };
-            if !advances(*reached, ack.level) {
+            if !advances(reached.level, ack.level) {
                 return Decided::Not(Recorded::Ignored);
             }
-            *reached = ack.level.level();
+            reached.level = ack.level.level();
+            // Whoever has a message has it from the server, whose word for that was lost, or comes late.
+            if reached.unsent && reached.level > AckLevel::Sent.level() {
+                sent_before = Some(Ack { level: AckLevel::Sent, ..ack.clone() });
+            }
+            reached.unsent &= reached.level <= 0;
             plan.acks.insert(key, ack.clone());
         }
         Event::Ciphertext(_) | Event::Call(_) => {}
@@ -150,8 +170,9 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     } else {
         row.last_active_at = (active_before != i64::MIN).then_some(UnixMillis(active_before));
     }
-    *plan.counts.entry(event.organization_id.clone()).or_default() += 1;
-    Decided::New { dedupe_key }
+    let count = 1 + i64::from(sent_before.is_some());
+    *plan.counts.entry(event.organization_id.clone()).or_default() += count;
+    Decided::New { dedupe_key, sent_before }
 }
 
 /// A level never goes down, and an error is one only while nothing better is known.

@@ -29,5 +29,6 @@ pub(super) fn to_tell(
         payload: row.payload.clone(),
         occurred_at: row.occurred_at,
         about: None,
+        in_feed: false,
     }
 }

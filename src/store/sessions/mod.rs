@@ -6,7 +6,7 @@
 
 mod list;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use entity::{
     UnixMillis,
@@ -22,8 +22,8 @@ use sea_orm::{
 };
 
 pub use self::list::{Filter, StatusCount, StatusFilter, Summary};
-use super::{Error, Store, writer::Patience};
-use crate::event::LASTING;
+use super::{Error, Store, webhooks::announce_session, writer::Patience};
+use crate::{event::LASTING, webhook::EventType};
 
 /// The statuses that claim a live socket, or one on its way.
 pub(super) const LIVE: [SessionStatus; 4] = [
@@ -168,13 +168,16 @@ impl Sessions {
             created_at: now,
             updated_at: now,
         };
-        self.store
+        let known = self.store.writer().known().clone();
+        let (created, touched) = self
+            .store
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
-                let row = row.clone();
+                let (row, known) = (row.clone(), known.clone());
                 Box::pin(async move {
+                    let nobody = BTreeSet::new();
                     if let Some(limit) = is_full(txn, &row.organization_id).await? {
-                        return Ok(Created::TooMany { limit });
+                        return Ok((Created::TooMany { limit }, nobody));
                     }
                     let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
                         .on_conflict_do_nothing_on([
@@ -184,12 +187,20 @@ impl Sessions {
                         .exec(txn)
                         .await?;
                     Ok(match inserted {
-                        TryInsertResult::Inserted(_) => Created::New(Box::new(row)),
-                        TryInsertResult::Conflicted | TryInsertResult::Empty => Created::Exists,
+                        TryInsertResult::Inserted(_) => {
+                            let kind = EventType::SessionCreated;
+                            let touched = announce_session(txn, &known, now, &row, kind).await?;
+                            (Created::New(Box::new(row)), touched)
+                        }
+                        TryInsertResult::Conflicted | TryInsertResult::Empty => {
+                            (Created::Exists, nobody)
+                        }
                     })
                 })
             })
-            .await
+            .await?;
+        self.store.webhooks().touch(touched);
+        Ok(created)
     }
 
     /// Looks one session up by what its users call it.
@@ -296,20 +307,34 @@ impl Sessions {
         key: &SessionKey,
     ) -> Result<bool, Error> {
         let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
-        self.store
+        let now = self.store.clock().now();
+        let known = self.store.writer().known().clone();
+        let touched = self
+            .store
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
-                let (organization, key) = (organization.clone(), key.clone());
+                let (organization, key, known) = (organization.clone(), key.clone(), known.clone());
                 Box::pin(async move {
-                    let deleted = session::Entity::delete_many()
-                        .filter(session::COLUMN.organization_id.eq(organization))
-                        .filter(session::COLUMN.id.eq(key))
-                        .exec(txn)
+                    // Before the session's row, as whoever records an event does.
+                    organization::Entity::find_by_id(organization.clone())
+                        .lock_exclusive()
+                        .one(txn)
                         .await?;
-                    Ok(deleted.rows_affected > 0)
+                    let found = session::Entity::find_by_id(key)
+                        .filter(session::COLUMN.organization_id.eq(organization))
+                        .one(txn)
+                        .await?;
+                    let Some(row) = found else { return Ok(None) };
+                    let kind = EventType::SessionDeleted;
+                    let touched = announce_session(txn, &known, now, &row, kind).await?;
+                    session::Entity::delete_by_id(row.id).exec(txn).await?;
+                    Ok(Some(touched))
                 })
             })
-            .await
+            .await?;
+        let deleted = touched.is_some();
+        self.store.webhooks().touch(touched.unwrap_or_default());
+        Ok(deleted)
     }
 
     /// Begins a new run of a session and returns its number; none when the session is gone.

@@ -1,30 +1,46 @@
-//! Events about endpoints, which their tenant's other endpoints are told of.
+//! Events that no session's run has seen: what becomes of endpoints, and of sessions themselves.
+//!
+//! They are numbered like all others, are part of the feed, and endpoints that want them are told.
 
 use std::collections::{BTreeSet, HashMap};
 
 use entity::{
     UnixMillis,
     id::{EndpointId, EventId, OrganizationId},
-    organization,
+    organization, session,
 };
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter, sea_query::Expr,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fanout::{Known, Told, owe};
 use crate::webhook::EventType;
 
-/// Records that something happened to an endpoint, in the transaction in which it happened.
-pub(super) async fn announce(
+/// What a notice is about.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) enum About<'a> {
+    /// An endpoint, which is not told of it itself.
+    Endpoint(&'a OrganizationId, &'a EndpointId),
+    Session(&'a session::Model),
+}
+
+/// Records that something happened, in the transaction in which it happened. Returns who is owed it.
+///
+/// It locks the organization's row, as every event does: whoever also locks a session's row does that
+/// afterwards.
+pub(in crate::store) async fn announce(
     txn: &DatabaseTransaction,
     known: &Known,
     now: UnixMillis,
-    organization: &OrganizationId,
-    about: &EndpointId,
+    about: About<'_>,
     kind: EventType,
     data: &Value,
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
+    let organization = match about {
+        About::Endpoint(organization, _) => organization,
+        About::Session(row) => &row.organization_id,
+    };
     // The same statement as events take their numbers with: PostgreSQL prepares it once, for 64 bits.
     let rows = organization::Entity::update_many()
         .col_expr(
@@ -35,19 +51,44 @@ pub(super) async fn announce(
         .exec_with_returning(txn)
         .await?;
     let Some(row) = rows.first() else { return Ok(BTreeSet::new()) };
+    let (session, endpoint) = match about {
+        About::Endpoint(_, id) => (None, Some(id.clone())),
+        About::Session(row) => (Some(row), None),
+    };
+    let conversation = match about {
+        About::Endpoint(_, id) => id.to_string(),
+        About::Session(row) => format!("{}:", row.id),
+    };
     let told = Told {
         id: EventId::new(now, rand::random()),
         organization_id: organization.clone(),
         seq: row.last_seq,
         kind,
-        session_key: None,
-        session_id: None,
-        phone_number: None,
-        conversation: about.to_string(),
+        session_key: session.map(|row| row.id.clone()),
+        session_id: session.map(|row| row.session_id.to_string()),
+        phone_number: session.and_then(|row| row.phone_number.clone()),
+        conversation,
         payload: data.to_string(),
         occurred_at: now,
-        about: Some(about.clone()),
+        about: endpoint,
+        in_feed: true,
     };
     let versions = HashMap::from([(organization.clone(), row.webhook_version)]);
     owe(txn, known, now, &versions, vec![told]).await
+}
+
+/// Records that a session was made, or deleted.
+pub(in crate::store) async fn announce_session(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    now: UnixMillis,
+    row: &session::Model,
+    kind: EventType,
+) -> Result<BTreeSet<EndpointId>, DbErr> {
+    let data = json!({
+        "sessionId": row.session_id,
+        "userId": row.user_id,
+        "phoneNumber": row.phone_number,
+    });
+    announce(txn, known, now, About::Session(row), kind, &data).await
 }

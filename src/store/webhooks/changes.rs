@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use entity::{
     UnixMillis,
     id::{EndpointId, GapId, OrganizationId, SecretId},
+    kind::AuditAction,
     organization,
     webhook::{
         endpoint, gap, health, secret,
@@ -18,10 +19,14 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter,
     sea_query::Expr,
 };
+use serde_json::{Value, json};
 
-use super::{Webhooks, sealed};
+use super::{
+    Webhooks, sealed,
+    traced::{of_change, of_new, trace},
+};
 use crate::{
-    store::{Error, Patience},
+    store::{Error, Patience, audit::By},
     webhook::SigningSecret,
 };
 
@@ -80,8 +85,10 @@ impl Webhooks {
         new: NewEndpoint,
         secret: &SigningSecret,
         most: u64,
+        by: By,
     ) -> Result<Option<endpoint::Model>, Error> {
         let now = self.store.clock().now();
+        let detail = of_new(&new);
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
         let id = EndpointId::new(now, entity::id::in_order(rand::random()));
         let secret_id = SecretId::new(now, rand::random());
@@ -97,9 +104,9 @@ impl Webhooks {
             url: new.url,
             description: new.description,
             format: new.format,
-            event_types: json(&new.event_types),
-            session_ids: json(&new.session_ids),
-            phone_numbers: json(&new.phone_numbers),
+            event_types: words(&new.event_types),
+            session_ids: words(&new.session_ids),
+            phone_numbers: words(&new.phone_numbers),
             headers: sealed::seal_headers(&sealer, &id, &new.headers),
             id,
             ordering: new.ordering,
@@ -119,6 +126,7 @@ impl Webhooks {
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, first) = (row.clone(), first.clone());
+                let (by, detail) = (by.clone(), detail.clone());
                 Box::pin(async move {
                     // First: it makes changes of one organization's endpoints wait for each other.
                     bump(txn, &row.organization_id).await?;
@@ -138,6 +146,8 @@ impl Webhooks {
                         .await?;
                     let health = health::Entity::insert(healthy(row.id.clone()));
                     health.exec_without_returning(txn).await?;
+                    let whose = (&row.organization_id, &row.id);
+                    trace(txn, whose, &by, now, AuditAction::WebhookCreated, &detail).await?;
                     Ok(Some(row))
                 })
             })
@@ -150,16 +160,18 @@ impl Webhooks {
         organization: &OrganizationId,
         id: &EndpointId,
         change: EndpointChange,
+        by: By,
     ) -> Result<Option<endpoint::Model>, Error> {
+        let what = (AuditAction::WebhookChanged, of_change(&change));
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
         let headers = change.headers.map(|headers| sealed::seal_headers(&sealer, id, &headers));
         let columns = endpoint::ActiveModel {
             url: set(change.url),
             description: set(change.description),
             format: set(change.format),
-            event_types: set(change.event_types.as_deref().map(json)),
-            session_ids: set(change.session_ids.as_deref().map(json)),
-            phone_numbers: set(change.phone_numbers.as_deref().map(json)),
+            event_types: set(change.event_types.as_deref().map(words)),
+            session_ids: set(change.session_ids.as_deref().map(words)),
+            phone_numbers: set(change.phone_numbers.as_deref().map(words)),
             headers: set(headers),
             ordering: set(change.ordering),
             max_in_flight: set(change.max_in_flight),
@@ -173,7 +185,7 @@ impl Webhooks {
                 .map(|it| i64::try_from(it.as_millis()).unwrap_or(i64::MAX))),
             ..Default::default()
         };
-        self.change(organization, id, columns).await
+        self.change(organization, id, columns, what, by).await
     }
 
     /// Stops calling an endpoint; what happens meanwhile waits for it. None if it is not there.
@@ -181,10 +193,12 @@ impl Webhooks {
         &self,
         organization: &OrganizationId,
         id: &EndpointId,
+        by: By,
     ) -> Result<Option<endpoint::Model>, Error> {
         let columns =
             endpoint::ActiveModel { state: Set(EndpointState::Paused), ..Default::default() };
-        self.change(organization, id, columns).await
+        let what = (AuditAction::WebhookPaused, json!({}));
+        self.change(organization, id, columns, what, by).await
     }
 
     async fn change(
@@ -192,6 +206,8 @@ impl Webhooks {
         organization: &OrganizationId,
         id: &EndpointId,
         columns: endpoint::ActiveModel,
+        what: (AuditAction, Value),
+        by: By,
     ) -> Result<Option<endpoint::Model>, Error> {
         let now = self.store.clock().now();
         let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
@@ -200,6 +216,7 @@ impl Webhooks {
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, id, columns) =
                     (organization.clone(), id.clone(), columns.clone());
+                let ((action, detail), by) = (what.clone(), by.clone());
                 Box::pin(async move {
                     bump(txn, &organization).await?;
                     let Some(row) = present(txn, &organization, &id).await? else {
@@ -210,6 +227,7 @@ impl Webhooks {
                     if keeps {
                         return Ok(Some(row));
                     }
+                    trace(txn, (&organization, &id), &by, now, action, &detail).await?;
                     let columns = endpoint::ActiveModel {
                         id: Unchanged(id),
                         version: Set(row.version + 1),
@@ -227,6 +245,7 @@ impl Webhooks {
         &self,
         organization: &OrganizationId,
         id: &EndpointId,
+        by: By,
     ) -> Result<Resumed, Error> {
         let now = self.store.clock().now();
         let (lane, organization, about) =
@@ -235,8 +254,8 @@ impl Webhooks {
             .store
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
-                let (organization, id) = (organization.clone(), about.clone());
-                Box::pin(async move { resume(txn, &organization, &id, now).await })
+                let (organization, id, by) = (organization.clone(), about.clone(), by.clone());
+                Box::pin(async move { resume(txn, &organization, &id, &by, now).await })
             })
             .await?;
         self.touch([id.clone()]);
@@ -249,18 +268,21 @@ impl Webhooks {
         &self,
         organization: &OrganizationId,
         id: &EndpointId,
+        by: By,
     ) -> Result<bool, Error> {
         let now = self.store.clock().now();
         let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
         self.store
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
-                let (organization, id) = (organization.clone(), id.clone());
+                let (organization, id, by) = (organization.clone(), id.clone(), by.clone());
                 Box::pin(async move {
                     bump(txn, &organization).await?;
                     let Some(row) = present(txn, &organization, &id).await? else {
                         return Ok(false);
                     };
+                    let action = AuditAction::WebhookDeleted;
+                    trace(txn, (&organization, &id), &by, now, action, &json!({})).await?;
                     secret::Entity::delete_many()
                         .filter(secret::COLUMN.endpoint_id.eq(id.clone()))
                         .exec(txn)
@@ -292,6 +314,7 @@ impl Webhooks {
         id: &EndpointId,
         secret: &SigningSecret,
         overlap: Duration,
+        by: By,
     ) -> Result<bool, Error> {
         let now = self.store.clock().now();
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
@@ -308,10 +331,14 @@ impl Webhooks {
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, id, new) = (organization.clone(), id.clone(), new.clone());
+                let by = by.clone();
                 Box::pin(async move {
                     let Some(row) = present(txn, &organization, &id).await? else {
                         return Ok(false);
                     };
+                    let detail = json!({ "secretId": new.id, "overlapSeconds": overlap.as_secs() });
+                    let action = AuditAction::WebhookSecretRotated;
+                    trace(txn, (&organization, &id), &by, now, action, &detail).await?;
                     let until = now + overlap;
                     secret::Entity::update_many()
                         .col_expr(secret::Column::ExpiresAt, Expr::value(until))
@@ -346,6 +373,7 @@ async fn resume(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
     id: &EndpointId,
+    by: &By,
     now: UnixMillis,
 ) -> Result<Resumed, DbErr> {
     let last_seq = bump(txn, organization).await?;
@@ -354,6 +382,8 @@ async fn resume(
     if row.state == EndpointState::Active {
         return Ok(Resumed::Unchanged);
     }
+    let (action, was) = (AuditAction::WebhookResumed, json!({ "was": row.state }));
+    trace(txn, (organization, id), by, now, action, &was).await?;
     endpoint::ActiveModel {
         id: Unchanged(id.clone()),
         state: Set(EndpointState::Active),
@@ -388,6 +418,9 @@ pub(super) async fn disable(
     if row.state == EndpointState::Disabled {
         return Ok(false);
     }
+    let (action, why) = (AuditAction::WebhookDisabled, json!({ "reason": reason }));
+    // Nobody did it.
+    trace(txn, (organization, id), &By::default(), now, action, &why).await?;
     endpoint::ActiveModel {
         id: Unchanged(id.clone()),
         state: Set(EndpointState::Disabled),
@@ -459,6 +492,6 @@ fn set<T: Into<sea_orm::Value>>(value: Option<T>) -> sea_orm::ActiveValue<T> {
 }
 
 /// A list of words, as a row keeps it.
-fn json(words: &[String]) -> String {
+fn words(words: &[String]) -> String {
     serde_json::to_string(words).unwrap_or_else(|_| "[]".to_owned())
 }

@@ -233,6 +233,7 @@ impl Webhooks {
                 conversation: String::new(),
                 payload,
                 occurred_at,
+                in_feed: false,
             }),
             _ => None,
         };

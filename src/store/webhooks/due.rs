@@ -3,7 +3,7 @@
 use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId},
-    webhook::state::Ordering,
+    webhook::state::{EndpointState, Ordering},
 };
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 
@@ -45,6 +45,38 @@ impl Webhooks {
         let db = self.store.reader();
         let ask = Statement::from_string(db.get_database_backend(), ask);
         Ok(Waiting::find_by_statement(ask).all(db).await?)
+    }
+
+    /// When the first delivery to an endpoint that is due should have been sent; none if all is.
+    pub async fn oldest_due_of(
+        &self,
+        endpoint: &EndpointId,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Error> {
+        let ask = format!(
+            "SELECT next_at, created_at FROM webhook_delivery WHERE endpoint_id = '{endpoint}' \
+             AND state = 'pending' ORDER BY next_at, seq LIMIT 1"
+        );
+        let db = self.store.reader();
+        let ask = Statement::from_string(db.get_database_backend(), ask);
+        let Some(row) = db.query_one_raw(ask).await? else { return Ok(None) };
+        let (next_at, created_at): (i64, i64) =
+            (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        let at = if next_at == 0 { created_at } else { next_at };
+        Ok((at <= now.0).then_some(UnixMillis(at)))
+    }
+
+    /// How many endpoints are in each state, and how many of them fail.
+    pub async fn endpoint_states(&self) -> Result<Vec<(EndpointState, i64, i64)>, Error> {
+        let ask = "SELECT e.state, COUNT(*), CAST(SUM(CASE WHEN h.alerted <> 0 THEN 1 ELSE 0 END) AS BIGINT) \
+             FROM webhook_endpoint e JOIN webhook_health h ON h.endpoint_id = e.id \
+             WHERE e.state <> 'deleted' GROUP BY e.state";
+        let db = self.store.reader();
+        let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), ask)).await?;
+        let states = rows.iter().map(|row| {
+            Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?, row.try_get_by_index(2)?))
+        });
+        states.collect::<Result<_, sea_orm::DbErr>>().map_err(Error::from)
     }
 
     /// When the first delivery of all should have been sent already; none if all is sent that is due.

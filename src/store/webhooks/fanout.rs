@@ -47,6 +47,8 @@ pub(in crate::store) struct Told {
     pub(in crate::store) occurred_at: UnixMillis,
     /// The endpoint that it is about, and which is not told of it.
     pub(in crate::store) about: Option<EndpointId>,
+    /// It is kept for the feed, whether any endpoint wants it or not.
+    pub(in crate::store) in_feed: bool,
 }
 
 /// What one endpoint wants.
@@ -135,10 +137,13 @@ pub(in crate::store) async fn owe(
     let mut touched = BTreeSet::new();
     for told in told {
         let version = versions.get(&told.organization_id).copied().unwrap_or(0);
-        if version == 0 {
+        if version == 0 && !told.in_feed {
             continue;
         }
-        let listeners = known.listeners(txn, &told.organization_id, version).await?;
+        let listeners = match version {
+            0 => Arc::default(),
+            version => known.listeners(txn, &told.organization_id, version).await?,
+        };
         let before = deliveries.len();
         for listener in listeners.iter() {
             let (session, number) = (told.session_id.as_deref(), told.phone_number.as_deref());
@@ -149,7 +154,7 @@ pub(in crate::store) async fn owe(
                 touched.insert(listener.id.clone());
             }
         }
-        if deliveries.len() > before {
+        if deliveries.len() > before || told.in_feed {
             events.push(row(told).into_active_model());
         }
     }
@@ -178,6 +183,7 @@ fn row(told: Told) -> event::Model {
         conversation: told.conversation,
         payload: told.payload,
         occurred_at: told.occurred_at,
+        in_feed: told.in_feed,
     }
 }
 

@@ -7,9 +7,7 @@ use entity::{
         state::{DeliveryState, EndpointState},
     },
 };
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{LANE, Webhooks};
 use crate::store::{Error, Patience};
@@ -139,20 +137,5 @@ impl Webhooks {
             self.touch([row.endpoint_id.clone()]);
         }
         Ok(retried)
-    }
-
-    /// How many deliveries to an endpoint are in each state.
-    pub async fn counts(&self, endpoint: &EndpointId) -> Result<Vec<(DeliveryState, i64)>, Error> {
-        let db = self.store.reader();
-        let ask = format!(
-            "SELECT state, COUNT(*) FROM webhook_delivery WHERE endpoint_id = '{endpoint}' \
-             GROUP BY state"
-        );
-        let ask = Statement::from_string(db.get_database_backend(), ask);
-        let rows = db.query_all_raw(ask).await?;
-        let counts = rows.iter().map(|row| {
-            Ok((row.try_get_by_index::<DeliveryState>(0)?, row.try_get_by_index::<i64>(1)?))
-        });
-        counts.collect::<Result<_, sea_orm::DbErr>>().map_err(Error::from)
     }
 }

@@ -1,10 +1,12 @@
 //! Outbound webhooks: endpoints, and what is owed to them.
 //!
-//! - `fanout.rs`: in the transaction of an event, who is owed it. `announce.rs`: events about endpoints.
+//! - `fanout.rs`: in the transaction of an event, who is owed it. `announce.rs`: events about endpoints, and
+//!   about sessions themselves.
 //! - `endpoints.rs`, `changes.rs`: a tenant's endpoints, and changing them. `sealed.rs`: their secrets.
 //! - `due.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
-//! - `log.rs`: what was sent, for its owner. `replay.rs`: what is sent again.
+//! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is sent
+//!   again. `traced.rs`: changes in the audit log.
 //!
 //! Hot statements are written by hand with their states in them: a partial index is used only where the
 //! statement itself says which part it wants. What else is in them is ours (numbers, and ids that hold no
@@ -20,6 +22,8 @@ mod log;
 mod replay;
 mod sealed;
 mod settle;
+mod stats;
+mod traced;
 mod upkeep;
 
 use std::collections::BTreeSet;
@@ -28,7 +32,10 @@ use entity::id::EndpointId;
 
 use super::{Patience, Store};
 
-pub(super) use self::fanout::{Known, Told, owe};
+pub(super) use self::{
+    announce::{About, announce, announce_session},
+    fanout::{Known, Told, owe},
+};
 pub use self::{
     changes::{EndpointChange, NewEndpoint, Resumed},
     claim::{Claimed, Claiming},
@@ -37,6 +44,7 @@ pub use self::{
     log::{LogFilter, Retried},
     replay::Cancelled,
     settle::{AttemptRecord, Ending, Settled, Settlement},
+    stats::Figures,
 };
 
 /// The writer's lane of all that deliveries write.

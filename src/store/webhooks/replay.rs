@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use entity::{
     UnixMillis,
     id::{DeliveryId, EndpointId, OrganizationId, ReplayId, SessionKey, in_order},
+    kind::AuditAction,
     session,
     webhook::{
         delivery, endpoint, event, replay,
@@ -20,13 +21,15 @@ use sea_orm::{
     QuerySelect,
     sea_query::{Expr, OnConflict},
 };
+use serde_json::json;
 
 use super::{
     LANE, PATIENCE, Webhooks,
     fanout::{filter, order_key},
+    traced::trace,
 };
 use crate::{
-    store::{Error, Patience},
+    store::{Error, Patience, audit::By},
     webhook::EventType,
 };
 
@@ -51,6 +54,7 @@ impl Webhooks {
         after: i64,
         through: i64,
         rate: i32,
+        by: By,
     ) -> Result<replay::Model, Error> {
         let now = self.store.clock().now();
         let row = replay::Model {
@@ -71,9 +75,17 @@ impl Webhooks {
         self.store
             .writer()
             .run(LANE, Patience::Fail, move |txn| {
-                let row = made.clone().into_active_model();
+                let (row, by) = (made.clone(), by.clone());
                 Box::pin(async move {
-                    replay::Entity::insert(row).exec_without_returning(txn).await.map(drop)
+                    let detail = json!({
+                        "replayId": row.id,
+                        "afterSequence": row.after_seq,
+                        "throughSequence": row.through_seq,
+                    });
+                    let whose = (&row.organization_id, &row.endpoint_id);
+                    trace(txn, whose, &by, now, AuditAction::WebhookReplayed, &detail).await?;
+                    let insert = replay::Entity::insert(row.into_active_model());
+                    insert.exec_without_returning(txn).await.map(drop)
                 })
             })
             .await?;
@@ -136,16 +148,17 @@ impl Webhooks {
         &self,
         organization: &OrganizationId,
         id: &ReplayId,
+        by: By,
     ) -> Result<Cancelled, Error> {
         let now = self.store.clock().now();
         let (organization, id) = (organization.clone(), id.clone());
         self.store
             .writer()
             .run(LANE, Patience::Fail, move |txn| {
-                let (organization, id) = (organization.clone(), id.clone());
+                let (organization, id, by) = (organization.clone(), id.clone(), by.clone());
                 Box::pin(async move {
                     let found = replay::Entity::find_by_id(id)
-                        .filter(replay::COLUMN.organization_id.eq(organization))
+                        .filter(replay::COLUMN.organization_id.eq(organization.clone()))
                         .lock_exclusive()
                         .one(txn)
                         .await?;
@@ -153,6 +166,12 @@ impl Webhooks {
                         None => Ok(Cancelled::NotFound),
                         Some(row) if row.state != ReplayState::Running => Ok(Cancelled::Ended),
                         Some(row) => {
+                            let whose = (&organization, &row.endpoint_id);
+                            let (action, which) = (
+                                AuditAction::WebhookReplayCancelled,
+                                json!({ "replayId": row.id }),
+                            );
+                            trace(txn, whose, &by, now, action, &which).await?;
                             let row = finish(txn, row, ReplayState::Cancelled, now).await?;
                             Ok(Cancelled::Now(Box::new(row)))
                         }
@@ -315,6 +334,7 @@ async fn events(
             session_key: Some(row.session_key.clone()),
             payload: row.payload,
             occurred_at: row.occurred_at,
+            in_feed: false,
         };
         events.push((number(Some(&row.session_key)), of));
     }

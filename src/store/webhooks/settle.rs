@@ -22,9 +22,10 @@ use serde_json::json;
 
 use super::{
     LANE, PATIENCE, Webhooks,
-    announce::announce,
+    announce::{About, announce},
     changes::disable,
     fanout::{Known, STRICT},
+    stats::Tally,
 };
 use crate::{
     event::payload::rfc3339,
@@ -86,6 +87,8 @@ pub struct Settlement {
     pub health: Vec<health::Model>,
     pub disabled: Vec<EndpointId>,
     pub exhausted: u64,
+    /// What endpoints' tenants were told.
+    pub alerts: Vec<Alert>,
 }
 
 impl Webhooks {
@@ -122,12 +125,19 @@ async fn settle(
 ) -> Result<(Settlement, BTreeSet<EndpointId>), DbErr> {
     let mut settlement = Settlement::default();
     let mut written = succeed(txn, batch, now).await?;
+    let mut tally = Tally::default();
     for settled in batch.iter().filter(|it| it.ending != Ending::Succeeded) {
-        written += end(txn, settled, now).await?;
+        let ended = end(txn, settled, now).await?;
+        if ended > 0 && settled.ending == Ending::Exhausted {
+            tally.exhausted(&settled.endpoint);
+        }
+        written += ended;
     }
     settlement.fenced = (batch.len() as u64).saturating_sub(written);
     settlement.exhausted = batch.iter().filter(|it| it.ending == Ending::Exhausted).count() as u64;
     record_attempts(txn, batch).await?;
+    tally.attempts(batch);
+    tally.write(txn, now).await?;
 
     let mut touched = BTreeSet::new();
     let mut signs: BTreeMap<&EndpointId, (&OrganizationId, Vec<Sign>)> = BTreeMap::new();
@@ -159,6 +169,7 @@ async fn settle(
                 Alert::Recovered => EventType::EndpointRecovered,
                 Alert::Exhausted => EventType::DeliveryExhausted,
             };
+            settlement.alerts.push(alert);
             touched.extend(tell(txn, known, now, organization, &row, kind).await?);
         }
         if let Some(reason) = verdict.disable
@@ -321,5 +332,6 @@ async fn tell(
         "failingSince": row.first_failure_at.map(rfc3339),
         "lastSuccessAt": row.last_success_at.map(rfc3339),
     });
-    announce(txn, known, now, organization, &row.endpoint_id, kind, &data).await
+    let about = About::Endpoint(organization, &row.endpoint_id);
+    announce(txn, known, now, about, kind, &data).await
 }

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use entity::id::DeliveryId;
+use entity::id::{DeliveryId, EndpointId};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use super::{LANE, PATIENCE, Webhooks, list};
+use super::{LANE, PATIENCE, Webhooks, list, stats::Tally};
 use crate::{store::Error, webhook::schedule::LONGEST};
 
 /// Rows of one transaction.
@@ -78,15 +78,41 @@ impl Webhooks {
     /// Gives up what was owed for too long. Returns how many, and may be called again if that is many.
     pub async fn expire(&self) -> Result<u64, Error> {
         let now = self.store.clock().now();
-        self.chunk(
-            format!(
-                "SELECT id FROM webhook_delivery WHERE state = 'pending' \
-                 AND expires_at <= {} ORDER BY expires_at LIMIT {CHUNK}",
-                now.0
-            ),
-            format!("state = 'exhausted', last_error = 'expired', finished_at = {}", now.0),
-        )
-        .await
+        let which = format!(
+            "SELECT id FROM webhook_delivery WHERE state = 'pending' \
+             AND expires_at <= {} ORDER BY expires_at LIMIT {CHUNK}",
+            now.0
+        );
+        if !self.is_there(&which).await? {
+            return Ok(0);
+        }
+        let expire = format!(
+            "UPDATE webhook_delivery SET state = 'exhausted', last_error = 'expired', \
+             finished_at = {} WHERE id IN ({which}) RETURNING endpoint_id",
+            now.0
+        );
+        self.store
+            .writer()
+            .run(LANE, PATIENCE, move |txn| {
+                let expire = expire.clone();
+                Box::pin(async move {
+                    let database = txn.get_database_backend();
+                    let gone = txn.query_all_raw(Statement::from_string(database, expire)).await?;
+                    let mut tally = Tally::default();
+                    for row in &gone {
+                        tally.exhausted(&row.try_get_by_index::<EndpointId>(0)?);
+                    }
+                    tally.write(txn, now).await?;
+                    Ok(gone.len() as u64)
+                })
+            })
+            .await
+    }
+
+    async fn is_there(&self, which: &str) -> Result<bool, Error> {
+        let db = self.store.reader();
+        let there = Statement::from_string(db.get_database_backend(), which);
+        Ok(db.query_one_raw(there).await?.is_some())
     }
 
     /// Cancels what is owed to endpoints that were deleted.
@@ -118,9 +144,7 @@ impl Webhooks {
     }
 
     async fn chunk(&self, which: String, set: String) -> Result<u64, Error> {
-        let db = self.store.reader();
-        let there = Statement::from_string(db.get_database_backend(), which.clone());
-        if db.query_one_raw(there).await?.is_none() {
+        if !self.is_there(&which).await? {
             return Ok(0);
         }
         let update = format!("UPDATE webhook_delivery SET {set} WHERE id IN ({which})");

@@ -5,6 +5,7 @@
 mod deliveries;
 mod endpoints;
 mod replays;
+mod stats;
 mod types;
 mod views;
 
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/webhooks/replays/{replayId}", Viewer, replays::show),
         post("/api/webhooks/replays/{replayId}/cancel", Manager, replays::cancel),
         get("/api/webhooks/{webhookId}/events", Viewer, deliveries::list),
+        get("/api/webhooks/{webhookId}/stats", Viewer, stats::show),
         get("/api/webhooks/events/{deliveryId}", Viewer, deliveries::show),
         post("/api/webhooks/events/{deliveryId}/retry", Manager, deliveries::retry),
     ]
