@@ -197,7 +197,8 @@ async fn a_silent_stream_gives_signs_of_life_and_ends_with_its_token_or_session(
         }
         app.delete("/api/whatsapp/session/a").await;
         while let Some(sign) = of_session.next().await {
-            assert!(["", "disconnected"].contains(&sign.name.as_str()), "{sign:?}");
+            let names = ["", "disconnected", "session.deleted"];
+            assert!(names.contains(&sign.name.as_str()), "{sign:?}");
         }
         app.close().await;
     })
@@ -248,7 +249,7 @@ async fn the_feed_can_be_polled() {
         assert_eq!(first["data"].as_array().unwrap().len(), 4);
         let path = format!("/api/whatsapp/events/page?after={}", first["cursor"]);
         let rest = app.get(&path).await.json();
-        assert_eq!(rest["data"].as_array().unwrap().len(), 2);
+        assert_eq!(rest["data"].as_array().unwrap().len(), 4);
         let path = format!("/api/whatsapp/events/page?after={}", rest["cursor"]);
         let empty = app.get(&path).await.json();
         assert_eq!((&empty["data"], &empty["cursor"]), (&json!([]), &rest["cursor"]));
@@ -258,7 +259,8 @@ async fn the_feed_can_be_polled() {
             .request(Method::GET, "/api/whatsapp/session/a/events")
             .header("accept", "application/json");
         let of_a = Answer::to(request).await.json();
-        assert_eq!(of_a["data"].as_array().unwrap().len(), 3);
+        assert_eq!(of_a["data"].as_array().unwrap().len(), 4);
+        assert_eq!(of_a["data"][0]["event"], "session.created");
         assert!(of_a["data"].as_array().unwrap().iter().all(|event| event["sessionId"] == "a"));
 
         // And awaited.
@@ -292,15 +294,15 @@ async fn who_resumes_before_what_is_left_is_told_what_is_missing() {
 
         for path in ["/api/whatsapp/events", "/api/whatsapp/session/s/events"] {
             let page = app.get(&format!("{path}/page?after=2")).await.json();
-            assert_eq!(page["gap"], json!({ "after": 2, "through": 4 }), "{page}");
-            assert_eq!((&page["data"][0]["seq"], &page["cursor"]), (&json!(5), &json!(5)));
-            let page = app.get(&format!("{path}/page?after=4")).await.json();
+            assert_eq!(page["gap"], json!({ "after": 2, "through": 5 }), "{page}");
+            assert_eq!((&page["data"][0]["seq"], &page["cursor"]), (&json!(6), &json!(6)));
+            let page = app.get(&format!("{path}/page?after=5")).await.json();
             assert_eq!(page.get("gap"), None, "{page}");
 
             let mut stream = Stream::open(&app, path, Some(1)).await;
             let gap = stream.expect("gap").await;
-            assert_eq!((gap.id, gap.data), (Some(4), json!({ "after": 1, "through": 4 })));
-            assert_eq!(stream.expect("change_state").await.id, Some(5));
+            assert_eq!((gap.id, gap.data), (Some(5), json!({ "after": 1, "through": 5 })));
+            assert_eq!(stream.expect("change_state").await.id, Some(6));
             stream.expect("snapshot").await;
         }
 
@@ -309,9 +311,9 @@ async fn who_resumes_before_what_is_left_is_told_what_is_missing() {
         let stop = CancellationToken::new();
         Maintenance::new(app.store.clone(), policy, stop).sweep().await.unwrap();
         let page = app.get("/api/whatsapp/events/page?after=2").await.json();
-        assert_eq!((&page["gap"]["through"], &page["cursor"]), (&json!(5), &json!(5)));
+        assert_eq!((&page["gap"]["through"], &page["cursor"]), (&json!(6), &json!(6)));
         let mut stream = Stream::open(&app, "/api/whatsapp/events", Some(2)).await;
-        assert_eq!(stream.expect("gap").await.id, Some(5));
+        assert_eq!(stream.expect("gap").await.id, Some(6));
         stream.expect("snapshot").await;
         app.close().await;
     })

@@ -69,6 +69,7 @@ mod unreadable_wire;
 mod upgrade;
 mod webhooks_api;
 mod webhooks_delivery;
+mod webhooks_notices;
 mod webhooks_pace;
 mod webhooks_replay;
 mod webhooks_trouble;

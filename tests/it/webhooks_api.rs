@@ -13,7 +13,12 @@ use crate::{
 const WEBHOOKS: &str = "/api/webhooks";
 
 /// Makes an endpoint; its id and its secret.
-pub(crate) async fn endpoint(app: &App, body: Value) -> (String, String) {
+///
+/// Unless it says otherwise it is told of all but of sessions that are made: tests make them at leisure.
+pub(crate) async fn endpoint(app: &App, mut body: Value) -> (String, String) {
+    if body.get("event_types").is_none() {
+        body["event_types"] = json!(["message.*", "session.ready", "session.qr", "webhook.*"]);
+    }
     let made = app.post(WEBHOOKS, body).await;
     assert_eq!(made.status, 201, "{}", made.text());
     let data = made.json()["data"].clone();
