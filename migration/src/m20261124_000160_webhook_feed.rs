@@ -49,7 +49,14 @@ impl MigrationTrait for Migration {
             )
             .await?;
         let db = manager.get_connection();
+        // What is looked for by time alone says so twice: PostgreSQL took these indices for every statement
+        // that wants what is pending, and read all of it.
+        for index in ["idx-webhook_delivery-expiry", "idx-webhook_delivery-lease"] {
+            db.execute_unprepared(&format!(r#"DROP INDEX "{index}""#)).await?;
+        }
         for index in [
+            r#"INDEX "idx-webhook_delivery-expiry" ON webhook_delivery (expires_at) WHERE state = 'pending' AND expires_at > 0"#,
+            r#"INDEX "idx-webhook_delivery-lease" ON webhook_delivery (lease_until) WHERE state = 'claimed' AND lease_until > 0"#,
             r#"INDEX "idx-webhook_event-feed" ON webhook_event (organization_id, seq) WHERE in_feed"#,
             r#"INDEX "idx-webhook_stat-hour" ON webhook_stat (hour)"#,
         ] {

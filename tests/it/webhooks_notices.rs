@@ -182,7 +182,7 @@ async fn figures_of_an_endpoint_say_how_it_does() {
     on_each(async |database| {
         let app = App::start(database).await;
         let receiver = Receiver::start().await;
-        let body = json!({ "url": receiver.url(), "max_retries": 0 });
+        let body = json!({ "url": receiver.url(), "event_types": ["*"], "max_retries": 0 });
         let (id, _) = endpoint(&app, body).await;
         let path = format!("/api/webhooks/{id}/stats");
         let stats =
@@ -243,7 +243,8 @@ async fn who_changed_an_endpoint_is_in_the_audit_log_and_no_secret_is() {
         let receiver = Receiver::start().await;
         let url = format!("http://{}/hidden-path?key=hidden-query", receiver.address);
         let headers = json!({ "authorization": "Bearer hidden-header" });
-        let (id, secret) = endpoint(&app, json!({ "url": url, "headers": headers })).await;
+        let (id, secret) =
+            endpoint(&app, json!({ "url": url, "headers": headers, "event_types": ["*"] })).await;
         let path = format!("/api/webhooks/{id}");
         app.patch(&path, json!({ "max_in_flight": 2 })).await;
         app.post(&format!("{path}/pause"), json!({})).await;

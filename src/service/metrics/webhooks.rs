@@ -38,7 +38,7 @@ pub(super) async fn register(registry: &mut Registry, store: &Store, stats: &Sta
 
     let webhooks = store.webhooks();
     let now = store.clock().now();
-    let (Ok((pending, claimed)), Ok(oldest), Ok(states)) = (
+    let (Ok((pending, claimed)), Ok(oldest), Ok(found)) = (
         webhooks.backlog().await,
         webhooks.oldest_due(now).await,
         webhooks.endpoint_states().await,
@@ -47,7 +47,7 @@ pub(super) async fn register(registry: &mut Registry, store: &Store, stats: &Sta
     };
     let (endpoints, failing) = (Gauges::default(), Gauge::<i64>::default());
     for state in [EndpointState::Active, EndpointState::Paused, EndpointState::Disabled] {
-        let of_state = states.iter().find(|(it, _, _)| *it == state);
+        let of_state = found.iter().find(|(it, _, _)| *it == state);
         let number = of_state.map_or(0, |(_, number, _)| *number);
         endpoints.get_or_create(&[("state", state.word())]).set(number);
         if state == EndpointState::Active {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use entity::{UnixMillis, id::EndpointId};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 
-use super::{LANE, PATIENCE, Settled, Webhooks, settle::Ending};
+use super::{LANE, PATIENCE, Settled, Webhooks, settle::Ending, upkeep::CLAIMED};
 use crate::{store::Error, webhook::durations::bucket};
 
 /// How long figures are kept.
@@ -127,7 +127,7 @@ impl Webhooks {
         let ask = format!(
             "SELECT (SELECT COUNT(*) FROM webhook_delivery WHERE endpoint_id = '{endpoint}' \
              AND state = 'pending'), (SELECT COUNT(*) FROM webhook_delivery \
-             WHERE endpoint_id = '{endpoint}' AND state = 'claimed')"
+             WHERE endpoint_id = '{endpoint}' AND {CLAIMED})"
         );
         if let Some(row) = db.query_one_raw(Statement::from_string(database, ask)).await? {
             figures.pending = row.try_get_by_index(0)?;

@@ -13,6 +13,9 @@ use crate::{store::Error, webhook::schedule::LONGEST};
 /// Rows of one transaction.
 const CHUNK: u64 = 500;
 
+/// What is being sent: as its index has it.
+pub(super) const CLAIMED: &str = "state = 'claimed' AND lease_until > 0";
+
 impl Webhooks {
     /// Lets go of all that this daemon was sending when it last ended; on SQLite of all, as nobody else
     /// can be there. Returns how many.
@@ -21,7 +24,7 @@ impl Webhooks {
             DbBackend::Postgres => "AND claimed_by = $1",
             _ => "AND $1 IS NOT NULL",
         };
-        self.let_go(&format!("state = 'claimed' {whose}"), me).await
+        self.let_go(&format!("{CLAIMED} {whose}"), me).await
     }
 
     /// Lets go of what was taken, and not sent in time. Returns how many.
@@ -34,8 +37,7 @@ impl Webhooks {
         } else {
             format!("OR id NOT IN ({})", list(under_way))
         };
-        let over =
-            format!("state = 'claimed' AND lease_until < {} AND (claimed_by <> $1 {mine})", now.0);
+        let over = format!("{CLAIMED} AND lease_until < {} AND (claimed_by <> $1 {mine})", now.0);
         self.let_go(&over, me).await
     }
 
@@ -79,7 +81,7 @@ impl Webhooks {
     pub async fn expire(&self) -> Result<u64, Error> {
         let now = self.store.clock().now();
         let which = format!(
-            "SELECT id FROM webhook_delivery WHERE state = 'pending' \
+            "SELECT id FROM webhook_delivery WHERE state = 'pending' AND expires_at > 0 \
              AND expires_at <= {} ORDER BY expires_at LIMIT {CHUNK}",
             now.0
         );
@@ -160,12 +162,12 @@ impl Webhooks {
     /// How much is owed: pending and claimed deliveries.
     pub async fn backlog(&self) -> Result<(i64, i64), Error> {
         let db = self.store.reader();
-        let count = async |state: &str| {
-            let ask = format!("SELECT COUNT(*) FROM webhook_delivery WHERE state = '{state}'");
+        let count = async |which: &str| {
+            let ask = format!("SELECT COUNT(*) FROM webhook_delivery WHERE {which}");
             let ask = Statement::from_string(db.get_database_backend(), ask);
             let row = db.query_one_raw(ask).await?;
             row.map_or(Ok(0), |row| row.try_get_by_index::<i64>(0)).map_err(Error::from)
         };
-        Ok((count("pending").await?, count("claimed").await?))
+        Ok((count("state = 'pending'").await?, count(CLAIMED).await?))
     }
 }
