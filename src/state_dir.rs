@@ -10,6 +10,9 @@ use std::{
 /// The file that holds the operator's bearer token, and nothing else.
 const TOKEN: &str = "operator.token";
 
+/// The file whose lock is the directory's.
+const LOCK: &str = "lock";
+
 /// The file that holds the master key.
 const MASTER_KEY: &str = "master.key";
 
@@ -17,7 +20,22 @@ const MASTER_KEY: &str = "master.key";
 pub fn master_key_path(state_dir: &Path) -> PathBuf {
     state_dir.join(MASTER_KEY)
 }
-/// The file with the name of this state directory.
+
+/// Where the operator's token is in a state directory.
+pub fn token_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(TOKEN)
+}
+
+/// Whether a daemon holds this state directory. Makes nothing.
+///
+/// The lock is asked for, and let go of at once: a daemon that starts at that very moment may find it
+/// taken.
+pub fn is_held(state_dir: &Path) -> bool {
+    let lock = File::open(state_dir.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The file with the name with the name of this state directory.
 const HOME: &str = "home.id";
 
 /// Why the state directory cannot be used.
@@ -69,7 +87,7 @@ impl StateDir {
         // An absolute path stays right if the working directory ever changes, and reads better.
         let path = fs::canonicalize(path).map_err(|err| Error::Make(path.to_owned(), err))?;
         let mut this = Self { path, locks: Vec::new() };
-        this.lock(&this.path.join("lock"))?;
+        this.lock(&this.path.join(LOCK))?;
         Ok(this)
     }
 
@@ -137,7 +155,7 @@ impl StateDir {
 
     /// Where the operator's token is.
     pub fn token_path(&self) -> PathBuf {
-        self.path.join(TOKEN)
+        token_path(&self.path)
     }
 
     /// Reads the operator's token; puts what `new` makes there when there is none.
@@ -199,8 +217,10 @@ mod tests {
 
         let error = StateDir::open(&path).unwrap_err();
         assert!(matches!(&error, Error::InUse(lock) if lock.ends_with("a/state/lock")), "{error}");
+        assert!(is_held(&path));
 
         drop(held);
+        assert!(!is_held(&path) && !is_held(dir.path()));
         StateDir::open(&path).unwrap();
     }
 

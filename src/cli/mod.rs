@@ -6,6 +6,8 @@
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
 
 mod backup;
+mod doctor;
+mod migrate;
 mod output;
 mod rekey;
 mod run;
@@ -48,6 +50,11 @@ enum Command {
     Run,
     /// Tell whether the configuration is usable, without opening anything
     CheckConfig,
+    /// Tell what is wrong here, and what to do about it; changes nothing
+    Doctor(doctor::Options),
+    /// The steps of the database's schema
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// Replace the master key that secrets in the database are sealed under; the daemon may run
     Rekey(rekey::Options),
     /// Copy the database into a new file, while the daemon runs
@@ -109,15 +116,22 @@ pub fn main() -> ExitCode {
             return if mistake { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Loaded { config, file } = match config::load(&cli.overrides.into_sources()) {
+    let loaded = config::load(&cli.overrides.into_sources());
+    let command = cli.command.unwrap_or(Command::Run);
+    let Loaded { config, file } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
+            if let Command::Doctor(options) = command {
+                return doctor::run(Err(error), options);
+            }
             complain(&error);
             return ExitCode::from(USAGE);
         }
     };
-    let read = file.map_or("no file".to_owned(), |path| path.display().to_string());
-    match cli.command.unwrap_or(Command::Run) {
+    let read = file.as_ref().map_or("no file".to_owned(), |path| path.display().to_string());
+    match command {
+        Command::Doctor(options) => doctor::run(Ok(Loaded { config, file }), options),
+        Command::Migrate(command) => migrate::run(&config, command),
         Command::CheckConfig => {
             say(&format!("The configuration is usable ({read}).\n"));
             ExitCode::SUCCESS

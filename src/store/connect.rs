@@ -257,8 +257,9 @@ impl Connector {
     ///
     /// SQLite makes those companions for whoever opens a database in WAL mode, unless it is told
     /// that the file is immutable; which it is, if there is no log and we are the only process. With a
-    /// log, which a killed process leaves behind, they are there already.
-    pub(super) async fn inspector(&self) -> Result<Option<DatabaseConnection>, DbErr> {
+    /// log, which a killed process leaves behind, they are there already; and so they are when a daemon
+    /// is running, which is when we are not `alone`.
+    pub(super) async fn inspector(&self, alone: bool) -> Result<Option<DatabaseConnection>, DbErr> {
         let mut options = self.base();
         options.max_connections(1);
         if let Target::Sqlite(path) = &self.target {
@@ -275,7 +276,7 @@ impl Connector {
                     .in_memory(false)
                     .create_if_missing(false)
                     .read_only(true)
-                    .immutable(!has_log)
+                    .immutable(alone && !has_log)
                     .busy_timeout(BUSY_TIMEOUT)
             });
         }

@@ -33,7 +33,7 @@ const TURNS: u32 = 12;
 /// database yet.
 pub async fn inspect(options: &Options) -> Result<Vec<Wrapped>, OpenError> {
     let connector = Connector::new(options.clone())?;
-    let Some(db) = connector.inspector().await.map_err(OpenError::Connect)? else {
+    let Some(db) = connector.inspector(true).await.map_err(OpenError::Connect)? else {
         return Ok(Vec::new());
     };
     let keys = all_if_there(&db).await;
@@ -61,7 +61,7 @@ pub async fn list(options: &Options) -> Result<Vec<Wrapped>, RekeyError> {
     if keys.is_empty() { Err(RekeyError::NothingSealed) } else { Ok(keys) }
 }
 
-async fn all_if_there(db: &DatabaseConnection) -> Result<Vec<Wrapped>, DbErr> {
+pub(super) async fn all_if_there(db: &DatabaseConnection) -> Result<Vec<Wrapped>, DbErr> {
     if SchemaManager::new(db).has_table("data_key").await? {
         all(db, None).await
     } else {

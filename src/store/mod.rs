@@ -6,7 +6,7 @@
 //!   `group.rs`: one transaction for all that waits. `mark.rs`: whether one arrived that nobody has
 //!   confirmed. `checkpoints.rs`: what SQLite would do in a writer's commit.
 //! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was
-//!   written in clear before there were keys.
+//!   written in clear before there were keys. `look.rs`: what a database is like, from outside.
 //! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
 //!   from the original.
 //! - `error.rs`: errors, sorted by what helps.
@@ -40,13 +40,14 @@ pub mod installation;
 pub mod keys;
 mod lane;
 pub mod leases;
+pub mod look;
 mod mark;
 pub mod messages;
 pub mod nodes;
 pub mod organizations;
 pub mod page;
 pub mod retention;
-mod schema;
+pub mod schema;
 mod sealing;
 mod secrets;
 pub mod sessions;

@@ -13,6 +13,35 @@ use crate::fault::moment;
 /// other. Any number will do; this one is "wagate" in hexadecimal.
 const MIGRATION_LOCK: &str = "131260229973093";
 
+/// How a database's schema stands to this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is the one this program was written for.
+    Current,
+    /// These steps are missing, oldest first; all of them where there is nothing yet.
+    Older(Vec<String>),
+    /// These steps are of a newer program, which alone knows what they changed.
+    Newer(Vec<String>),
+}
+
+/// Compares the steps that a database has seen with those that this program knows. Reads only.
+pub(super) async fn state(db: &DatabaseConnection) -> Result<State, DbErr> {
+    let applied = applied(db).await?;
+    let known: BTreeSet<String> =
+        Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
+    let newer: Vec<String> = applied.difference(&known).cloned().collect();
+    if !newer.is_empty() {
+        return Ok(State::Newer(newer));
+    }
+    let missing: Vec<String> = known.difference(&applied).cloned().collect();
+    Ok(if missing.is_empty() { State::Current } else { State::Older(missing) })
+}
+
+/// Every step, as for a database that has seen none.
+pub(super) fn all_steps() -> Vec<String> {
+    Migrator::migrations().iter().map(|step| step.name().to_owned()).collect()
+}
+
 /// Migrates, or refuses to go on: with steps missing when `migrate` is off, and always with steps
 /// this program does not know.
 pub(super) async fn bring_up_to_date(
@@ -26,17 +55,11 @@ pub(super) async fn bring_up_to_date(
     }
 
     // The lock is the connection's, and the caller closes that.
-    let applied = applied(db).await.map_err(OpenError::Connect)?;
-    let known: BTreeSet<String> =
-        Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
-    let newer: Vec<String> = applied.difference(&known).cloned().collect();
-    if !newer.is_empty() {
-        return Err(OpenError::Newer(newer));
-    }
-    let pending: Vec<String> = known.difference(&applied).cloned().collect();
-    if pending.is_empty() {
-        return Ok(());
-    }
+    let pending = match state(db).await.map_err(OpenError::Connect)? {
+        State::Current => return Ok(()),
+        State::Newer(newer) => return Err(OpenError::Newer(newer)),
+        State::Older(pending) => pending,
+    };
     if !migrate {
         return Err(OpenError::Pending(pending));
     }

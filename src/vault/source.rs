@@ -83,6 +83,18 @@ impl Source {
         }
     }
 
+    /// The key that `fits`, if there is one; where a rotation was interrupted, the one that was to take
+    /// its place. Changes nothing.
+    pub fn peek(&self, fits: impl Fn(&MasterKey) -> bool) -> Result<Option<MasterKey>, Error> {
+        let found = self.read()?.filter(&fits);
+        match self {
+            Self::File(path) | Self::Own(path) if found.is_none() => {
+                Ok(read(&fresh(path))?.filter(fits))
+            }
+            _ => Ok(found),
+        }
+    }
+
     /// The key that `fits` what is sealed; when nothing `is_sealed`, whatever key is there.
     ///
     /// Our own file is made when it is not there and nothing is sealed. Otherwise this writes only to

@@ -13,6 +13,7 @@ mod deletion_wire;
 mod device_calls;
 mod device_differential;
 mod device_storage;
+mod doctor;
 mod fleet_wire;
 mod history_wire;
 mod honesty;
