@@ -77,7 +77,9 @@ pub(super) fn run(config: &Config, command: Command) -> ExitCode {
     if json {
         say(&format!("{:#}\n", json!({ "steps": steps })));
     } else {
-        steps.iter().for_each(|step| say(&format!("{step}\n")));
+        for step in &steps {
+            say(&format!("{step}\n"));
+        }
     }
     let current = steps.iter().all(|step| step.seen == Seen::Applied);
     if current { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -67,7 +67,9 @@ pub(super) fn run(loaded: Result<Loaded, Error>, options: Options) -> ExitCode {
         let report = json!({ "faults": faults, "warnings": warnings, "findings": findings });
         say(&format!("{report:#}\n"));
     } else {
-        findings.iter().for_each(|finding| say(&format!("{finding}\n")));
+        for finding in &findings {
+            say(&format!("{finding}\n"));
+        }
         say(&summary(faults, warnings));
     }
     if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -13,7 +13,10 @@ use rustix::{
 };
 
 use super::finding::{Check, Finding};
-use crate::{config::Config, state_dir};
+use crate::{
+    config::{Config, DatabaseUrl},
+    state_dir,
+};
 
 /// With less than this a busy daemon is hours from a full disk, in which it stores nothing more.
 const SCARCE: ByteSize = ByteSize::gib(1);
@@ -123,7 +126,7 @@ pub(super) fn operator_token(state_dir: &Path) -> Option<Finding> {
 /// The room where the state directory is, and where a database file elsewhere is.
 pub(super) fn disk(config: &Config) -> Vec<Finding> {
     let mut places = vec![config.state_dir.clone()];
-    let elsewhere = config.database.url.as_ref().and_then(|url| url.sqlite_file());
+    let elsewhere = config.database.url.as_ref().and_then(DatabaseUrl::sqlite_file);
     places.extend(elsewhere.and_then(|file| file.parent().map(Into::into)));
     places.iter().map(|place| room(place)).collect()
 }
