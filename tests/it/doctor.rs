@@ -25,7 +25,8 @@ fn whatsapp(clock: SystemTime) -> String {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut head = [0; 1024];
-            stream.read(&mut head).ok();
+            let read = stream.read(&mut head);
+            assert!(read.is_ok_and(|read| read > 0), "nothing was asked");
             let date = httpdate::fmt_http_date(clock);
             let answer = format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n");
             stream.write_all(answer.as_bytes()).ok();
@@ -147,10 +148,10 @@ fn faults_of_the_machine_and_of_the_directory_are_found() {
     finds(&mut doctor(&state), "fault", "operator_token", "is empty");
     fs::write(&token, kept).unwrap();
 
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let on_taken = &mut doctor(&state);
-    on_taken.env("WAGATE_HTTP__LISTEN", taken.local_addr().unwrap().to_string());
-    finds(on_taken, "fault", "listen", "ss -ltnp");
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let on_busy = &mut doctor(&state);
+    on_busy.env("WAGATE_HTTP__LISTEN", busy.local_addr().unwrap().to_string());
+    finds(on_busy, "fault", "listen", "ss -ltnp");
 
     let wagate = env!("CARGO_BIN_EXE_wagate");
     let few = &mut Command::new("sh");
