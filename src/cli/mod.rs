@@ -1,6 +1,7 @@
 //! The command line: what was asked for, and the exit code it ends with.
 //!
 //! - one file for each command that does more than say something;
+//! - `tenants.rs`: what `org.rs` and `token.rs` share;
 //! - `output.rs`: what the process prints, on which stream; `runtime.rs`: its threads.
 //!
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
@@ -8,10 +9,13 @@
 mod backup;
 mod doctor;
 mod migrate;
+mod org;
 mod output;
 mod rekey;
 mod run;
 mod runtime;
+mod tenants;
+mod token;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -63,6 +67,10 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Make, list and change organizations; the daemon may run
+    Org(org::Options),
+    /// Make, list and revoke tokens; the daemon may run
+    Token(token::Options),
 }
 
 /// Settings that win over the environment and the file.
@@ -138,6 +146,8 @@ pub fn main() -> ExitCode {
         }
         Command::Rekey(options) => rekey::run(&config, &options),
         Command::Backup { file } => backup::backup(&config, &file),
+        Command::Org(options) => org::run(&config, options),
+        Command::Token(options) => token::run(&config, options),
         Command::Run => run::run(config, &read),
     }
 }

@@ -45,6 +45,7 @@ mod postgres;
 mod postgres_tls;
 mod process;
 mod program;
+mod program_tenants;
 mod rate_limit_wire;
 mod reads_wire;
 mod receiver;

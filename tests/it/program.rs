@@ -58,6 +58,10 @@ impl Process {
         Self { child, base, token: token.trim().to_owned() }
     }
 
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     fn get(&self, path: &str) -> reqwest::RequestBuilder {
         http_client().get(format!("{}{path}", self.base)).bearer_auth(&self.token)
     }

@@ -1,0 +1,166 @@
+//! `wagate token`: who may call, at the machine itself. A secret is printed once, and kept nowhere.
+
+use std::{process::ExitCode, time::Duration};
+
+use entity::{UnixMillis, id::TokenId, state::Role, token};
+use serde_json::{Value, json};
+
+use super::tenants::{
+    FIRST, Failure, Tenants, columns, json as shown, role, when, with_tenants, word,
+};
+use crate::{
+    config::Config,
+    service::{Error, Principal, page::Page, tokens::CreateToken},
+};
+
+/// What `wagate token` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Options {
+    #[command(subcommand)]
+    command: Command,
+    /// The organization, by its id or its number
+    #[arg(long, global = true, value_name = "ORGANIZATION", default_value = FIRST)]
+    org: String,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Make a token, and print its secret
+    Create {
+        /// viewer, manager, admin, or operator
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+        /// When it ends, as in 30days; never without
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires_in: Option<Duration>,
+    },
+    /// List the organization's tokens, the oldest first, valid or not
+    List,
+    /// Show a token
+    Show {
+        /// Its id
+        token: TokenId,
+    },
+    /// Refuse a token from now on
+    Revoke {
+        /// Its id
+        token: TokenId,
+    },
+    /// Make another token in the place of one, print its secret, and refuse the old one from now on
+    Rotate {
+        /// The old one's id
+        token: TokenId,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|_| "expected a time, as in 12h or 30days".to_owned())
+}
+
+/// A token, and its secret where it was just made.
+struct Outcome {
+    row: token::Model,
+    secret: Option<String>,
+}
+
+/// Does what was asked of the tokens.
+pub(super) fn run(config: &Config, options: Options) -> ExitCode {
+    let Options { command, org, json } = options;
+    with_tenants(config, async |tenants: &Tenants| {
+        let caller = tenants.inside(&org).await?;
+        if matches!(command, Command::List) {
+            let rows = tenants.tokens.list(&caller, Page::all()).await?.tokens;
+            let all = rows.iter().map(|row| view(row, None)).collect::<Vec<_>>();
+            return Ok(if json { shown(&all.into()) } else { table(&rows) });
+        }
+        let Outcome { row, secret } = one(tenants, &caller, command).await?;
+        if json {
+            return Ok(shown(&view(&row, secret.as_deref())));
+        }
+        let secret = secret.map(|secret| format!("\n{secret}\n\nIt is shown this once.\n"));
+        Ok(table(&[row]) + &secret.unwrap_or_default())
+    })
+}
+
+async fn one(tenants: &Tenants, caller: &Principal, command: Command) -> Result<Outcome, Failure> {
+    let tokens = &tenants.tokens;
+    match command {
+        Command::Create { role, label, expires_in } => {
+            let expires_at = expires_in.map(|time| tokens.clock().now() + time);
+            make(tenants, caller, CreateToken { role, label, expires_at }).await
+        }
+        Command::Show { token } => {
+            Ok(Outcome { row: tokens.find(caller, &token).await?, secret: None })
+        }
+        Command::Revoke { token } => {
+            Ok(Outcome { row: tokens.revoke(caller, &token).await?, secret: None })
+        }
+        Command::Rotate { token } => {
+            let old = tokens.find(caller, &token).await?;
+            if !is_valid(&old, tokens.clock().now()) {
+                return Err(Error::NotFound { what: "token that is valid" }.into());
+            }
+            let like = CreateToken { role: old.role, label: old.label, expires_at: old.expires_at };
+            let new = make(tenants, caller, like).await?;
+            tokens.revoke(caller, &token).await?;
+            Ok(new)
+        }
+        Command::List => unreachable!("a list is not one"),
+    }
+}
+
+async fn make(
+    tenants: &Tenants,
+    caller: &Principal,
+    create: CreateToken,
+) -> Result<Outcome, Failure> {
+    let (created, secret) = tenants.tokens.create(caller, create, None).await?;
+    Ok(Outcome { row: created.made, secret })
+}
+
+fn is_valid(row: &token::Model, now: UnixMillis) -> bool {
+    row.revoked_at.is_none() && row.expires_at.is_none_or(|at| now < at)
+}
+
+/// As the API shows it.
+fn view(row: &token::Model, secret: Option<&str>) -> Value {
+    let at = |at: Option<UnixMillis>| at.map(crate::event::payload::rfc3339);
+    let mut view = json!({
+        "id": row.id,
+        "organizationId": row.organization_id,
+        "role": row.role,
+        "label": row.label,
+        "createdAt": at(Some(row.created_at)),
+        "expiresAt": at(row.expires_at),
+        "revokedAt": at(row.revoked_at),
+        "lastUsedAt": at(row.last_used_at),
+    });
+    if let Some(secret) = secret {
+        view["secret"] = secret.into();
+    }
+    view
+}
+
+fn table(rows: &[token::Model]) -> String {
+    let head = ["ID", "ROLE", "LABEL", "MADE", "EXPIRES", "REVOKED", "LAST USED"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    lines.extend(rows.iter().map(|row| {
+        vec![
+            row.id.to_string(),
+            word(row.role),
+            row.label.clone(),
+            when(Some(row.created_at)),
+            when(row.expires_at),
+            when(row.revoked_at),
+            when(row.last_used_at),
+        ]
+    }));
+    columns(&lines)
+}
