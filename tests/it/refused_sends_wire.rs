@@ -162,20 +162,23 @@ async fn a_message_is_put_off_too_when_what_it_needs_is_refused_for_the_moment()
     on_each(async |world| {
         let phone = world.connect("sales", ALICE).await;
         let path = "/api/whatsapp/session/sales/messages";
-        for (n, fault) in
-            [(3, Fault::RefuseKeys { code: 503 }), (4, Fault::RefuseLookup { code: 429 })]
-        {
-            let to = format!("1555000{n}{n}{n}{n}");
-            world.whatsapp.contact(&to).unwrap().set_receipts(ReceiptPolicy::None);
-            phone.fault(fault, Lasting::Times(2)).await;
-            let put_off = json!({ "to": to, "text": "hello", "queue": true });
-            let put_off = world.post(path, put_off).await;
-            assert_eq!(put_off.status, StatusCode::ACCEPTED, "{}", put_off.body);
-            assert_eq!(put_off.body["data"]["status"], "queued");
-            let id = put_off.body["data"]["id"].as_str().unwrap();
-            pass_until(world, id, "sent", SECOND).await;
-            world.whatsapp.clear_faults(None);
-        }
+        let (carol, dave) = ("15550003333", "15550004444");
+        world.whatsapp.contact(carol).unwrap().set_receipts(ReceiptPolicy::None);
+        phone.fault(Fault::RefuseKeys { code: 503 }, Lasting::Times(2)).await;
+        let put_off = json!({ "to": carol, "text": "hello", "queue": true });
+        let put_off = world.post(path, put_off).await;
+        assert_eq!(put_off.status, StatusCode::ACCEPTED, "{}", put_off.body);
+        assert_eq!(put_off.body["data"]["status"], "queued");
+        let id = put_off.body["data"]["id"].as_str().unwrap();
+        pass_until(world, id, "sent", SECOND).await;
+        world.whatsapp.clear_faults(None);
+
+        // Without a list of devices the client writes to the phone, which every account has.
+        world.whatsapp.contact(dave).unwrap();
+        phone.fault(Fault::RefuseLookup { code: 429 }, Lasting::Once).await;
+        let id = world.send("sales", dave, "hello").await;
+        until_taken(world, &id).await;
+
         // Who does not want it to wait is told no, and can rely on it.
         phone.fault(Fault::RefuseKeys { code: 429 }, Lasting::UntilCleared).await;
         world.whatsapp.contact("15550005555").unwrap();

@@ -198,17 +198,20 @@ impl Shared {
     }
 
     fn answer(&self, id: &MessageId, answer: Result<(), Error>) {
+        self.traffic().departed();
         if let Some(waiting) = self.waiting().remove(id) {
             waiting.send(answer).ok();
         }
     }
 
-    /// Tells who waits, if nothing is sent for a while.
+    /// Tells who waits, if nothing is sent for a while. Not whose message is leaving: it may be with
+    /// WhatsApp, and must not be taken back.
     fn hold_up(&self) {
         let now = self.ingest.now();
-        let Some((until, Refusal { code, .. })) = self.traffic().pause(now) else { return };
-        for (_, answer) in self.waiting().drain() {
-            let after = Some(until.since(now));
+        let traffic = self.traffic();
+        let Some((until, Refusal { code, .. })) = traffic.pause(now) else { return };
+        let after = Some(until.since(now));
+        for (_, answer) in self.waiting().extract_if(|id, _| !traffic.is_current(id)) {
             answer.send(Err(Error::Send(SendError::PutOff { code, after }))).ok();
         }
     }

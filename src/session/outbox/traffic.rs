@@ -44,6 +44,8 @@ pub(super) struct Traffic {
     held: HashMap<String, UnixMillis>,
     /// Refusals since something was taken.
     refusals: u32,
+    /// The one that is being written to the socket.
+    current: Option<MessageId>,
     /// Nothing is sent before, and why.
     pause: Option<(UnixMillis, Refusal)>,
 }
@@ -53,6 +55,7 @@ impl Traffic {
     /// later, as the table has it.
     pub(super) fn reopen(&mut self, put_off: Vec<message::Model>) {
         self.flights.clear();
+        self.current = None;
         self.held =
             put_off.into_iter().filter_map(|row| Some((row.chat, row.next_attempt_at?))).collect();
         if !self.held.is_empty() {
@@ -95,7 +98,18 @@ impl Traffic {
 
     /// A message is about to be written to the socket.
     pub(super) fn depart(&mut self, row: message::Model) {
+        self.current = Some(row.id.clone());
         self.flights.insert(row.wa_id.clone(), Flight { row, looks: None });
+    }
+
+    /// Whether a message has begun to be sent, and whoever sends it will say what came of it.
+    pub(super) fn is_current(&self, id: &MessageId) -> bool {
+        self.current.as_ref() == Some(id)
+    }
+
+    /// Nothing is being written any more.
+    pub(super) fn departed(&mut self) {
+        self.current = None;
     }
 
     /// It has been written.

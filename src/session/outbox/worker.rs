@@ -83,11 +83,13 @@ impl Worker {
         loop {
             // Registered before the table is read, so that a ring in between is not missed.
             let rung = self.shared.bell.notified();
-            if self.now() >= look {
-                look = self.now() + LOOK;
+            // One time for all questions, so that no wait ends unseen between two of them.
+            let now = self.now();
+            if now >= look {
+                look = now + LOOK;
                 self.look().await;
             }
-            let rows = match self.sendable().await {
+            let rows = match self.sendable(now).await {
                 Ok(rows) => rows,
                 Err(error) => {
                     warn_of(&error);
@@ -100,7 +102,7 @@ impl Worker {
                     return ControlFlow::Break(());
                 }
                 // What was sent before it may be in its way.
-                if !self.may_send(&row) {
+                if !self.may_send(&row, now) {
                     continue;
                 }
                 begun = true;
@@ -114,16 +116,16 @@ impl Worker {
             tokio::select! {
                 () = stop.cancelled() => return ControlFlow::Break(()),
                 () = rung => {}
-                () = self.change(look) => {}
+                () = self.change(now, look) => {}
             }
         }
     }
 
     /// Returns when something may have changed by itself.
-    async fn change(&self, look: UnixMillis) {
+    async fn change(&self, now: UnixMillis, look: UnixMillis) {
         let (next, is_empty) = {
             let traffic = self.shared.traffic();
-            (traffic.next_change(self.now()), traffic.is_empty())
+            (traffic.next_change(now), traffic.is_empty())
         };
         let look = (!is_empty).then_some(look);
         match next.into_iter().chain(look).min() {
@@ -133,19 +135,19 @@ impl Worker {
     }
 
     /// Messages that may be sent at the moment, the oldest first.
-    async fn sendable(&self) -> Result<Vec<message::Model>, store::Error> {
+    async fn sendable(&self, now: UnixMillis) -> Result<Vec<message::Model>, store::Error> {
         let busy: Vec<String> = {
             let mut traffic = self.shared.traffic();
-            if traffic.room(self.now()) == 0 {
+            if traffic.room(now) == 0 {
                 return Ok(Vec::new());
             }
-            traffic.busy(self.now()).into_iter().collect()
+            traffic.busy(now).into_iter().collect()
         };
         self.shared.store.messages().queued(&self.shared.key, &busy, BATCH).await
     }
 
-    fn may_send(&self, row: &message::Model) -> bool {
-        let (mut traffic, now) = (self.shared.traffic(), self.now());
+    fn may_send(&self, row: &message::Model, now: UnixMillis) -> bool {
+        let mut traffic = self.shared.traffic();
         traffic.room(now) > 0 && !traffic.busy(now).contains(&row.chat)
     }
 
