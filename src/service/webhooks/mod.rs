@@ -30,6 +30,7 @@ use crate::{
     webhook::{EventType, SigningSecret, catalogue},
 };
 
+pub use crate::store::webhooks::Figures;
 pub use self::{
     input::EndpointInput,
     log::{Detail, Query},

@@ -8,8 +8,7 @@ use super::replays::moment;
 use crate::{
     event::payload::rfc3339,
     http::{api::ok, auth::Caller, error::ApiError, fields::Parameters, path::EndpointPath},
-    service::Webhooks,
-    store::webhooks::Figures,
+    service::{Webhooks, webhooks::Figures},
     webhook::durations::percentile,
 };
 
