@@ -4,11 +4,13 @@
 //! that comes from outside: callers choose it.
 
 use std::{
+    borrow::Cow,
     fmt,
     str::FromStr,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use sea_orm::{DbErr, DeriveValueType, TryFromU64};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -85,6 +87,23 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "pattern": concat!("^", $prefix, "[0-7][0-9A-HJKMNP-TV-Z]{25}$"),
+                })
             }
         }
 
@@ -194,6 +213,20 @@ impl FromStr for SessionId {
         } else {
             Err(ParseIdError::SessionId)
         }
+    }
+}
+
+impl JsonSchema for SessionId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "SessionId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$" })
     }
 }
 

@@ -155,7 +155,7 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 
 /// A point in time for people and programs; a dash for none.
 pub(super) fn when(at: Option<UnixMillis>) -> String {
-    at.map_or_else(|| "-".to_owned(), crate::event::payload::rfc3339)
+    at.map_or_else(|| "-".to_owned(), |at| crate::event::payload::rfc3339(at).as_str().to_owned())
 }
 
 /// A role, by its word.

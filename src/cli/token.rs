@@ -10,7 +10,7 @@ use super::tenants::{
 };
 use crate::{
     config::Config,
-    service::{Error, Principal, page::Page, tokens::CreateToken},
+    service::{Error, Principal, Thing, page::Page, tokens::CreateToken},
 };
 
 /// What `wagate token` is told.
@@ -105,7 +105,7 @@ async fn one(tenants: &Tenants, caller: &Principal, command: Command) -> Result<
         Command::Rotate { token } => {
             let old = tokens.find(caller, &token).await?;
             if !is_valid(&old, tokens.clock().now()) {
-                return Err(Error::NotFound { what: "token that is valid" }.into());
+                return Err(Error::NotFound(Thing::Token).into());
             }
             let like = CreateToken { role: old.role, label: old.label, expires_at: old.expires_at };
             let new = make(tenants, caller, like).await?;

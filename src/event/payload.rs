@@ -3,6 +3,8 @@
 //! Shapes are those of the seed documents, with members added and none taken away. They are part of
 //! the contract: a member is never renamed, and a change of meaning is a new member.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -145,17 +147,36 @@ fn call_data(call: &Call) -> Value {
     })
 }
 
-/// RFC 3339 in UTC with milliseconds, as every time in the API is written: `2025-01-20T10:00:00.000Z`.
-pub fn rfc3339(at: UnixMillis) -> String {
-    use time::{OffsetDateTime, macros::format_description};
+/// A point in time as the API writes it: RFC 3339 in UTC with milliseconds, `2025-01-20T10:00:00.000Z`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline, extend("format" = "date-time"))]
+pub struct Timestamp(String);
 
-    let format =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000)
-        .ok()
-        .and_then(|at| at.format(format).ok())
-        // Only a time past the year 9999 cannot be written so.
-        .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
+impl Timestamp {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<UnixMillis> for Timestamp {
+    fn from(at: UnixMillis) -> Self {
+        use time::{OffsetDateTime, macros::format_description};
+
+        let format = format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000)
+            .ok()
+            .and_then(|at| at.format(format).ok())
+            // Only a time past the year 9999 cannot be written so.
+            .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned());
+        Self(text)
+    }
+}
+
+/// The time as the API writes it.
+pub fn rfc3339(at: UnixMillis) -> Timestamp {
+    at.into()
 }
 
 #[cfg(test)]
@@ -164,7 +185,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_the_seeds_write_them() {
-        assert_eq!(rfc3339(UnixMillis(1_737_367_200_000)), "2025-01-20T10:00:00.000Z");
-        assert_eq!(rfc3339(UnixMillis(i64::MAX)), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(UnixMillis(1_737_367_200_000)).as_str(), "2025-01-20T10:00:00.000Z");
+        assert_eq!(rfc3339(UnixMillis(i64::MAX)).as_str(), "9999-12-31T23:59:59.999Z");
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use axum::{
     body::{Body, BodyDataStream, HttpBody},
     extract::{FromRef, FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
-use super::{Limits, error::ApiError, fields::Fields, problem::Problem};
+use super::{Limits, code::Code, error::ApiError, fields::Fields, problem::Problem};
 
 /// How much of a body that is too large is still taken, and for how long.
 const DISCARD_BYTES: usize = 8 << 20;
@@ -55,17 +55,15 @@ async fn read(request: Request, limit: usize, time: Duration) -> Result<Fields, 
     let (parts, body) = request.into_parts();
     let kind = Kind::of(&parts.headers);
     if kind == Kind::Other {
-        return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
+        return Err(Problem::of(Code::UnsupportedMediaType).into());
     }
     let body = tokio::time::timeout(time, bytes(body, limit))
         .await
-        .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
+        .map_err(|_| Problem::of(Code::RequestTimeout))??;
     match kind {
         Kind::Unsaid if body.is_empty() => Ok(Fields::new(Map::new())),
         Kind::Json => object(&body),
-        Kind::Unsaid | Kind::Other => {
-            Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into())
-        }
+        Kind::Unsaid | Kind::Other => Err(Problem::of(Code::UnsupportedMediaType).into()),
     }
 }
 
@@ -105,16 +103,14 @@ async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     }
     tokio::time::timeout(DISCARD_TIME, discard(body)).await.ok();
     let detail = format!("the body is too large: at most {limit} bytes are read");
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail).into())
+    Err(Problem::new(Code::BodyTooLarge, detail).into())
 }
 
 /// Reads a body, or none if it turns out to be too long.
 async fn counted(body: &mut BodyDataStream, limit: usize) -> Result<Option<Bytes>, ApiError> {
     let mut read = BytesMut::new();
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body broke off")
-        })?;
+        let chunk = chunk.map_err(|_| Problem::new(Code::BadRequest, "the body broke off"))?;
         if read.len() + chunk.len() > limit {
             return Ok(None);
         }
@@ -137,8 +133,7 @@ async fn discard(mut body: BodyDataStream) {
 
 fn object(body: &[u8]) -> Result<Fields, ApiError> {
     let malformed = |detail: String| {
-        let mut problem =
-            Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", "the body is not valid JSON");
+        let mut problem = Problem::of(Code::MalformedJson);
         problem.errors.push(crate::service::FieldError { pointer: String::new(), detail });
         ApiError::from(problem)
     };
@@ -178,7 +173,7 @@ mod tests {
             futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 100]));
         let outcome = bytes(Body::from_stream(endless), 1000).await;
         let Err(ApiError::Request(problem)) = outcome else { panic!("it was read") };
-        assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(problem.code, Code::BodyTooLarge);
     }
 
     proptest! {
@@ -186,7 +181,7 @@ mod tests {
         fn no_bytes_are_too_strange(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Err(error) = object(&body) {
                 let ApiError::Request(problem) = error else { panic!("not the caller's fault?") };
-                prop_assert_eq!(problem.status, StatusCode::BAD_REQUEST);
+                prop_assert_eq!(problem.code, Code::MalformedJson);
             }
         }
     }

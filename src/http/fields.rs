@@ -179,8 +179,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 /// The longest page of a list that has no other, and the usual one.
-const LONGEST_PAGE: i64 = 500;
-const USUAL_PAGE: u64 = 50;
+pub(super) const LONGEST_PAGE: i64 = 500;
+pub(super) const USUAL_PAGE: u64 = 50;
 
 impl Parameters {
     /// `limit` and `cursor`: which page of a list.

@@ -17,12 +17,15 @@ mod api;
 mod auth;
 mod body;
 mod client;
+mod code;
 mod cors;
 mod edge;
 mod error;
 mod fields;
 mod idempotency;
 mod limit;
+mod openapi;
+mod operation;
 mod page;
 mod path;
 mod problem;
@@ -37,7 +40,7 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{limit::Meters, waiting::Waiting};
+use self::{limit::Meters, openapi::Document, waiting::Waiting};
 use crate::{
     qr::Renderer,
     service::{self, Services},
@@ -110,6 +113,8 @@ pub struct HttpState {
     edge: Edge,
     /// Requests that change something, which are carried out whether or not their caller waits.
     work: TaskTracker,
+    /// What is said about the routes.
+    document: Document,
 }
 
 impl HttpState {
@@ -126,6 +131,7 @@ impl HttpState {
             work,
             meters: Meters::new(&limits, services.clock().clone()),
             edge,
+            document: Document::default(),
             services,
             renderer: Renderer::default(),
             limits,
@@ -158,11 +164,14 @@ parts! {
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
+    document: Document,
 }
 
 /// Every route, with everything around it.
-pub fn router(state: HttpState) -> Router {
-    let mut all = route::router(api::routes(&state.limits), &state);
+pub fn router(mut state: HttpState) -> Router {
+    let routes = api::routes(&state.limits);
+    state.document = Document::of(&routes);
+    let mut all = route::router(routes, &state);
     if let Some(cors) = state.edge.origins.layer() {
         all = all.layer(cors);
     }
@@ -170,6 +179,16 @@ pub fn router(state: HttpState) -> Router {
         .layer(middleware::from_fn(request::observe))
         .layer(middleware::from_fn(edge::protect))
         .with_state(state)
+}
+
+/// The OpenAPI document about every route.
+pub fn document(limits: &Limits) -> serde_json::Value {
+    openapi::document(&api::routes(limits))
+}
+
+/// Every code that a problem document can have, as a page in Markdown.
+pub fn problems_page() -> String {
+    code::page()
 }
 
 /// What every route says about itself.

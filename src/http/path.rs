@@ -9,7 +9,7 @@ use axum::{
 use entity::id::{DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId};
 
 use super::{error::ApiError, problem::Problem};
-use crate::service;
+use crate::service::{self, Thing};
 
 /// `{sessionId}`
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
 
 /// An id that only we can have made: one that we cannot have made is one that is not there.
 macro_rules! ours {
-    ($($(#[$doc:meta])* $path:ident($id:ty): $parameter:literal, $what:literal);* $(;)?) => {
+    ($($(#[$doc:meta])* $path:ident($id:ty): $parameter:literal, $thing:ident);* $(;)?) => {
         $($(#[$doc])*
         #[derive(Clone, Debug)]
         pub(crate) struct $path(pub(crate) $id);
@@ -40,7 +40,7 @@ macro_rules! ours {
             async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
                 <$id>::from_str(&parameter(parts, state, $parameter).await?)
                     .map(Self)
-                    .map_err(|_| service::Error::NotFound { what: $what }.into())
+                    .map_err(|_| service::Error::NotFound(Thing::$thing).into())
             }
         })*
     };
@@ -48,17 +48,17 @@ macro_rules! ours {
 
 ours! {
     /// `{messageId}`
-    MessagePath(MessageId): "messageId", "message";
+    MessagePath(MessageId): "messageId", Message;
     /// `{organizationId}`
-    OrganizationPath(OrganizationId): "organizationId", "organization";
+    OrganizationPath(OrganizationId): "organizationId", Organization;
     /// `{tokenId}`
-    TokenPath(TokenId): "tokenId", "token";
+    TokenPath(TokenId): "tokenId", Token;
     /// `{webhookId}`
-    EndpointPath(EndpointId): "webhookId", "webhook";
+    EndpointPath(EndpointId): "webhookId", Webhook;
     /// `{replayId}`
-    ReplayPath(ReplayId): "replayId", "replay";
+    ReplayPath(ReplayId): "replayId", Replay;
     /// `{deliveryId}`
-    DeliveryPath(DeliveryId): "deliveryId", "delivery";
+    DeliveryPath(DeliveryId): "deliveryId", Delivery;
 }
 
 async fn parameter<S: Send + Sync>(

@@ -11,17 +11,18 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::code::Code;
 use crate::service::FieldError;
 
 /// What went wrong, for programs and for people.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
-    pub(crate) status: StatusCode,
-    /// For programs: never changed once released.
-    pub(crate) code: &'static str,
+    /// For programs.
+    pub(crate) code: Code,
     /// For people: may be reworded at any time.
     pub(crate) detail: Cow<'static, str>,
     pub(crate) errors: Vec<FieldError>,
@@ -30,14 +31,51 @@ pub(crate) struct Problem {
     pub(crate) retry_after: Option<Duration>,
 }
 
+/// What is written.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Problem")]
+pub(super) struct Document<'a> {
+    /// Where the code is explained.
+    #[schemars(extend("format" = "uri-reference"))]
+    r#type: String,
+    /// The problem in a few words, the same for every document of the code.
+    title: &'static str,
+    status: u16,
+    #[schemars(extend("const" = false))]
+    success: bool,
+    /// For programs: never changed once released.
+    code: &'static str,
+    /// For people: may be reworded at any time.
+    detail: &'a str,
+    /// What the log knows the request by; also in the header `X-Request-Id`.
+    request_id: &'a str,
+    /// All that is wrong with the request, where that is the problem.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Fault<'a>>,
+    /// Members of this code alone.
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Serialize, JsonSchema)]
+struct Fault<'a> {
+    /// Where: a JSON pointer into the body, or the name of a parameter, header or part of the address
+    /// after a slash.
+    pointer: &'a str,
+    /// What.
+    detail: &'a str,
+}
+
 impl Problem {
-    pub(crate) fn new(
-        status: StatusCode,
-        code: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    /// A problem of which nothing more is to be said than of any of its code.
+    pub(crate) fn of(code: Code) -> Self {
+        Self::new(code, code.detail())
+    }
+
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            status,
             code,
             detail: detail.into(),
             errors: Vec::new(),
@@ -48,14 +86,7 @@ impl Problem {
 
     /// The request is not valid, for these reasons.
     pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
-        Self {
-            errors,
-            ..Self::new(
-                StatusCode::BAD_REQUEST,
-                "VALIDATION_FAILED",
-                "the request is not valid: see `errors`",
-            )
-        }
+        Self { errors, ..Self::of(Code::ValidationFailed) }
     }
 
     /// One thing is wrong with the request.
@@ -75,62 +106,30 @@ impl Problem {
 
     /// What is said about an error that no code of ours answered.
     pub(crate) fn of_status(status: StatusCode) -> Self {
-        let (code, detail) = match status {
-            StatusCode::NOT_FOUND => ("ROUTE_NOT_FOUND", "there is nothing at this address"),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                ("METHOD_NOT_ALLOWED", "this address does not take this method: see `Allow`")
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => ("BODY_TOO_LARGE", "the body is too large"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                ("UNSUPPORTED_MEDIA_TYPE", "the body must be JSON, as `application/json`")
-            }
-            StatusCode::NOT_ACCEPTABLE => {
-                ("NOT_ACCEPTABLE", "none of the formats asked for by `Accept` is offered")
-            }
-            StatusCode::REQUEST_TIMEOUT => {
-                ("REQUEST_TIMEOUT", "the request did not arrive in time")
-            }
-            StatusCode::TOO_MANY_REQUESTS => {
-                ("RATE_LIMITED", "too many requests: see `Retry-After`")
-            }
-            status if status.is_client_error() => ("BAD_REQUEST", "the request is not valid"),
-            StatusCode::SERVICE_UNAVAILABLE => ("UNAVAILABLE", "this is not possible just now"),
-            _ => ("INTERNAL", "the request failed: the log says why, by its request id"),
-        };
-        Self::new(status, code, detail)
+        Self::of(match status {
+            StatusCode::NOT_FOUND => Code::RouteNotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+            StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+            StatusCode::NOT_ACCEPTABLE => Code::NotAcceptable,
+            StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
+            StatusCode::TOO_MANY_REQUESTS => Code::RateLimited,
+            status if status.is_client_error() => Code::BadRequest,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            _ => Code::Internal,
+        })
     }
 
     /// The document, as an answer to the request called `request_id`.
     ///
     /// Headers of `response` stay: `Allow` and `WWW-Authenticate` are part of the answer.
     pub(super) fn write(self, response: Response, request_id: &str) -> Response {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Document<'a> {
-            r#type: &'static str,
-            title: &'static str,
-            status: u16,
-            success: bool,
-            code: &'static str,
-            detail: &'a str,
-            request_id: &'a str,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            errors: Vec<Fault<'a>>,
-            #[serde(flatten)]
-            members: &'a Map<String, Value>,
-        }
-        #[derive(Serialize)]
-        struct Fault<'a> {
-            pointer: &'a str,
-            detail: &'a str,
-        }
-
         let document = Document {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
+            r#type: self.code.address(),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
             success: false,
-            code: self.code,
+            code: self.code.word(),
             detail: &self.detail,
             request_id,
             errors: self
@@ -144,7 +143,7 @@ impl Problem {
         let document = serde_json::to_vec(&document).unwrap_or_default();
 
         let (mut parts, _) = response.into_parts();
-        parts.status = self.status;
+        parts.status = self.code.status();
         parts.extensions.remove::<Self>();
         parts.headers.remove(header::CONTENT_LENGTH);
         parts
@@ -164,7 +163,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.code.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -206,16 +205,16 @@ mod tests {
           "requestId": "req_1",
           "status": 400,
           "success": false,
-          "title": "Bad Request",
-          "type": "about:blank"
+          "title": "The request is not valid",
+          "type": "/problems/VALIDATION_FAILED"
         }
         "#);
     }
 
     #[tokio::test]
     async fn what_passes_says_when_to_come_back() {
-        let problem = Problem::of_status(StatusCode::SERVICE_UNAVAILABLE)
-            .retry_after(Some(Duration::from_millis(1_200)));
+        let problem =
+            Problem::of(Code::Unavailable).retry_after(Some(Duration::from_millis(1_200)));
         let (response, document) = written(problem).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");

@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,13 +17,20 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{code::Code, problem::Problem};
 
 /// Where callers say, and are told, what a request is called.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that a caller may give a request.
 const LONGEST_ID: usize = 128;
+
+/// The most bytes of headers, and the most headers.
+pub(super) const HEAD_BYTES: usize = 32 << 10;
+pub(super) const HEADERS: usize = 100;
+
+/// The longest address, query included.
+const LONGEST_ADDRESS: usize = 8 << 10;
 
 /// Marks a response that says nothing but its status, on purpose.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +53,17 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
     let span = tracing::info_span!("http.request", request.id = id, token.id = Empty);
 
-    let run = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
+    let run = async {
+        match too_much(&request) {
+            Some(problem) => problem.into_response(),
+            None => next.run(request).await,
+        }
+    };
+    let run = AssertUnwindSafe(run).catch_unwind().instrument(span.clone());
     let mut response = run.await.unwrap_or_else(|_| {
         // The panic hook has said where and why.
         span.in_scope(|| tracing::error!(http.route = route, "A request handler panicked"));
-        Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+        Problem::of(Code::Internal).into_response()
     });
 
     let status = response.status();
@@ -76,6 +89,18 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         }
     });
     response
+}
+
+/// What of a request's head is more than anybody needs.
+fn too_much(request: &Request) -> Option<Problem> {
+    let address = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
+    if address > LONGEST_ADDRESS {
+        return Some(Problem::of(Code::UriTooLong));
+    }
+    let headers = request.headers();
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let fits = headers.len() <= HEADERS && bytes.sum::<usize>() <= HEAD_BYTES;
+    (!fits).then(|| Problem::of(Code::HeadersTooLarge))
 }
 
 /// Visible and harmless in a header, a log line and a document.
@@ -110,17 +135,11 @@ pub(super) async fn time_limit(
             // It is reported like any other.
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             // Cancelled, with the whole process.
-            Err(Err(_)) => Problem::of_status(StatusCode::SERVICE_UNAVAILABLE).into_response(),
+            Err(Err(_)) => Problem::of(Code::Unavailable).into_response(),
         })
     };
     answered.unwrap_or_else(|_| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "TIMEOUT",
-            "the request took too long: whether it was carried out is not known",
-        )
-        .retry_after(Some(Duration::from_secs(1)))
-        .into_response()
+        Problem::of(Code::Timeout).retry_after(Some(Duration::from_secs(1))).into_response()
     })
 }
 
@@ -129,6 +148,7 @@ mod tests {
     use axum::{
         Router,
         body::{Body, to_bytes},
+        http::StatusCode,
         middleware::from_fn,
         routing::get,
     };

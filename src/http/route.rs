@@ -1,20 +1,22 @@
 //! What a route says about itself: its method, its address, who may ask, how long it may take.
 //!
-//! The router is built from a list of [`Route`]s and from nothing else, so a route without a role
-//! cannot be written down. The list itself is in [`super::api`].
+//! The router and the OpenAPI document are built from a list of [`Route`]s and from nothing else, so a
+//! route without a role, or without its description, cannot be written down. The list itself is in [`super::api`].
 
 use std::time::Duration;
 
 use axum::{
     Router,
     handler::Handler,
-    http::{Method, StatusCode},
+    http::Method,
     middleware,
     routing::{MethodFilter, MethodRouter, on},
 };
 use entity::state::Role;
 
-use super::{HttpState, Limits, auth, limit, problem::Problem, request};
+use super::{
+    HttpState, Limits, auth, code::Code, limit, operation::Operation, problem::Problem, request,
+};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,23 +61,39 @@ pub struct Statement {
     pub pace: Pace,
     /// Whether it may be asked only so often. Not what tells a load balancer that we live.
     pub is_metered: bool,
+    /// What it is called in the OpenAPI document.
+    pub operation: &'static str,
 }
 
 /// One method at one address.
 pub(super) struct Route {
     statement: Statement,
+    operation: Operation,
     handler: MethodRouter<HttpState>,
 }
 
 impl Route {
-    fn new<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Self
+    fn new<H, T>(
+        method: Method,
+        path: &'static str,
+        access: Access,
+        handler: H,
+        operation: Operation,
+    ) -> Self
     where
         H: Handler<T, HttpState>,
         T: 'static,
     {
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
-        let statement = Statement { method, path, access, pace: Pace::Prompt, is_metered: true };
-        Self { statement, handler: on(filter, handler) }
+        let statement = Statement {
+            method,
+            path,
+            access,
+            pace: Pace::Prompt,
+            is_metered: true,
+            operation: operation.id,
+        };
+        Self { statement, operation, handler: on(filter, handler) }
     }
 
     /// It may wait for something to happen.
@@ -93,6 +111,10 @@ impl Route {
     pub(super) fn statement(&self) -> &Statement {
         &self.statement
     }
+
+    pub(super) fn operation(&self) -> &Operation {
+        &self.operation
+    }
 }
 
 macro_rules! methods {
@@ -102,12 +124,13 @@ macro_rules! methods {
             path: &'static str,
             access: impl Into<Access>,
             handler: H,
+            operation: Operation,
         ) -> Route
         where
             H: Handler<T, HttpState>,
             T: 'static,
         {
-            Route::new(Method::$method, path, access.into(), handler)
+            Route::new(Method::$method, path, access.into(), handler, operation)
         })*
     };
 }
@@ -128,7 +151,7 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
     let mut unmetered = Router::new();
     let mut open = Router::new();
     let mut guarded = Router::new();
-    for Route { statement, handler } in routes {
+    for Route { statement, handler, .. } in routes {
         let limit = statement.pace.limit(&state.limits);
         let limit = request::TimeLimit { limit, work: state.work.clone() };
         let handler =
@@ -151,7 +174,7 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
         meters: state.meters.clone(),
     };
     let guarded = guarded
-        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
+        .fallback(async || Problem::of(Code::RouteNotFound))
         .layer(middleware::from_fn_with_state(doorkeeper, auth::authenticate));
     open.merge(guarded)
         .layer(middleware::from_fn_with_state(state.meters.clone(), limit::by_address))

@@ -19,12 +19,14 @@ use tracing::Instrument;
 use super::{
     client::Peer,
     edge::Secure,
+    request,
     tls::{Tls, TlsError},
 };
 
-/// The most bytes and the most headers that the head of a request may have. Hyper answers 431 itself.
-const HEAD_BYTES: usize = 32 << 10;
-const HEADERS: usize = 100;
+/// What of a request's head is read. It is far more than a request may have, so that it is us who refuse
+/// what is too much, with a problem document; beyond, hyper answers 431 or 414 itself, without a body.
+const HEAD_BYTES: usize = 8 * request::HEAD_BYTES;
+const HEADERS: usize = 8 * request::HEADERS;
 
 /// Limits of the listener, and whether it speaks TLS.
 #[derive(Clone, Debug)]

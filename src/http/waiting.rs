@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, error::ApiError, fields::Parameters, problem::Problem};
+use super::{Limits, code::Code, error::ApiError, fields::Parameters, problem::Problem};
 use crate::service;
 
 /// What streams and long polls share.
@@ -32,13 +31,7 @@ impl Waiting {
     /// Takes a place, until the permit is dropped.
     pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "TOO_MANY_STREAMS",
-                "too many streams and long polls are open",
-            )
-            .retry_after(Some(Duration::from_secs(5)))
-            .into()
+            Problem::of(Code::TooManyStreams).retry_after(Some(Duration::from_secs(5))).into()
         })
     }
 
@@ -57,11 +50,7 @@ impl Waiting {
         let _place = self.enter()?;
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => Err(Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
-                "the daemon is stopping",
-            )
+            () = self.shutdown.cancelled() => Err(Problem::new(Code::Unavailable, "the daemon is stopping")
             .retry_after(Some(Duration::from_secs(5)))
             .into()),
             outcome = work => Ok(outcome?),

@@ -10,7 +10,7 @@ use entity::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Error, FieldError, Principal, recipient, sessions, text};
+use super::{Error, FieldError, Principal, Thing, recipient, sessions, text};
 use crate::{
     fault::moment,
     session::{self as live, SendError, Sessions as Manager},
@@ -79,7 +79,7 @@ impl Messages {
         caller.require(Role::Viewer)?;
         let session = sessions::find(&self.store, caller, session).await?;
         let found = self.store.messages().find(&caller.organization_id, &session.id, id).await?;
-        found.ok_or(Error::NotFound { what: "message" })
+        found.ok_or(Error::NotFound(Thing::Message))
     }
 
     /// Lists a session's messages, the newest first; those of one conversation if `chat` names one

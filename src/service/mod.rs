@@ -13,6 +13,7 @@ pub mod messages;
 pub mod metrics;
 pub mod organizations;
 pub mod recipient;
+pub mod refusal;
 pub mod sessions;
 pub mod text;
 pub mod tokens;
@@ -39,6 +40,7 @@ pub use health::Health;
 pub use messages::Messages;
 pub use metrics::Metrics;
 pub use organizations::Organizations;
+pub use refusal::{Conflict, Thing};
 pub use sessions::Sessions;
 pub use tokens::Tokens;
 pub use webhooks::Webhooks;
@@ -141,15 +143,15 @@ impl FieldError {
 /// Why a request to a service was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("there is no such {what}")]
-    NotFound { what: &'static str },
+    #[error("there is no such {}", .0.word())]
+    NotFound(Thing),
 
     #[error("the request is not valid")]
     Invalid(Vec<FieldError>),
 
-    /// A state forbids it. `code` is for programs.
-    #[error("{detail}")]
-    Conflict { code: &'static str, detail: &'static str },
+    /// A state forbids it.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
 
     #[error("the session is not connected")]
     NotConnected { status: SessionStatus },
@@ -221,21 +223,15 @@ impl From<store::Error> for Error {
 impl From<session::Error> for Error {
     fn from(error: session::Error) -> Self {
         match error {
-            session::Error::NotFound => Self::NotFound { what: "session" },
-            session::Error::NotRunning => Self::Conflict {
-                code: "SESSION_NOT_RUNNING",
-                detail: "the session is stopped: start it first",
-            },
+            session::Error::NotFound => Self::NotFound(Thing::Session),
+            session::Error::NotRunning => Self::Conflict(Conflict::SessionNotRunning),
             session::Error::NotConnected { status } => Self::NotConnected { status },
             session::Error::Elsewhere { node } => Self::Elsewhere { node },
             session::Error::NoLease => Self::Unavailable {
                 what: "the database was away; the sessions are being taken over again",
                 retry_after: LATER,
             },
-            session::Error::AlreadyPaired => Self::Conflict {
-                code: "SESSION_ALREADY_PAIRED",
-                detail: "the session is linked to an account: log out first",
-            },
+            session::Error::AlreadyPaired => Self::Conflict(Conflict::SessionAlreadyPaired),
             session::Error::Busy => {
                 Self::Unavailable { what: "the session is busy", retry_after: SOON }
             }

@@ -2,7 +2,7 @@
 
 use entity::{id::OrganizationId, organization, state::Role};
 
-use super::{Error, Principal, created::Created, text};
+use super::{Error, Principal, Thing, created::Created, text};
 use crate::store::{
     Store,
     page::{Page, Position},
@@ -11,7 +11,7 @@ use crate::store::{
 pub use crate::store::organizations::{Changes, NewOrganization};
 
 /// The longest name, in characters.
-const LONGEST_NAME: usize = 128;
+pub const LONGEST_NAME: usize = 128;
 
 /// The highest number of sessions that an organization can be held to.
 pub const MOST_SESSIONS: i64 = 1_000_000;
@@ -108,7 +108,7 @@ impl Organizations {
     }
 }
 
-const NOT_FOUND: Error = Error::NotFound { what: "organization" };
+const NOT_FOUND: Error = Error::NotFound(Thing::Organization);
 
 fn name(name: &str) -> Result<String, Error> {
     text::label("name", name, 1..=LONGEST_NAME).map_err(|error| Error::Invalid(vec![error]))

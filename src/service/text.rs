@@ -8,7 +8,7 @@ use super::FieldError;
 pub const LONGEST_MESSAGE: usize = 65_536;
 
 /// The longest id of a tenant's own user, in characters.
-const LONGEST_USER_ID: usize = 128;
+pub const LONGEST_USER_ID: usize = 128;
 
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {

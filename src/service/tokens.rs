@@ -16,7 +16,7 @@ use entity::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Error, FieldError, Principal,
+    Error, FieldError, Principal, Thing,
     created::{self, Created},
     text,
 };
@@ -36,7 +36,7 @@ const PREFIX: &str = "wag_";
 const LONGEST: usize = 256;
 
 /// The longest label, in characters.
-const LONGEST_LABEL: usize = 128;
+pub const LONGEST_LABEL: usize = 128;
 
 /// How long a request waits for the note that its token is used. It goes on without it.
 const NOTE_TIME: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ impl Tokens {
     pub async fn find(&self, caller: &Principal, id: &TokenId) -> Result<token::Model, Error> {
         caller.require(Role::Admin)?;
         let token = self.store.tokens().find(&caller.organization_id, id).await?;
-        token.filter(|token| token.role <= caller.role).ok_or(Error::NotFound { what: "token" })
+        token.filter(|token| token.role <= caller.role).ok_or(Error::NotFound(Thing::Token))
     }
 
     /// Revokes a token from now on.

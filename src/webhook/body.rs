@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::event::payload::rfc3339;
+use crate::event::payload::{Timestamp, rfc3339};
 
 /// The body that tells of `event`, whose payload is open. `client_id` is its organization's number.
 pub fn body(format: Format, event: &event::Model, client_id: i64) -> Vec<u8> {
@@ -23,7 +23,7 @@ fn envelope(event: &event::Model, client_id: i64) -> Vec<u8> {
     #[derive(Serialize)]
     struct Envelope<'a> {
         r#type: &'a str,
-        timestamp: String,
+        timestamp: Timestamp,
         id: &'a EventId,
         sequence: i64,
         client_id: i64,
@@ -94,7 +94,7 @@ fn seconds(at: UnixMillis) -> String {
     OffsetDateTime::from_unix_timestamp(at.as_secs())
         .ok()
         .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| rfc3339(at))
+        .unwrap_or_else(|| rfc3339(at).as_str().to_owned())
 }
 
 #[cfg(test)]

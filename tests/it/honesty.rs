@@ -156,8 +156,8 @@ impl<'a> Play<'a> {
             assert_eq!(resource, status, "the resource");
             assert_eq!(of(&snapshot["sessions"], id), &status, "the stream's snapshot");
             in_list(of(&list["data"], id), &status);
-            flags(&status, &now);
-            self.followed(id, &status, &now);
+            flags(&status, now.as_str());
+            self.followed(id, &status, now.as_str());
             self.qr(id, &status).await;
 
             let word = status["status"].as_str().unwrap();

@@ -35,7 +35,10 @@ use wagate::{
     webhook::{AddressPolicy, TargetPolicy},
 };
 
-use crate::database::{Database, Opened};
+use crate::{
+    contract::{self, Seen},
+    database::{Database, Opened},
+};
 
 /// A gateway that listens, and a client of it.
 pub(crate) struct App {
@@ -299,9 +302,20 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = client.execute(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
+        let answer = Self { status, headers, body: response.bytes().await.unwrap().to_vec() };
+        contract::check(&Seen {
+            method: method.as_str(),
+            path: &path,
+            status: status.as_u16(),
+            content_type: answer.header("content-type"),
+            body: &answer.body,
+        });
+        answer
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

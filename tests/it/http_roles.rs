@@ -81,7 +81,8 @@ impl Ours {
             .replace("{tokenId}", &self.token)
             .replace("{webhookId}", &self.webhook)
             .replace("{deliveryId}", &self.delivery)
-            .replace("{replayId}", &self.replay);
+            .replace("{replayId}", &self.replay)
+            .replace("{code}", "FORBIDDEN");
         assert!(!path.contains('{'), "{path}: make such a thing in this test");
         path
     }

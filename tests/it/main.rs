@@ -5,6 +5,7 @@
 
 mod care_wire;
 mod cluster;
+mod contract;
 mod copies;
 mod crash_matrix;
 mod crash_wire;
@@ -25,6 +26,7 @@ mod http_input;
 mod http_limits;
 mod http_messages;
 mod http_metrics;
+mod http_openapi;
 mod http_qr;
 mod http_roles;
 mod http_server;
@@ -53,6 +55,7 @@ mod refused_sends_wire;
 mod restart_wire;
 mod retention;
 mod runs;
+mod schema;
 mod sealed_wire;
 mod secrets;
 mod sessions_wire;

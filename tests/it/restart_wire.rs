@@ -69,7 +69,7 @@ async fn a_restart_dials_at_once_out_of_every_wait() {
             let far = |seen: &Value, world: &World| {
                 let at = seen["nextAttemptAt"].as_str().unwrap_or_default().to_owned();
                 let soon = world.clock.now() + Duration::from_secs(5);
-                at > wagate::event::payload::rfc3339(soon)
+                at.as_str() > wagate::event::payload::rfc3339(soon).as_str()
             };
             pass_until(&world, "a long wait", |seen| far(seen, &world)).await;
             world.whatsapp.reopen().await.unwrap();

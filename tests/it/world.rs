@@ -15,6 +15,7 @@ use wagate::{
 use wagate_simulator::{Options, Phone, Simulator};
 
 use crate::{
+    contract::{self, Seen},
     database::{self, Database, Kind},
     program,
 };
@@ -341,9 +342,20 @@ impl World {
 
 impl Answer {
     pub(crate) async fn of(request: reqwest::RequestBuilder) -> Self {
-        let response = timeout(DEADLINE, request.send()).await.unwrap().unwrap();
-        let status = response.status();
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = timeout(DEADLINE, client.execute(request)).await.unwrap().unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();
+        let content_type = headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
+        contract::check(&Seen {
+            method: method.as_str(),
+            path: &path,
+            status: status.as_u16(),
+            content_type,
+            body: &bytes,
+        });
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         Self { status, body }

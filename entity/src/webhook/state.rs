@@ -1,5 +1,6 @@
 //! Closed sets of webhooks, stored as readable text.
 
+use schemars::JsonSchema;
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ macro_rules! words {
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, DeriveActiveEnum,
             Serialize, Deserialize,
         )]
+        #[derive(JsonSchema)]
         #[serde(rename_all = "snake_case")]
         #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
         pub enum $name {

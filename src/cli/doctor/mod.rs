@@ -7,7 +7,7 @@
 //! - `place.rs`: the state directory, its token, its disk. `machine.rs`: what the system allows.
 //! - `data.rs`: the database, its schema, its key. `network.rs`: who must be reached, and the clock.
 //!
-//! To add a check: a variant of [`Check`](finding::Check), a function that returns a
+//! To add a check: a variant of [`Check`], a function that returns a
 //! [`Finding`], a line in [`examine`].
 
 mod data;

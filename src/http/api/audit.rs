@@ -6,25 +6,28 @@ use entity::{
     id::{AuditId, TokenId},
     kind::AuditAction,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::List;
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{auth::Caller, error::ApiError, fields::Parameters},
     service::Audit,
 };
 
 /// An entry, as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct EntryView {
+#[schemars(rename = "AuditEntry")]
+pub(super) struct EntryView {
     id: AuditId,
-    at: String,
+    at: Timestamp,
     action: AuditAction,
     /// The id of what was changed.
     target: String,
+    #[schemars(with = "Map<String, Value>")]
     detail: Box<RawValue>,
     token_id: Option<TokenId>,
     address: Option<String>,

@@ -30,7 +30,7 @@ pub(super) async fn script() -> impl IntoResponse {
     part("text/javascript; charset=utf-8", SCRIPT)
 }
 
-fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {
+pub(super) fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),

@@ -5,19 +5,21 @@
 use axum::{
     Json,
     extract::{FromRequestParts, RawPathParams, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
     response::{IntoResponse, Response, Sse},
 };
 use entity::id::{EventId, SessionId};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::stream::Opener;
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         accept::preferred,
         auth::{Caller, bearer},
+        code::Code,
         error::ApiError,
         fields::Parameters,
         path::SessionPath,
@@ -29,8 +31,8 @@ use crate::{
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The longest page, and the usual one.
-const LONGEST: i64 = 1000;
-const USUAL: u64 = 100;
+pub(super) const LONGEST: i64 = 1000;
+pub(super) const USUAL: u64 = 100;
 
 /// The session that the feed is about, where the address names one.
 #[derive(Debug)]
@@ -54,14 +56,19 @@ impl<S: Send + Sync> FromRequestParts<S> for About {
 }
 
 /// An event, as streams and pages show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Event")]
 pub(super) struct EventView {
+    /// The word of what happened: `message`, `ready`, `session.created`.
+    #[schemars(with = "String")]
     event: Kind,
     /// `null` of what is about no session.
     session_id: Option<SessionId>,
+    /// What the type of event has: see `GET /api/webhooks/event-types`.
+    #[schemars(with = "Map<String, Value>")]
     data: Box<RawValue>,
-    timestamp: String,
+    timestamp: Timestamp,
     id: EventId,
     seq: i64,
 }
@@ -101,7 +108,7 @@ pub(super) async fn feed(
 ) -> Result<Response, ApiError> {
     let is_stream =
         preferred(&headers, &[("text/event-stream", true), ("application/json", false)])
-            .ok_or_else(|| Problem::of_status(StatusCode::NOT_ACCEPTABLE))?;
+            .ok_or_else(|| Problem::of(Code::NotAcceptable))?;
     let scope = opener.events.scope(&caller, session.as_ref()).await?;
     if !is_stream {
         return Ok(answer(&opener, &scope, parameters).await?.into_response());
@@ -131,9 +138,11 @@ pub(super) async fn page(
 }
 
 /// Events after a place, the oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+#[schemars(inline)]
+pub(super) struct Page {
+    #[schemars(extend("const" = true))]
     success: bool,
     data: Vec<EventView>,
     /// What to give as `after` for the next page.
@@ -144,7 +153,8 @@ struct Page {
 }
 
 /// Events that are no longer there, by their numbers.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EventGap")]
 pub(super) struct GapView {
     after: i64,
     through: i64,

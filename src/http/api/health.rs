@@ -1,7 +1,8 @@
 //! Whether the daemon is alive and ready, without a word more; and what is to be found here.
 
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     http::{error::ApiError, fields::Parameters, request::Bare},
@@ -25,13 +26,27 @@ pub(super) async fn ready(State(health): State<Health>) -> impl IntoResponse {
     (Extension(Bare), status)
 }
 
+/// What is at the root: where to begin.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Index")]
+pub(super) struct IndexView {
+    name: &'static str,
+    version: &'static str,
+    sessions: &'static str,
+    events: &'static str,
+    openapi: &'static str,
+    docs: &'static str,
+}
+
 /// What is at the root, for those who may know.
 pub(super) async fn index(parameters: Parameters) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
-    Ok(Json(json!({
-        "name": "wagate",
-        "version": env!("CARGO_PKG_VERSION"),
-        "sessions": "/api/whatsapp/session/list-realtime",
-        "events": "/api/whatsapp/events",
-    })))
+    Ok(Json(IndexView {
+        name: "wagate",
+        version: env!("CARGO_PKG_VERSION"),
+        sessions: "/api/whatsapp/session/list-realtime",
+        events: "/api/whatsapp/events",
+        openapi: "/openapi.json",
+        docs: "/docs",
+    }))
 }

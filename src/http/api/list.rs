@@ -2,10 +2,11 @@
 
 use axum::{Json, extract::State, response::IntoResponse};
 use entity::{id::SessionId, state::SessionStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller,
         error::ApiError,
@@ -21,23 +22,24 @@ use crate::{
 };
 
 /// The longest page.
-const LONGEST: i64 = 1000;
+pub(super) const LONGEST: i64 = 1000;
 
 /// The length of a page that has a cursor but no limit.
 const USUAL: u64 = 100;
 
 /// A session as the list shows it: exactly the seed's members.
 #[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ListedSession")]
 struct Item {
     session_id: SessionId,
     status: SessionStatus,
     message: String,
     qr: Option<String>,
     user_id: Option<String>,
-    created_at: String,
-    updated_at: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
     is_connected: bool,
     #[serde(rename = "needsQR")]
     needs_qr: bool,
@@ -45,7 +47,7 @@ struct Item {
     has_error: bool,
     #[serde(rename = "hasQR")]
     has_qr: bool,
-    last_updated: String,
+    last_updated: Timestamp,
 }
 
 impl From<StatusView> for Item {
@@ -69,8 +71,9 @@ impl From<StatusView> for Item {
 }
 
 /// How many sessions are in each group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "SessionCounts")]
 struct Counts {
     connected: u64,
     disconnected: u64,
@@ -95,14 +98,18 @@ impl From<Summary> for Counts {
 }
 
 /// The list, or a page of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct List {
+#[schemars(inline)]
+pub(super) struct List {
+    #[schemars(extend("const" = true))]
     success: bool,
     data: Vec<Item>,
     summary: Counts,
-    timestamp: String,
+    timestamp: Timestamp,
+    /// Not there when no page was asked for; `null` after the last.
     #[serde(skip_serializing_if = "Next::is_unpaged")]
+    #[schemars(with = "Option<String>")]
     next_cursor: Next,
 }
 

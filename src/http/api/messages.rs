@@ -12,11 +12,15 @@ use entity::{
     message,
     state::{Direction, MessageStatus},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ok, with};
 use crate::{
-    event::{message::public_address, payload::rfc3339},
+    event::{
+        message::public_address,
+        payload::{Timestamp, rfc3339},
+    },
     http::{
         auth::Caller,
         body::LargeJsonObject,
@@ -34,13 +38,14 @@ use crate::{
 };
 
 /// The longest page, and the usual one.
-const LONGEST: i64 = 500;
-const USUAL: u64 = 50;
+pub(super) const LONGEST: i64 = 500;
+pub(super) const USUAL: u64 = 50;
 
 /// A message, as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct MessageView {
+#[schemars(rename = "Message")]
+pub(super) struct MessageView {
     id: MessageId,
     session_id: SessionId,
     /// WhatsApp's id of it: what events call it.
@@ -55,7 +60,7 @@ struct MessageView {
     body: Option<String>,
     target_id: Option<String>,
     push_name: Option<String>,
-    timestamp: String,
+    timestamp: Timestamp,
     offline: bool,
     /// Of the past: handed over by the phone after a pairing.
     history: bool,
@@ -66,9 +71,9 @@ struct MessageView {
     /// How often it was sent and WhatsApp did not take it, or did not say so.
     failed_attempts: i16,
     /// When it is sent again at the earliest, if WhatsApp did not want it yet.
-    next_attempt_at: Option<String>,
-    created_at: String,
-    updated_at: String,
+    next_attempt_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
 }
 
 impl MessageView {
@@ -156,9 +161,11 @@ pub(super) async fn show(
 }
 
 /// A page of messages, the newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct List {
+#[schemars(inline)]
+pub(super) struct List {
+    #[schemars(extend("const" = true))]
     success: bool,
     data: Vec<MessageView>,
     /// `null` after the last.

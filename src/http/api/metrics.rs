@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The text format that Prometheus prefers.
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[tracing::instrument(name = "http.metrics.show", skip_all)]
 pub(super) async fn show(

@@ -1,13 +1,16 @@
 //! The routes: one table of all of them, and their handlers, one resource a file.
 
+mod about;
 mod audit;
 mod dashboard;
+mod docs;
 mod events;
 mod health;
 mod list;
 mod messages;
 mod metrics;
 mod organizations;
+mod problems;
 mod qr;
 mod sessions;
 mod status;
@@ -23,6 +26,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use entity::state::Role::{Admin, Manager, Operator, Viewer};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -36,63 +40,180 @@ use crate::service::page::Position;
 /// Every route, and the role that it needs.
 pub(super) fn routes(limits: &Limits) -> Vec<Route> {
     let metrics = if limits.open_metrics {
-        get("/metrics", Anybody, metrics::show_to_anybody)
+        get("/metrics", Anybody, metrics::show_to_anybody, about::daemon::metrics())
     } else {
-        get("/metrics", Operator, metrics::show)
+        get("/metrics", Operator, metrics::show, about::daemon::metrics())
     };
     let mut routes = vec![
         // About the daemon.
-        get("/", Viewer, health::index),
-        get("/livez", Anybody, health::live).unmetered(),
-        get("/readyz", Anybody, health::ready).unmetered(),
+        get("/", Viewer, health::index, about::daemon::index()),
+        get("/livez", Anybody, health::live, about::daemon::live()).unmetered(),
+        get("/readyz", Anybody, health::ready, about::daemon::ready()).unmetered(),
         metrics,
-        get("/dashboard", Anybody, dashboard::page),
-        get("/dashboard/style.css", Anybody, dashboard::style),
-        get("/dashboard/app.js", Anybody, dashboard::script),
+        get("/dashboard", Anybody, dashboard::page, about::daemon::dashboard()),
+        get("/dashboard/style.css", Anybody, dashboard::style, about::daemon::dashboard_style()),
+        get("/dashboard/app.js", Anybody, dashboard::script, about::daemon::dashboard_script()),
+        get("/openapi.json", Anybody, docs::document, about::daemon::openapi()),
+        get("/docs", Anybody, docs::page, about::daemon::docs()),
+        get("/docs/style.css", Anybody, docs::style, about::daemon::docs_style()),
+        get(
+            "/docs/swagger-ui.css",
+            Anybody,
+            docs::library_style,
+            about::daemon::docs_library_style(),
+        ),
+        get("/docs/docs.js", Anybody, docs::script, about::daemon::docs_script()),
+        get("/docs/swagger-ui.js", Anybody, docs::library, about::daemon::docs_library()),
+        get("/problems", Anybody, problems::list, about::daemon::problems()),
+        get("/problems/{code}", Anybody, problems::show, about::daemon::explain_problem()),
         // Tenants, and who may call for them.
-        post("/api/organizations", Operator, organizations::create),
-        get("/api/organizations", Operator, organizations::list),
-        get("/api/organizations/{organizationId}", Viewer, organizations::show),
-        patch("/api/organizations/{organizationId}", Operator, organizations::change),
-        post("/api/tokens", Admin, tokens::create),
-        get("/api/tokens", Admin, tokens::list),
-        get("/api/tokens/{tokenId}", Admin, tokens::show),
-        delete("/api/tokens/{tokenId}", Admin, tokens::revoke),
-        get("/api/audit", Admin, audit::list),
+        post("/api/organizations", Operator, organizations::create, about::organizations::create()),
+        get("/api/organizations", Operator, organizations::list, about::organizations::list()),
+        get(
+            "/api/organizations/{organizationId}",
+            Viewer,
+            organizations::show,
+            about::organizations::show(),
+        ),
+        patch(
+            "/api/organizations/{organizationId}",
+            Operator,
+            organizations::change,
+            about::organizations::change(),
+        ),
+        post("/api/tokens", Admin, tokens::create, about::tokens::create()),
+        get("/api/tokens", Admin, tokens::list, about::tokens::list()),
+        get("/api/tokens/{tokenId}", Admin, tokens::show, about::tokens::show()),
+        delete("/api/tokens/{tokenId}", Admin, tokens::revoke, about::tokens::revoke()),
+        get("/api/audit", Admin, audit::list, about::audit::list()),
         // Sessions.
-        post("/api/whatsapp/session", Manager, sessions::create),
-        get("/api/whatsapp/session/list-realtime", Viewer, list::list),
-        get("/api/whatsapp/session/status/{sessionId}", Viewer, status::show),
-        get("/api/whatsapp/session/{sessionId}", Viewer, status::show),
-        patch("/api/whatsapp/session/{sessionId}", Manager, sessions::change),
-        delete("/api/whatsapp/session/{sessionId}", Manager, sessions::delete),
-        post("/api/whatsapp/session/{sessionId}/start", Manager, sessions::start),
-        post("/api/whatsapp/session/{sessionId}/stop", Manager, sessions::stop),
-        post("/api/whatsapp/session/{sessionId}/restart", Manager, sessions::restart),
-        post("/api/whatsapp/session/{sessionId}/logout", Manager, sessions::log_out),
-        post("/api/whatsapp/session/{sessionId}/pair", Manager, sessions::pair),
-        get("/api/whatsapp/session/{sessionId}/qr", Viewer, qr::show).waits(),
-        get("/api/whatsapp/session/{sessionId}/qr.png", Viewer, qr::show).waits(),
-        get("/api/whatsapp/session/{sessionId}/qr.svg", Viewer, qr::show).waits(),
-        get("/api/whatsapp/session/{sessionId}/qr.txt", Viewer, qr::show).waits(),
-        get("/api/whatsapp/session/{sessionId}/qr.json", Viewer, qr::show).waits(),
+        post("/api/whatsapp/session", Manager, sessions::create, about::sessions::create()),
+        get("/api/whatsapp/session/list-realtime", Viewer, list::list, about::sessions::list()),
+        get(
+            "/api/whatsapp/session/status/{sessionId}",
+            Viewer,
+            status::show,
+            about::sessions::status(),
+        ),
+        get("/api/whatsapp/session/{sessionId}", Viewer, status::show, about::sessions::show()),
+        patch(
+            "/api/whatsapp/session/{sessionId}",
+            Manager,
+            sessions::change,
+            about::sessions::change(),
+        ),
+        delete(
+            "/api/whatsapp/session/{sessionId}",
+            Manager,
+            sessions::delete,
+            about::sessions::delete(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/start",
+            Manager,
+            sessions::start,
+            about::sessions::start(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/stop",
+            Manager,
+            sessions::stop,
+            about::sessions::stop(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/restart",
+            Manager,
+            sessions::restart,
+            about::sessions::restart(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/logout",
+            Manager,
+            sessions::log_out,
+            about::sessions::log_out(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/pair",
+            Manager,
+            sessions::pair,
+            about::sessions::pair(),
+        ),
+        get("/api/whatsapp/session/{sessionId}/qr", Viewer, qr::show, about::sessions::qr())
+            .waits(),
+        get(
+            "/api/whatsapp/session/{sessionId}/qr.png",
+            Viewer,
+            qr::show,
+            about::sessions::qr_png(),
+        )
+        .waits(),
+        get(
+            "/api/whatsapp/session/{sessionId}/qr.svg",
+            Viewer,
+            qr::show,
+            about::sessions::qr_svg(),
+        )
+        .waits(),
+        get(
+            "/api/whatsapp/session/{sessionId}/qr.txt",
+            Viewer,
+            qr::show,
+            about::sessions::qr_text(),
+        )
+        .waits(),
+        get(
+            "/api/whatsapp/session/{sessionId}/qr.json",
+            Viewer,
+            qr::show,
+            about::sessions::qr_json(),
+        )
+        .waits(),
         // Messages.
-        post("/api/whatsapp/session/{sessionId}/messages", Manager, messages::send),
-        get("/api/whatsapp/session/{sessionId}/messages", Viewer, messages::list),
-        get("/api/whatsapp/session/{sessionId}/messages/{messageId}", Viewer, messages::show),
+        post(
+            "/api/whatsapp/session/{sessionId}/messages",
+            Manager,
+            messages::send,
+            about::messages::send(),
+        ),
+        get(
+            "/api/whatsapp/session/{sessionId}/messages",
+            Viewer,
+            messages::list,
+            about::messages::list(),
+        ),
+        get(
+            "/api/whatsapp/session/{sessionId}/messages/{messageId}",
+            Viewer,
+            messages::show,
+            about::messages::show(),
+        ),
         // What happens.
-        get("/api/whatsapp/events", Viewer, events::feed).waits(),
-        get("/api/whatsapp/events/page", Viewer, events::page).waits(),
-        get("/api/whatsapp/session/{sessionId}/events", Viewer, events::feed).waits(),
-        get("/api/whatsapp/session/{sessionId}/events/page", Viewer, events::page).waits(),
+        get("/api/whatsapp/events", Viewer, events::feed, about::events::feed()).waits(),
+        get("/api/whatsapp/events/page", Viewer, events::page, about::events::feed_page()).waits(),
+        get(
+            "/api/whatsapp/session/{sessionId}/events",
+            Viewer,
+            events::feed,
+            about::events::session_feed(),
+        )
+        .waits(),
+        get(
+            "/api/whatsapp/session/{sessionId}/events/page",
+            Viewer,
+            events::page,
+            about::events::session_feed_page(),
+        )
+        .waits(),
     ];
     routes.extend(webhooks::routes());
     routes
 }
 
 /// What a request that succeeded is answered with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct Success<T> {
+    #[schemars(extend("const" = true))]
     success: bool,
     data: T,
 }
@@ -118,9 +239,11 @@ fn created<T: Serialize>(location: &str, replayed: bool, data: T) -> Response {
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 struct List<T> {
+    #[schemars(extend("const" = true))]
     success: bool,
     data: Vec<T>,
     /// `null` after the last.

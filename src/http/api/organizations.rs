@@ -7,11 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use entity::{id::OrganizationId, organization};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{List, created, ok};
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller,
         body::JsonObject,
@@ -28,14 +29,15 @@ use crate::{
 };
 
 /// An organization, as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct OrganizationView {
+#[schemars(rename = "Organization")]
+pub(super) struct OrganizationView {
     id: OrganizationId,
     client_id: i64,
     name: String,
     max_sessions: Option<i64>,
-    created_at: String,
+    created_at: Timestamp,
 }
 
 impl From<organization::Model> for OrganizationView {

@@ -1,20 +1,21 @@
 //! `GET /api/whatsapp/session/{sessionId}/qr`: the code to scan, as an image, as text or as JSON.
 
 use axum::{
-    Json,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use entity::{id::SessionId, state::SessionStatus};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
 
-use super::status;
+use super::{ok, status};
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
-        accept::preferred, auth::Caller, error::ApiError, fields::Parameters, path::SessionPath,
-        problem::Problem, waiting::Waiting,
+        accept::preferred, auth::Caller, code::Code as ProblemCode, error::ApiError,
+        fields::Parameters, path::SessionPath, problem::Problem, waiting::Waiting,
     },
     qr::{Format, Layout, Renderer},
     service::{
@@ -85,7 +86,7 @@ pub(super) async fn show(
     let after = parameters.number("after", 0..=i64::MAX);
     let wait = waiting.parameter(&mut parameters);
     parameters.finish()?;
-    let shape = Shape::of(&parts).ok_or_else(|| Problem::of_status(StatusCode::NOT_ACCEPTABLE))?;
+    let shape = Shape::of(&parts).ok_or_else(|| Problem::of(ProblemCode::NotAcceptable))?;
 
     let known = known(&parts.headers);
     let tag = |code: &Code| Renderer::etag(&code.qr, shape.format(), layout);
@@ -134,6 +135,22 @@ fn known(headers: &HeaderMap) -> Vec<&str> {
         .collect()
 }
 
+/// A code to scan.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Qr")]
+pub(super) struct QrView {
+    session_id: SessionId,
+    /// What the code says.
+    qr: String,
+    /// A PNG, as a data URL. `null` when it could not be rendered.
+    qr_image: Option<String>,
+    issued_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    /// Counts the codes of the session: give it as `after` to wait for the next.
+    sequence: i64,
+}
+
 async fn answer(
     id: &SessionId,
     code: &Code,
@@ -142,17 +159,14 @@ async fn answer(
     renderer: &Renderer,
 ) -> Result<Response, ApiError> {
     let body = if shape == Shape::Json {
-        Json(json!({
-            "success": true,
-            "data": {
-                "sessionId": id,
-                "qr": code.qr,
-                "qrImage": status::image(&code.qr, layout, renderer).await,
-                "issuedAt": code.issued_at.map(rfc3339),
-                "expiresAt": code.expires_at.map(rfc3339),
-                "sequence": code.sequence,
-            },
-        }))
+        ok(QrView {
+            session_id: id.clone(),
+            qr: code.qr.clone(),
+            qr_image: status::image(&code.qr, layout, renderer).await,
+            issued_at: code.issued_at.map(rfc3339),
+            expires_at: code.expires_at.map(rfc3339),
+            sequence: code.sequence,
+        })
         .into_response()
     } else {
         renderer.render(&code.qr, shape.format(), layout).await?.into_response()
@@ -162,7 +176,7 @@ async fn answer(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(shape.media_type()));
     headers.insert("x-qr-sequence", code.sequence.into());
     for (name, at) in [("x-qr-issued-at", code.issued_at), ("x-qr-expires-at", code.expires_at)] {
-        if let Some(at) = at.and_then(|at| HeaderValue::try_from(rfc3339(at)).ok()) {
+        if let Some(at) = at.and_then(|at| HeaderValue::try_from(rfc3339(at).as_str()).ok()) {
             headers.insert(name, at);
         }
     }
@@ -188,7 +202,7 @@ fn cacheable(headers: &mut HeaderMap, tag: &str) {
 }
 
 fn none(why: NoCode, status: SessionStatus) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "QR_NOT_AVAILABLE", why.sentence())
+    Problem::new(ProblemCode::QrNotAvailable, why.sentence())
         .with("reason", why.word())
         .with("sessionStatus", json!(status))
 }

@@ -1,18 +1,17 @@
 //! `/api/whatsapp/session`: the session as a resource, and what can be done with it.
 
 use axum::{
-    Json,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
 use entity::id::SessionId;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
 use super::{ok, status::SessionView, with};
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller, body::JsonObject, error::ApiError, fields::Parameters, path::SessionPath,
     },
@@ -105,8 +104,9 @@ pub(super) async fn restart(
 }
 
 /// A session after a logout, and whether WhatsApp knows of it.
-#[derive(Debug, Serialize)]
-struct LoggedOutView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LoggedOutSession")]
+pub(super) struct LoggedOutView {
     #[serde(flatten)]
     session: SessionView,
     unlinked: bool,
@@ -129,6 +129,15 @@ pub(super) async fn log_out(
     Ok(ok(LoggedOutView { session, unlinked: unlinked.0 }))
 }
 
+/// A code to type on the phone, under "Link with phone number".
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "PairingCode")]
+pub(super) struct CodeView {
+    code: String,
+    expires_at: Timestamp,
+}
+
 #[tracing::instrument(name = "http.sessions.pair", skip_all)]
 pub(super) async fn pair(
     State(sessions): State<Sessions>,
@@ -143,11 +152,19 @@ pub(super) async fn pair(
     let pairing = sessions.pair(&caller, &id, &phone_number).await?;
     Ok((
         [(header::CACHE_CONTROL, "no-store")],
-        ok(json!({
-            "code": pairing.code,
-            "expiresAt": rfc3339(pairing.expires_at),
-        })),
+        ok(CodeView { code: pairing.code, expires_at: rfc3339(pairing.expires_at) }),
     ))
+}
+
+/// A session that is no more, and whether WhatsApp knows of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "DeletedSession")]
+pub(super) struct DeletedView {
+    session_id: SessionId,
+    deleted: bool,
+    /// The phone no longer lists the device. `false` when that could not be told.
+    unlinked: bool,
 }
 
 #[tracing::instrument(name = "http.sessions.delete", skip_all)]
@@ -160,8 +177,5 @@ pub(super) async fn delete(
     let unlink = parameters.flag("logout").unwrap_or(true);
     parameters.finish()?;
     let unlinked = sessions.delete(&caller, &id, unlink).await?;
-    Ok(Json(json!({
-        "success": true,
-        "data": { "sessionId": id, "deleted": true, "unlinked": unlinked.0 },
-    })))
+    Ok(ok(DeletedView { session_id: id, deleted: true, unlinked: unlinked.0 }))
 }

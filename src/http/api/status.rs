@@ -5,11 +5,12 @@ use entity::{
     id::SessionId,
     state::{DesiredState, SessionStatus},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ok;
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{auth::Caller, error::ApiError, fields::Parameters, path::SessionPath},
     qr::{Format, Layout, Renderer},
     service::{
@@ -33,8 +34,9 @@ pub(super) async fn show(
 
 /// A session as the status endpoint shows it: the members of the seed, in its order, then ours.
 #[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Session")]
 pub(super) struct SessionView {
     session_id: SessionId,
     status: SessionStatus,
@@ -42,8 +44,8 @@ pub(super) struct SessionView {
     qr: Option<String>,
     qr_image: Option<String>,
     user_id: Option<String>,
-    created_at: String,
-    updated_at: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
     is_connected: bool,
     #[serde(rename = "needsQR")]
     needs_qr: bool,
@@ -53,27 +55,28 @@ pub(super) struct SessionView {
     phone_number: Option<String>,
     push_name: Option<String>,
     loading_percent: Option<i16>,
-    qr_issued_at: Option<String>,
-    qr_expires_at: Option<String>,
+    qr_issued_at: Option<Timestamp>,
+    qr_expires_at: Option<Timestamp>,
     qr_sequence: i64,
     reconnecting: bool,
-    since: String,
-    next_attempt_at: Option<String>,
+    since: Timestamp,
+    next_attempt_at: Option<Timestamp>,
     last_disconnect: Option<LastDisconnectView>,
-    banned_until: Option<String>,
+    banned_until: Option<Timestamp>,
     pairing: PairingView,
     account_changed: Option<AccountChangedView>,
     desired_state: DesiredState,
-    connected_at: Option<String>,
-    last_active_at: Option<String>,
+    connected_at: Option<Timestamp>,
+    last_active_at: Option<Timestamp>,
 }
 
 /// Why and when a session last ended.
-#[derive(Debug, Serialize)]
-struct LastDisconnectView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LastDisconnect")]
+pub(super) struct LastDisconnectView {
     reason: String,
     code: Option<i32>,
-    at: String,
+    at: Timestamp,
 }
 
 impl From<LastDisconnect> for LastDisconnectView {
@@ -83,19 +86,21 @@ impl From<LastDisconnect> for LastDisconnectView {
 }
 
 /// How the pairings of a session went.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct PairingView {
+#[schemars(rename = "Pairing")]
+pub(super) struct PairingView {
     attempts: i64,
     last_error: Option<PairingErrorView>,
-    last_qr_at: Option<String>,
+    last_qr_at: Option<Timestamp>,
 }
 
 /// Why and when a pairing failed.
-#[derive(Debug, Serialize)]
-struct PairingErrorView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PairingError")]
+pub(super) struct PairingErrorView {
     reason: String,
-    at: String,
+    at: Timestamp,
 }
 
 impl From<Pairing> for PairingView {
@@ -108,11 +113,12 @@ impl From<Pairing> for PairingView {
 }
 
 /// When a session came to belong to another account, and whose it was before.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct AccountChangedView {
+#[schemars(rename = "AccountChanged")]
+pub(super) struct AccountChangedView {
     previous_phone_number: Option<String>,
-    at: String,
+    at: Timestamp,
 }
 
 impl From<AccountChanged> for AccountChangedView {

@@ -124,7 +124,7 @@ enum End {
 impl From<Error> for End {
     fn from(error: Error) -> Self {
         match error {
-            Error::NotFound { .. } | Error::Unauthenticated => Self::Over,
+            Error::NotFound(_) | Error::Unauthenticated => Self::Over,
             error => Self::Failed(error),
         }
     }

@@ -7,11 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use entity::{UnixMillis, id::TokenId, state::Role, token};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{List, created, ok};
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
         idempotency::idempotency_key, path::TokenPath,
@@ -20,17 +21,18 @@ use crate::{
 };
 
 /// A token, as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct TokenView {
+#[schemars(rename = "Token")]
+pub(super) struct TokenView {
     id: TokenId,
     role: Role,
     label: String,
-    created_at: String,
-    expires_at: Option<String>,
-    revoked_at: Option<String>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
     /// To the minute.
-    last_used_at: Option<String>,
+    last_used_at: Option<Timestamp>,
 }
 
 impl From<token::Model> for TokenView {
@@ -48,8 +50,9 @@ impl From<token::Model> for TokenView {
 }
 
 /// A token that was made, with what its holder shows.
-#[derive(Debug, Serialize)]
-struct NewTokenView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NewToken")]
+pub(super) struct NewTokenView {
     #[serde(flatten)]
     token: TokenView,
     /// `null` when an earlier request with the same key was answered with it: it is not kept.

@@ -16,7 +16,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -24,7 +24,7 @@ use entity::id::TokenId;
 
 pub use self::quota::Quota;
 use self::{meter::Meter, quota::Verdict};
-use super::{Limits, client::Client, problem::Problem};
+use super::{Limits, client::Client, code::Code, problem::Problem};
 use crate::clock::Clock;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -124,7 +124,7 @@ impl Told {
 }
 
 fn refusal(limit: &'static str, wait: Duration) -> Problem {
-    Problem::of_status(StatusCode::TOO_MANY_REQUESTS).with("limit", limit).retry_after(Some(wait))
+    Problem::of(Code::RateLimited).with("limit", limit).retry_after(Some(wait))
 }
 
 /// Adds an item to a list.

@@ -12,7 +12,7 @@ use entity::{
 };
 use uuid::Uuid;
 
-use super::{Error, FieldError, Principal, recipient, text};
+use super::{Conflict, Error, FieldError, Principal, Thing, recipient, text};
 use crate::{
     session::{PairError, PairingCode, Sessions as Manager, view::view},
     store::{
@@ -124,16 +124,10 @@ impl Sessions {
         let row = match self.store.sessions().create(&caller.organization_id, new).await? {
             Created::New(row) => row,
             Created::Exists => {
-                return Err(Error::Conflict {
-                    code: "SESSION_EXISTS",
-                    detail: "a session with this id exists",
-                });
+                return Err(Error::Conflict(Conflict::SessionExists));
             }
             Created::TooMany { .. } => {
-                return Err(Error::Conflict {
-                    code: "TOO_MANY_SESSIONS",
-                    detail: "the organization has as many sessions as it may have",
-                });
+                return Err(Error::Conflict(Conflict::TooManySessions));
             }
         };
         if !starts {
@@ -161,14 +155,11 @@ impl Sessions {
         let settings = settings(change)?;
         let row = self.row(caller, id).await?;
         if !settings.phone_number.is_keep() && row.account_jid.is_some() {
-            return Err(Error::Conflict {
-                code: "PHONE_NUMBER_KNOWN",
-                detail: "the session is linked to an account, whose phone number it has",
-            });
+            return Err(Error::Conflict(Conflict::PhoneNumberKnown));
         }
         let changed =
             self.store.sessions().change(&caller.organization_id, &row.id, settings).await?;
-        changed.map(|row| self.show(&row)).ok_or(Error::NotFound { what: "session" })
+        changed.map(|row| self.show(&row)).ok_or(Error::NotFound(Thing::Session))
     }
 
     /// Has a session run, from now on and after every restart of the daemon.
@@ -262,7 +253,7 @@ impl Sessions {
             .sessions()
             .set_desired_state(&caller.organization_id, &row.id, desired)
             .await?
-            .ok_or(Error::NotFound { what: "session" })
+            .ok_or(Error::NotFound(Thing::Session))
     }
 
     async fn row(&self, caller: &Principal, id: &SessionId) -> Result<session::Model, Error> {
@@ -281,17 +272,14 @@ pub(super) async fn find(
     id: &SessionId,
 ) -> Result<session::Model, Error> {
     let row = store.sessions().find(&caller.organization_id, id).await?;
-    row.ok_or(Error::NotFound { what: "session" })
+    row.ok_or(Error::NotFound(Thing::Session))
 }
 
 /// Refuses what only a session with a socket here can do.
 pub(super) fn embedded(row: &session::Model) -> Result<(), Error> {
     match row.origin {
         Origin::Embedded => Ok(()),
-        Origin::External => Err(Error::Conflict {
-            code: "SESSION_EXTERNAL",
-            detail: "the session runs elsewhere: only its events come here",
-        }),
+        Origin::External => Err(Error::Conflict(Conflict::SessionExternal)),
     }
 }
 

@@ -264,8 +264,9 @@ fn headers(
 
 fn description(text: Option<String>, errors: &mut Vec<FieldError>) -> Option<String> {
     let text = text?;
-    if text.chars().count() > LONGEST_DESCRIPTION || text.contains('\0') {
-        let detail = format!("must be at most {LONGEST_DESCRIPTION} characters, and no NUL");
+    if text.chars().count() > LONGEST_DESCRIPTION || text.chars().any(char::is_control) {
+        let detail =
+            format!("must be at most {LONGEST_DESCRIPTION} characters, and no control characters");
         return fault(errors, "description", detail);
     }
     Some(text)

@@ -9,7 +9,7 @@ use entity::{
 
 use super::Webhooks;
 use crate::{
-    service::{Error, Principal},
+    service::{Conflict, Error, Principal, Thing},
     store::webhooks::{Figures, LogFilter, Retried},
     webhook::EventType,
 };
@@ -90,18 +90,9 @@ impl Webhooks {
         match self.store.webhooks().retry(&caller.organization_id, id).await? {
             Retried::Due(row) => Ok(*row),
             Retried::NotFound => Err(NOT_FOUND),
-            Retried::InFlight => Err(Error::Conflict {
-                code: "DELIVERY_IN_FLIGHT",
-                detail: "the event is being delivered at this moment",
-            }),
-            Retried::EndpointOff => Err(Error::Conflict {
-                code: "WEBHOOK_DISABLED",
-                detail: "the endpoint is disabled: resume it first",
-            }),
-            Retried::Retired => Err(Error::Conflict {
-                code: "EVENT_RETIRED",
-                detail: "the event is older than what is kept",
-            }),
+            Retried::InFlight => Err(Error::Conflict(Conflict::DeliveryInFlight)),
+            Retried::EndpointOff => Err(Error::Conflict(Conflict::WebhookDisabled)),
+            Retried::Retired => Err(Error::Conflict(Conflict::EventRetired)),
         }
     }
 }
@@ -109,4 +100,4 @@ impl Webhooks {
 /// What figures are about unless somebody says otherwise, in milliseconds.
 const DAY: i64 = 24 * 3_600_000;
 
-const NOT_FOUND: Error = Error::NotFound { what: "delivery" };
+const NOT_FOUND: Error = Error::NotFound(Thing::Delivery);

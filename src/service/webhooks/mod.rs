@@ -20,7 +20,7 @@ use entity::{
     },
 };
 
-use super::{Error, Principal};
+use super::{Conflict, Error, Principal, Thing};
 use crate::{
     delivery::{Client, Deliveries, Reply},
     store::{
@@ -30,12 +30,12 @@ use crate::{
     webhook::{EventType, SigningSecret, catalogue},
 };
 
-pub use crate::store::webhooks::Figures;
 pub use self::{
     input::EndpointInput,
     log::{Detail, Query},
     replay::Range,
 };
+pub use crate::store::webhooks::Figures;
 
 /// Endpoints that an organization can have.
 const MOST: u64 = 500;
@@ -151,10 +151,7 @@ impl Webhooks {
         let organization = &caller.organization_id;
         let webhooks = self.store.webhooks();
         let row = webhooks.create(organization, new, &secret, MOST, caller.by()).await?;
-        let row = row.ok_or(Error::Conflict {
-            code: "TOO_MANY_WEBHOOKS",
-            detail: "an organization can have 500 webhook endpoints",
-        })?;
+        let row = row.ok_or(Error::Conflict(Conflict::TooManyWebhooks))?;
         Ok(Created { row, secret: Some(secret) })
     }
 
@@ -216,10 +213,7 @@ impl Webhooks {
         let webhooks = self.store.webhooks();
         let paused = webhooks.pause(&caller.organization_id, id, caller.by()).await?;
         if paused.ok_or(NOT_FOUND)?.state == EndpointState::Disabled {
-            return Err(Error::Conflict {
-                code: "WEBHOOK_DISABLED",
-                detail: "the endpoint is disabled: resume it first",
-            });
+            return Err(Error::Conflict(Conflict::WebhookDisabled));
         }
         self.find(caller, id).await
     }
@@ -300,7 +294,7 @@ impl Webhooks {
     }
 }
 
-const NOT_FOUND: Error = Error::NotFound { what: "webhook" };
+const NOT_FOUND: Error = Error::NotFound(Thing::Webhook);
 
 /// Whether `row` is what registering `new` has made before.
 fn is_same_registration(row: &endpoint::Model, new: &NewEndpoint) -> bool {

@@ -9,7 +9,7 @@ use entity::{
 
 use super::Webhooks;
 use crate::{
-    service::{Error, Principal},
+    service::{Conflict, Error, Principal, Thing},
     store::webhooks::Cancelled,
 };
 
@@ -37,10 +37,7 @@ impl Webhooks {
     ) -> Result<replay::Model, Error> {
         caller.require(Role::Manager)?;
         if self.row(caller, id).await?.state == EndpointState::Disabled {
-            return Err(Error::Conflict {
-                code: "WEBHOOK_DISABLED",
-                detail: "the endpoint is disabled: resume it first",
-            });
+            return Err(Error::Conflict(Conflict::WebhookDisabled));
         }
         if range.since.is_none() && range.after.is_none() {
             return Err(Error::invalid("since", "is missing: or `after_sequence`"));
@@ -76,12 +73,9 @@ impl Webhooks {
         match self.store.webhooks().cancel_replay(&caller.organization_id, id, caller.by()).await? {
             Cancelled::Now(row) => Ok(*row),
             Cancelled::NotFound => Err(NOT_FOUND),
-            Cancelled::Ended => Err(Error::Conflict {
-                code: "REPLAY_ENDED",
-                detail: "the replay has come to its end",
-            }),
+            Cancelled::Ended => Err(Error::Conflict(Conflict::ReplayEnded)),
         }
     }
 }
 
-const NOT_FOUND: Error = Error::NotFound { what: "replay" };
+const NOT_FOUND: Error = Error::NotFound(Thing::Replay);

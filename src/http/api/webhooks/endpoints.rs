@@ -12,6 +12,7 @@ use entity::{
     id::EndpointId,
     webhook::state::{Format, Ordering},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     views::{DetailView, EndpointView, GapView, Page, RegisteredView, TestView, one_of},
 };
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         api::{ok, with},
         auth::Caller,
@@ -60,8 +61,9 @@ pub(super) async fn register(
 }
 
 /// An endpoint that was just made, with its secret.
-#[derive(Debug, Serialize)]
-struct CreatedView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NewWebhook")]
+pub(super) struct CreatedView {
     #[serde(flatten)]
     endpoint: EndpointView,
     /// Shown this once.
@@ -182,8 +184,9 @@ pub(super) async fn pause(
 }
 
 /// An endpoint that is called again.
-#[derive(Debug, Serialize)]
-struct ResumedView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ResumedWebhook")]
+pub(super) struct ResumedView {
     #[serde(flatten)]
     endpoint: DetailView,
     /// What it was not owed meanwhile, and can be sent now.
@@ -206,12 +209,13 @@ pub(super) async fn resume(
 }
 
 /// A new secret.
-#[derive(Debug, Serialize)]
-struct RotatedView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RotatedSecret")]
+pub(super) struct RotatedView {
     /// Shown this once.
     secret: String,
     /// Until when the old ones sign beside it.
-    old_secrets_until: String,
+    old_secrets_until: Timestamp,
 }
 
 #[tracing::instrument(name = "http.webhooks.rotate", skip_all)]

@@ -6,11 +6,12 @@ use entity::{
     id::{EndpointId, ReplayId},
     webhook::{replay, state::ReplayState},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{
         api::{ok, with},
         auth::Caller,
@@ -26,8 +27,9 @@ use crate::{
 };
 
 /// A replay.
-#[derive(Debug, Serialize)]
-struct ReplayView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Replay")]
+pub(super) struct ReplayView {
     id: ReplayId,
     webhook_id: EndpointId,
     /// `running`, `done` or `cancelled`.
@@ -41,8 +43,8 @@ struct ReplayView {
     /// Deliveries that came of it so far.
     deliveries: i64,
     rate_per_second: i32,
-    created_at: String,
-    finished_at: Option<String>,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
 }
 
 impl From<replay::Model> for ReplayView {

@@ -2,23 +2,25 @@
 
 use axum::{extract::State, response::IntoResponse};
 use entity::{UnixMillis, id::EndpointId, webhook::health};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::replays::moment;
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     http::{api::ok, auth::Caller, error::ApiError, fields::Parameters, path::EndpointPath},
     service::{Webhooks, webhooks::Figures},
     webhook::durations::percentile,
 };
 
 /// Figures of an endpoint.
-#[derive(Debug, Serialize)]
-struct StatsView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookStats")]
+pub(super) struct StatsView {
     webhook_id: EndpointId,
     /// What was counted: whole hours.
-    since: String,
-    until: String,
+    since: Timestamp,
+    until: Timestamp,
     /// Requests.
     attempts: i64,
     /// Those that were answered 2xx: as many deliveries have arrived.
@@ -35,13 +37,14 @@ struct StatsView {
     pending: i64,
     in_flight: i64,
     /// Since when the first of what should have been sent is due.
-    oldest_due_at: Option<String>,
+    oldest_due_at: Option<Timestamp>,
     oldest_due_seconds: Option<u64>,
-    last_success_at: Option<String>,
-    last_failure_at: Option<String>,
+    last_success_at: Option<Timestamp>,
+    last_failure_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookDurations")]
 struct DurationsView {
     p50: Option<i32>,
     p95: Option<i32>,

@@ -1,6 +1,7 @@
 //! The catalogue: every type of event that an endpoint can be told of.
 
 use axum::response::IntoResponse;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,8 +11,9 @@ use crate::{
 };
 
 /// A type of event.
-#[derive(Debug, Serialize)]
-struct TypeView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EventType")]
+pub(super) struct TypeView {
     r#type: &'static str,
     description: &'static str,
     /// JSON Schema of `data`.

@@ -1,30 +1,35 @@
 //! What endpoints and deliveries look like.
 
 use entity::{
-    id::{DeliveryId, EndpointId, EventId, GapId, SecretId},
+    id::{DeliveryId, EndpointId, EventId, GapId, SecretId, SessionId},
     webhook::{
         attempt, delivery, endpoint, gap, secret,
         state::{Cause, DeliveryState, DisabledReason, EndpointState, Format, Ordering},
     },
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    event::payload::rfc3339,
+    event::payload::{Timestamp, rfc3339},
     service::webhooks::{Detail, Endpoint, EndpointDetail, Tested},
     webhook::health::{Breaker, breaker},
 };
 
 /// An endpoint. Neither its secrets nor the values of its headers are ever in it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Webhook")]
 pub(super) struct EndpointView {
     id: EndpointId,
     url: String,
     description: Option<String>,
     format: Format,
+    #[schemars(with = "Vec<String>")]
     event_types: Box<RawValue>,
+    #[schemars(with = "Vec<SessionId>")]
     session_ids: Box<RawValue>,
+    #[schemars(with = "Vec<String>")]
     phone_numbers: Box<RawValue>,
     has_headers: bool,
     ordering: Ordering,
@@ -35,22 +40,23 @@ pub(super) struct EndpointView {
     max_age_seconds: i64,
     state: EndpointState,
     disabled_reason: Option<DisabledReason>,
-    disabled_at: Option<String>,
+    disabled_at: Option<Timestamp>,
     health: HealthView,
-    created_at: String,
-    updated_at: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct HealthView {
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookHealth")]
+pub(super) struct HealthView {
     /// `closed`, `open` or `half_open`.
     breaker: &'static str,
     consecutive_failures: i32,
-    failing_since: Option<String>,
-    last_failure_at: Option<String>,
-    last_success_at: Option<String>,
+    failing_since: Option<Timestamp>,
+    last_failure_at: Option<Timestamp>,
+    last_success_at: Option<Timestamp>,
     /// Not called before: its breaker is open, or it asked for it.
-    held_until: Option<String>,
+    held_until: Option<Timestamp>,
 }
 
 impl EndpointView {
@@ -100,7 +106,8 @@ impl EndpointView {
 }
 
 /// An endpoint in every detail.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookDetail")]
 pub(super) struct DetailView {
     #[serde(flatten)]
     endpoint: EndpointView,
@@ -109,22 +116,24 @@ pub(super) struct DetailView {
 }
 
 /// A secret, without the secret.
-#[derive(Debug, Serialize)]
-struct SecretView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookSecret")]
+pub(super) struct SecretView {
     id: SecretId,
-    created_at: String,
-    expires_at: Option<String>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
 }
 
 /// What an endpoint was not owed, by sequence numbers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookGap")]
 pub(super) struct GapView {
     id: GapId,
     reason: DisabledReason,
     after_sequence: i64,
     through_sequence: Option<i64>,
-    since: String,
-    until: Option<String>,
+    since: Timestamp,
+    until: Option<Timestamp>,
 }
 
 impl From<gap::Model> for GapView {
@@ -161,7 +170,8 @@ impl DetailView {
 }
 
 /// What `register` answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RegisteredWebhook")]
 pub(super) struct RegisteredView {
     id: EndpointId,
     phone_number: Option<String>,
@@ -171,7 +181,7 @@ pub(super) struct RegisteredView {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     state: EndpointState,
-    created_at: String,
+    created_at: Timestamp,
 }
 
 impl RegisteredView {
@@ -190,7 +200,8 @@ impl RegisteredView {
 }
 
 /// A delivery.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Delivery")]
 pub(super) struct DeliveryView {
     id: DeliveryId,
     webhook_id: EndpointId,
@@ -205,10 +216,10 @@ pub(super) struct DeliveryView {
     response_status: Option<i32>,
     error: Option<String>,
     /// None when it is due at once, or has come to its end.
-    next_attempt_at: Option<String>,
-    expires_at: String,
-    created_at: String,
-    finished_at: Option<String>,
+    next_attempt_at: Option<Timestamp>,
+    expires_at: Timestamp,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
 }
 
 impl From<delivery::Model> for DeliveryView {
@@ -234,7 +245,8 @@ impl From<delivery::Model> for DeliveryView {
 }
 
 /// A delivery with its event and attempts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeliveryDetail")]
 pub(super) struct DeliveryDetailView {
     #[serde(flatten)]
     delivery: DeliveryView,
@@ -242,18 +254,21 @@ pub(super) struct DeliveryDetailView {
     attempt_log: Vec<AttemptView>,
 }
 
-#[derive(Debug, Serialize)]
-struct EventView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeliveredEvent")]
+pub(super) struct EventView {
     session_id: Option<String>,
-    occurred_at: String,
+    occurred_at: Timestamp,
+    #[schemars(with = "Map<String, Value>")]
     data: Box<RawValue>,
 }
 
 /// One HTTP request.
-#[derive(Debug, Serialize)]
-struct AttemptView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeliveryAttempt")]
+pub(super) struct AttemptView {
     number: i32,
-    started_at: String,
+    started_at: Timestamp,
     duration_ms: i32,
     peer: Option<String>,
     status: Option<i32>,
@@ -289,7 +304,8 @@ impl From<Detail> for DeliveryDetailView {
 }
 
 /// What came of a test.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookTest")]
 pub(super) struct TestView {
     delivered: bool,
     event_id: EventId,
@@ -326,8 +342,10 @@ pub(super) fn one_of(words: &[&str]) -> String {
 }
 
 /// A page of some list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub(super) struct Page<T> {
+    #[schemars(extend("const" = true))]
     pub(super) success: bool,
     pub(super) data: Vec<T>,
     /// `null` after the last.

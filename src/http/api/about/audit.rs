@@ -1,0 +1,27 @@
+//! The audit log.
+
+use entity::kind::AuditAction;
+use sea_orm::Iterable as _;
+use serde_json::json;
+
+use super::{AT, page};
+use crate::http::{
+    api::{List, audit::EntryView},
+    operation::{Operation, Tag, operation, word},
+};
+
+pub(in crate::http::api) fn list() -> Operation {
+    let actions: Vec<_> =
+        AuditAction::iter().filter_map(|action| serde_json::to_value(action).ok()).collect();
+    let actions: Vec<_> = actions.iter().filter_map(|action| action.as_str()).collect();
+    let entry = json!({
+        "id": "aud_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "at": AT, "action": "token_created",
+        "target": "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "detail": { "role": "viewer" },
+        "tokenId": "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3W", "address": "192.0.2.7",
+    });
+    operation("listAuditEntries", Tag::Audit, "Who changed what")
+        .about("Changes of configuration and credentials in the organization, the newest first. No secret is ever in it.")
+        .query([word("action", &actions, "Only entries of this action.")])
+        .paged()
+        .answers::<List<EntryView>>(200, "A page of entries.", page(&entry))
+}

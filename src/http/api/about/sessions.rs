@@ -1,0 +1,276 @@
+//! Sessions and their QR codes.
+
+use serde_json::{Value, json};
+
+use super::{AT, success};
+use crate::{
+    http::{
+        api::{
+            Success,
+            list::{self, LONGEST},
+            qr::QrView,
+            sessions::{CodeView, DeletedView, LoggedOutView},
+            status::SessionView,
+        },
+        code::Code,
+        operation::{
+            Content, Field, Operation, Tag, flag, number, operation, phone_number, text, word,
+        },
+    },
+    qr::Layout,
+    service::text::LONGEST_USER_ID,
+};
+
+/// A session that shows a code.
+pub(super) fn example() -> Value {
+    json!({
+        "sessionId": "shop-1", "status": "qr_generated",
+        "message": "QR code generated, scan to connect",
+        "qr": "2@AbCd…", "qrImage": "data:image/png;base64,iVBORw0KGgo…",
+        "userId": "user-42", "createdAt": AT, "updatedAt": AT,
+        "isConnected": false, "needsQR": true, "isLoading": false, "hasError": false,
+        "phoneNumber": null, "pushName": null, "loadingPercent": null,
+        "qrIssuedAt": AT, "qrExpiresAt": "2025-01-20T10:01:00.000Z", "qrSequence": 1,
+        "reconnecting": false, "since": AT, "nextAttemptAt": null, "lastDisconnect": null,
+        "bannedUntil": null, "pairing": { "attempts": 1, "lastError": null, "lastQrAt": AT },
+        "accountChanged": null, "desiredState": "running", "connectedAt": null,
+        "lastActiveAt": null,
+    })
+}
+
+fn user_id() -> Field {
+    text("userId", "The organization's own user that the session is of.")
+        .lengths(1..=LONGEST_USER_ID)
+        .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$")
+        .example("user-42")
+}
+
+fn shown(operation: Operation, about: &'static str) -> Operation {
+    operation.answers::<Success<SessionView>>(200, about, success(&example()))
+}
+
+pub(in crate::http::api) fn create() -> Operation {
+    operation("createSession", Tag::Sessions, "Make a session")
+        .about("It starts at once, unless `start` is `false`; its first QR code is there within seconds.")
+        .body([
+            text("sessionId", "What to call it; generated if it is not given.")
+                .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")
+                .example("shop-1"),
+            user_id(),
+            phone_number("phoneNumber", "The number that it is meant for, with country code."),
+            flag("start", "Whether to start it.").usually(true).example(true),
+        ])
+        .answers::<Success<SessionView>>(201, "The session.", success(&example()))
+        .says("Location", "Where it is.")
+        .refuses([Code::SessionExists, Code::TooManySessions])
+}
+
+pub(in crate::http::api) fn list() -> Operation {
+    let session = json!({
+        "sessionId": "shop-1", "status": "session_connected", "message": "Connected",
+        "qr": null, "userId": "user-42", "createdAt": AT, "updatedAt": AT, "isConnected": true,
+        "needsQR": false, "isLoading": false, "hasError": false, "hasQR": false, "lastUpdated": AT,
+    });
+    let example = json!({
+        "success": true, "data": [session],
+        "summary": {
+            "connected": 1, "disconnected": 0, "loading": 0, "needsQR": 0, "error": 0, "total": 1,
+        },
+        "timestamp": AT,
+    });
+    operation("listSessions", Tag::Sessions, "All sessions, and how many are in which state")
+        .about("All of them, unless `limit` or `cursor` asks for a page.")
+        .query([
+            text("userId", "Only sessions of this user.")
+                .lengths(1..=LONGEST_USER_ID)
+                .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+            word(
+                "status",
+                &[
+                    "connected",
+                    "disconnected",
+                    "loading",
+                    "needsQR",
+                    "error",
+                    "session_not_connected",
+                    "connecting",
+                    "qr_generated",
+                    "session_connected",
+                    "auth_failure",
+                ],
+                "Only sessions of this group of the summary, or with this status.",
+            ),
+            number("limit", 1..=LONGEST, "The most sessions of the page."),
+            text("cursor", "Where the page begins: `nextCursor` of the page before."),
+        ])
+        .answers::<list::List>(200, "The sessions, or a page of them.", example)
+}
+
+pub(in crate::http::api) fn status() -> Operation {
+    shown(
+        operation("getSessionStatus", Tag::Sessions, "A session's status")
+            .about("The same as `GET /api/whatsapp/session/{sessionId}`."),
+        "The session.",
+    )
+}
+
+pub(in crate::http::api) fn show() -> Operation {
+    shown(operation("getSession", Tag::Sessions, "One session"), "The session.")
+}
+
+pub(in crate::http::api) fn change() -> Operation {
+    let operation = operation("changeSession", Tag::Sessions, "Change a session's settings")
+        .about("`null` clears a setting.")
+        .body([user_id(), phone_number("phoneNumber", "The number that it is meant for.")])
+        .refuses([Code::PhoneNumberKnown]);
+    shown(operation, "The session as it is then.")
+}
+
+pub(in crate::http::api) fn delete() -> Operation {
+    let example = success(&json!({ "sessionId": "shop-1", "deleted": true, "unlinked": true }));
+    operation("deleteSession", Tag::Sessions, "Delete a session")
+        .about(
+            "With its keys and messages, for good. Its device is unlinked from the account first.",
+        )
+        .query([flag("logout", "Whether to unlink the device from the account.").usually(true)])
+        .answers::<Success<DeletedView>>(200, "It is gone.", example)
+        .refuses([Code::SessionOnOtherNode])
+}
+
+/// Something that is done with a session, without more to say.
+fn act(id: &'static str, summary: &'static str, about: &'static str) -> Operation {
+    let operation = operation(id, Tag::Sessions, summary)
+        .about(about)
+        .body([])
+        .refuses([Code::SessionExternal, Code::SessionOnOtherNode]);
+    shown(operation, "The session as it is then.")
+}
+
+pub(in crate::http::api) fn start() -> Operation {
+    act(
+        "startSession",
+        "Start a session",
+        "It runs until it is stopped, over restarts of the daemon. Started twice, it is the same.",
+    )
+}
+
+pub(in crate::http::api) fn stop() -> Operation {
+    act("stopSession", "Stop a session", "It stays linked, and is started again only by a start.")
+}
+
+pub(in crate::http::api) fn restart() -> Operation {
+    act("restartSession", "Stop a session and start it", "What is wanted of it is then: running.")
+}
+
+pub(in crate::http::api) fn log_out() -> Operation {
+    let mut example = example();
+    example["unlinked"] = true.into();
+    operation("logOutSession", Tag::Sessions, "Unlink a session from its account")
+        .about("The session stays, without an account; its messages stay, too.")
+        .body([flag(
+            "forgetAccount",
+            "Whether the session may then be linked to another account than before.",
+        )
+        .usually(false)
+        .example(false)])
+        .answers::<Success<LoggedOutView>>(
+            200,
+            "The session as it is then; `unlinked` is `false` when WhatsApp could not be told.",
+            success(&example),
+        )
+        .refuses([Code::SessionExternal, Code::SessionOnOtherNode])
+}
+
+pub(in crate::http::api) fn pair() -> Operation {
+    operation("pairSession", Tag::Sessions, "Get a code to type on the phone")
+        .about("Instead of a QR code. The session must be started, and must not be linked. Eight characters, good for a few minutes.")
+        .body([phone_number("phoneNumber", "The number of the account to link.").required()])
+        .answers::<Success<CodeView>>(
+            200,
+            "The code.",
+            success(&json!({ "code": "ABCD1234", "expiresAt": AT })),
+        )
+        .refuses([
+            Code::SessionExternal,
+            Code::SessionNotRunning,
+            Code::SessionNotConnected,
+            Code::SessionAlreadyPaired,
+            Code::PairingCodeOutstanding,
+            Code::PairingCodeNotAvailable,
+            Code::PairingForbidden,
+            Code::PairingRefused,
+            Code::PairingRateLimited,
+            Code::PairingUnavailable,
+            Code::SessionOnOtherNode,
+        ])
+}
+
+const LOOKS: &[&str] = &["image/png", "image/svg+xml", "text/plain; charset=utf-8"];
+
+pub(in crate::http::api) fn qr() -> Operation {
+    let json = Content::Json {
+        schema: schemars::SchemaGenerator::subschema_for::<Success<QrView>>,
+        example: success(&json!({
+            "sessionId": "shop-1", "qr": "2@AbCd…",
+            "qrImage": "data:image/png;base64,iVBORw0KGgo…", "issuedAt": AT,
+            "expiresAt": "2025-01-20T10:01:00.000Z", "sequence": 1,
+        })),
+    };
+    code("getQr", "The QR code to scan", vec![Content::Media(LOOKS), json])
+        .about("As an image, as text for a terminal or as JSON: whichever `Accept` prefers. `wait` has it wait for a code that the caller does not know.")
+        .refuses([Code::NotAcceptable])
+}
+
+pub(in crate::http::api) fn qr_png() -> Operation {
+    code("getQrPng", "The QR code as a PNG", vec![Content::Media(&["image/png"])])
+}
+
+pub(in crate::http::api) fn qr_svg() -> Operation {
+    code("getQrSvg", "The QR code as an SVG", vec![Content::Media(&["image/svg+xml"])])
+}
+
+pub(in crate::http::api) fn qr_text() -> Operation {
+    code(
+        "getQrText",
+        "The QR code for a terminal",
+        vec![Content::Media(&["text/plain; charset=utf-8"])],
+    )
+}
+
+pub(in crate::http::api) fn qr_json() -> Operation {
+    let Operation { responses, .. } = qr();
+    let json = responses
+        .into_iter()
+        .flat_map(|response| response.contents)
+        .filter(|content| matches!(content, Content::Json { .. }));
+    code("getQrJson", "The QR code as JSON", json.collect())
+}
+
+fn code(id: &'static str, summary: &'static str, contents: Vec<Content>) -> Operation {
+    let limits =
+        |range: std::ops::RangeInclusive<u32>| i64::from(*range.start())..=i64::from(*range.end());
+    let usual = Layout::default();
+    operation(id, Tag::Sessions, summary)
+        .query([
+            number("size", limits(Layout::SIZES), "Width and height in pixels.")
+                .usually(usual.size),
+            number("margin", limits(Layout::MARGINS), "Width of the light frame, in modules.")
+                .usually(usual.margin),
+            number("after", 0..=i64::MAX, "The caller knows the codes up to this `sequence`."),
+            number("wait", 0..=60, "Seconds to wait for a code that the caller does not know.")
+                .usually(0),
+        ])
+        .header(text("If-None-Match", "The `ETag` of the code that the caller has."))
+        .response(200, "The code.", contents)
+        .says("ETag", "Names this code in this look.")
+        .says(
+            "Cache-Control",
+            "A code may be kept, and must be asked for again before it is shown.",
+        )
+        .says("X-Qr-Sequence", "Counts the codes of the session.")
+        .says("X-Qr-Issued-At", "When WhatsApp gave it.")
+        .says("X-Qr-Expires-At", "Until when it can be scanned.")
+        .answers_nothing(304, "The caller has it.")
+        .says("ETag", "Names this code in this look.")
+        .refuses([Code::QrNotAvailable, Code::TooManyStreams])
+}

@@ -1,0 +1,328 @@
+//! Every `code` that a problem document can have: its status, and what it means.
+//!
+//! The one table of them. Documents, the OpenAPI description, `GET /problems/{code}` and
+//! `docs/problems.md` are all written from it.
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+macro_rules! codes {
+    ($($variant:ident = $word:literal, $status:ident, $title:literal {
+        about: $about:literal,
+        detail: $detail:literal,
+        $(members: $members:tt,)?
+    })*) => {
+        /// Why a request was refused, for programs. A word is never changed once released.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The word in documents.
+            pub(crate) const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// The status of every answer with this code.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            /// The problem in a few words.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What has happened, and what can be done about it.
+            pub(crate) const fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about,)* }
+            }
+
+            /// What the detail says, usually.
+            pub(crate) const fn detail(self) -> &'static str {
+                match self { $(Self::$variant => $detail,)* }
+            }
+
+            /// What its documents have besides the members of all, for example.
+            pub(crate) fn members(self) -> Map<String, Value> {
+                let members = match self {
+                    $(Self::$variant => codes!(@members $($members)?),)*
+                };
+                match members {
+                    Value::Object(members) => members,
+                    _ => Map::new(),
+                }
+            }
+        }
+    };
+    (@members) => { Value::Null };
+    (@members $members:tt) => { json!($members) };
+}
+
+codes! {
+    ValidationFailed = "VALIDATION_FAILED", BAD_REQUEST, "The request is not valid" {
+        about: "A member of the body, a parameter, a header or a part of the address is missing, unknown or not as it \
+                must be. `errors` has all that is wrong, each with a JSON pointer to where. Sending the same again is in vain.",
+        detail: "the request is not valid: see `errors`",
+        members: {
+            "errors": [{ "pointer": "/to", "detail": "must have 7 to 15 digits, country code included" }]
+        },
+    }
+    MalformedJson = "MALFORMED_JSON", BAD_REQUEST, "The body is not JSON" {
+        about: "The body cannot be read as one JSON object. `errors` says where the reading ended, and why.",
+        detail: "the body is not valid JSON",
+        members: {
+            "errors": [{ "pointer": "", "detail": "expected `,` or `}` at line 1 column 14" }]
+        },
+    }
+    BadRequest = "BAD_REQUEST", BAD_REQUEST, "The request cannot be read" {
+        about: "The request is broken in itself: its body ended before its stated length, say.",
+        detail: "the request is not valid",
+    }
+    Unauthenticated = "UNAUTHENTICATED", UNAUTHORIZED, "A valid token is needed" {
+        about: "There is no `Authorization: Bearer …` header, or its token is unknown, expired or revoked. Which of these, \
+                and whether there is anything at the address, is not told.",
+        detail: "a valid bearer token is needed",
+    }
+    Forbidden = "FORBIDDEN", FORBIDDEN, "The token's role is too low" {
+        about: "The token is valid, and its role may not do this. `needs` is the lowest role that may.",
+        detail: "the token's role does not allow this",
+        members: { "needs": "manager" },
+    }
+    RouteNotFound = "ROUTE_NOT_FOUND", NOT_FOUND, "There is no such address" {
+        about: "No route of the API has this address. `GET /openapi.json` has them all.",
+        detail: "there is nothing at this address",
+    }
+    SessionNotFound = "SESSION_NOT_FOUND", NOT_FOUND, "There is no such session" {
+        about: "The organization has no session of this id. It may never have been, have been deleted, or belong to another organization.",
+        detail: "there is no such session",
+    }
+    MessageNotFound = "MESSAGE_NOT_FOUND", NOT_FOUND, "There is no such message" {
+        about: "The session has no message of this id, or it is older than what is kept.",
+        detail: "there is no such message",
+    }
+    OrganizationNotFound = "ORGANIZATION_NOT_FOUND", NOT_FOUND, "There is no such organization" {
+        about: "There is no organization of this id or number, or the token may not act in it: `X-Organization` is for operators.",
+        detail: "there is no such organization",
+    }
+    TokenNotFound = "TOKEN_NOT_FOUND", NOT_FOUND, "There is no such token" {
+        about: "The organization has no token of this id, or the caller's role is below the token's.",
+        detail: "there is no such token",
+    }
+    WebhookNotFound = "WEBHOOK_NOT_FOUND", NOT_FOUND, "There is no such webhook endpoint" {
+        about: "The organization has no webhook endpoint of this id, or it was deleted.",
+        detail: "there is no such webhook",
+    }
+    DeliveryNotFound = "DELIVERY_NOT_FOUND", NOT_FOUND, "There is no such delivery" {
+        about: "The organization has no delivery of this id, or it is older than what is kept.",
+        detail: "there is no such delivery",
+    }
+    ReplayNotFound = "REPLAY_NOT_FOUND", NOT_FOUND, "There is no such replay" {
+        about: "The organization has no replay of this id.",
+        detail: "there is no such replay",
+    }
+    ProblemNotFound = "PROBLEM_NOT_FOUND", NOT_FOUND, "There is no such problem code" {
+        about: "No problem document of this version has this code. `GET /problems` has them all.",
+        detail: "there is no such problem code",
+    }
+    QrNotAvailable = "QR_NOT_AVAILABLE", NOT_FOUND, "There is no QR code to scan" {
+        about: "The session shows no code at the moment. `reason` says why: `not_yet`, `expired` and `pairing` pass by themselves \
+                (ask again with `wait`), `not_started`, `ended` and `failed` want a start, `already_connected` needs no code, and with `unchanged` \
+                the code that the caller knows is still the newest.",
+        detail: "the session is stopped: start it to get a QR code",
+        members: { "reason": "not_started", "sessionStatus": "session_not_connected" },
+    }
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The address does not take this method" {
+        about: "There is something at this address, and not for this method: `Allow` has those that it takes.",
+        detail: "this address does not take this method: see `Allow`",
+    }
+    NotAcceptable = "NOT_ACCEPTABLE", NOT_ACCEPTABLE, "None of the wanted formats is offered" {
+        about: "`Accept` excludes all formats that the route can answer in.",
+        detail: "none of the formats asked for by `Accept` is offered",
+    }
+    RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The request did not arrive in time" {
+        about: "The body took too long to arrive. Nothing was done.",
+        detail: "the request did not arrive in time",
+    }
+    SessionExists = "SESSION_EXISTS", CONFLICT, "The session exists" {
+        about: "The organization has a session of this id: use it, or choose another id.",
+        detail: "a session with this id exists",
+    }
+    TooManySessions = "TOO_MANY_SESSIONS", CONFLICT, "The organization has all the sessions it may have" {
+        about: "Delete a session, or have the operator raise `maxSessions` of the organization.",
+        detail: "the organization has as many sessions as it may have",
+    }
+    PhoneNumberKnown = "PHONE_NUMBER_KNOWN", CONFLICT, "The session has the phone number of its account" {
+        about: "The session is linked to an account, and says that account's number: it cannot be set.",
+        detail: "the session is linked to an account, whose phone number it has",
+    }
+    SessionExternal = "SESSION_EXTERNAL", CONFLICT, "The session runs elsewhere" {
+        about: "Only events of the session come here. It is started, stopped and written with where it runs.",
+        detail: "the session runs elsewhere: only its events come here",
+    }
+    SessionNotRunning = "SESSION_NOT_RUNNING", CONFLICT, "The session is stopped" {
+        about: "This needs a session that runs: start it first.",
+        detail: "the session is stopped: start it first",
+    }
+    SessionNotConnected = "SESSION_NOT_CONNECTED", CONFLICT, "The session is not connected" {
+        about: "Nothing can be sent at the moment; `sessionStatus` says why. A message sent with `queue: true` waits for the session.",
+        detail: "the session is not connected",
+        members: { "sessionStatus": "connecting" },
+    }
+    SessionAlreadyPaired = "SESSION_ALREADY_PAIRED", CONFLICT, "The session is linked already" {
+        about: "The session belongs to an account: log it out first.",
+        detail: "the session is linked to an account: log out first",
+    }
+    PairingCodeOutstanding = "PAIRING_CODE_OUTSTANDING", CONFLICT, "A pairing code for another number is good" {
+        about: "A session shows one pairing code at a time. `Retry-After` says when the one for the other number has expired.",
+        detail: "a pairing code for another number was given and is still good",
+    }
+    TooManyWebhooks = "TOO_MANY_WEBHOOKS", CONFLICT, "The organization has all the webhook endpoints it may have" {
+        about: "Delete an endpoint that is not needed.",
+        detail: "the organization has as many webhook endpoints as it may have",
+    }
+    WebhookDisabled = "WEBHOOK_DISABLED", CONFLICT, "The webhook endpoint is disabled" {
+        about: "The endpoint is not called, as it failed for days or said that it is gone. Resume it first.",
+        detail: "the endpoint is disabled: resume it first",
+    }
+    DeliveryInFlight = "DELIVERY_IN_FLIGHT", CONFLICT, "The delivery is under way" {
+        about: "The event is being sent at this moment: look at the delivery again when it has ended.",
+        detail: "the event is being delivered at this moment",
+    }
+    EventRetired = "EVENT_RETIRED", CONFLICT, "The event is no longer kept" {
+        about: "The event is older than what is kept, and can no longer be sent.",
+        detail: "the event is older than what is kept",
+    }
+    ReplayEnded = "REPLAY_ENDED", CONFLICT, "The replay has ended" {
+        about: "There is nothing left to cancel.",
+        detail: "the replay has come to its end",
+    }
+    BodyTooLarge = "BODY_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large" {
+        about: "The detail has the number of bytes that this route reads.",
+        detail: "the body is too large: at most 65536 bytes are read",
+    }
+    UriTooLong = "URI_TOO_LONG", URI_TOO_LONG, "The address is too long" {
+        about: "The address, with its query, is longer than any that the API has.",
+        detail: "the address is too long: at most 8192 bytes are read",
+    }
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body is not sent as JSON" {
+        about: "A body must be JSON, sent as `application/json`, and not compressed.",
+        detail: "the body must be JSON, as `application/json`",
+    }
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request" {
+        about: "A request with this `Idempotency-Key` was carried out, and it asked for something else. Each new request needs a new key.",
+        detail: "the idempotency key was used for another request",
+    }
+    PairingCodeNotAvailable = "PAIRING_CODE_NOT_AVAILABLE", UNPROCESSABLE_ENTITY, "WhatsApp gives this account no pairing code" {
+        about: "The account cannot be linked by a code; by a QR code it may be. `whatsappCode` is WhatsApp's own status.",
+        detail: "WhatsApp gives no pairing code for this account: use a QR code",
+        members: { "reason": "not_available", "whatsappCode": 452 },
+    }
+    PairingForbidden = "PAIRING_FORBIDDEN", UNPROCESSABLE_ENTITY, "WhatsApp forbids the pairing" {
+        about: "WhatsApp does not let this account be linked. Asking again makes it no better.",
+        detail: "WhatsApp forbids to link this account",
+        members: { "reason": "forbidden", "whatsappCode": 403 },
+    }
+    PairingRefused = "PAIRING_REFUSED", UNPROCESSABLE_ENTITY, "WhatsApp refused the pairing" {
+        about: "WhatsApp gave no code; `reason` and `whatsappCode` say as much as it told. It answers so also for a number \
+                for which too many codes were asked.",
+        detail: "WhatsApp did not take the request for a pairing code",
+        members: { "reason": "bad_request", "whatsappCode": 400 },
+    }
+    PairingRateLimited = "PAIRING_RATE_LIMITED", TOO_MANY_REQUESTS, "WhatsApp was asked for too many pairing codes" {
+        about: "WhatsApp wants to be left alone for a while, which may be hours. `Retry-After` says how long where that is known.",
+        detail: "WhatsApp was asked for too many pairing codes: try again later",
+        members: { "reason": "rate_limited", "whatsappCode": 429 },
+    }
+    RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS, "Too many requests" {
+        about: "The token, or the address that the request comes from, has asked as often as it may, or showed too much that opens nothing. \
+                `limit` says which limit it is, and `Retry-After` when to ask again.",
+        detail: "too many requests: see `Retry-After`",
+        members: { "limit": "token" },
+    }
+    HeadersTooLarge = "HEADERS_TOO_LARGE", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large" {
+        about: "The request has more headers, or longer ones, than are read.",
+        detail: "the headers are too large: at most 100 of them, and 32768 bytes in all, are read",
+    }
+    Internal = "INTERNAL", INTERNAL_SERVER_ERROR, "The daemon failed" {
+        about: "A fault of ours. The operator's log has it under the request's id.",
+        detail: "the request failed: the log says why, by its request id",
+    }
+    WhatsAppFailed = "WHATSAPP_FAILED", BAD_GATEWAY, "WhatsApp did not take it" {
+        about: "The session is connected, and sending failed all the same. The message is kept as failed.",
+        detail: "the WhatsApp client failed",
+    }
+    Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE, "Not possible just now" {
+        about: "It passes: `Retry-After` says when to ask again.",
+        detail: "the session is busy",
+    }
+    DatabaseUnavailable = "DATABASE_UNAVAILABLE", SERVICE_UNAVAILABLE, "The database is away" {
+        about: "The database does not answer. The daemon waits for it and loses nothing; ask again after `Retry-After`.",
+        detail: "the database is not available",
+    }
+    SessionOnOtherNode = "SESSION_ON_OTHER_NODE", SERVICE_UNAVAILABLE, "Another daemon runs the session" {
+        about: "Another daemon on the same database runs the session, and did not answer in time. `node` is its name.",
+        detail: "another daemon runs the session, and did not answer",
+        members: { "node": "gateway-2" },
+    }
+    PairingUnavailable = "PAIRING_UNAVAILABLE", SERVICE_UNAVAILABLE, "WhatsApp gives no pairing code at the moment" {
+        about: "WhatsApp failed or did not answer. Ask again after `Retry-After`.",
+        detail: "WhatsApp did not answer",
+        members: { "reason": "unreachable", "whatsappCode": null },
+    }
+    TooManyStreams = "TOO_MANY_STREAMS", SERVICE_UNAVAILABLE, "Too many streams are open" {
+        about: "The daemon has as many streams and long polls as it may have. Those that end make place.",
+        detail: "too many streams and long polls are open",
+    }
+    Timeout = "TIMEOUT", SERVICE_UNAVAILABLE, "The request took too long" {
+        about: "No answer was ready in time. What was to be changed may be, or may yet be: look, or repeat the request with its `Idempotency-Key`.",
+        detail: "the request took too long: whether it was carried out is not known",
+    }
+}
+
+impl Code {
+    /// The code of a word, in either case.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.word().eq_ignore_ascii_case(word))
+    }
+
+    /// Where the code is explained: the `type` of its documents, relative to the daemon's address.
+    pub(crate) fn address(self) -> String {
+        format!("/problems/{}", self.word())
+    }
+
+    /// A whole document, for example.
+    pub(crate) fn example(self) -> Value {
+        let mut document = json!({
+            "type": self.address(),
+            "title": self.title(),
+            "status": self.status().as_u16(),
+            "success": false,
+            "code": self.word(),
+            "detail": self.detail(),
+            "requestId": "req_1f0c8b6c2f3b4d6e9a7b5c4d3e2f1a0b",
+        });
+        if let Value::Object(document) = &mut document {
+            document.extend(self.members());
+        }
+        document
+    }
+}
+
+/// All of them, for people: what `docs/problems.md` is.
+pub(super) fn page() -> String {
+    let mut page = include_str!("docs/problems.md").to_owned();
+    for code in Code::ALL {
+        let (word, status) = (code.word(), code.status().as_u16());
+        let (title, about) = (code.title(), code.about());
+        let example = serde_json::to_string_pretty(&code.example()).unwrap_or_default();
+        page.extend([
+            format!("\n## {word}\n\n{status}: {title}.\n\n{about}\n"),
+            format!("\n```json\n{example}\n```\n"),
+        ]);
+    }
+    page
+}

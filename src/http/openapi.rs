@@ -1,0 +1,399 @@
+//! The OpenAPI 3.1 document: every route of the table, with what follows from its kind.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use entity::state::Role;
+use schemars::{
+    JsonSchema, SchemaGenerator,
+    generate::{Contract, SchemaSettings},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    code::Code,
+    operation::{Content, Field, Operation, Response, Tag},
+    problem::Document as ProblemDocument,
+    route::{Access, Pace, Route, Statement},
+};
+
+/// What the document begins with.
+const INTRODUCTION: &str = include_str!("docs/introduction.md");
+
+/// The document, written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Document(pub(super) Bytes);
+
+impl Document {
+    pub(super) fn of(routes: &[Route]) -> Self {
+        // JSON made here: nothing in it can fail to be written.
+        Self(serde_json::to_vec(&document(routes)).unwrap_or_default().into())
+    }
+}
+
+/// The document about these routes.
+pub(super) fn document(routes: &[Route]) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        "/components/schemas".clone_into(settings.definitions_path.to_mut());
+        settings.contract = Contract::Serialize;
+        settings.meta_schema = None;
+    });
+    let mut writer = Writer { schemas: settings.into_generator(), problems: BTreeMap::new() };
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for route in routes {
+        let method = route.statement().method.as_str().to_ascii_lowercase();
+        let operation = writer.operation(route.statement(), route.operation());
+        paths.entry(route.statement().path).or_default().insert(method, operation);
+    }
+    let tags: Vec<_> = Tag::ALL
+        .iter()
+        .map(|tag| json!({ "name": tag.name(), "description": tag.about() }))
+        .collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "wagate",
+            "summary": "WhatsApp sessions over HTTP",
+            "description": INTRODUCTION,
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "MIT", "identifier": "MIT" },
+        },
+        "servers": [{ "url": "/", "description": "This daemon" }],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "schemas": writer.schemas.take_definitions(true),
+            "responses": writer.problems,
+            "headers": {
+                "RequestId": {
+                    "description": "What the log knows the request by.",
+                    "schema": { "type": "string" },
+                },
+            },
+            "parameters": {
+                "Organization": {
+                    "name": "X-Organization",
+                    "in": "header",
+                    "description": "For operators: the organization to act in, by its id or number. Without it, the token's own.",
+                    "schema": { "type": "string" },
+                    "example": "1",
+                },
+                "RequestId": {
+                    "name": "X-Request-Id",
+                    "in": "header",
+                    "description": "What to call the request in the log: 1 to 128 letters, digits, `.`, `_`, `:` or `-`. Anything else is not taken, and the request is given a name.",
+                    "schema": { "type": "string" },
+                    "example": "order-4711",
+                },
+            },
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token of the organization, `wag_…`. A new installation has an operator's in `operator.token` in its state directory.",
+                },
+            },
+        },
+    })
+}
+
+/// Collects what operations share.
+struct Writer {
+    schemas: SchemaGenerator,
+    /// Responses that are one code, by its word.
+    problems: BTreeMap<&'static str, Value>,
+}
+
+impl Writer {
+    fn operation(&mut self, statement: &Statement, operation: &Operation) -> Value {
+        let mut written = json!({
+            "operationId": operation.id,
+            "tags": [operation.tag.name()],
+            "summary": operation.summary,
+            "description": description(statement, operation),
+            "parameters": parameters(statement, operation),
+            "responses": self.responses(statement, operation),
+            "security": security(statement.access),
+        });
+        if let Some(members) = &operation.body {
+            written["requestBody"] = body(members);
+        }
+        written
+    }
+
+    fn responses(&mut self, statement: &Statement, operation: &Operation) -> Value {
+        let mut responses = Map::new();
+        for response in &operation.responses {
+            responses.insert(response.status.to_string(), self.response(response));
+        }
+        let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for code in problems(statement, operation) {
+            let codes = by_status.entry(code.status().as_u16()).or_default();
+            if !codes.contains(&code) {
+                codes.push(code);
+            }
+        }
+        for (status, codes) in by_status {
+            let problem = self.problem(&codes);
+            // A route that answers the status in its own way says so itself.
+            responses.entry(status.to_string()).or_insert(problem);
+        }
+        Value::Object(responses)
+    }
+
+    fn response(&mut self, response: &Response) -> Value {
+        let mut content = Map::new();
+        for part in &response.contents {
+            match part {
+                Content::Empty => {}
+                Content::Json { schema, example } => {
+                    let schema = schema(&mut self.schemas);
+                    content.insert(
+                        "application/json".to_owned(),
+                        json!({ "schema": schema, "example": example }),
+                    );
+                }
+                Content::Media(kinds) => content.extend(
+                    kinds.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": media(kind) }))),
+                ),
+            }
+        }
+        let mut headers = request_id();
+        for (name, about) in &response.headers {
+            headers[*name] = json!({ "description": about, "schema": { "type": "string" } });
+        }
+        let mut written = json!({ "description": response.about, "headers": headers });
+        if !content.is_empty() {
+            written["content"] = Value::Object(content);
+        }
+        written
+    }
+
+    /// The response that is a problem of one of these codes, which have one status.
+    fn problem(&mut self, codes: &[Code]) -> Value {
+        if let [code] = codes {
+            let word = code.word();
+            if !self.problems.contains_key(word) {
+                let response = self.problem_of(codes);
+                self.problems.insert(word, response);
+            }
+            return json!({ "$ref": format!("#/components/responses/{word}") });
+        }
+        self.problem_of(codes)
+    }
+
+    fn problem_of(&mut self, codes: &[Code]) -> Value {
+        let words: Vec<_> = codes.iter().map(|code| code.word()).collect();
+        let about: Vec<_> = codes
+            .iter()
+            .map(|code| format!("`{}`: {}. {}", code.word(), code.title(), code.about()))
+            .collect();
+        let examples: Map<_, _> = codes
+            .iter()
+            .map(|code| {
+                let example = json!({ "summary": code.title(), "value": code.example() });
+                (code.word().to_owned(), example)
+            })
+            .collect();
+        let mut headers = request_id();
+        if codes.contains(&Code::Unauthenticated) {
+            headers["WWW-Authenticate"] =
+                json!({ "description": "`Bearer`", "schema": { "type": "string" } });
+        }
+        if codes.iter().any(|code| matches!(code.status().as_u16(), 409 | 429 | 503)) {
+            headers["Retry-After"] = json!({
+                "description": "After how many seconds to ask again, where that is known.",
+                "schema": { "type": "integer", "minimum": 1 },
+            });
+        }
+        json!({
+            "description": about.join("\n\n"),
+            "headers": headers,
+            "content": { "application/problem+json": {
+                "schema": { "allOf": [
+                    self.schemas.subschema_for::<ProblemDocument<'_>>(),
+                    { "properties": { "code": { "enum": words } } },
+                ] },
+                "examples": examples,
+            } },
+        })
+    }
+}
+
+fn request_id() -> Value {
+    json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } })
+}
+
+fn media(kind: &str) -> Value {
+    if kind.starts_with("text/") || kind.starts_with("application/openmetrics-text") {
+        json!({ "type": "string" })
+    } else {
+        // Bytes, which JSON Schema has no word for.
+        json!({})
+    }
+}
+
+fn description(statement: &Statement, operation: &Operation) -> String {
+    let role = match statement.access {
+        Access::Anybody => "Needs no token.".to_owned(),
+        Access::AtLeast(role) => format!("Needs a token with the role `{}`.", role_word(role)),
+    };
+    let pace = match statement.pace {
+        Pace::Prompt => "",
+        Pace::Waiting => " May wait.",
+    };
+    let about = if operation.about.is_empty() { "" } else { "\n\n" };
+    format!("{}{about}{role}{pace}", operation.about)
+}
+
+const fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Manager => "manager",
+        Role::Admin => "admin",
+        Role::Operator => "operator",
+    }
+}
+
+fn security(access: Access) -> Value {
+    match access {
+        Access::Anybody => json!([]),
+        Access::AtLeast(role) => json!([{ "token": [role_word(role)] }]),
+    }
+}
+
+fn parameters(statement: &Statement, operation: &Operation) -> Value {
+    let mut parameters = Vec::new();
+    for name in variables(statement.path) {
+        let (schema, about, example) = variable(name);
+        parameters.push(json!({
+            "name": name, "in": "path", "required": true,
+            "description": about, "schema": schema, "example": example,
+        }));
+    }
+    for (place, fields) in [("query", &operation.query), ("header", &operation.headers)] {
+        for Field { name, about, schema, is_required, example } in fields {
+            let mut parameter = json!({
+                "name": name, "in": place, "required": is_required,
+                "description": about, "schema": schema,
+            });
+            if let Some(example) = example {
+                parameter["example"] = example.clone();
+            }
+            parameters.push(parameter);
+        }
+    }
+    if matches!(statement.access, Access::AtLeast(_)) {
+        parameters.push(json!({ "$ref": "#/components/parameters/Organization" }));
+    }
+    parameters.push(json!({ "$ref": "#/components/parameters/RequestId" }));
+    Value::Array(parameters)
+}
+
+/// The names in braces.
+fn variables(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split('}').next())
+}
+
+/// What a variable part of an address may be: schema, meaning, example.
+fn variable(name: &str) -> (Value, &'static str, &'static str) {
+    use entity::id::{
+        DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
+    };
+
+    fn of<T: JsonSchema>() -> Value {
+        T::json_schema(&mut SchemaGenerator::default()).to_value()
+    }
+    match name {
+        "sessionId" => (of::<SessionId>(), "What the session is called.", "shop-1"),
+        "messageId" => {
+            (of::<MessageId>(), "Our id of the message.", "msg_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
+        "organizationId" => {
+            (of::<OrganizationId>(), "The organization.", "org_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
+        "tokenId" => (of::<TokenId>(), "The token.", "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "webhookId" => (of::<EndpointId>(), "The endpoint.", "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "deliveryId" => (of::<DeliveryId>(), "The delivery.", "dlv_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "replayId" => (of::<ReplayId>(), "The replay.", "rpl_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "code" => (json!({ "type": "string" }), "The problem's `code`.", "SESSION_NOT_FOUND"),
+        _ => (json!({ "type": "string" }), "", ""),
+    }
+}
+
+fn body(members: &[Field]) -> Value {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    let mut example = Map::new();
+    for Field { name, about, schema, is_required, example: value } in members {
+        let mut schema = schema.clone();
+        if *is_required {
+            required.push(*name);
+        } else if let Some(kind) = schema.get("type").cloned() {
+            // `null` is as good as nothing everywhere.
+            schema["type"] = json!([kind, "null"]);
+            if let Some(Value::Array(words)) = schema.get_mut("enum") {
+                words.push(Value::Null);
+            }
+        }
+        schema["description"] = (*about).into();
+        if let Some(value) = value {
+            example.insert((*name).to_owned(), value.clone());
+        }
+        properties.insert((*name).to_owned(), schema);
+    }
+    json!({
+        "required": !required.is_empty(),
+        "content": { "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": properties,
+                "required": required,
+                "additionalProperties": false,
+            },
+            "example": example,
+        } },
+    })
+}
+
+/// Every problem that the route can answer: its own, and those of its kind.
+fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
+    let mut codes = operation.problems.clone();
+    if let Access::AtLeast(role) = statement.access {
+        codes.extend([
+            Code::ValidationFailed,
+            Code::Unauthenticated,
+            Code::OrganizationNotFound,
+            Code::DatabaseUnavailable,
+            Code::Unavailable,
+        ]);
+        if role > Role::Viewer {
+            codes.push(Code::Forbidden);
+        }
+    }
+    for name in variables(statement.path) {
+        codes.extend(match name {
+            "sessionId" => Some(Code::SessionNotFound),
+            "messageId" => Some(Code::MessageNotFound),
+            "tokenId" => Some(Code::TokenNotFound),
+            "webhookId" => Some(Code::WebhookNotFound),
+            "deliveryId" => Some(Code::DeliveryNotFound),
+            "replayId" => Some(Code::ReplayNotFound),
+            _ => None,
+        });
+    }
+    if operation.body.is_some() {
+        codes.extend([
+            Code::MalformedJson,
+            Code::BadRequest,
+            Code::BodyTooLarge,
+            Code::UnsupportedMediaType,
+            Code::RequestTimeout,
+        ]);
+    }
+    if statement.is_metered {
+        codes.push(Code::RateLimited);
+    }
+    codes.extend([Code::UriTooLong, Code::HeadersTooLarge, Code::Timeout, Code::Internal]);
+    codes
+}

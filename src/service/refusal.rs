@@ -1,0 +1,55 @@
+//! What is not there and what stands in the way, as closed sets.
+
+/// A kind of thing that callers ask for by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Thing {
+    Session,
+    Message,
+    Organization,
+    Token,
+    Webhook,
+    Delivery,
+    Replay,
+}
+
+impl Thing {
+    /// What people call it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Message => "message",
+            Self::Organization => "organization",
+            Self::Token => "token",
+            Self::Webhook => "webhook",
+            Self::Delivery => "delivery",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// A state that forbids what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Conflict {
+    #[error("a session with this id exists")]
+    SessionExists,
+    #[error("the organization has as many sessions as it may have")]
+    TooManySessions,
+    #[error("the session is linked to an account, whose phone number it has")]
+    PhoneNumberKnown,
+    #[error("the session runs elsewhere: only its events come here")]
+    SessionExternal,
+    #[error("the session is stopped: start it first")]
+    SessionNotRunning,
+    #[error("the session is linked to an account: log out first")]
+    SessionAlreadyPaired,
+    #[error("the organization has as many webhook endpoints as it may have")]
+    TooManyWebhooks,
+    #[error("the endpoint is disabled: resume it first")]
+    WebhookDisabled,
+    #[error("the event is being delivered at this moment")]
+    DeliveryInFlight,
+    #[error("the event is older than what is kept")]
+    EventRetired,
+    #[error("the replay has come to its end")]
+    ReplayEnded,
+}

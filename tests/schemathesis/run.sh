@@ -1,0 +1,93 @@
+#!/bin/sh
+# Asks a live daemon, beside a simulated WhatsApp, what its OpenAPI document says it can be asked, and much that
+# it says it cannot: no 5xx, no undocumented status, every answer as its schema says. Before that,
+# examples/first-qr.sh is run against it.
+#
+# WAGATE and SIMULATOR name built binaries; VENV is where schemathesis is, or is installed to.
+# EXAMPLES is how many requests of each operation are made up (10), SEED what they are made from (1).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+venv=${VENV:-"$here/.venv"}
+
+if [ ! -x "$venv/bin/schemathesis" ] || ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/requirements.txt"
+fi
+
+scratch=$(mktemp -d)
+daemon=
+simulator=
+finish() {
+    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+    [ -z "$daemon" ] || wait "$daemon" 2>/dev/null || true
+    [ -z "$simulator" ] || kill "$simulator" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+# Waits for a file to have something in it, while a process lives.
+await() {
+    tries=0
+    while [ ! -s "$1" ]; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 300 ] || ! kill -0 "$2" 2>/dev/null; then
+            echo "$3 did not start" >&2
+            cat "$scratch/log" >&2 2>/dev/null || true
+            exit 1
+        fi
+        sleep 0.1
+    done
+}
+
+"$SIMULATOR" --listen 127.0.0.1:0 --control 127.0.0.1:0 --ready "$scratch/ready" 2>"$scratch/simulator.log" &
+simulator=$!
+await "$scratch/ready" "$simulator" "the simulator"
+whatsapp=$(head -n 1 "$scratch/ready")
+
+# Endpoints that are made up are called nowhere: no network is allowed.
+cd "$scratch"
+WAGATE_STATE_DIR="$scratch/state" WAGATE_HTTP__LISTEN=127.0.0.1:0 WAGATE_WHATSAPP__URL="$whatsapp" \
+    WAGATE_LIMITS__PER_TOKEN=off WAGATE_LIMITS__PER_ADDRESS=off WAGATE_LIMITS__FAILED_AUTHENTICATIONS=off \
+    WAGATE_WHATSAPP__VERSION=2.3000.1042742319 WAGATE_WEBHOOKS__DENY_CIDRS=0.0.0.0/0,::/0 \
+    "$WAGATE" >"$scratch/said" 2>"$scratch/log" &
+daemon=$!
+await "$scratch/said" "$daemon" "the daemon"
+tries=0
+until base=$(sed -n 's/^ *address *//p' "$scratch/said") && [ -n "$base" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -le 100 ] || { echo "the daemon does not say where it is" >&2; exit 1; }
+    sleep 0.1
+done
+WAGATE_TOKEN=$(cat "$scratch/state/operator.token")
+export WAGATE_TOKEN
+
+WAGATE_URL="$base" sh "$here/../../examples/first-qr.sh" first "$scratch/first.png"
+[ "$(head -c 4 "$scratch/first.png" | tail -c 3)" = PNG ]
+
+# Sessions that are made up dial: not more than a few.
+curl -fsS -X PATCH "$base/api/organizations/$(curl -fsS -H "Authorization: Bearer $WAGATE_TOKEN" "$base/api/organizations" |
+    sed -n 's/.*"id":"\(org_[0-9A-Z]*\)","clientId":1,.*/\1/p')" \
+    -H "Authorization: Bearer $WAGATE_TOKEN" -H 'Content-Type: application/json' -d '{"maxSessions": 12}' >/dev/null
+
+# What may be revoked. Ids of answers are asked for again, and among those of tokens is our own: once that is
+# revoked, everything is a 401 and nothing is tested.
+WAGATE_SPARE_TOKEN=$(curl -fsS -X POST "$base/api/tokens" -H "Authorization: Bearer $WAGATE_TOKEN" \
+    -H 'Content-Type: application/json' -d '{"role": "viewer", "label": "to be revoked"}' |
+    sed -n 's/.*"id":"\(tok_[0-9A-Z]*\)".*/\1/p')
+[ -n "$WAGATE_SPARE_TOKEN" ]
+export WAGATE_SPARE_TOKEN
+
+status=0
+"$venv/bin/schemathesis" --config-file "$here/schemathesis.toml" run "$base/openapi.json" \
+    --phases examples,coverage,fuzzing --seed "${SEED:-1}" --max-examples "${EXAMPLES:-10}" \
+    --generation-database none --no-color || status=$?
+kill -0 "$daemon" 2>/dev/null || { echo "the daemon has ended" >&2; status=1; }
+# The token is still good: what was asked was asked with it, to the end.
+curl -fsS -o /dev/null -H "Authorization: Bearer $WAGATE_TOKEN" "$base/" || status=1
+if grep -q 'panicked' "$scratch/log"; then
+    grep -A3 'panicked' "$scratch/log" >&2
+    status=1
+fi
+exit "$status"
