@@ -64,6 +64,7 @@ async fn a_message_that_can_never_be_read_is_said_once_and_delays_no_other() {
             .await;
         // Its sender is asked for it again, until it is plain that this does not help.
         phone.wait_for_receipt(&lost, ReceiptKind::Retry).await.unwrap();
+        phone.wait_confirmed().await.unwrap();
         world.stop_daemon().await;
         phone.wait_offline().await.unwrap();
         world.start_daemon().await;

@@ -1,22 +1,29 @@
 //! What must be on disk before a frame leaves.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::{anyhow, store::persistence_manager::PersistenceManager};
+use whatsapp_rust::{Client, anyhow, store::persistence_manager::PersistenceManager};
 
 use super::unrecorded::Unrecorded;
 use crate::{device, fault::moment};
 
 /// Holds frames back until the database agrees with them. Clones are one and the same.
 ///
-/// Two things are written behind by the library, while it says to WhatsApp that we have them: what it
-/// reports as events (`unrecorded.rs`), and the credentials of a pairing. The phone links the device
-/// when it has our signature; were the credentials lost with the process after that, the account would
-/// show a device that nobody can use, and the session would need another QR code.
+/// Three things are written behind by the library, while it says to WhatsApp that we have them:
+///
+/// - What it reports as events (`unrecorded.rs`).
+/// - The credentials of a pairing. The phone links the device when it has our signature; were the
+///   credentials lost with the process after that, the account would show a device that nobody can use,
+///   and the session would need another QR code.
+/// - The ratchets that messages are encrypted with. The library writes them before a message leaves when its
+///   counters are used up, but not when an answer has given the conversation a new sending chain
+///   (`rebase_lease_after_sender_chain_reset` of wacore-libsignal 0.7): were that lost with the process,
+///   the recipient would go on with a chain that nobody here has, and neither could read the other until both
+///   have begun anew. So while a message is being sent, frames wait for the ratchets.
 #[derive(Clone, Default)]
 pub(super) struct Barrier(Arc<Shared>);
 
@@ -26,6 +33,10 @@ struct Shared {
     closing: CancellationToken,
     /// None when the device was paired before: what it was loaded from is on disk.
     unpaired: Option<Unpaired>,
+    /// Messages that are being sent.
+    sending: AtomicUsize,
+    /// Whose ratchets they are, once there is one.
+    client: OnceLock<Weak<Client>>,
 }
 
 struct Unpaired {
@@ -48,7 +59,19 @@ impl Barrier {
             backend: backend.clone(),
             kept: AtomicBool::new(false),
         });
-        Self(Arc::new(Shared { unrecorded, closing, unpaired }))
+        Self(Arc::new(Shared { unrecorded, closing, unpaired, ..Shared::default() }))
+    }
+
+    /// The frames are this client's.
+    pub(super) fn serve(&self, client: &Arc<Client>) {
+        // There is one barrier for each client.
+        self.0.client.set(Arc::downgrade(client)).ok();
+    }
+
+    /// A message is being sent, until this is dropped.
+    pub(super) fn sending(&self) -> Sending {
+        self.0.sending.fetch_add(1, Ordering::AcqRel);
+        Sending(self.clone())
     }
 
     pub(super) fn unrecorded(&self) -> &Unrecorded {
@@ -62,7 +85,28 @@ impl Barrier {
         if !unrecorded.recorded(closing).await {
             anyhow::bail!("the session is closing; WhatsApp will deliver again");
         }
+        self.keep_ratchets().await?;
         self.keep_credentials().await
+    }
+
+    /// What a message is encrypted with is on disk before it leaves.
+    ///
+    /// A session that another message is being read with at this very moment is not written: then a crash
+    /// within the library's own delay (25 ms) loses the chain after all.
+    async fn keep_ratchets(&self) -> Result<(), anyhow::Error> {
+        if self.0.sending.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let Some(client) = self.0.client.get().and_then(Weak::upgrade) else { return Ok(()) };
+        // Messages are sent when the backlog is drained. Before that, this would wait for whoever
+        // processes it, who may be waiting for a frame.
+        let kept = client.flush_pending_signal_state();
+        match self.0.closing.run_until_cancelled(kept).await {
+            Some(kept) => Ok(kept?),
+            None => {
+                anyhow::bail!("the session is closing; the message is sent by the next connection")
+            }
+        }
     }
 
     /// The library has taken the credentials in before it signs, and signs in a frame.
@@ -82,5 +126,14 @@ impl Barrier {
         kept.store(true, Ordering::Release);
         moment!("pairing.before_signing");
         Ok(true)
+    }
+}
+
+/// A message that is being sent.
+pub(super) struct Sending(Barrier);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.0.sending.fetch_sub(1, Ordering::AcqRel);
     }
 }

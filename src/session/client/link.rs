@@ -16,6 +16,7 @@ use whatsapp_rust::{Client, client::RawNodeLease};
 
 use super::{
     Closing, PairError, Sender, Unrecorded,
+    barrier::Barrier,
     dial::{DialFailure, Progress},
     locked, translate,
 };
@@ -37,6 +38,7 @@ pub(in crate::session) struct Link {
     pub(super) closing: Closing,
     pub(super) progress: Progress,
     pub(super) unrecorded: Unrecorded,
+    pub(super) barrier: Barrier,
     pub(super) stop: CancellationToken,
     pub(super) run: Option<tokio::task::JoinHandle<()>>,
     /// Serves what the library wants done beside its connection.
@@ -139,7 +141,11 @@ impl Link {
 
     /// Something that can send while the link is up.
     pub(in crate::session) fn sender(&self) -> Sender {
-        Sender { client: Arc::clone(&self.client), progress: self.progress.clone() }
+        Sender {
+            client: Arc::clone(&self.client),
+            progress: self.progress.clone(),
+            barrier: self.barrier.clone(),
+        }
     }
 
     /// What was received and is not recorded yet: who records facts settles them here.

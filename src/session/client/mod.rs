@@ -202,7 +202,7 @@ impl Factory {
             Arc::clone(&self.connector),
             tenure,
             self.tracker.clone(),
-            barrier,
+            barrier.clone(),
         );
         let progress = dialler.progress();
         let hook =
@@ -221,6 +221,7 @@ impl Factory {
             .await
             .map_err(OpenError::Build)?;
         let (client, tasks) = build.into_parts();
+        barrier.serve(&client);
         // Reconnecting is ours: when, and how often, is decided for all sessions together.
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
 
@@ -248,6 +249,7 @@ impl Factory {
             closing: Arc::clone(&self.closing),
             progress,
             unrecorded,
+            barrier,
             stop,
             run: Some(run),
             paired,

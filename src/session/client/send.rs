@@ -10,7 +10,7 @@ use whatsapp_rust::{
     send::{SendError as ClientSendError, SendOptions},
 };
 
-use super::{BoxError, PairError, dial::Progress, translate};
+use super::{BoxError, PairError, barrier::Barrier, dial::Progress, translate};
 use crate::{
     clock::Clock,
     session::{PairingCode, outbox::passes},
@@ -43,6 +43,7 @@ pub enum SendError {
 pub(in crate::session) struct Sender {
     pub(super) client: Arc<Client>,
     pub(super) progress: Progress,
+    pub(super) barrier: Barrier,
 }
 
 impl fmt::Debug for Sender {
@@ -60,6 +61,7 @@ impl Sender {
         let to: wacore_binary::Jid =
             row.chat.parse().map_err(|error| SendError::Refused(Box::new(error)))?;
         let options = SendOptions::default().with_message_id(row.wa_id.clone());
+        let _sending = self.barrier.sending();
         let sending = self.client.send_message_with_options(to, translate::outbound(row), options);
         let Ok(sent) = tokio::time::timeout(SEND_DEADLINE, sending).await else {
             // A connection that a message does not get through is no connection.

@@ -33,8 +33,11 @@ impl Hub {
             at: clock::unix_millis(),
         };
         self.counters.receipts_in.add(receipt.ids.len());
-        // A receipt of any kind says that the device has the stanza.
-        sender.confirm("message", &receipt.ids);
+        // A receipt says that the device has the stanza; but one that asks for it again is followed by an
+        // acknowledgement, and both would confirm two: what was not read, and what is sent in its place.
+        if receipt.kind != ReceiptKind::Retry {
+            sender.confirm("message", &receipt.ids);
+        }
         let author = receipt.participant.clone().unwrap_or_else(|| to.clone());
         let author = self.directory.lookup(&author);
         sender.person.journal.push(|entries| &mut entries.receipts, receipt.clone());
