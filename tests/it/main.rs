@@ -8,6 +8,7 @@ mod cluster;
 mod contract;
 mod copies;
 mod crash_matrix;
+mod crash_moments;
 mod crash_wire;
 mod database;
 mod deletion_wire;
