@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use entity::organization;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::tenants::{Failure, Tenants, columns, json as shown, most_sessions, when, with_tenants};
 use crate::{
     config::Config,
+    http::OrganizationView,
     service::{
         organizations::{Changes, NewOrganization},
         page::Page,
@@ -60,32 +61,38 @@ enum Command {
 
 const MOST: i64 = crate::service::organizations::MOST_SESSIONS;
 
+/// What came of it.
+enum Outcome {
+    Listed(Vec<organization::Model>),
+    One(organization::Model),
+}
+
 /// Does what was asked of the tenants.
 pub(super) fn run(config: &Config, options: Options) -> ExitCode {
     let Options { command, json } = options;
-    with_tenants(config, async |tenants: &Tenants| match command {
-        Command::List => {
-            let page = Page::all();
-            let rows = tenants.organizations.list(&tenants.operator, page).await?.organizations;
-            Ok(if json {
-                shown(&rows.iter().map(view).collect::<Vec<_>>().into())
-            } else {
-                table(&rows)
-            })
-        }
-        command => {
-            let row = one(tenants, command).await?;
-            Ok(if json { shown(&view(&row)) } else { table(&[row]) })
-        }
+    with_tenants(config, async |tenants: &Tenants| {
+        Ok(match act(tenants, command).await? {
+            Outcome::Listed(rows) if json => {
+                let views = rows.into_iter().map(OrganizationView::from).collect::<Vec<_>>();
+                shown(&json!(views))
+            }
+            Outcome::Listed(rows) => table(&rows),
+            Outcome::One(row) if json => shown(&json!(OrganizationView::from(row))),
+            Outcome::One(row) => table(&[row]),
+        })
     })
 }
 
-async fn one(tenants: &Tenants, command: Command) -> Result<organization::Model, Failure> {
+async fn act(tenants: &Tenants, command: Command) -> Result<Outcome, Failure> {
     let Tenants { organizations, operator, .. } = tenants;
-    match command {
+    let one = match command {
+        Command::List => {
+            let all = organizations.list(operator, Page::all()).await?.organizations;
+            return Ok(Outcome::Listed(all));
+        }
         Command::Create { name, max_sessions } => {
             let new = NewOrganization { name, max_sessions };
-            Ok(organizations.create(operator, new, None).await?.made)
+            organizations.create(operator, new, None).await?.made
         }
         Command::Change { organization, name, max_sessions, unlimited } => {
             let caller = tenants.inside(&organization).await?;
@@ -95,25 +102,14 @@ async fn one(tenants: &Tenants, command: Command) -> Result<organization::Model,
                 None => Change::Keep,
             };
             let changes = Changes { name, max_sessions };
-            Ok(organizations.change(&caller, &caller.organization_id, changes).await?)
+            organizations.change(&caller, &caller.organization_id, changes).await?
         }
         Command::Show { organization } => {
             let caller = tenants.inside(&organization).await?;
-            Ok(organizations.find(&caller, &caller.organization_id).await?)
+            organizations.find(&caller, &caller.organization_id).await?
         }
-        Command::List => unreachable!("a list is not one"),
-    }
-}
-
-/// As the API shows it.
-fn view(row: &organization::Model) -> Value {
-    json!({
-        "id": row.id,
-        "clientId": row.client_id,
-        "name": row.name,
-        "maxSessions": row.max_sessions,
-        "createdAt": when(Some(row.created_at)),
-    })
+    };
+    Ok(Outcome::One(one))
 }
 
 fn table(rows: &[organization::Model]) -> String {

@@ -10,6 +10,7 @@ use super::tenants::{
 };
 use crate::{
     config::Config,
+    http::TokenView,
     service::{Error, Principal, Thing, page::Page, tokens::CreateToken},
 };
 
@@ -64,10 +65,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a time, as in 12h or 30days".to_owned())
 }
 
-/// A token, and its secret where it was just made.
-struct Outcome {
-    row: token::Model,
-    secret: Option<String>,
+/// What came of it.
+enum Outcome {
+    Listed(Vec<token::Model>),
+    /// With its secret, where it was just made.
+    One(token::Model, Option<String>),
 }
 
 /// Does what was asked of the tokens.
@@ -75,33 +77,30 @@ pub(super) fn run(config: &Config, options: Options) -> ExitCode {
     let Options { command, org, json } = options;
     with_tenants(config, async |tenants: &Tenants| {
         let caller = tenants.inside(&org).await?;
-        if matches!(command, Command::List) {
-            let rows = tenants.tokens.list(&caller, Page::all()).await?.tokens;
-            let all = rows.iter().map(|row| view(row, None)).collect::<Vec<_>>();
-            return Ok(if json { shown(&all.into()) } else { table(&rows) });
-        }
-        let Outcome { row, secret } = one(tenants, &caller, command).await?;
-        if json {
-            return Ok(shown(&view(&row, secret.as_deref())));
-        }
-        let secret = secret.map(|secret| format!("\n{secret}\n\nIt is shown this once.\n"));
-        Ok(table(&[row]) + &secret.unwrap_or_default())
+        Ok(match act(tenants, &caller, command).await? {
+            Outcome::Listed(rows) if json => {
+                shown(&rows.into_iter().map(|row| view(row, None)).collect::<Vec<_>>().into())
+            }
+            Outcome::Listed(rows) => table(&rows),
+            Outcome::One(row, secret) if json => shown(&view(row, secret)),
+            Outcome::One(row, secret) => {
+                let secret = secret.map(|it| format!("\n{it}\n\nIt is shown this once.\n"));
+                table(&[row]) + &secret.unwrap_or_default()
+            }
+        })
     })
 }
 
-async fn one(tenants: &Tenants, caller: &Principal, command: Command) -> Result<Outcome, Failure> {
+async fn act(tenants: &Tenants, caller: &Principal, command: Command) -> Result<Outcome, Failure> {
     let tokens = &tenants.tokens;
-    match command {
+    Ok(match command {
+        Command::List => Outcome::Listed(tokens.list(caller, Page::all()).await?.tokens),
         Command::Create { role, label, expires_in } => {
             let expires_at = expires_in.map(|time| tokens.clock().now() + time);
-            make(tenants, caller, CreateToken { role, label, expires_at }).await
+            make(tenants, caller, CreateToken { role, label, expires_at }).await?
         }
-        Command::Show { token } => {
-            Ok(Outcome { row: tokens.find(caller, &token).await?, secret: None })
-        }
-        Command::Revoke { token } => {
-            Ok(Outcome { row: tokens.revoke(caller, &token).await?, secret: None })
-        }
+        Command::Show { token } => Outcome::One(tokens.find(caller, &token).await?, None),
+        Command::Revoke { token } => Outcome::One(tokens.revoke(caller, &token).await?, None),
         Command::Rotate { token } => {
             let old = tokens.find(caller, &token).await?;
             if !is_valid(&old, tokens.clock().now()) {
@@ -110,10 +109,9 @@ async fn one(tenants: &Tenants, caller: &Principal, command: Command) -> Result<
             let like = CreateToken { role: old.role, label: old.label, expires_at: old.expires_at };
             let new = make(tenants, caller, like).await?;
             tokens.revoke(caller, &token).await?;
-            Ok(new)
+            new
         }
-        Command::List => unreachable!("a list is not one"),
-    }
+    })
 }
 
 async fn make(
@@ -122,26 +120,18 @@ async fn make(
     create: CreateToken,
 ) -> Result<Outcome, Failure> {
     let (created, secret) = tenants.tokens.create(caller, create, None).await?;
-    Ok(Outcome { row: created.made, secret })
+    Ok(Outcome::One(created.made, secret))
 }
 
 fn is_valid(row: &token::Model, now: UnixMillis) -> bool {
     row.revoked_at.is_none() && row.expires_at.is_none_or(|at| now < at)
 }
 
-/// As the API shows it.
-fn view(row: &token::Model, secret: Option<&str>) -> Value {
-    let at = |at: Option<UnixMillis>| at.map(crate::event::payload::rfc3339);
-    let mut view = json!({
-        "id": row.id,
-        "organizationId": row.organization_id,
-        "role": row.role,
-        "label": row.label,
-        "createdAt": at(Some(row.created_at)),
-        "expiresAt": at(row.expires_at),
-        "revokedAt": at(row.revoked_at),
-        "lastUsedAt": at(row.last_used_at),
-    });
+/// As the API shows it, and whose it is.
+fn view(row: token::Model, secret: Option<String>) -> Value {
+    let organization = row.organization_id.clone();
+    let mut view = json!(TokenView::from(row));
+    view["organizationId"] = json!(organization);
     if let Some(secret) = secret {
         view["secret"] = secret.into();
     }

@@ -47,6 +47,7 @@ use crate::{
 };
 
 pub use self::{
+    api::{OrganizationView, TokenView},
     client::{ForwardedHeader, Proxies},
     cors::Origins,
     edge::Edge,

@@ -29,6 +29,7 @@ use entity::state::Role::{Admin, Manager, Operator, Viewer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::{organizations::OrganizationView, tokens::TokenView};
 use super::{
     Limits,
     idempotency::IDEMPOTENCY_REPLAYED,

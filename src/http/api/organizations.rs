@@ -32,7 +32,7 @@ use crate::{
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Organization")]
-pub(super) struct OrganizationView {
+pub struct OrganizationView {
     id: OrganizationId,
     client_id: i64,
     name: String,

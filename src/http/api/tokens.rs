@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Token")]
-pub(super) struct TokenView {
+pub struct TokenView {
     id: TokenId,
     role: Role,
     label: String,

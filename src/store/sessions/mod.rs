@@ -4,6 +4,7 @@
 //! together with the event that says so. The one exception is what becomes of it when its owner has
 //! died: [`Leases::take_back`](super::leases::Leases::take_back).
 
+mod claims;
 mod list;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,22 +17,15 @@ use entity::{
 };
 use sea_orm::{
     ActiveValue::{self, Set},
-    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, PaginatorTrait,
-    QueryFilter, QuerySelect, TryInsertResult, Value,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
+    QuerySelect, TryInsertResult, Value,
     sea_query::Expr,
 };
 
+pub(super) use self::claims::{LIVE, take_back};
 pub use self::list::{Filter, StatusCount, StatusFilter, Summary};
 use super::{Error, Store, webhooks::announce_session, writer::Patience};
 use crate::{event::LASTING, webhook::EventType};
-
-/// The statuses that claim a live socket, or one on its way.
-pub(super) const LIVE: [SessionStatus; 4] = [
-    SessionStatus::Connecting,
-    SessionStatus::QrGenerated,
-    SessionStatus::Loading,
-    SessionStatus::SessionConnected,
-];
 
 /// A session to be made.
 #[derive(Clone, Debug)]
@@ -450,58 +444,4 @@ impl Sessions {
             .await?;
         self.store.open_session(changed).await
     }
-}
-
-/// Takes back what the rows of these sessions claim of a socket: their owners are gone.
-pub(super) async fn take_back(
-    txn: &DatabaseTransaction,
-    keys: Vec<SessionKey>,
-    now: UnixMillis,
-) -> Result<(), DbErr> {
-    reset(txn, keys.clone(), DesiredState::Running, SessionStatus::Connecting, now).await?;
-    reset(txn, keys, DesiredState::Stopped, SessionStatus::SessionNotConnected, now).await
-}
-
-/// Puts every live embedded session among `keys` of which `desired` is wanted into `status`.
-async fn reset(
-    txn: &DatabaseTransaction,
-    keys: Vec<SessionKey>,
-    desired: DesiredState,
-    status: SessionStatus,
-    now: UnixMillis,
-) -> Result<(), DbErr> {
-    let claims = Condition::all()
-        .add(session::COLUMN.id.is_in(keys))
-        .add(session::COLUMN.origin.eq(Origin::Embedded))
-        .add(session::COLUMN.desired_state.eq(desired))
-        .add(session::COLUMN.status.is_in(LIVE));
-    // What waits for its next try goes on waiting, and says why.
-    let claims = match desired {
-        DesiredState::Running => claims.add(session::COLUMN.next_attempt_at.is_null()),
-        DesiredState::Stopped => claims,
-    };
-    // Not for those already there: since when they are so is still true.
-    session::Entity::update_many()
-        .col_expr(session::Column::StatusSince, Expr::value(now))
-        .col_expr(session::Column::UpdatedAt, Expr::value(now))
-        .filter(claims.clone())
-        .filter(session::COLUMN.status.ne(status))
-        .exec(txn)
-        .await?;
-    session::Entity::update_many()
-        .set(session::ActiveModel {
-            status: Set(status),
-            message: Set(None),
-            reconnecting: Set(false),
-            next_attempt_at: Set(None),
-            loading_percent: Set(None),
-            qr: Set(None),
-            qr_issued_at: Set(None),
-            qr_expires_at: Set(None),
-            ..Default::default()
-        })
-        .filter(claims)
-        .exec(txn)
-        .await?;
-    Ok(())
 }
