@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::store::retention::{Chunk, Table};
 
 /// How long one chunk's statements may take before the next is made smaller.
-const STATEMENTS: Duration = Duration::from_millis(10);
+const STATEMENTS: Duration = Duration::from_millis(5);
 
-/// The same with its commit. Half of what a writer may wait: a machine has slow moments.
-const HELD: Duration = Duration::from_millis(25);
+/// The same with its commit. A third of what a writer may wait: it may come to wait for the group before
+/// and for its own commit as well, and a machine has slow moments.
+const HELD: Duration = Duration::from_millis(16);
 
 /// The size of the next chunk, learnt from those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
