@@ -140,6 +140,14 @@ impl Scene {
         }
     }
 
+    /// Until it has taken a minute since `begun`, which is what is on trial.
+    async fn lasts(&self, begun: Instant) {
+        while begun.elapsed() < MINUTE {
+            self.is_told(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    }
+
     /// Bytes that WhatsApp has got rid of: what the daemon cannot have been given, it does not keep.
     fn given(&self) -> u64 {
         self.whatsapp.info().bytes_out
@@ -283,11 +291,7 @@ async fn a_minute_without_postgres_loses_nothing_and_no_pairing_that_was_begun_i
     });
     let ids = scene.arrive().await;
     scene.is_noticed().await;
-    while begun.elapsed() < MINUTE {
-        scene.is_told(Duration::from_millis(200)).await;
-        // It is the minute itself that is on trial.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-    }
+    scene.lasts(begun).await;
     assert_eq!(scene.acknowledged(&ids), []);
     assert_eq!(second.devices().len(), 0, "linked with a device that nobody has kept");
 
@@ -354,7 +358,7 @@ impl Drop for Disk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sqlite_has_a_full_disk_and_then_a_read_only_one_and_nothing_is_lost() {
+async fn sqlite_has_a_full_disk_for_a_minute_and_then_a_read_only_one_and_nothing_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path().join("disk");
     std::fs::create_dir(&at).unwrap();
@@ -369,9 +373,10 @@ async fn sqlite_has_a_full_disk_and_then_a_read_only_one_and_nothing_is_lost() {
     let before = scene.given();
 
     on_disk("head -c 300m /dev/zero >fill || true");
+    let begun = Instant::now();
     let ids = scene.arrive().await;
     scene.is_noticed().await;
-    scene.is_told(Duration::from_secs(3)).await;
+    scene.lasts(begun).await;
     let given = scene.given() - before;
     assert!(given < UNDER_WAY, "{given} bytes were taken without a place for them");
     // A few fitted into what the log had left; what is acknowledged is among them.
