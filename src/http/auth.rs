@@ -15,8 +15,9 @@ use super::{
     client::Client,
     error::ApiError,
     limit::{Meters, Told},
+    signed::{self, Shown, Signable},
 };
-use crate::service::{self, Organizations, Principal, Tokens};
+use crate::service::{self, Organizations, Principal, Signatures, Tokens};
 
 /// The organization that an operator acts in, by its id or its number; his token's own without it.
 const ORGANIZATION: HeaderName = HeaderName::from_static("x-organization");
@@ -25,6 +26,8 @@ const ORGANIZATION: HeaderName = HeaderName::from_static("x-organization");
 #[derive(Clone, Debug)]
 pub(super) struct Doorkeeper {
     pub(super) tokens: Tokens,
+    pub(super) signatures: Signatures,
+    pub(super) signable: Signable,
     pub(super) organizations: Organizations,
     pub(super) meters: Meters,
 }
@@ -39,7 +42,12 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     let client = request.extensions().get::<Client>().map(|client| client.0);
-    let caller = match doorkeeper.identify(request.headers(), client).await {
+    // What is signed is that, whatever else it shows.
+    let identified = match signed::take(&doorkeeper.signable, &mut request).await {
+        Some(shown) => doorkeeper.recognize(&shown, client).await,
+        None => doorkeeper.identify(request.headers(), client).await,
+    };
+    let caller = match identified {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
@@ -76,6 +84,24 @@ impl Doorkeeper {
                 Ok(self.organizations.act_in(caller, named).await?)
             }
         }
+    }
+
+    /// Who shows a signed address. One that opens nothing counts as a token that opens nothing.
+    async fn recognize(
+        &self,
+        shown: &Shown,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, ApiError> {
+        self.meters.may_try(client)?;
+        let Shown { session, address, signature, role } = shown;
+        // A request for the head is one for what it is the head of.
+        let opened = self.signatures.open(("GET", address), session, signature, *role).await;
+        if matches!(opened, Err(service::Error::SignatureInvalid)) {
+            self.meters.failed(client);
+        }
+        let mut caller = opened?;
+        caller.address = client;
+        Ok(caller)
     }
 
     /// Who shows this secret. From where too much was shown that opens nothing, only what has opened

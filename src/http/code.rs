@@ -92,6 +92,15 @@ codes! {
         detail: "the token's role does not allow this",
         members: { "needs": "manager" },
     }
+    SignedUrlInvalid = "SIGNED_URL_INVALID", FORBIDDEN, "The signature does not fit" {
+        about: "The address is signed, and not as it is: something of it was changed, the session is gone, or the token that asked for it \
+                is no longer good. Which of these is not told. Ask for a new one.",
+        detail: "the signature does not fit this address, or its token or session is gone",
+    }
+    SignedUrlExpired = "SIGNED_URL_EXPIRED", FORBIDDEN, "The signed address has expired" {
+        about: "The address was good until the time in it. Ask for a new one.",
+        detail: "the signed address has expired",
+    }
     RouteNotFound = "ROUTE_NOT_FOUND", NOT_FOUND, "There is no such address" {
         about: "No route of the API has this address. `GET /openapi.json` has them all.",
         detail: "there is nothing at this address",

@@ -64,6 +64,8 @@ fn of_service(error: service::Error) -> Problem {
             .with("whatsappCode", json!(failure.code())),
         Error::PairingOutstanding { .. } => problem(Code::PairingCodeOutstanding),
         Error::Unauthenticated => problem(Code::Unauthenticated),
+        Error::SignatureInvalid => problem(Code::SignedUrlInvalid),
+        Error::SignatureExpired => problem(Code::SignedUrlExpired),
         Error::Forbidden { needs } => problem(Code::Forbidden).with("needs", json!(needs)),
         Error::Elsewhere { node } => problem(Code::SessionOnOtherNode).with("node", node),
         Error::Unavailable { .. } => problem(Code::Unavailable),

@@ -32,6 +32,7 @@ mod problem;
 mod request;
 mod route;
 mod server;
+mod signed;
 mod tls;
 mod waiting;
 
@@ -157,6 +158,7 @@ parts! {
     services.messages: service::Messages,
     services.events: service::Events,
     services.tokens: service::Tokens,
+    services.signatures: service::Signatures,
     services.organizations: service::Organizations,
     services.audit: service::Audit,
     services.health: service::Health,

@@ -15,6 +15,7 @@ use super::{
     operation::{Content, Field, Operation, Response, Tag},
     problem::Document as ProblemDocument,
     route::{Access, Pace, Route, Statement},
+    signed,
 };
 
 /// What the document begins with.
@@ -92,6 +93,12 @@ pub(super) fn document(routes: &[Route]) -> Value {
                     "scheme": "bearer",
                     "description": "A token of the organization, `wag_…`. A new installation has an operator's in `operator.token` in its state directory.",
                 },
+                "signature": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": signed::PARAMETER,
+                    "description": "Part of an address that was asked for (`qrUrl` of a session, `POST …/qr/url`): the last parameter, good for this address as it is.",
+                },
             },
         },
     })
@@ -113,7 +120,7 @@ impl Writer {
             "description": description(statement, operation),
             "parameters": parameters(statement, operation),
             "responses": self.responses(statement, operation),
-            "security": security(statement.access),
+            "security": security(statement),
         });
         if let Some(members) = &operation.body {
             written["requestBody"] = body(members);
@@ -255,9 +262,12 @@ const fn role_word(role: Role) -> &'static str {
     }
 }
 
-fn security(access: Access) -> Value {
-    match access {
+fn security(statement: &Statement) -> Value {
+    match statement.access {
         Access::Anybody => json!([]),
+        Access::AtLeast(role) if statement.takes_signature => {
+            json!([{ "token": [role_word(role)] }, { "signature": [role_word(role)] }])
+        }
         Access::AtLeast(role) => json!([{ "token": [role_word(role)] }]),
     }
 }
@@ -367,6 +377,9 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             Code::DatabaseUnavailable,
             Code::Unavailable,
         ]);
+        if statement.takes_signature {
+            codes.extend([Code::SignedUrlInvalid, Code::SignedUrlExpired]);
+        }
         if role > Role::Viewer {
             codes.push(Code::Forbidden);
         }

@@ -3,7 +3,7 @@
 //! The router and the OpenAPI document are built from a list of [`Route`]s and from nothing else, so a
 //! route without a role, or without its description, cannot be written down. The list itself is in [`super::api`].
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use axum::{
     Router,
@@ -61,6 +61,8 @@ pub struct Statement {
     pub pace: Pace,
     /// Whether it may be asked only so often. Not what tells a load balancer that we live.
     pub is_metered: bool,
+    /// Whether a signed address opens it, without a token.
+    pub takes_signature: bool,
     /// What it is called in the OpenAPI document.
     pub operation: &'static str,
 }
@@ -91,6 +93,7 @@ impl Route {
             access,
             pace: Pace::Prompt,
             is_metered: true,
+            takes_signature: false,
             operation: operation.id,
         };
         Self { statement, operation, handler: on(filter, handler) }
@@ -99,6 +102,13 @@ impl Route {
     /// It may wait for something to happen.
     pub(super) fn waits(mut self) -> Self {
         self.statement.pace = Pace::Waiting;
+        self
+    }
+
+    /// A signed address opens it, for tags of a page that cannot show a token. For what is about one
+    /// session, and read.
+    pub(super) fn signable(mut self) -> Self {
+        self.statement.takes_signature = true;
         self
     }
 
@@ -151,6 +161,7 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
     let mut unmetered = Router::new();
     let mut open = Router::new();
     let mut guarded = Router::new();
+    let mut signable = HashMap::new();
     for Route { statement, handler, .. } in routes {
         let limit = statement.pace.limit(&state.limits);
         let limit = request::TimeLimit { limit, work: state.work.clone() };
@@ -162,6 +173,9 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
             }
             Access::Anybody => open = open.route(statement.path, handler),
             Access::AtLeast(role) => {
+                if statement.takes_signature {
+                    signable.insert(statement.path, role);
+                }
                 let handler =
                     handler.route_layer(middleware::from_fn_with_state(role, auth::authorize));
                 guarded = guarded.route(statement.path, handler);
@@ -170,6 +184,8 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
     }
     let doorkeeper = auth::Doorkeeper {
         tokens: state.services.tokens.clone(),
+        signatures: state.services.signatures.clone(),
+        signable: signable.into(),
         organizations: state.services.organizations.clone(),
         meters: state.meters.clone(),
     };

@@ -35,10 +35,14 @@ impl Waiting {
         })
     }
 
+    /// The most seconds that a long poll may wait.
+    pub(crate) fn longest(&self) -> i64 {
+        i64::try_from(self.longest.as_secs()).unwrap_or(i64::MAX)
+    }
+
     /// The parameter `wait`, in whole seconds.
     pub(crate) fn parameter(&self, parameters: &mut Parameters) -> Option<Duration> {
-        let longest = i64::try_from(self.longest.as_secs()).unwrap_or(i64::MAX);
-        let seconds = parameters.number("wait", 0..=longest)?;
+        let seconds = parameters.number("wait", 0..=self.longest())?;
         u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 

@@ -74,6 +74,13 @@ pub struct Scope {
     session: Option<(SessionKey, SessionId)>,
 }
 
+impl Scope {
+    /// Whose feed it is.
+    pub const fn caller(&self) -> &Principal {
+        &self.caller
+    }
+}
+
 /// The feed of events.
 #[derive(Clone, Debug)]
 pub struct Events {

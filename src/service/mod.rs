@@ -15,6 +15,7 @@ pub mod organizations;
 pub mod recipient;
 pub mod refusal;
 pub mod sessions;
+pub mod signatures;
 pub mod text;
 pub mod tokens;
 pub mod webhooks;
@@ -42,6 +43,7 @@ pub use metrics::Metrics;
 pub use organizations::Organizations;
 pub use refusal::{Conflict, Thing};
 pub use sessions::Sessions;
+pub use signatures::Signatures;
 pub use tokens::Tokens;
 pub use webhooks::Webhooks;
 // Lists are paged as the store pages them.
@@ -60,6 +62,7 @@ pub struct Services {
     pub messages: Messages,
     pub events: Events,
     pub tokens: Tokens,
+    pub signatures: Signatures,
     pub organizations: Organizations,
     pub audit: Audit,
     pub health: Health,
@@ -76,11 +79,13 @@ impl Services {
         deliveries: &Deliveries,
         max_age: Duration,
     ) -> Self {
+        let tokens = Tokens::new(store.clone());
         Self {
+            signatures: Signatures::new(store.clone(), tokens.clone()),
             sessions: Sessions::new(store.clone(), manager.clone()),
             messages: Messages::new(store.clone(), manager.clone()),
             events: Events::new(store.clone()),
-            tokens: Tokens::new(store.clone()),
+            tokens,
             organizations: Organizations::new(store.clone()),
             audit: Audit::new(store.clone()),
             health: Health::new(store.clone(), manager.clone()),
@@ -167,6 +172,13 @@ pub enum Error {
 
     #[error("a valid bearer token is needed")]
     Unauthenticated,
+
+    /// The signature of an address is not one of ours, or what it stood on is gone.
+    #[error("the signature does not fit this address, or its token or session is gone")]
+    SignatureInvalid,
+
+    #[error("the signed address has expired")]
+    SignatureExpired,
 
     #[error("the token's role does not allow this")]
     Forbidden { needs: Role },

@@ -192,6 +192,29 @@ impl Tokens {
         })
     }
 
+    /// The holder of what a token has vouched for in an organization: with `role`, which is what is
+    /// vouched for, as long as the token is good and may still do that there.
+    pub async fn vouch(
+        &self,
+        id: &TokenId,
+        organization: &OrganizationId,
+        role: Role,
+    ) -> Result<Principal, Error> {
+        let token = self.store.tokens().find_anywhere(id).await?;
+        let now = self.store.clock().now();
+        let is_good = |token: &token::Model| {
+            let acts_there = token.organization_id == *organization || token.role == Role::Operator;
+            is_valid(token, now) && acts_there && token.role >= role
+        };
+        let token = token.filter(is_good).ok_or(Error::SignatureInvalid)?;
+        Ok(Principal {
+            organization_id: organization.clone(),
+            token_id: Some(token.id),
+            role,
+            address: None,
+        })
+    }
+
     /// Whether this secret was valid when it was last shown to this process.
     pub fn has_opened(&self, secret: &str) -> bool {
         secret.len() <= LONGEST && self.opened().contains(&hash(secret))

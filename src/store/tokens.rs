@@ -64,6 +64,11 @@ impl Tokens {
         Ok(found)
     }
 
+    /// Looks a token of whichever organization up, valid or not. For what is then held against it.
+    pub async fn find_anywhere(&self, id: &TokenId) -> Result<Option<token::Model>, Error> {
+        Ok(token::Entity::find_by_id(id.clone()).one(self.store.reader()).await?)
+    }
+
     /// Looks a token of an organization up, valid or not.
     pub async fn find(
         &self,

@@ -99,6 +99,13 @@ impl Context {
         context
     }
 
+    /// What is signed for a purpose.
+    pub(super) fn of_signature(organization: &OrganizationId, purpose: &str) -> Self {
+        let mut context = Self::begin(b"wagate signature", organization);
+        context.push(b't', purpose.as_bytes());
+        context
+    }
+
     fn begin(purpose: &[u8], organization: &OrganizationId) -> Self {
         let mut context = Self(Vec::with_capacity(160));
         context.push(b't', purpose);

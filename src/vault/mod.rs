@@ -36,6 +36,8 @@
 //! - What is sealed and what is in clear is told apart by opening it: the tag of what was never sealed
 //!   fits with a probability of 2⁻¹²⁸. Only the pass over rows from before needs to.
 //!
+//! - Addresses that open without a token are signed with HMAC-SHA-256, under a key that HKDF makes of the
+//!   organization's data key for that alone: it survives restarts, and every daemon of the database has it.
 //! - Keys that are kept are wiped when dropped. The key of a cell lives on the stack for one call, and what
 //!   is opened belongs to the caller.
 //! - Measured on an x86-64 with AES instructions: 1.2 µs to seal 300 bytes, 2.2 µs for 4,000.

@@ -7,6 +7,7 @@ use entity::id::OrganizationId;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hkdf::{HKDF_SHA256, Prk},
+    hmac,
 };
 use zeroize::Zeroizing;
 
@@ -91,6 +92,35 @@ impl Sealer {
         let number = key_number(sealed).ok_or(OpenError::NotSealed)?;
         let key = self.0.by_number.get(&number).ok_or(OpenError::UnknownKey(number))?;
         open(key, &Context::of_cell(&self.0.organization, column, row), sealed)
+    }
+
+    /// Signs what the organization hands out and will be shown again: HMAC-SHA-256, under a key that the
+    /// newest data key has for this purpose alone.
+    ///
+    /// # Panics
+    ///
+    /// Never: there is always a key.
+    pub fn sign(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        let (_, key) = self.0.by_number.last_key_value().expect("a sealer has a key");
+        let tag = hmac::sign(&self.signature_key(key, purpose), message);
+        let mut signature = [0; 32];
+        signature.copy_from_slice(tag.as_ref());
+        signature
+    }
+
+    /// Whether this is what [`Sealer::sign`] made of the message, then or now. Compared in constant time.
+    pub fn is_signed(&self, purpose: &str, message: &[u8], signature: &[u8]) -> bool {
+        self.0
+            .by_number
+            .values()
+            .any(|key| hmac::verify(&self.signature_key(key, purpose), message, signature).is_ok())
+    }
+
+    fn signature_key(&self, secret: &Secret, purpose: &str) -> hmac::Key {
+        let place = Context::of_signature(&self.0.organization, purpose);
+        let info = [place.as_bytes()];
+        let extracted = Prk::new_less_safe(HKDF_SHA256, secret.as_slice());
+        extracted.expand(&info, hmac::HMAC_SHA256).expect("HKDF gives 32 bytes").into()
     }
 
     /// [`Sealer::seal`] for a column of text.
@@ -281,6 +311,19 @@ mod tests {
         let sealer = sealer(&organization(1), &[1]);
         let stored = "sealed:AQAAAAEAAQIDBAUGBwgJCguRNJReaxEWoSm+s3lcbqLbOHDljMwI2mVGqPxk";
         assert_eq!(sealer.open_text(COLUMN, &row(), stored).unwrap(), "known answer");
+    }
+
+    #[test]
+    fn a_signature_is_good_for_one_purpose_of_one_organization_under_any_of_its_keys() {
+        let ours = sealer(&organization(1), &[1]);
+        let signature = ours.sign("links", b"a message");
+        assert!(ours.is_signed("links", b"a message", &signature));
+        assert!(sealer(&organization(1), &[1, 2]).is_signed("links", b"a message", &signature));
+        assert!(!ours.is_signed("links", b"a messagf", &signature));
+        assert!(!ours.is_signed("other", b"a message", &signature));
+        assert!(!ours.is_signed("links", b"a message", &signature[..31]));
+        assert!(!sealer(&organization(2), &[1]).is_signed("links", b"a message", &signature));
+        assert!(!sealer(&organization(1), &[2]).is_signed("links", b"a message", &signature));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod http_qr;
 mod http_roles;
 mod http_server;
 mod http_sessions;
+mod http_signed;
 mod http_tenants;
 mod http_tls;
 mod hung_up;

@@ -147,14 +147,16 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             qr::show,
             about::sessions::qr_png(),
         )
-        .waits(),
+        .waits()
+        .signable(),
         get(
             "/api/whatsapp/session/{sessionId}/qr.svg",
             Viewer,
             qr::show,
             about::sessions::qr_svg(),
         )
-        .waits(),
+        .waits()
+        .signable(),
         get(
             "/api/whatsapp/session/{sessionId}/qr.txt",
             Viewer,
@@ -169,6 +171,12 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             about::sessions::qr_json(),
         )
         .waits(),
+        post(
+            "/api/whatsapp/session/{sessionId}/qr/url",
+            Viewer,
+            qr::sign,
+            about::sessions::sign_qr(),
+        ),
         // Messages.
         post(
             "/api/whatsapp/session/{sessionId}/messages",

@@ -1,5 +1,7 @@
 //! `GET /api/whatsapp/session/{sessionId}/qr`: the code to scan, as an image, as text or as JSON.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
@@ -10,17 +12,21 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{ok, status};
+use super::{
+    ok,
+    status::{self, Showing},
+};
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        accept::preferred, auth::Caller, code::Code as ProblemCode, error::ApiError,
-        fields::Parameters, path::SessionPath, problem::Problem, waiting::Waiting,
+        accept::preferred, auth::Caller, body::JsonObject, code::Code as ProblemCode,
+        error::ApiError, fields::Parameters, path::SessionPath, problem::Problem, waiting::Waiting,
     },
     qr::{Format, Layout, Renderer},
     service::{
-        Sessions,
+        self, Sessions,
         sessions::{Code, NoCode, Qr},
+        signatures::USUAL,
     },
 };
 
@@ -111,9 +117,15 @@ pub(super) async fn show(
     }
 }
 
+/// Seconds that a signed address may be good.
+pub(super) const LIFETIMES: RangeInclusive<i64> = 1..=3600;
+
+/// The same limits, as fields are read.
+pub(super) fn limits(range: RangeInclusive<u32>) -> RangeInclusive<i64> {
+    i64::from(*range.start())..=i64::from(*range.end())
+}
+
 fn layout(parameters: &mut Parameters) -> Layout {
-    let limits =
-        |range: std::ops::RangeInclusive<u32>| i64::from(*range.start())..=i64::from(*range.end());
     let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
     let usual = Layout::default();
     Layout {
@@ -121,6 +133,56 @@ fn layout(parameters: &mut Parameters) -> Layout {
         margin: number(parameters.number("margin", limits(Layout::MARGINS)))
             .unwrap_or(usual.margin),
     }
+}
+
+/// An address that opens without a token, and until when.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "SignedUrl")]
+pub(super) struct SignedUrlView {
+    /// Relative to the daemon's address.
+    url: String,
+    expires_at: Timestamp,
+}
+
+/// Signs the address of the code as an image.
+#[tracing::instrument(name = "http.qr.sign", skip_all)]
+pub(super) async fn sign(
+    State(sessions): State<Sessions>,
+    State(showing): State<Showing>,
+    State(waiting): State<Waiting>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let format = body.parsed("format", |word| match word {
+        "png" | "svg" => Ok(word.to_owned()),
+        _ => Err("must be `png` or `svg`"),
+    });
+    let mut query = Vec::new();
+    for (name, limits) in [
+        ("size", limits(Layout::SIZES)),
+        ("margin", limits(Layout::MARGINS)),
+        ("wait", 0..=waiting.longest()),
+    ] {
+        if let Some(Some(number)) = body.number(name, limits) {
+            query.push(format!("{name}={number}"));
+        }
+    }
+    let lifetime = body.number("expiresIn", LIFETIMES).flatten();
+    body.finish()?;
+
+    let session = sessions.find(&caller, &id).await?;
+    let format = format.as_deref().unwrap_or("png");
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    let address = format!("/api/whatsapp/session/{id}/qr.{format}{query}");
+    let lifetime = lifetime.and_then(|it| u64::try_from(it).ok()).map(Duration::from_secs);
+    let signed = showing.sign(&caller, &session, &address, lifetime.unwrap_or(USUAL)).await?;
+    // Whoever asks over HTTP has a token.
+    let (url, expires_at) = signed.ok_or(service::Error::Unauthenticated)?;
+    Ok(ok(SignedUrlView { url, expires_at }))
 }
 
 /// The entity tags that the caller has.

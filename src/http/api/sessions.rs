@@ -9,13 +9,16 @@ use entity::id::SessionId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{ok, status::SessionView, with};
+use super::{
+    ok,
+    status::{SessionView, Showing},
+    with,
+};
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller, body::JsonObject, error::ApiError, fields::Parameters, path::SessionPath,
     },
-    qr::Renderer,
     service::{
         Sessions,
         sessions::{ChangeSession, CreateSession},
@@ -25,7 +28,7 @@ use crate::{
 #[tracing::instrument(name = "http.sessions.create", skip_all)]
 pub(super) async fn create(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     parameters: Parameters,
     JsonObject(mut body): JsonObject,
@@ -40,14 +43,14 @@ pub(super) async fn create(
     body.finish()?;
     let session = sessions.create(&caller, create).await?;
     let location = format!("/api/whatsapp/session/{}", session.session_id);
-    let view = SessionView::of(session, &renderer).await;
+    let view = showing.session(&caller, session).await;
     Ok(([(header::LOCATION, location)], with(StatusCode::CREATED, view)))
 }
 
 #[tracing::instrument(name = "http.sessions.change", skip_all)]
 pub(super) async fn change(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
@@ -58,13 +61,13 @@ pub(super) async fn change(
         ChangeSession { user_id: body.change("userId"), phone_number: body.change("phoneNumber") };
     body.finish()?;
     let session = sessions.change(&caller, &id, change).await?;
-    Ok(ok(SessionView::of(session, &renderer).await))
+    Ok(ok(showing.session(&caller, session).await))
 }
 
 #[tracing::instrument(name = "http.sessions.start", skip_all)]
 pub(super) async fn start(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
@@ -72,13 +75,13 @@ pub(super) async fn start(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
-    Ok(ok(SessionView::of(sessions.start(&caller, &id).await?, &renderer).await))
+    Ok(ok(showing.session(&caller, sessions.start(&caller, &id).await?).await))
 }
 
 #[tracing::instrument(name = "http.sessions.stop", skip_all)]
 pub(super) async fn stop(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
@@ -86,13 +89,13 @@ pub(super) async fn stop(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
-    Ok(ok(SessionView::of(sessions.stop(&caller, &id).await?, &renderer).await))
+    Ok(ok(showing.session(&caller, sessions.stop(&caller, &id).await?).await))
 }
 
 #[tracing::instrument(name = "http.sessions.restart", skip_all)]
 pub(super) async fn restart(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
@@ -100,7 +103,7 @@ pub(super) async fn restart(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
-    Ok(ok(SessionView::of(sessions.restart(&caller, &id).await?, &renderer).await))
+    Ok(ok(showing.session(&caller, sessions.restart(&caller, &id).await?).await))
 }
 
 /// A session after a logout, and whether WhatsApp knows of it.
@@ -115,7 +118,7 @@ pub(super) struct LoggedOutView {
 #[tracing::instrument(name = "http.sessions.log_out", skip_all)]
 pub(super) async fn log_out(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
@@ -125,7 +128,7 @@ pub(super) async fn log_out(
     let forget = body.flag("forgetAccount").unwrap_or(false);
     body.finish()?;
     let (session, unlinked) = sessions.log_out(&caller, &id, forget).await?;
-    let session = SessionView::of(session, &renderer).await;
+    let session = showing.session(&caller, session).await;
     Ok(ok(LoggedOutView { session, unlinked: unlinked.0 }))
 }
 

@@ -1,6 +1,9 @@
 //! `GET /api/whatsapp/session/status/{sessionId}`, and the view of a session that all routes share.
 
-use axum::{extract::State, response::IntoResponse};
+use axum::{
+    extract::{FromRef, State},
+    response::IntoResponse,
+};
 use entity::{
     id::SessionId,
     state::{DesiredState, SessionStatus},
@@ -11,25 +14,28 @@ use serde::Serialize;
 use super::ok;
 use crate::{
     event::payload::{Timestamp, rfc3339},
-    http::{auth::Caller, error::ApiError, fields::Parameters, path::SessionPath},
+    http::{
+        HttpState, auth::Caller, error::ApiError, fields::Parameters, path::SessionPath, signed,
+    },
     qr::{Format, Layout, Renderer},
     service::{
-        Sessions,
+        Error, Principal, Sessions, Signatures,
         sessions::{AccountChanged, LastDisconnect, Pairing, StatusView},
+        signatures::{self, Subject},
     },
 };
 
 #[tracing::instrument(name = "http.status.show", skip_all)]
 pub(super) async fn show(
     State(sessions): State<Sessions>,
-    State(renderer): State<Renderer>,
+    State(showing): State<Showing>,
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let session = sessions.find(&caller, &id).await?;
-    Ok(ok(SessionView::of(session, &renderer).await))
+    Ok(ok(showing.session(&caller, session).await))
 }
 
 /// A session as the status endpoint shows it: the members of the seed, in its order, then ours.
@@ -58,6 +64,9 @@ pub(super) struct SessionView {
     qr_issued_at: Option<Timestamp>,
     qr_expires_at: Option<Timestamp>,
     qr_sequence: i64,
+    /// Where the code is as an image for a tag of a page, without a token, for five minutes or so. `null`
+    /// without a code.
+    qr_url: Option<String>,
     reconnecting: bool,
     since: Timestamp,
     next_attempt_at: Option<Timestamp>,
@@ -127,19 +136,66 @@ impl From<AccountChanged> for AccountChangedView {
     }
 }
 
+/// What views of sessions are made with.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Showing {
+    renderer: Renderer,
+    signatures: Signatures,
+}
+
+impl FromRef<HttpState> for Showing {
+    fn from_ref(state: &HttpState) -> Self {
+        Self { renderer: FromRef::from_ref(state), signatures: FromRef::from_ref(state) }
+    }
+}
+
+impl Showing {
+    /// The view for this caller, with the code as an image, and where it is as one, if there is one.
+    pub(super) async fn session(&self, caller: &Principal, session: StatusView) -> SessionView {
+        let (mut qr_image, mut qr_url) = (None, None);
+        if let Some(code) = &session.qr {
+            qr_image = image(code, Layout::default(), &self.renderer).await;
+            qr_url = self.qr_url(caller, &session).await;
+        }
+        SessionView::of(session, qr_image, qr_url)
+    }
+
+    /// As with the image: one that cannot be made is logged, and is no error.
+    async fn qr_url(&self, caller: &Principal, session: &StatusView) -> Option<String> {
+        let address = format!("/api/whatsapp/session/{}/qr.png", session.session_id);
+        let signed = self.sign(caller, session, &address, signatures::USUAL).await;
+        signed
+            .unwrap_or_else(|error| {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "The address of a QR code could not be signed");
+                None
+            })
+            .map(|(url, _)| url)
+    }
+
+    /// The address with its signature, and until when it is good.
+    pub(super) async fn sign(
+        &self,
+        caller: &Principal,
+        session: &StatusView,
+        address: &str,
+        lifetime: std::time::Duration,
+    ) -> Result<Option<(String, Timestamp)>, Error> {
+        let subject = Subject { method: "GET", address, session_made_at: session.created_at };
+        let signed = self.signatures.sign(caller, subject, lifetime).await?;
+        Ok(signed.map(|it| (signed::with(address, &it.signature), rfc3339(it.expires_at))))
+    }
+}
+
 impl SessionView {
-    /// The view, with the code as an image if there is one.
-    pub(super) async fn of(session: StatusView, renderer: &Renderer) -> Self {
-        let qr_image = match &session.qr {
-            Some(code) => image(code, Layout::default(), renderer).await,
-            None => None,
-        };
+    fn of(session: StatusView, qr_image: Option<String>, qr_url: Option<String>) -> Self {
         Self {
             session_id: session.session_id,
             status: session.status,
             message: session.message,
             qr: session.qr,
             qr_image,
+            qr_url,
             user_id: session.user_id,
             created_at: rfc3339(session.created_at),
             updated_at: rfc3339(session.updated_at),

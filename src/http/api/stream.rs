@@ -19,12 +19,11 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     events::{EventView, GapView},
-    status::SessionView,
+    status::Showing,
 };
 use crate::{
     event::payload::rfc3339,
     http::{HttpState, error::ApiError, waiting::Waiting},
-    qr::Renderer,
     service::{
         Error, Events, Tokens,
         events::{Bell, Scope},
@@ -43,7 +42,7 @@ pub(in crate::http) struct Opener {
     pub(super) events: Events,
     pub(super) waiting: Waiting,
     tokens: Tokens,
-    renderer: Renderer,
+    showing: Showing,
 }
 
 impl FromRef<HttpState> for Opener {
@@ -52,7 +51,7 @@ impl FromRef<HttpState> for Opener {
             events: FromRef::from_ref(state),
             waiting: FromRef::from_ref(state),
             tokens: FromRef::from_ref(state),
-            renderer: FromRef::from_ref(state),
+            showing: FromRef::from_ref(state),
         }
     }
 }
@@ -193,7 +192,7 @@ impl Feed {
     async fn show_all(&mut self) -> Result<(), End> {
         let mut sessions = Vec::new();
         for session in self.opener.events.snapshot(&self.scope).await? {
-            sessions.push(SessionView::of(session, &self.opener.renderer).await);
+            sessions.push(self.opener.showing.session(self.scope.caller(), session).await);
         }
         let timestamp = rfc3339(self.opener.events.now());
         let data = json!({ "sessions": sessions, "timestamp": timestamp });

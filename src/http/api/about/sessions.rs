@@ -8,7 +8,7 @@ use crate::{
         api::{
             Success,
             list::{self, LONGEST},
-            qr::QrView,
+            qr::{LIFETIMES, QrView, SignedUrlView, limits},
             sessions::{CodeView, DeletedView, LoggedOutView},
             status::SessionView,
         },
@@ -18,8 +18,11 @@ use crate::{
         },
     },
     qr::Layout,
-    service::text::LONGEST_USER_ID,
+    service::{signatures::USUAL, text::LONGEST_USER_ID},
 };
+
+/// An address with its signature.
+const SIGNED: &str = "/api/whatsapp/session/shop-1/qr.png?signed=1737367500.org_01JJ2Q8ZK4XG0V3M5N7P9R1T3V.tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V.mUq2…";
 
 /// A session that shows a code.
 pub(super) fn example() -> Value {
@@ -27,7 +30,7 @@ pub(super) fn example() -> Value {
         "sessionId": "shop-1", "status": "qr_generated",
         "message": "QR code generated, scan to connect",
         "qr": "2@AbCd…", "qrImage": "data:image/png;base64,iVBORw0KGgo…",
-        "userId": "user-42", "createdAt": AT, "updatedAt": AT,
+        "qrUrl": SIGNED, "userId": "user-42", "createdAt": AT, "updatedAt": AT,
         "isConnected": false, "needsQR": true, "isLoading": false, "hasError": false,
         "phoneNumber": null, "pushName": null, "loadingPercent": null,
         "qrIssuedAt": AT, "qrExpiresAt": "2025-01-20T10:01:00.000Z", "qrSequence": 1,
@@ -246,9 +249,35 @@ pub(in crate::http::api) fn qr_json() -> Operation {
     code("getQrJson", "The QR code as JSON", json.collect())
 }
 
+pub(in crate::http::api) fn sign_qr() -> Operation {
+    let usual = Layout::default();
+    operation("signQrUrl", Tag::Sessions, "An address of the QR code that opens without a token")
+        .about(
+            "For an `<img>`, which cannot show a token: the address of the code as an image, good for this session, look and time. It ends \
+             early with the session, and with the token that asked for it. Use it as it is: whatever is changed or added makes it invalid. \
+             `qrUrl` of a session is one of these.",
+        )
+        .body([
+            word("format", &["png", "svg"], "What kind of image.").usually("png").example("png"),
+            number("size", limits(Layout::SIZES), "Width and height in pixels.")
+                .usually(usual.size)
+                .example(300),
+            number("margin", limits(Layout::MARGINS), "Width of the light frame, in modules.")
+                .usually(usual.margin),
+            number("wait", 0..=60, "Seconds that the image waits for a code when there is none.")
+                .usually(0),
+            number("expiresIn", LIFETIMES, "Seconds that it is good.")
+                .usually(USUAL.as_secs())
+                .example(300),
+        ])
+        .answers::<Success<SignedUrlView>>(
+            200,
+            "The address.",
+            success(&json!({ "url": SIGNED, "expiresAt": "2025-01-20T10:05:00.000Z" })),
+        )
+}
+
 fn code(id: &'static str, summary: &'static str, contents: Vec<Content>) -> Operation {
-    let limits =
-        |range: std::ops::RangeInclusive<u32>| i64::from(*range.start())..=i64::from(*range.end());
     let usual = Layout::default();
     operation(id, Tag::Sessions, summary)
         .query([
