@@ -226,9 +226,13 @@ async fn endpoint(
         max_age: Duration::from_hours(72),
     };
     let secret = SigningSecret::generate();
-    let made = store.webhooks().create(organization, new, &secret, 500, By::default()).await;
+    let made =
+        store.webhooks().create(organization, new, &secret, 500, (None, By::default())).await;
     made.map_err(refused)?
-        .map(|row| row.id)
+        .and_then(|made| match made {
+            Made::New(row) | Made::Before(row) => Some(row.id),
+            Made::KeyReused => None,
+        })
         .ok_or_else(|| Failure::wrong("an endpoint could not be made"))
 }
 

@@ -16,6 +16,7 @@ use wagate::{
     event::{Event, NewMessage},
     store::{
         Patience, Store,
+        audit::By,
         connect::Options,
         events::{NewEvent, Recorded},
         sessions::{Created, NewSession},
@@ -183,9 +184,9 @@ pub(crate) async fn create(
         phone_number: None,
         desired_state: DesiredState::Stopped,
     };
-    match store.sessions().create(organization, new).await.map_err(refused)? {
+    match store.sessions().create(organization, new, None, By::default()).await.map_err(refused)? {
         Created::New(row) => Ok(row.id),
-        Created::Exists | Created::TooMany { .. } => {
+        Created::Exists | Created::TooMany { .. } | Created::Before(_) | Created::KeyReused => {
             Err(Failure::wrong("the database was not empty"))
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     http::OrganizationView,
     service::{
-        organizations::{Changes, NewOrganization},
+        organizations::{Changes, Filter, NewOrganization},
         page::Page,
         sessions::Change,
     },
@@ -87,7 +87,8 @@ async fn act(tenants: &Tenants, command: Command) -> Result<Outcome, Failure> {
     let Tenants { organizations, operator, .. } = tenants;
     let one = match command {
         Command::List => {
-            let all = organizations.list(operator, Page::all()).await?.organizations;
+            let all =
+                organizations.list(operator, &Filter::default(), Page::all()).await?.organizations;
             return Ok(Outcome::Listed(all));
         }
         Command::Create { name, max_sessions } => {

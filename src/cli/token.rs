@@ -94,7 +94,9 @@ pub(super) fn run(config: &Config, options: Options) -> ExitCode {
 async fn act(tenants: &Tenants, caller: &Principal, command: Command) -> Result<Outcome, Failure> {
     let tokens = &tenants.tokens;
     Ok(match command {
-        Command::List => Outcome::Listed(tokens.list(caller, Page::all()).await?.tokens),
+        Command::List => {
+            Outcome::Listed(tokens.list(caller, (None, None), Page::all()).await?.tokens)
+        }
         Command::Create { role, label, expires_in } => {
             let expires_at = expires_in.map(|time| tokens.clock().now() + time);
             make(tenants, caller, CreateToken { role, label, expires_at }).await?

@@ -201,6 +201,13 @@ impl Parameters {
         number
     }
 
+    /// Any text that a database can be asked for.
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        self.parsed(name, |text| {
+            if text.contains('\0') { Err("must not contain U+0000") } else { Ok(text.to_owned()) }
+        })
+    }
+
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
         match self.values.remove(name)?.as_str() {

@@ -134,10 +134,10 @@ impl HttpState {
             meters: Meters::new(&limits, services.clock().clone()),
             edge,
             document: Document::default(),
+            waiting: Waiting::new(limits, services.tokens.clone(), shutdown),
             services,
             renderer: Renderer::default(),
             limits,
-            waiting: Waiting::new(limits, shutdown),
         }
     }
 }

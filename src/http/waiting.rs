@@ -6,23 +6,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{Limits, code::Code, error::ApiError, fields::Parameters, problem::Problem};
-use crate::service;
+use crate::service::{self, Principal, Tokens};
 
 /// What streams and long polls share.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     places: Arc<Semaphore>,
     longest: Duration,
+    tokens: Tokens,
     pub(crate) heartbeat: Duration,
     /// Ends what would otherwise go on for ever.
     pub(crate) shutdown: CancellationToken,
 }
 
 impl Waiting {
-    pub(super) fn new(limits: Limits, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(limits: Limits, tokens: Tokens, shutdown: CancellationToken) -> Self {
         Self {
             places: Arc::new(Semaphore::new(limits.streams)),
             longest: limits.longest_wait,
+            tokens,
             heartbeat: limits.heartbeat,
             shutdown,
         }
@@ -46,9 +48,10 @@ impl Waiting {
         u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
-    /// Runs a long poll, in a place of its own, until it ends or the daemon does.
+    /// Runs a long poll, in a place of its own, until it ends, or the caller's token or the daemon does.
     pub(crate) async fn poll<T>(
         &self,
+        caller: &Principal,
         work: impl Future<Output = Result<T, service::Error>>,
     ) -> Result<T, ApiError> {
         let _place = self.enter()?;
@@ -57,6 +60,7 @@ impl Waiting {
             () = self.shutdown.cancelled() => Err(Problem::new(Code::Unavailable, "the daemon is stopping")
             .retry_after(Some(Duration::from_secs(5)))
             .into()),
+            refused = self.tokens.until_refused(caller) => Err(refused.into()),
             outcome = work => Ok(outcome?),
         }
     }

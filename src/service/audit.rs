@@ -1,12 +1,14 @@
 //! The audit log, for those who answer for an organization.
 
-use entity::{audit, id::AuditId, kind::AuditAction, state::Role};
+use entity::{audit, id::AuditId, state::Role};
 
 use super::{Error, Principal};
 use crate::store::{
     Store,
     page::{Page, Position},
 };
+
+pub use crate::store::audit::Filter;
 
 /// A page of entries, the newest first.
 #[derive(Clone, Debug)]
@@ -31,12 +33,12 @@ impl Audit {
     pub async fn list(
         &self,
         caller: &Principal,
-        action: Option<AuditAction>,
+        filter: &Filter,
         page: Page<AuditId>,
     ) -> Result<Listing, Error> {
         caller.require(Role::Admin)?;
         let organization = &caller.organization_id;
-        let mut entries = self.store.audit().list(organization, action, &page.one_more()).await?;
+        let mut entries = self.store.audit().list(organization, filter, &page.one_more()).await?;
         let next = page.cut(&mut entries, |row| Position { at: row.at, id: row.id.clone() });
         Ok(Listing { entries, next })
     }

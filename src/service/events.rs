@@ -14,7 +14,12 @@ use tokio::{sync::watch, time::Instant};
 use super::{Error, Principal, sessions};
 use crate::{
     session::view::{StatusView, view},
-    store::{Store, events::Entry, page::Page, sessions::Filter},
+    store::{
+        Store,
+        events::{Entry, Wanted},
+        page::Page,
+        sessions::Filter,
+    },
     webhook::EventType,
 };
 
@@ -34,6 +39,23 @@ pub enum Kind {
     Recorded(EventKind),
     /// What became of an endpoint, or of a session itself.
     Noticed(EventType),
+}
+
+impl Kind {
+    /// The kind of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let recorded = serde_json::from_value(name.into()).map(Self::Recorded).ok();
+        recorded.or_else(|| EventType::of_name(name).map(Self::Noticed))
+    }
+}
+
+impl From<Kind> for Wanted {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Recorded(kind) => Self::Recorded(kind),
+            Kind::Noticed(kind) => Self::Noticed(kind),
+        }
+    }
 }
 
 impl Serialize for Kind {
@@ -58,6 +80,15 @@ pub struct Happened {
     pub payload: String,
 }
 
+/// A part of the feed.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The oldest first.
+    pub happened: Vec<Happened>,
+    /// Everything wanted up to this number is in it, or was before it.
+    pub through: i64,
+}
+
 /// A part of the feed that was deleted before it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -72,9 +103,17 @@ pub struct Gap {
 pub struct Scope {
     caller: Principal,
     session: Option<(SessionKey, SessionId)>,
+    wanted: Wanted,
 }
 
 impl Scope {
+    /// Only what is of this kind.
+    #[must_use]
+    pub fn of(mut self, kind: Option<Kind>) -> Self {
+        self.wanted = kind.map(Into::into).unwrap_or_default();
+        self
+    }
+
     /// Whose feed it is.
     pub const fn caller(&self) -> &Principal {
         &self.caller
@@ -106,7 +145,7 @@ impl Events {
                 Some((row.id, row.session_id))
             }
         };
-        Ok(Scope { caller: caller.clone(), session })
+        Ok(Scope { caller: caller.clone(), session, wanted: Wanted::All })
     }
 
     /// The sequence number of the newest event; 0 before the first.
@@ -115,15 +154,12 @@ impl Events {
     }
 
     /// Up to `limit` events after the one with the number `after`, in order.
-    pub async fn page(
-        &self,
-        scope: &Scope,
-        after: i64,
-        limit: u64,
-    ) -> Result<Vec<Happened>, Error> {
+    pub async fn page(&self, scope: &Scope, after: i64, limit: u64) -> Result<Stretch, Error> {
         let organization = &scope.caller.organization_id;
         let key = scope.session.as_ref().map(|(key, _)| key);
-        let rows = self.store.events().feed(organization, key, after, limit).await?;
+        let events = self.store.events();
+        let stretch = events.feed(organization, key, scope.wanted, after, limit).await?;
+        let (rows, through) = (stretch.entries, stretch.through);
         let names = match &scope.session {
             Some((key, id)) => HashMap::from([(key.clone(), id.clone())]),
             None if rows.is_empty() => HashMap::new(),
@@ -158,7 +194,7 @@ impl Events {
                 payload: row.payload,
             }),
         });
-        Ok(happened.collect())
+        Ok(Stretch { happened: happened.collect(), through })
     }
 
     /// What retention has deleted of the feed between `after` and `first`, the number of the first event
@@ -181,15 +217,16 @@ impl Events {
     pub async fn next_page(
         &self,
         scope: &Scope,
-        after: i64,
+        mut after: i64,
         limit: u64,
         patience: Duration,
-    ) -> Result<Vec<Happened>, Error> {
+    ) -> Result<Stretch, Error> {
         let deadline = Instant::now() + patience;
         let mut bell = self.bell();
         loop {
             let page = self.page(scope, after, limit).await?;
-            let waits = page.is_empty() && Instant::now() < deadline;
+            after = page.through;
+            let waits = page.happened.is_empty() && Instant::now() < deadline;
             if !waits || tokio::time::timeout_at(deadline, bell.rung()).await.is_err() {
                 return Ok(page);
             }

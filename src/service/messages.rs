@@ -16,10 +16,12 @@ use crate::{
     session::{self as live, SendError, Sessions as Manager},
     store::{
         Store,
-        messages::{Created, Filter, Key, NewOutbound},
+        messages::{Created, Key, NewOutbound},
         page::{Page, Position},
     },
 };
+
+pub use crate::store::messages::Filter;
 
 /// How long a caller waits to hear that a message is on its way. Shorter than the time that a request
 /// may take: a message that is stored has an id, which the caller shall be told.
@@ -88,18 +90,15 @@ impl Messages {
         &self,
         caller: &Principal,
         session: &SessionId,
-        chat: Option<String>,
+        filter: &Filter,
         after: Option<Position<MessageId>>,
         limit: u64,
     ) -> Result<Listing, Error> {
         caller.require(Role::Viewer)?;
         let session = sessions::find(&self.store, caller, session).await?;
         let page = Page { after, limit: Some(limit + 1) };
-        let mut messages = self
-            .store
-            .messages()
-            .list(&caller.organization_id, &session.id, &Filter { chat }, &page)
-            .await?;
+        let mut messages =
+            self.store.messages().list(&caller.organization_id, &session.id, filter, &page).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut next = None;
         if messages.len() > limit {

@@ -8,7 +8,7 @@ use crate::store::{
     page::{Page, Position},
 };
 
-pub use crate::store::organizations::{Changes, NewOrganization};
+pub use crate::store::organizations::{Changes, Filter, NewOrganization};
 
 /// The longest name, in characters.
 pub const LONGEST_NAME: usize = 128;
@@ -51,10 +51,11 @@ impl Organizations {
     pub async fn list(
         &self,
         caller: &Principal,
+        filter: &Filter,
         page: Page<OrganizationId>,
     ) -> Result<Listing, Error> {
         caller.require(Role::Operator)?;
-        let mut organizations = self.store.organizations().list(&page.one_more()).await?;
+        let mut organizations = self.store.organizations().list(filter, &page.one_more()).await?;
         let next =
             page.cut(&mut organizations, |row| Position { at: row.created_at, id: row.id.clone() });
         Ok(Listing { organizations, next })

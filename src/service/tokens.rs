@@ -14,6 +14,7 @@ use entity::{
     token,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::{
     Error, FieldError, Principal, Thing,
@@ -29,6 +30,8 @@ use crate::{
     },
 };
 
+pub use crate::store::tokens::State;
+
 /// What every secret starts with, so that scanners for leaked secrets know it.
 const PREFIX: &str = "wag_";
 
@@ -40,6 +43,9 @@ pub const LONGEST_LABEL: usize = 128;
 
 /// How long a request waits for the note that its token is used. It goes on without it.
 const NOTE_TIME: Duration = Duration::from_secs(1);
+
+/// How long it takes at most until who waits hears that another process has revoked his token.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// A token to be made.
 #[derive(Clone, Debug)]
@@ -66,11 +72,14 @@ pub struct Tokens {
     noted: Arc<Mutex<HashMap<TokenId, UnixMillis>>>,
     /// Hashes of secrets that this process has found valid.
     opened: Arc<Mutex<HashSet<String>>>,
+    /// Rings when this process has revoked a token.
+    revoked: watch::Sender<()>,
 }
 
 impl Tokens {
     pub fn new(store: Store) -> Self {
-        Self { store, noted: Arc::default(), opened: Arc::default() }
+        let revoked = watch::Sender::new(());
+        Self { store, noted: Arc::default(), opened: Arc::default(), revoked }
     }
 
     /// Makes a token in the caller's organization, of at most the caller's role, and its secret.
@@ -112,12 +121,18 @@ impl Tokens {
     }
 
     /// Lists the tokens of the caller's organization, as far as their roles are not above his.
-    pub async fn list(&self, caller: &Principal, page: Page<TokenId>) -> Result<Listing, Error> {
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        (role, state): (Option<Role>, Option<State>),
+        page: Page<TokenId>,
+    ) -> Result<Listing, Error> {
         caller.require(Role::Admin)?;
         let roles = [Role::Viewer, Role::Manager, Role::Admin, Role::Operator];
-        let roles = roles.into_iter().filter(|role| *role <= caller.role).collect();
-        let organization = &caller.organization_id;
-        let mut tokens = self.store.tokens().list(organization, roles, &page.one_more()).await?;
+        let is_wanted = |it: &Role| *it <= caller.role && role.is_none_or(|role| role == *it);
+        let roles = roles.into_iter().filter(is_wanted).collect();
+        let (tokens, organization) = (self.store.tokens(), &caller.organization_id);
+        let mut tokens = tokens.list(organization, roles, state, &page.one_more()).await?;
         let next = page.cut(&mut tokens, |row| Position { at: row.created_at, id: row.id.clone() });
         Ok(Listing { tokens, next })
     }
@@ -133,6 +148,7 @@ impl Tokens {
     pub async fn revoke(&self, caller: &Principal, id: &TokenId) -> Result<token::Model, Error> {
         let token = self.find(caller, id).await?;
         self.store.tokens().revoke(&token.organization_id, id, caller.by()).await?;
+        self.revoked.send_replace(());
         self.find(caller, id).await
     }
 
@@ -190,6 +206,33 @@ impl Tokens {
             role: token.role,
             address: None,
         })
+    }
+
+    /// Refuses a caller whose token has ceased to be good since he was let in. For what goes on for long.
+    pub async fn recheck(&self, caller: &Principal) -> Result<(), Error> {
+        let Some(id) = &caller.token_id else { return Ok(()) };
+        let token = self.store.tokens().find_anywhere(id).await?;
+        let now = self.store.clock().now();
+        let token = token.filter(|token| is_valid(token, now)).ok_or(Error::Unauthenticated)?;
+        self.note(&token, now).await;
+        Ok(())
+    }
+
+    /// Rings when some token was revoked by this process: whoever waits with one looks whether it was his.
+    pub fn revocations(&self) -> watch::Receiver<()> {
+        self.revoked.subscribe()
+    }
+
+    /// Waits for the caller's token to cease to be good. Never ends while the database is away.
+    pub async fn until_refused(&self, caller: &Principal) -> Error {
+        let mut revocations = self.revocations();
+        loop {
+            if let Err(error @ Error::Unauthenticated) = self.recheck(caller).await {
+                return error;
+            }
+            // Rung or not, it is time to look.
+            tokio::time::timeout(CHECK, revocations.changed()).await.ok();
+        }
     }
 
     /// The holder of what a token has vouched for in an organization: with `role`, which is what is

@@ -48,6 +48,18 @@ pub(super) async fn write(
     .map(drop)
 }
 
+/// Which entries are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub action: Option<AuditAction>,
+    /// The id of what was changed.
+    pub target: Option<String>,
+    pub token_id: Option<TokenId>,
+    /// From this time on, and before that one.
+    pub since: Option<UnixMillis>,
+    pub until: Option<UnixMillis>,
+}
+
 /// Queries over the audit log.
 #[derive(Clone, Debug)]
 pub struct Audit {
@@ -63,7 +75,7 @@ impl Audit {
     pub async fn list(
         &self,
         organization: &OrganizationId,
-        action: Option<AuditAction>,
+        filter: &Filter,
         page: &Page<AuditId>,
     ) -> Result<Vec<audit::Model>, Error> {
         let mut query = audit::Entity::find()
@@ -71,9 +83,14 @@ impl Audit {
             .order_by_desc(audit::COLUMN.at)
             .order_by_desc(audit::COLUMN.id)
             .limit(page.limit);
-        if let Some(action) = action {
-            query = query.filter(audit::COLUMN.action.eq(action));
-        }
+        let Filter { action, target, token_id, since, until } = filter.clone();
+        let wanted = Condition::all()
+            .add_option(action.map(|action| audit::COLUMN.action.eq(action)))
+            .add_option(target.map(|target| audit::COLUMN.target.eq(target)))
+            .add_option(token_id.map(|token| audit::COLUMN.token_id.eq(token)))
+            .add_option(since.map(|since| audit::COLUMN.at.gte(since)))
+            .add_option(until.map(|until| audit::COLUMN.at.lt(until)));
+        query = query.filter(wanted);
         if let Some(after) = &page.after {
             let earlier = audit::COLUMN.at.lt(after.at);
             let same_time = audit::COLUMN.at.eq(after.at);

@@ -67,6 +67,8 @@ pub struct PutOff {
 pub struct Filter {
     /// The conversation's address.
     pub chat: Option<String>,
+    pub direction: Option<Direction>,
+    pub status: Option<MessageStatus>,
 }
 
 /// Queries over messages.
@@ -153,6 +155,12 @@ impl Messages {
             .filter(message::COLUMN.session_key.eq(session.clone()));
         if let Some(chat) = &filter.chat {
             query = query.filter(message::COLUMN.chat.eq(chat.as_str()));
+        }
+        if let Some(direction) = filter.direction {
+            query = query.filter(message::COLUMN.direction.eq(direction));
+        }
+        if let Some(status) = filter.status {
+            query = query.filter(message::COLUMN.status.eq(status));
         }
         if let Some(after) = &page.after {
             let earlier = message::COLUMN.created_at.lt(after.at);

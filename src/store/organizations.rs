@@ -34,6 +34,14 @@ pub struct Changes {
     pub max_sessions: Change<i64>,
 }
 
+/// Which organizations are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// To the letter.
+    pub name: Option<String>,
+    pub client_id: Option<i64>,
+}
+
 /// Queries over organizations.
 #[derive(Clone, Debug)]
 pub struct Organizations {
@@ -65,12 +73,19 @@ impl Organizations {
     /// A page of the organizations, the oldest first.
     pub async fn list(
         &self,
+        filter: &Filter,
         page: &Page<OrganizationId>,
     ) -> Result<Vec<organization::Model>, Error> {
         let mut query = organization::Entity::find()
             .order_by_asc(organization::COLUMN.created_at)
             .order_by_asc(organization::COLUMN.id)
             .limit(page.limit);
+        if let Some(name) = &filter.name {
+            query = query.filter(organization::COLUMN.name.eq(name.as_str()));
+        }
+        if let Some(client_id) = filter.client_id {
+            query = query.filter(organization::COLUMN.client_id.eq(client_id));
+        }
         if let Some(after) = &page.after {
             let later = organization::COLUMN.created_at.gt(after.at);
             let same_time = organization::COLUMN.created_at.eq(after.at);

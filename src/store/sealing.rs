@@ -18,7 +18,7 @@ use sea_orm::{
     EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
 };
 
-use super::{Error, Patience, Store, page::Page, secrets};
+use super::{Error, Patience, Store, organizations::Filter, page::Page, secrets};
 use crate::vault::Sealer;
 
 /// Rows of one unit. A few megabytes at most, and milliseconds.
@@ -34,7 +34,7 @@ impl Store {
     /// Seals the store's own: pairing codes, and messages as they came. Returns how many.
     pub async fn seal_old_rows(&self) -> Result<u64, Error> {
         let mut count = 0;
-        for organization in self.organizations().list(&Page::all()).await? {
+        for organization in self.organizations().list(&Filter::default(), &Page::all()).await? {
             let sealer = self.sealer(&organization.id, Patience::Fail).await?;
             count += self.seal_sessions(&sealer).await?;
             count += self.seal_events(&sealer).await?;

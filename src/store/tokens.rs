@@ -44,6 +44,14 @@ pub enum Added {
     Known,
 }
 
+/// Whether tokens are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Active,
+    Expired,
+    Revoked,
+}
+
 /// Queries over tokens.
 #[derive(Clone, Debug)]
 pub struct Tokens {
@@ -87,11 +95,14 @@ impl Tokens {
         &self,
         organization: &OrganizationId,
         roles: Vec<Role>,
+        state: Option<State>,
         page: &Page<TokenId>,
     ) -> Result<Vec<token::Model>, Error> {
+        let now = self.store.clock().now();
         let mut query = token::Entity::find()
             .filter(token::COLUMN.organization_id.eq(organization.clone()))
             .filter(token::COLUMN.role.is_in(roles))
+            .filter(Condition::all().add_option(state.map(|state| is(state, now))))
             .order_by_asc(token::COLUMN.created_at)
             .order_by_asc(token::COLUMN.id)
             .limit(page.limit);
@@ -221,6 +232,20 @@ impl Tokens {
                 })
             })
             .await
+    }
+}
+
+/// The same rule as `service::tokens`, in SQL.
+fn is(state: State, now: UnixMillis) -> Condition {
+    let is_ahead = |at: token::Column| Condition::any().add(at.is_null()).add(at.gt(now));
+    match state {
+        State::Active => Condition::all()
+            .add(is_ahead(token::Column::RevokedAt))
+            .add(is_ahead(token::Column::ExpiresAt)),
+        State::Revoked => Condition::all().add(token::COLUMN.revoked_at.lte(now)),
+        State::Expired => Condition::all()
+            .add(is_ahead(token::Column::RevokedAt))
+            .add(token::COLUMN.expires_at.lte(now)),
     }
 }
 

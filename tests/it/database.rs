@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 use wagate::{
     clock::Clock,
-    store::{Store, connect, sessions::NewSession},
+    store::{Store, audit::By, connect, sessions::NewSession},
     vault::{MasterKey, Vault},
 };
 
@@ -169,7 +169,7 @@ impl Opened {
             phone_number: None,
             desired_state: entity::state::DesiredState::Running,
         };
-        self.store.sessions().create(&organization.id, new).await.unwrap();
+        self.store.sessions().create(&organization.id, new, None, By::default()).await.unwrap();
         let id = name.parse().unwrap();
         self.store.sessions().find(&organization.id, &id).await.unwrap().unwrap()
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use entity::state::Role;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wagate::{
     event::{Change, Event},
-    http::Limits,
+    http::{Limits, Quota},
     maintenance::{Maintenance, Policy},
     service::Tokens,
     store::audit::By,
@@ -38,7 +38,12 @@ impl Stream {
         Self::open_as(app, &app.token, path, last_event_id).await
     }
 
-    async fn open_as(app: &App, token: &str, path: &str, last_event_id: Option<i64>) -> Self {
+    pub(crate) async fn open_as(
+        app: &App,
+        token: &str,
+        path: &str,
+        last_event_id: Option<i64>,
+    ) -> Self {
         let mut request = app.anonymous(Method::GET, path).bearer_auth(token);
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
@@ -200,6 +205,83 @@ async fn a_silent_stream_gives_signs_of_life_and_ends_with_its_token_or_session(
             let names = ["", "disconnected", "session.deleted"];
             assert!(names.contains(&sign.name.as_str()), "{sign:?}");
         }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_streams_and_polls_of_a_revoked_token_end_at_once() {
+    on_each(async |database| {
+        const BURST: u32 = 1000;
+        let quota = Quota::new(BURST, Duration::from_mins(1), BURST);
+        // Nothing else ends them: no heartbeat, no event.
+        let limits = Limits {
+            heartbeat: Duration::from_hours(1),
+            per_token: Some(quota),
+            ..Limits::default()
+        };
+        let app = App::start_with(database, limits).await;
+        app.session("a").await;
+        app.show_qr("a", "2@code").await;
+        let token =
+            app.post("/api/tokens", json!({ "role": "viewer" })).await.json()["data"].clone();
+        let secret = token["secret"].as_str().unwrap();
+        let as_viewer = |path: &str| app.anonymous(Method::GET, path).bearer_auth(secret);
+
+        let mut streams = Vec::new();
+        for path in ["/api/whatsapp/events", "/api/whatsapp/session/a/events"] {
+            let mut stream = Stream::open_as(&app, secret, path, None).await;
+            stream.expect("snapshot").await;
+            streams.push(stream);
+        }
+        let polls = [
+            "/api/whatsapp/events/page?after=1000000&wait=60",
+            "/api/whatsapp/session/a/events/page?after=1000000&wait=60",
+            "/api/whatsapp/session/a/qr.json?after=1&wait=60",
+        ];
+        let tracker = TaskTracker::new();
+        let polls = polls.map(|path| tracker.spawn(Answer::to(as_viewer(path))));
+        // Until all have been let in: each has taken one of what the token may ask.
+        let mut asked = 5;
+        loop {
+            asked += 1;
+            let left = format!("r={};", BURST - asked);
+            if Answer::to(as_viewer("/")).await.header("ratelimit").contains(&left) {
+                break;
+            }
+        }
+
+        let path = format!("/api/tokens/{}", token["id"].as_str().unwrap());
+        assert_eq!(app.delete(&path).await.status, 200);
+        for mut stream in streams {
+            assert!(stream.next().await.is_none());
+        }
+        for poll in polls {
+            poll.await.unwrap().problem(401, "UNAUTHENTICATED");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_elsewhere_is_told_nothing_more() {
+    on_each(async |database| {
+        let limits = Limits { heartbeat: Duration::from_hours(1), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        app.session("a").await;
+        let viewer = app.token_of(&app.organization, Role::Viewer).await;
+        let mut stream = Stream::open_as(&app, &viewer, "/api/whatsapp/events", None).await;
+        stream.expect("snapshot").await;
+        app.hear("a", "15550001111", "before").await;
+        stream.expect("message").await;
+        // As another process does: nobody here is told.
+        let caller = Tokens::new(app.store.clone()).authenticate(&viewer).await.unwrap();
+        let id = caller.token_id.unwrap();
+        app.store.tokens().revoke(&app.organization, &id, By::default()).await.unwrap();
+        app.hear("a", "15550001111", "after").await;
+        assert!(stream.next().await.is_none());
         app.close().await;
     })
     .await;

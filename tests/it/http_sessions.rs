@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
+    kind::AuditAction,
     state::{DesiredState, SessionStatus},
 };
 use serde_json::{Value, json};
@@ -11,8 +12,9 @@ use wagate::{
     event::{AuthFailure, Change, Disconnect, Event, Group},
     session::view::view,
     store::{
+        audit::By,
         page::Page,
-        sessions::{Filter, StatusFilter},
+        sessions::{Act, Filter, StatusFilter},
     },
 };
 
@@ -377,7 +379,9 @@ async fn a_restart_takes_back_what_the_last_process_claimed() {
         for id in ["connected", "qr"] {
             let key = app.row(id).await.id;
             let running = DesiredState::Running;
-            sessions.set_desired_state(&app.organization, &key, running).await.unwrap();
+            let act =
+                Act { action: AuditAction::SessionStarted, detail: json!({}), by: By::default() };
+            sessions.set_desired_state(&app.organization, &key, running, act).await.unwrap();
         }
         app.clock.advance(Duration::from_secs(1));
         sessions.after_restart().await.unwrap();

@@ -165,7 +165,7 @@ async fn an_address_opens_no_other_route_method_session_or_organization() {
             }
             let mut path = route.path.replace("{sessionId}", "shop");
             if path.contains('{') {
-                path = path.replace('{', "").replace('}', "");
+                path = path.replace(['{', '}'], "");
             }
             let answer =
                 Answer::to(app.anonymous(route.method.clone(), &format!("{path}?{query}")));

@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::List;
+use super::{List, webhooks::moment};
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{auth::Caller, error::ApiError, fields::Parameters},
-    service::Audit,
+    service::{Audit, audit::Filter},
 };
 
 /// An entry, as the API shows it.
@@ -55,11 +55,17 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     let page = parameters.page();
-    let action = parameters.parsed("action", |word| {
-        serde_json::from_value(word.into()).map_err(|_| "must be an action as entries have it")
-    });
+    let filter = Filter {
+        action: parameters.parsed("action", |word| {
+            serde_json::from_value(word.into()).map_err(|_| "must be an action as entries have it")
+        }),
+        target: parameters.text("target"),
+        token_id: parameters.parsed("tokenId", str::parse::<TokenId>),
+        since: parameters.parsed("since", moment),
+        until: parameters.parsed("until", moment),
+    };
     parameters.finish()?;
-    let listing = audit.list(&caller, action, page).await?;
+    let listing = audit.list(&caller, &filter, page).await?;
     let data = listing.entries.into_iter().map(EntryView::from);
     Ok(Json(List::new(data, listing.next.as_ref())))
 }

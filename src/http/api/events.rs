@@ -17,15 +17,10 @@ use super::stream::Opener;
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        accept::preferred,
-        auth::{Caller, bearer},
-        code::Code,
-        error::ApiError,
-        fields::Parameters,
-        path::SessionPath,
-        problem::Problem,
+        accept::preferred, auth::Caller, code::Code, error::ApiError, fields::Parameters,
+        path::SessionPath, problem::Problem,
     },
-    service::events::{Gap, Happened, Kind, Scope},
+    service::events::{Gap, Happened, Kind, Scope, Stretch},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -111,15 +106,14 @@ pub(super) async fn feed(
             .ok_or_else(|| Problem::of(Code::NotAcceptable))?;
     let scope = opener.events.scope(&caller, session.as_ref()).await?;
     if !is_stream {
-        return Ok(answer(&opener, &scope, parameters).await?.into_response());
+        return Ok(answer(&opener, scope, parameters).await?.into_response());
     }
 
     let after = parameters.number("after", 0..=i64::MAX);
     parameters.finish()?;
     // After a reconnect the header is newer than the address.
     let after = last_event_id(&headers)?.or(after);
-    let secret = bearer(&headers).unwrap_or_default().to_owned();
-    let feed = opener.open(scope, secret, after).await?;
+    let feed = opener.open(scope, after).await?;
     let mut response = Sse::new(feed.into_stream()).into_response();
     // A proxy that collects an answer before it passes it on would hold the stream back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -134,7 +128,7 @@ pub(super) async fn page(
     parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     let scope = opener.events.scope(&caller, session.as_ref()).await?;
-    answer(&opener, &scope, parameters).await
+    answer(&opener, scope, parameters).await
 }
 
 /// Events after a place, the oldest first.
@@ -168,25 +162,33 @@ impl From<Gap> for GapView {
 
 async fn answer(
     opener: &Opener,
-    scope: &Scope,
+    scope: Scope,
     mut parameters: Parameters,
 ) -> Result<Json<Page>, ApiError> {
     let after = parameters.number("after", 0..=i64::MAX).unwrap_or(0);
     let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
     let wait = opener.waiting.parameter(&mut parameters);
+    let kind = parameters.parsed("type", |name| {
+        Kind::of_name(name).ok_or("must be the name of a kind of events, as events have it")
+    });
     parameters.finish()?;
-    let limit = limit.unwrap_or(USUAL);
-    let happened = match wait {
+    let (limit, scope) = (limit.unwrap_or(USUAL), &scope.of(kind));
+    let Stretch { happened, through } = match wait {
         None => opener.events.page(scope, after, limit).await?,
         Some(wait) => {
             let page = opener.events.next_page(scope, after, limit, wait);
-            opener.waiting.poll(page).await?
+            opener.waiting.poll(scope.caller(), page).await?
         }
     };
     let data: Vec<EventView> = happened.into_iter().map(Into::into).collect();
     let gap = opener.events.gap(scope, after, data.first().map(EventView::seq)).await?;
     let begin = gap.map_or(after, |gap| gap.through);
-    let cursor = data.last().map_or(begin, EventView::seq);
+    let cursor = if kind.is_some() {
+        // What was looked at in vain is not looked at again.
+        begin.max(through)
+    } else {
+        data.last().map_or(begin, EventView::seq)
+    };
     Ok(Json(Page { success: true, data, cursor, gap: gap.map(Into::into) }))
 }
 

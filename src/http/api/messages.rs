@@ -32,7 +32,7 @@ use crate::{
     },
     service::{
         Messages,
-        messages::{SendText, is_queued},
+        messages::{Filter, SendText, is_queued},
         recipient,
     },
 };
@@ -179,12 +179,20 @@ pub(super) async fn list(
     SessionPath(session): SessionPath,
     mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
-    let chat = parameters.parsed("chat", recipient::address);
+    let filter = Filter {
+        chat: parameters.parsed("chat", recipient::address),
+        direction: parameters.parsed("direction", |word| {
+            serde_json::from_value(word.into()).map_err(|_| "must be `inbound` or `outbound`")
+        }),
+        status: parameters.parsed("status", |word| {
+            serde_json::from_value(word.into()).map_err(|_| "must be a status of messages")
+        }),
+    };
     let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
     let after = parameters.parsed("cursor", position);
     parameters.finish()?;
     let limit = limit.unwrap_or(USUAL);
-    let listing = messages.list(&caller, &session, chat, after, limit).await?;
+    let listing = messages.list(&caller, &session, &filter, after, limit).await?;
     Ok(Json(List {
         success: true,
         next_cursor: listing.next.as_ref().map(cursor),

@@ -23,7 +23,7 @@ use crate::{
     },
     service::{
         Organizations,
-        organizations::{Changes, MOST_SESSIONS, NewOrganization},
+        organizations::{Changes, Filter, MOST_SESSIONS, NewOrganization},
         sessions::Change,
     },
 };
@@ -81,8 +81,12 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     let page = parameters.page();
+    let filter = Filter {
+        name: parameters.text("name"),
+        client_id: parameters.number("clientId", 1..=i64::MAX),
+    };
     parameters.finish()?;
-    let listing = organizations.list(&caller, page).await?;
+    let listing = organizations.list(&caller, &filter, page).await?;
     let data = listing.organizations.into_iter().map(OrganizationView::from);
     Ok(Json(List::new(data, listing.next.as_ref())))
 }

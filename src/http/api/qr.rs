@@ -103,7 +103,7 @@ pub(super) async fn show(
         None => sessions.qr(&caller, &id).await?,
         Some(wait) => {
             let seen = |code: &Code| is_known(code) || is_old(code);
-            waiting.poll(sessions.next_qr(&caller, &id, seen, wait)).await?
+            waiting.poll(&caller, sessions.next_qr(&caller, &id, seen, wait)).await?
         }
     };
     match qr {

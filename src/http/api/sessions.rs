@@ -2,22 +2,22 @@
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
 };
 use entity::id::SessionId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    ok,
+    created, ok,
     status::{SessionView, Showing},
-    with,
 };
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        auth::Caller, body::JsonObject, error::ApiError, fields::Parameters, path::SessionPath,
+        auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
+        idempotency::idempotency_key, path::SessionPath,
     },
     service::{
         Sessions,
@@ -31,9 +31,11 @@ pub(super) async fn create(
     State(showing): State<Showing>,
     Caller(caller): Caller,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(mut body): JsonObject,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     let create = CreateSession {
         session_id: body.parsed("sessionId", str::parse::<SessionId>),
         user_id: body.text("userId"),
@@ -41,10 +43,10 @@ pub(super) async fn create(
         stopped: body.flag("start") == Some(false),
     };
     body.finish()?;
-    let session = sessions.create(&caller, create).await?;
-    let location = format!("/api/whatsapp/session/{}", session.session_id);
-    let view = showing.session(&caller, session).await;
-    Ok(([(header::LOCATION, location)], with(StatusCode::CREATED, view)))
+    let outcome = sessions.create(&caller, create, key).await?;
+    let location = format!("/api/whatsapp/session/{}", outcome.made.session_id);
+    let view = showing.session(&caller, outcome.made).await;
+    Ok(created(&location, outcome.replayed, view))
 }
 
 #[tracing::instrument(name = "http.sessions.change", skip_all)]

@@ -15,7 +15,10 @@ use axum::{extract::FromRef, response::sse};
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use serde_json::json;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
 
 use super::{
     events::{EventView, GapView},
@@ -59,16 +62,12 @@ impl FromRef<HttpState> for Opener {
 impl Opener {
     /// Opens a stream: a new one, or one that goes on `after` an event.
     ///
-    /// `secret` is the caller's token, shown again at each heartbeat: a revoked one ends the stream.
-    pub(super) async fn open(
-        self,
-        scope: Scope,
-        secret: String,
-        after: Option<i64>,
-    ) -> Result<Feed, ApiError> {
+    /// The caller's token is looked at before each look at what has happened, and when one was revoked: nothing is
+    /// told to the holder of one that is no longer good, and his stream ends.
+    pub(super) async fn open(self, scope: Scope, after: Option<i64>) -> Result<Feed, ApiError> {
         let place = self.waiting.enter()?;
         // Listened to before the first look, so that nothing falls in between.
-        let bell = self.events.bell();
+        let (bell, revocations) = (self.events.bell(), self.tokens.revocations());
         let newest = self.events.newest(&scope).await?;
         let (position, snapshot) = match after {
             // A number from the future is from another database: there is nothing to resume.
@@ -77,8 +76,8 @@ impl Opener {
         };
         Ok(Feed {
             scope,
-            secret,
             bell,
+            revocations,
             position,
             snapshot,
             ready: VecDeque::from([sse::Event::default().retry(RETRY)]),
@@ -93,8 +92,8 @@ impl Opener {
 pub(super) struct Feed {
     opener: Opener,
     scope: Scope,
-    secret: String,
     bell: Bell,
+    revocations: watch::Receiver<()>,
     /// Number of the last event read.
     position: i64,
     snapshot: Snapshot,
@@ -142,9 +141,12 @@ impl Feed {
             if self.opener.waiting.shutdown.is_cancelled() {
                 return None;
             }
-            if let Some(event) = self.ready.pop_front() {
+            // What was read before a token was revoked is not told after it.
+            let is_rung = self.revocations.has_changed().unwrap_or(true);
+            if !is_rung && let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
+            self.revocations.mark_unchanged();
             match self.look().await {
                 Ok(()) => {}
                 Err(End::Over) => return None,
@@ -159,10 +161,14 @@ impl Feed {
 
     /// Makes something ready, or waits until there may be something.
     async fn look(&mut self) -> Result<(), End> {
+        self.opener.tokens.recheck(self.scope.caller()).await?;
+        if !self.ready.is_empty() {
+            return Ok(());
+        }
         if self.snapshot == Snapshot::Now {
             return self.show_all().await;
         }
-        let page = self.opener.events.page(&self.scope, self.position, PAGE).await?;
+        let page = self.opener.events.page(&self.scope, self.position, PAGE).await?.happened;
         let is_last = u64::try_from(page.len()).is_ok_and(|length| length < PAGE);
         // Looked for where something is missing, and once where a resumed stream begins.
         let first = page.first().map(|happened| happened.seq);
@@ -207,12 +213,12 @@ impl Feed {
             () = self.opener.waiting.shutdown.cancelled() => {}
             () = tokio::time::sleep_until(self.next_heartbeat) => {
                 self.next_heartbeat = Instant::now() + self.opener.waiting.heartbeat;
-                self.opener.tokens.authenticate(&self.secret).await?;
                 if !self.opener.events.goes_on(&self.scope).await? {
                     return Err(End::Over);
                 }
                 self.ready.push_back(sse::Event::default().comment("still here"));
             }
+            _ = self.revocations.changed() => {}
             () = self.bell.rung() => {}
         }
         Ok(())

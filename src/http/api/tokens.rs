@@ -17,7 +17,10 @@ use crate::{
         auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
         idempotency::idempotency_key, path::TokenPath,
     },
-    service::{Tokens, tokens::CreateToken},
+    service::{
+        Tokens,
+        tokens::{CreateToken, State as TokenState},
+    },
 };
 
 /// A token, as the API shows it.
@@ -96,8 +99,18 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     let page = parameters.page();
+    let role = parameters.parsed("role", |word| {
+        serde_json::from_value(word.into())
+            .map_err(|_| "must be `viewer`, `manager`, `admin` or `operator`")
+    });
+    let state = parameters.parsed("state", |word| match word {
+        "active" => Ok(TokenState::Active),
+        "expired" => Ok(TokenState::Expired),
+        "revoked" => Ok(TokenState::Revoked),
+        _ => Err("must be `active`, `expired` or `revoked`"),
+    });
     parameters.finish()?;
-    let listing = tokens.list(&caller, page).await?;
+    let listing = tokens.list(&caller, (role, state), page).await?;
     let data = listing.tokens.into_iter().map(TokenView::from);
     Ok(Json(List::new(data, listing.next.as_ref())))
 }

@@ -7,18 +7,24 @@ use std::str::FromStr;
 use entity::{
     UnixMillis,
     id::{SessionId, SessionKey},
+    kind::AuditAction,
     session,
     state::{DesiredState, Origin, Role},
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Conflict, Error, FieldError, Principal, Thing, recipient, text};
+use super::{
+    Conflict, Error, FieldError, Principal, Thing,
+    created::{self, Created as Outcome},
+    recipient, text,
+};
 use crate::{
     session::{PairError, PairingCode, Sessions as Manager, view::view},
     store::{
         Store,
         page::{Page, Position},
-        sessions::{Created, NewSession, Settings},
+        sessions::{Act, Created, NewSession, Settings},
     },
 };
 
@@ -75,6 +81,19 @@ pub struct Sessions {
     manager: Manager,
 }
 
+impl CreateSession {
+    /// The request in short: what it says, and what it leaves open.
+    fn parts(&self) -> [&str; 5] {
+        [
+            "session",
+            self.session_id.as_ref().map_or("", SessionId::as_str),
+            self.user_id.as_deref().unwrap_or_default(),
+            self.phone_number.as_deref().unwrap_or_default(),
+            if self.stopped { "stopped" } else { "running" },
+        ]
+    }
+}
+
 impl Sessions {
     pub const fn new(store: Store, manager: Manager) -> Self {
         Self { store, manager }
@@ -112,17 +131,25 @@ impl Sessions {
         Ok(Listing { sessions: rows.iter().map(|row| view(row, at)).collect(), summary, next, at })
     }
 
-    /// Makes a session and, unless it shall stay stopped, starts it.
+    /// Makes a session and, unless it shall stay stopped, starts it. Once for each key.
     pub async fn create(
         &self,
         caller: &Principal,
         create: CreateSession,
-    ) -> Result<StatusView, Error> {
+        key: Option<String>,
+    ) -> Result<Outcome<StatusView>, Error> {
         caller.require(Role::Manager)?;
+        let key = key.map(|key| created::key(key, &create.parts()));
         let new = new_session(create)?;
         let starts = new.desired_state == DesiredState::Running;
-        let row = match self.store.sessions().create(&caller.organization_id, new).await? {
+        let sessions = self.store.sessions();
+        let row = match sessions.create(&caller.organization_id, new, key, caller.by()).await? {
             Created::New(row) => row,
+            Created::Before(row) => {
+                let made = self.find(caller, &row.session_id).await?;
+                return Ok(Outcome { made, replayed: true });
+            }
+            Created::KeyReused => return Err(Error::KeyReused),
             Created::Exists => {
                 return Err(Error::Conflict(Conflict::SessionExists));
             }
@@ -131,7 +158,7 @@ impl Sessions {
             }
         };
         if !starts {
-            return Ok(self.show(&row));
+            return Ok(Outcome { made: self.show(&row), replayed: false });
         }
         if let Err(error) = self.manager.start(&row.id).await {
             // It exists and shall run: its status tells the rest, and the next start tries again.
@@ -141,7 +168,8 @@ impl Sessions {
                 "A new session could not be started"
             );
         }
-        self.find(caller, &row.session_id).await
+        let made = self.find(caller, &row.session_id).await?;
+        Ok(Outcome { made, replayed: false })
     }
 
     /// Changes what the caller may set.
@@ -157,28 +185,35 @@ impl Sessions {
         if !settings.phone_number.is_keep() && row.account_jid.is_some() {
             return Err(Error::Conflict(Conflict::PhoneNumberKnown));
         }
+        let sessions = self.store.sessions();
         let changed =
-            self.store.sessions().change(&caller.organization_id, &row.id, settings).await?;
+            sessions.change(&caller.organization_id, &row.id, settings, caller.by()).await?;
         changed.map(|row| self.show(&row)).ok_or(Error::NotFound(Thing::Session))
     }
 
     /// Has a session run, from now on and after every restart of the daemon.
     pub async fn start(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
-        let row = self.want(caller, id, DesiredState::Running).await?;
+        let row = self
+            .want(caller, id, DesiredState::Running, (AuditAction::SessionStarted, json!({})))
+            .await?;
         self.manager.start(&row.id).await?;
         self.find(caller, id).await
     }
 
     /// Has a session not run, from now on, until somebody starts it.
     pub async fn stop(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
-        let row = self.want(caller, id, DesiredState::Stopped).await?;
+        let row = self
+            .want(caller, id, DesiredState::Stopped, (AuditAction::SessionStopped, json!({})))
+            .await?;
         self.manager.stop(&row.id).await?;
         self.find(caller, id).await
     }
 
     /// Stops a session's client and dials with a new one at once.
     pub async fn restart(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
-        let row = self.want(caller, id, DesiredState::Running).await?;
+        let row = self
+            .want(caller, id, DesiredState::Running, (AuditAction::SessionRestarted, json!({})))
+            .await?;
         self.manager.restart(&row.id).await?;
         self.find(caller, id).await
     }
@@ -192,7 +227,8 @@ impl Sessions {
         id: &SessionId,
         forget: bool,
     ) -> Result<(StatusView, Unlinked), Error> {
-        let row = self.want(caller, id, DesiredState::Stopped).await?;
+        let what = (AuditAction::SessionLoggedOut, json!({ "forgetAccount": forget }));
+        let row = self.want(caller, id, DesiredState::Stopped, what).await?;
         let logged_out = self.manager.logout(&row.id).await?;
         if forget {
             self.store.sessions().forget_account(&caller.organization_id, &row.id).await?;
@@ -209,7 +245,8 @@ impl Sessions {
     ) -> Result<PairingCode, Error> {
         let phone_number = recipient::phone_number(phone_number)
             .map_err(|malformed| Error::invalid("phoneNumber", malformed.to_string()))?;
-        let row = self.want(caller, id, DesiredState::Running).await?;
+        let what = (AuditAction::SessionPairing, json!({}));
+        let row = self.want(caller, id, DesiredState::Running, what).await?;
         match self.manager.pair(&row.id, &phone_number).await {
             Err(crate::session::Error::NotRunning) => {
                 self.manager.start(&row.id).await?;
@@ -234,24 +271,27 @@ impl Sessions {
         unlink: bool,
     ) -> Result<Unlinked, Error> {
         // Not wanted any more, in case the daemon ends halfway.
-        let row = self.want(caller, id, DesiredState::Stopped).await?;
+        let what = (AuditAction::SessionDeleted, json!({ "logout": unlink }));
+        let row = self.want(caller, id, DesiredState::Stopped, what).await?;
         let logged_out = self.manager.erase(&row.id, unlink).await?;
         Ok(Unlinked(logged_out.unlinked))
     }
 
-    /// Writes what is wanted of a session before anything is done about it.
+    /// Writes what is wanted of a session, and who asked for what, before anything is done about it.
     async fn want(
         &self,
         caller: &Principal,
         id: &SessionId,
         desired: DesiredState,
+        (action, detail): (AuditAction, Value),
     ) -> Result<session::Model, Error> {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
         embedded(&row)?;
+        let act = Act { action, detail, by: caller.by() };
         self.store
             .sessions()
-            .set_desired_state(&caller.organization_id, &row.id, desired)
+            .set_desired_state(&caller.organization_id, &row.id, desired, act)
             .await?
             .ok_or(Error::NotFound(Thing::Session))
     }

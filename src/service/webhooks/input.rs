@@ -10,6 +10,8 @@ use entity::{
     },
 };
 
+use serde::Serialize;
+
 use super::limits;
 use crate::{
     delivery::Client,
@@ -45,9 +47,10 @@ const LONGEST_DESCRIPTION: usize = 500;
 
 /// Members of a request that makes or changes an endpoint; none for what was not given. Numbers are
 /// within their bounds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct EndpointInput {
     pub url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Option<String>>,
     pub format: Option<Format>,
     pub event_types: Option<Vec<String>>,
@@ -56,8 +59,10 @@ pub struct EndpointInput {
     pub headers: Option<BTreeMap<String, String>>,
     pub ordering: Option<Ordering>,
     pub max_in_flight: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<Option<i64>>,
     pub timeout_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<Option<i64>>,
     pub max_age_seconds: Option<i64>,
 }

@@ -20,11 +20,12 @@ use entity::{
     },
 };
 
-use super::{Conflict, Error, Principal, Thing};
+use super::{Conflict, Error, Principal, Thing, created, text};
 use crate::{
     delivery::{Client, Deliveries, Reply},
     store::{
-        Store,
+        Patience, Store,
+        idempotency::Key,
         webhooks::{EndpointChange, NewEndpoint, Resumed},
     },
     webhook::{EventType, SigningSecret, catalogue},
@@ -35,7 +36,7 @@ pub use self::{
     log::{Detail, Query},
     replay::Range,
 };
-pub use crate::store::webhooks::Figures;
+pub use crate::store::webhooks::{EndpointFilter, Figures};
 
 /// Endpoints that an organization can have.
 const MOST: u64 = 500;
@@ -64,6 +65,8 @@ pub struct Created {
     pub row: endpoint::Model,
     /// None if it was there before.
     pub secret: Option<SigningSecret>,
+    /// An earlier request with the same key has made it.
+    pub replayed: bool,
 }
 
 /// A test, and what came back.
@@ -105,6 +108,7 @@ impl Webhooks {
         phone_number: String,
         url: String,
         max_retries: Option<i64>,
+        key: Option<String>,
     ) -> Result<Created, Error> {
         caller.require(Role::Manager)?;
         let input = EndpointInput {
@@ -115,56 +119,96 @@ impl Webhooks {
             max_retries: Some(max_retries),
             ..EndpointInput::default()
         };
+        let key = self.key(caller, key, "registration", &input).await?;
         let new =
             input.create(self.client(), self.max_age, ("webhook_url", "phone_number")).await?;
         let mut after = None;
         loop {
             let organization = &caller.organization_id;
-            let rows = self.store.webhooks().list(organization, after.as_ref(), 100).await?;
+            let rows = self
+                .store
+                .webhooks()
+                .list(organization, EndpointFilter::default(), after.as_ref(), 100)
+                .await?;
             let same = rows.iter().find(|row| is_same_registration(row, &new));
             if let Some(row) = same {
+                let webhooks = self.store.webhooks();
+                if let Some(key) = key {
+                    let made = webhooks.keep_key(organization, &row.id, key).await?;
+                    if created::Created::try_from(made)?.replayed {
+                        return Ok(Created { row: row.clone(), secret: None, replayed: true });
+                    }
+                }
                 let change = EndpointChange {
                     max_retries: Some(new.max_retries),
                     ..EndpointChange::default()
                 };
-                let webhooks = self.store.webhooks();
                 let row = webhooks.update(organization, &row.id, change, caller.by()).await?;
                 let row = row.ok_or(NOT_FOUND)?;
-                return Ok(Created { row, secret: None });
+                return Ok(Created { row, secret: None, replayed: false });
             }
             after = rows.last().map(|row| row.id.clone());
             if after.is_none() {
-                return self.make(caller, new).await;
+                return self.make(caller, new, key).await;
             }
         }
     }
 
-    /// Makes an endpoint.
-    pub async fn create(&self, caller: &Principal, input: EndpointInput) -> Result<Created, Error> {
+    /// Makes an endpoint. Once for each key.
+    pub async fn create(
+        &self,
+        caller: &Principal,
+        input: EndpointInput,
+        key: Option<String>,
+    ) -> Result<Created, Error> {
         caller.require(Role::Manager)?;
+        let key = self.key(caller, key, "webhook", &input).await?;
         let new = input.create(self.client(), self.max_age, ("url", "phone_numbers")).await?;
-        self.make(caller, new).await
+        self.make(caller, new, key).await
     }
 
-    async fn make(&self, caller: &Principal, new: NewEndpoint) -> Result<Created, Error> {
+    async fn make(
+        &self,
+        caller: &Principal,
+        new: NewEndpoint,
+        key: Option<Key>,
+    ) -> Result<Created, Error> {
         let secret = SigningSecret::generate();
         let organization = &caller.organization_id;
         let webhooks = self.store.webhooks();
-        let row = webhooks.create(organization, new, &secret, MOST, caller.by()).await?;
-        let row = row.ok_or(Error::Conflict(Conflict::TooManyWebhooks))?;
-        Ok(Created { row, secret: Some(secret) })
+        let made = webhooks.create(organization, new, &secret, MOST, (key, caller.by())).await?;
+        let made = made.ok_or(Error::Conflict(Conflict::TooManyWebhooks))?;
+        let created::Created { made: row, replayed } = made.try_into()?;
+        Ok(Created { row, secret: (!replayed).then_some(secret), replayed })
+    }
+
+    /// The caller's key, with the request in short. What is kept of the request is signed and not only hashed:
+    /// values of headers may be secret, and some can be guessed.
+    async fn key(
+        &self,
+        caller: &Principal,
+        key: Option<String>,
+        kind: &str,
+        input: &EndpointInput,
+    ) -> Result<Option<Key>, Error> {
+        let Some(key) = key else { return Ok(None) };
+        let request = serde_json::to_string(&(kind, input)).unwrap_or_default();
+        let sealer = self.store.sealer(&caller.organization_id, Patience::Fail).await?;
+        let fingerprint = text::hex(&sealer.sign("idempotency", request.as_bytes()));
+        Ok(Some(Key { key, fingerprint }))
     }
 
     /// An organization's endpoints, the oldest first; one more than `limit` if there are.
     pub async fn list(
         &self,
         caller: &Principal,
+        filter: EndpointFilter,
         after: Option<EndpointId>,
         limit: u64,
     ) -> Result<Vec<Endpoint>, Error> {
         caller.require(Role::Viewer)?;
         let webhooks = self.store.webhooks();
-        let rows = webhooks.list(&caller.organization_id, after.as_ref(), limit).await?;
+        let rows = webhooks.list(&caller.organization_id, filter, after.as_ref(), limit).await?;
         let ids: Vec<_> = rows.iter().map(|row| row.id.clone()).collect();
         let health = webhooks.healths(&ids).await?;
         let of = |row: &endpoint::Model| health.iter().find(|it| it.endpoint_id == row.id).cloned();

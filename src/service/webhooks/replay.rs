@@ -4,12 +4,20 @@ use entity::{
     UnixMillis,
     id::{EndpointId, ReplayId},
     state::Role,
-    webhook::{replay, state::EndpointState},
+    webhook::{
+        replay,
+        state::{EndpointState, ReplayState},
+    },
 };
+
+use serde::Serialize;
 
 use super::Webhooks;
 use crate::{
-    service::{Conflict, Error, Principal, Thing},
+    service::{
+        Conflict, Error, Principal, Thing,
+        created::{self, Created},
+    },
     store::webhooks::Cancelled,
 };
 
@@ -17,7 +25,7 @@ use crate::{
 const RATE: i32 = 100;
 
 /// Which events are wanted: by time or by sequence number; without an end, up to the newest.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Range {
     pub since: Option<UnixMillis>,
     pub until: Option<UnixMillis>,
@@ -28,14 +36,17 @@ pub struct Range {
 }
 
 impl Webhooks {
-    /// Begins to send a range of events to an endpoint, as far as it wants them.
+    /// Begins to send a range of events to an endpoint, as far as it wants them. Once for each key.
     pub async fn replay(
         &self,
         caller: &Principal,
         id: &EndpointId,
         range: Range,
-    ) -> Result<replay::Model, Error> {
+        key: Option<String>,
+    ) -> Result<Created<replay::Model>, Error> {
         caller.require(Role::Manager)?;
+        let request = serde_json::to_string(&range).unwrap_or_default();
+        let key = key.map(|key| created::key(key, &["replay", id.as_str(), &request]));
         if self.row(caller, id).await?.state == EndpointState::Disabled {
             return Err(Error::Conflict(Conflict::WebhookDisabled));
         }
@@ -49,7 +60,23 @@ impl Webhooks {
         let through = range.through.map_or(through, |it| it.min(through));
         let rate = range.rate_per_second.and_then(|it| i32::try_from(it).ok()).unwrap_or(RATE);
         let through = through.max(after);
-        Ok(webhooks.replay(organization, id, after, through, rate, caller.by()).await?)
+        let whose = (key, caller.by());
+        webhooks.replay(organization, id, (after, through), rate, whose).await?.try_into()
+    }
+
+    /// Replays of an endpoint, the newest first; one more than `limit` if there are.
+    pub async fn replays(
+        &self,
+        caller: &Principal,
+        id: &EndpointId,
+        state: Option<ReplayState>,
+        before: Option<ReplayId>,
+        limit: u64,
+    ) -> Result<Vec<replay::Model>, Error> {
+        caller.require(Role::Viewer)?;
+        self.row(caller, id).await?;
+        let (webhooks, organization) = (self.store.webhooks(), &caller.organization_id);
+        Ok(webhooks.replays(organization, id, state, before.as_ref(), limit).await?)
     }
 
     /// How a replay stands.

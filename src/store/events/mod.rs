@@ -18,7 +18,7 @@ use entity::{
     id::{OrganizationId, SessionKey},
 };
 
-pub use self::read::{Entry, Events};
+pub use self::read::{Entry, Events, Stretch, Wanted};
 pub(super) use self::{messages::row, record::record_batch};
 use super::secrets;
 use crate::{

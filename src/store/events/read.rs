@@ -11,7 +11,10 @@ use entity::{
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 
-use crate::store::{Error, Patience, Store, secrets};
+use crate::{
+    store::{Error, Patience, Store, secrets},
+    webhook::EventType,
+};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -30,6 +33,26 @@ impl Entry {
             Self::Noticed(row) => row.seq,
         }
     }
+}
+
+/// Which events of a feed are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    #[default]
+    All,
+    /// Only what runs of sessions have seen, of one kind.
+    Recorded(EventKind),
+    /// Only notices of one type.
+    Noticed(EventType),
+}
+
+/// A part of a feed.
+#[derive(Clone, Debug, Default)]
+pub struct Stretch {
+    /// The oldest first.
+    pub entries: Vec<Entry>,
+    /// Everything wanted up to this number is in it, or was before it.
+    pub through: i64,
 }
 
 /// Reading what happened.
@@ -51,7 +74,7 @@ impl Events {
         after_seq: i64,
         limit: u64,
     ) -> Result<Vec<event::Model>, Error> {
-        self.recorded(organization, session, after_seq..=i64::MAX, limit).await
+        self.recorded(organization, session, None, after_seq..=i64::MAX, limit).await
     }
 
     /// The same, with what no session's run has seen: notices about endpoints, and about sessions.
@@ -62,30 +85,61 @@ impl Events {
         &self,
         organization: &OrganizationId,
         session: Option<&SessionKey>,
+        wanted: Wanted,
         after_seq: i64,
         limit: u64,
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Result<Stretch, Error> {
         let newest = self.last_seq(organization).await?;
         if newest <= after_seq {
-            return Ok(Vec::new());
+            return Ok(Stretch { entries: Vec::new(), through: after_seq });
         }
-        let recorded = self.recorded(organization, session, after_seq..=newest, limit).await?;
+        let span = after_seq..=newest;
+        let recorded = match wanted {
+            Wanted::All => self.recorded(organization, session, None, span.clone(), limit).await?,
+            Wanted::Recorded(kind) => {
+                self.recorded(organization, session, Some(kind), span.clone(), limit).await?
+            }
+            Wanted::Noticed(_) => Vec::new(),
+        };
+        let noticed = match wanted {
+            Wanted::All => self.noticed(organization, session, None, span, limit).await?,
+            Wanted::Noticed(kind) => {
+                self.noticed(organization, session, Some(kind), span, limit).await?
+            }
+            Wanted::Recorded(_) => Vec::new(),
+        };
+        let mut entries: Vec<_> = recorded.into_iter().map(Entry::Recorded).collect();
+        entries.extend(noticed.into_iter().map(Entry::Noticed));
+        entries.sort_by_key(Entry::seq);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        entries.truncate(limit);
+        let last = entries.last().filter(|_| entries.len() == limit).map(Entry::seq);
+        Ok(Stretch { through: last.unwrap_or(newest), entries })
+    }
+
+    /// Notices behind the first number, up to the last.
+    async fn noticed(
+        &self,
+        organization: &OrganizationId,
+        session: Option<&SessionKey>,
+        kind: Option<EventType>,
+        span: RangeInclusive<i64>,
+        limit: u64,
+    ) -> Result<Vec<notice::Model>, Error> {
         let mut query = notice::Entity::find()
             .filter(notice::COLUMN.organization_id.eq(organization.clone()))
-            .filter(notice::COLUMN.seq.gt(after_seq))
-            .filter(notice::COLUMN.seq.lte(newest))
+            .filter(notice::COLUMN.seq.gt(*span.start()))
+            .filter(notice::COLUMN.seq.lte(*span.end()))
             .filter(Expr::cust("in_feed"))
             .order_by_asc(notice::COLUMN.seq)
             .limit(limit);
         if let Some(session) = session {
             query = query.filter(notice::COLUMN.session_key.eq(session.clone()));
         }
-        let noticed = query.all(self.store.reader()).await?;
-        let mut entries: Vec<_> = recorded.into_iter().map(Entry::Recorded).collect();
-        entries.extend(noticed.into_iter().map(Entry::Noticed));
-        entries.sort_by_key(Entry::seq);
-        entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(entries)
+        if let Some(kind) = kind {
+            query = query.filter(notice::COLUMN.event_type.eq(kind.name()));
+        }
+        Ok(query.all(self.store.reader()).await?)
     }
 
     /// Events behind the first number, up to the last.
@@ -93,6 +147,7 @@ impl Events {
         &self,
         organization: &OrganizationId,
         session: Option<&SessionKey>,
+        kind: Option<EventKind>,
         span: RangeInclusive<i64>,
         limit: u64,
     ) -> Result<Vec<event::Model>, Error> {
@@ -104,6 +159,9 @@ impl Events {
             .limit(limit);
         if let Some(session) = session {
             query = query.filter(event::COLUMN.session_key.eq(session.clone()));
+        }
+        if let Some(kind) = kind {
+            query = query.filter(event::COLUMN.kind.eq(kind));
         }
         let mut rows = query.all(self.store.reader()).await?;
         if rows.iter().any(|row| row.kind == EventKind::Qr) {

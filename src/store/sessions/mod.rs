@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
+    kind::AuditAction,
     organization, session,
     state::{DesiredState, Origin, SessionStatus},
 };
@@ -21,10 +22,17 @@ use sea_orm::{
     QuerySelect, TryInsertResult, Value,
     sea_query::Expr,
 };
+use serde_json::json;
 
 pub(super) use self::claims::{LIVE, take_back};
 pub use self::list::{Filter, StatusCount, StatusFilter, Summary};
-use super::{Error, Store, webhooks::announce_session, writer::Patience};
+use super::{
+    Error, Store,
+    audit::{self, By},
+    idempotency::{self, Claimed, Key},
+    webhooks::announce_session,
+    writer::Patience,
+};
 use crate::{event::LASTING, webhook::EventType};
 
 /// A session to be made.
@@ -48,6 +56,19 @@ pub enum Created {
     TooMany {
         limit: i64,
     },
+    /// The same request has made it before.
+    Before(Box<session::Model>),
+    /// The key was used for another request, or what it made is gone.
+    KeyReused,
+}
+
+/// What somebody did to a session, for the audit log: written in the transaction that does it.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub action: AuditAction,
+    /// An object without secrets.
+    pub detail: serde_json::Value,
+    pub by: By,
 }
 
 /// How many sessions an organization may have, if it has as many. Its row is locked, so that two
@@ -64,6 +85,40 @@ async fn is_full(
         .count(txn)
         .await?;
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
+}
+
+/// What an earlier request with this key came to; none when there was none: the key is `row`'s then.
+async fn made_before(
+    txn: &DatabaseTransaction,
+    row: &session::Model,
+    key: &Key,
+    now: UnixMillis,
+) -> Result<Option<Created>, DbErr> {
+    let owner = &row.organization_id;
+    Ok(match idempotency::claim(txn, owner, key, row.id.as_str(), now).await? {
+        Claimed::Free => None,
+        Claimed::Reused => Some(Created::KeyReused),
+        Claimed::Made { resource_id } => {
+            let made = session::Entity::find()
+                .filter(session::COLUMN.organization_id.eq(owner.clone()))
+                .filter(session::COLUMN.id.eq(resource_id))
+                .one(txn)
+                .await?;
+            Some(made.map_or(Created::KeyReused, |row| Created::Before(Box::new(row))))
+        }
+    })
+}
+
+/// Lets go of the key of a session that is not made after all.
+async fn free(
+    txn: &DatabaseTransaction,
+    row: &session::Model,
+    key: Option<&Key>,
+) -> Result<(), DbErr> {
+    match key {
+        Some(_) => idempotency::release(txn, &row.organization_id, row.id.as_str()).await,
+        None => Ok(()),
+    }
 }
 
 /// What to do with one setting.
@@ -112,11 +167,13 @@ impl Sessions {
         Self { store }
     }
 
-    /// Makes a session, unless its id is taken.
+    /// Makes a session, unless its id is taken; once for each key.
     pub async fn create(
         &self,
         organization: &OrganizationId,
         new: NewSession,
+        key: Option<Key>,
+        by: By,
     ) -> Result<Created, Error> {
         let now = self.store.clock().now();
         let row = session::Model {
@@ -168,9 +225,16 @@ impl Sessions {
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, known) = (row.clone(), known.clone());
+                let (key, by) = (key.clone(), by.clone());
                 Box::pin(async move {
                     let nobody = BTreeSet::new();
+                    if let Some(key) = &key
+                        && let Some(before) = made_before(txn, &row, key, now).await?
+                    {
+                        return Ok((before, nobody));
+                    }
                     if let Some(limit) = is_full(txn, &row.organization_id).await? {
+                        free(txn, &row, key.as_ref()).await?;
                         return Ok((Created::TooMany { limit }, nobody));
                     }
                     let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
@@ -184,9 +248,15 @@ impl Sessions {
                         TryInsertResult::Inserted(_) => {
                             let kind = EventType::SessionCreated;
                             let touched = announce_session(txn, &known, now, &row, kind).await?;
+                            let what = (AuditAction::SessionCreated, row.session_id.as_str());
+                            let detail =
+                                json!({ "userId": row.user_id, "desiredState": row.desired_state });
+                            audit::write(txn, &row.organization_id, &by, now, what, &detail)
+                                .await?;
                             (Created::New(Box::new(row)), touched)
                         }
                         TryInsertResult::Conflicted | TryInsertResult::Empty => {
+                            free(txn, &row, key.as_ref()).await?;
                             (Created::Exists, nobody)
                         }
                     })
@@ -257,25 +327,38 @@ impl Sessions {
         organization: &OrganizationId,
         key: &SessionKey,
         settings: Settings,
+        by: By,
     ) -> Result<Option<session::Model>, Error> {
+        let changed = [
+            ("userId", !settings.user_id.is_keep()),
+            ("phoneNumber", !settings.phone_number.is_keep()),
+        ];
+        let changed: Vec<_> = changed
+            .into_iter()
+            .filter(|(_, is_changed)| *is_changed)
+            .map(|(name, _)| name)
+            .collect();
+        let detail = json!({ "changed": changed });
+        let act = Act { action: AuditAction::SessionChanged, detail, by };
         let change = session::ActiveModel {
             user_id: settings.user_id.into_active(),
             phone_number: settings.phone_number.into_active(),
             ..Default::default()
         };
-        self.update(organization, key, change).await
+        self.update(organization, key, change, Some(act)).await
     }
 
-    /// Writes what the operator wants; none when there is no such session any more.
+    /// Writes what the operator wants, and what he does; none when there is no such session any more.
     pub async fn set_desired_state(
         &self,
         organization: &OrganizationId,
         key: &SessionKey,
         desired_state: DesiredState,
+        act: Act,
     ) -> Result<Option<session::Model>, Error> {
         let change =
             session::ActiveModel { desired_state: Set(desired_state), ..Default::default() };
-        self.update(organization, key, change).await
+        self.update(organization, key, change, Some(act)).await
     }
 
     /// Forgets which account a session belonged to: any may be linked to it next.
@@ -291,7 +374,7 @@ impl Sessions {
             account_lid: Set(None),
             ..Default::default()
         };
-        self.update(organization, key, change).await
+        self.update(organization, key, change, None).await
     }
 
     /// Deletes a session with all its events and messages. Whether there was one.
@@ -421,6 +504,7 @@ impl Sessions {
         organization: &OrganizationId,
         key: &SessionKey,
         change: session::ActiveModel,
+        act: Option<Act>,
     ) -> Result<Option<session::Model>, Error> {
         let now = self.store.clock().now();
         let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
@@ -429,16 +513,21 @@ impl Sessions {
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, key) = (organization.clone(), key.clone());
-                let mut change = change.clone();
+                let (mut change, act) = (change.clone(), act.clone());
                 change.updated_at = Set(now);
                 Box::pin(async move {
                     let rows = session::Entity::update_many()
                         .set(change)
-                        .filter(session::COLUMN.organization_id.eq(organization))
+                        .filter(session::COLUMN.organization_id.eq(organization.clone()))
                         .filter(session::COLUMN.id.eq(key))
                         .exec_with_returning(txn)
                         .await?;
-                    Ok(rows.into_iter().next())
+                    let row = rows.into_iter().next();
+                    if let (Some(row), Some(Act { action, detail, by })) = (&row, act) {
+                        let what = (action, row.session_id.as_str());
+                        audit::write(txn, &organization, &by, now, what, &detail).await?;
+                    }
+                    Ok(row)
                 })
             })
             .await?;

@@ -22,11 +22,17 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::{
-    Webhooks, sealed,
+    Webhooks,
+    once::made_before,
+    sealed,
     traced::{of_change, of_new, trace},
 };
 use crate::{
-    store::{Error, Patience, audit::By},
+    store::{
+        Error, Made, Patience,
+        audit::By,
+        idempotency::{self, Key},
+    },
     webhook::SigningSecret,
 };
 
@@ -78,15 +84,15 @@ pub enum Resumed {
 }
 
 impl Webhooks {
-    /// Makes an endpoint with its first secret. None if the organization has `most` of them.
+    /// Makes an endpoint with its first secret, once for each key. None if the organization has `most` of them.
     pub async fn create(
         &self,
         organization: &OrganizationId,
         new: NewEndpoint,
         secret: &SigningSecret,
         most: u64,
-        by: By,
-    ) -> Result<Option<endpoint::Model>, Error> {
+        (key, by): (Option<Key>, By),
+    ) -> Result<Option<Made<endpoint::Model>>, Error> {
         let now = self.store.clock().now();
         let detail = of_new(&new);
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
@@ -126,16 +132,23 @@ impl Webhooks {
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, first) = (row.clone(), first.clone());
-                let (by, detail) = (by.clone(), detail.clone());
+                let (key, by, detail) = (key.clone(), by.clone(), detail.clone());
                 Box::pin(async move {
                     // First: it makes changes of one organization's endpoints wait for each other.
                     bump(txn, &row.organization_id).await?;
+                    if let Some(key) = &key
+                        && let Some(before) = made_before(txn, &row, key, now).await?
+                    {
+                        return Ok(Some(before));
+                    }
                     let there = endpoint::Entity::find()
                         .filter(endpoint::COLUMN.organization_id.eq(row.organization_id.clone()))
                         .filter(endpoint::Column::State.ne(EndpointState::Deleted))
                         .count(txn)
                         .await?;
                     if there >= most {
+                        let owner = &row.organization_id;
+                        idempotency::release(txn, owner, row.id.as_str()).await?;
                         return Ok(None);
                     }
                     endpoint::Entity::insert(row.clone().into_active_model())
@@ -148,7 +161,7 @@ impl Webhooks {
                     health.exec_without_returning(txn).await?;
                     let whose = (&row.organization_id, &row.id);
                     trace(txn, whose, &by, now, AuditAction::WebhookCreated, &detail).await?;
-                    Ok(Some(row))
+                    Ok(Some(Made::New(row)))
                 })
             })
             .await

@@ -6,7 +6,10 @@ use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId},
     organization,
-    webhook::{endpoint, gap, health, secret, state::EndpointState},
+    webhook::{
+        endpoint, gap, health, secret,
+        state::{EndpointState, Format},
+    },
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -25,6 +28,13 @@ pub struct Target {
     pub secrets: Vec<(SigningSecret, Option<UnixMillis>)>,
     /// Its organization's number.
     pub client_id: i64,
+}
+
+/// Which endpoints are wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EndpointFilter {
+    pub state: Option<EndpointState>,
+    pub format: Option<Format>,
 }
 
 impl Webhooks {
@@ -46,6 +56,7 @@ impl Webhooks {
     pub async fn list(
         &self,
         organization: &OrganizationId,
+        filter: EndpointFilter,
         after: Option<&EndpointId>,
         limit: u64,
     ) -> Result<Vec<endpoint::Model>, Error> {
@@ -54,6 +65,12 @@ impl Webhooks {
             .filter(endpoint::Column::State.ne(EndpointState::Deleted))
             .order_by_asc(endpoint::COLUMN.id)
             .limit(limit);
+        if let Some(state) = filter.state {
+            query = query.filter(endpoint::Column::State.eq(state));
+        }
+        if let Some(format) = filter.format {
+            query = query.filter(endpoint::Column::Format.eq(format));
+        }
         if let Some(after) = after {
             query = query.filter(endpoint::COLUMN.id.gt(after.clone()));
         }

@@ -2,7 +2,8 @@
 //!
 //! - `fanout.rs`: in the transaction of an event, who is owed it. `announce.rs`: events about endpoints, and
 //!   about sessions themselves.
-//! - `endpoints.rs`, `changes.rs`: a tenant's endpoints, and changing them. `sealed.rs`: their secrets.
+//! - `endpoints.rs`, `changes.rs`: a tenant's endpoints, and changing them. `once.rs`: making each once.
+//!   `sealed.rs`: their secrets.
 //! - `due.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
 //! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is sent
@@ -19,6 +20,7 @@ mod due;
 mod endpoints;
 mod fanout;
 mod log;
+mod once;
 mod replay;
 mod sealed;
 mod settle;
@@ -40,7 +42,7 @@ pub use self::{
     changes::{EndpointChange, NewEndpoint, Resumed},
     claim::{Claimed, Claiming},
     due::Waiting,
-    endpoints::Target,
+    endpoints::{EndpointFilter, Target},
     log::{LogFilter, Retried},
     replay::Cancelled,
     settle::{AttemptRecord, Ending, Settled, Settlement},

@@ -29,7 +29,11 @@ use super::{
     traced::trace,
 };
 use crate::{
-    store::{Error, Patience, audit::By},
+    store::{
+        Error, Made, Patience,
+        audit::By,
+        idempotency::{self, Claimed, Key},
+    },
     webhook::EventType,
 };
 
@@ -46,16 +50,15 @@ pub enum Cancelled {
 }
 
 impl Webhooks {
-    /// Makes a replay of the events after a number, up to another or the newest one.
+    /// Makes a replay of the events after a number, up to another or the newest one. Once for each key.
     pub async fn replay(
         &self,
         organization: &OrganizationId,
         endpoint: &EndpointId,
-        after: i64,
-        through: i64,
+        (after, through): (i64, i64),
         rate: i32,
-        by: By,
-    ) -> Result<replay::Model, Error> {
+        (key, by): (Option<Key>, By),
+    ) -> Result<Made<replay::Model>, Error> {
         let now = self.store.clock().now();
         let row = replay::Model {
             id: ReplayId::new(now, in_order(rand::random())),
@@ -71,12 +74,27 @@ impl Webhooks {
             created_at: now,
             finished_at: None,
         };
-        let made = row.clone();
-        self.store
+        let made = self
+            .store
             .writer()
             .run(LANE, Patience::Fail, move |txn| {
-                let (row, by) = (made.clone(), by.clone());
+                let (row, key, by) = (row.clone(), key.clone(), by.clone());
                 Box::pin(async move {
+                    if let Some(key) = &key {
+                        let owner = &row.organization_id;
+                        match idempotency::claim(txn, owner, key, row.id.as_str(), now).await? {
+                            Claimed::Free => {}
+                            Claimed::Reused => return Ok(Made::KeyReused),
+                            Claimed::Made { resource_id } => {
+                                let made = replay::Entity::find()
+                                    .filter(replay::COLUMN.organization_id.eq(owner.clone()))
+                                    .filter(replay::COLUMN.id.eq(resource_id))
+                                    .one(txn)
+                                    .await?;
+                                return Ok(made.map_or(Made::KeyReused, Made::Before));
+                            }
+                        }
+                    }
                     let detail = json!({
                         "replayId": row.id,
                         "afterSequence": row.after_seq,
@@ -84,13 +102,37 @@ impl Webhooks {
                     });
                     let whose = (&row.organization_id, &row.endpoint_id);
                     trace(txn, whose, &by, now, AuditAction::WebhookReplayed, &detail).await?;
-                    let insert = replay::Entity::insert(row.into_active_model());
-                    insert.exec_without_returning(txn).await.map(drop)
+                    let insert = replay::Entity::insert(row.clone().into_active_model());
+                    insert.exec_without_returning(txn).await?;
+                    Ok(Made::New(row))
                 })
             })
             .await?;
         self.touch([]);
-        Ok(row)
+        Ok(made)
+    }
+
+    /// Replays of an endpoint, the newest first.
+    pub async fn replays(
+        &self,
+        organization: &OrganizationId,
+        endpoint: &EndpointId,
+        state: Option<ReplayState>,
+        before: Option<&ReplayId>,
+        limit: u64,
+    ) -> Result<Vec<replay::Model>, Error> {
+        let mut query = replay::Entity::find()
+            .filter(replay::COLUMN.organization_id.eq(organization.clone()))
+            .filter(replay::COLUMN.endpoint_id.eq(endpoint.clone()))
+            .order_by_desc(replay::COLUMN.id)
+            .limit(limit);
+        if let Some(state) = state {
+            query = query.filter(replay::Column::State.eq(state));
+        }
+        if let Some(before) = before {
+            query = query.filter(replay::COLUMN.id.lt(before.clone()));
+        }
+        Ok(query.all(self.store.reader()).await?)
     }
 
     /// The numbers of the first event at or after a time, and of the last before another; less than the

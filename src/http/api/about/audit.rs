@@ -7,8 +7,11 @@ use serde_json::json;
 use super::{AT, page};
 use crate::http::{
     api::{List, audit::EntryView},
-    operation::{Operation, Tag, operation, word},
+    operation::{Operation, Tag, operation, text, time, word},
 };
+
+/// What ids of tokens look like.
+const TOKEN: &str = "^tok_[0-9A-HJKMNP-TV-Z]{26}$";
 
 pub(in crate::http::api) fn list() -> Operation {
     let actions: Vec<_> =
@@ -21,7 +24,13 @@ pub(in crate::http::api) fn list() -> Operation {
     });
     operation("listAuditEntries", Tag::Audit, "Who changed what")
         .about("Changes of configuration and credentials in the organization, the newest first. No secret is ever in it.")
-        .query([word("action", &actions, "Only entries of this action.")])
+        .query([
+            word("action", &actions, "Only entries of this action."),
+            text("target", "Only entries about what has this id.").pattern("^[^\\u0000]*$"),
+            text("tokenId", "Only what was done with this token.").pattern(TOKEN),
+            time("since", "Only entries from this time on."),
+            time("until", "Only entries before this time."),
+        ])
         .paged()
         .answers::<List<EntryView>>(200, "A page of entries.", page(&entry))
 }

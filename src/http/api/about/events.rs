@@ -11,7 +11,7 @@ use crate::http::{
 
 const STREAM: &str = "Server-sent events: first a `snapshot` of the sessions as they are, then what happens, as it happens. A client that \
                       reconnects with `Last-Event-ID`, as browsers do, misses nothing; what retention has deleted meanwhile is told as a `gap`. \
-                      With `Accept: application/json` it is a page, as at `…/page`.";
+                      With `Accept: application/json` it is a page, as at `…/page`, with its parameters.";
 
 const PAGE: &str = "Events after a number, the oldest first: begin with `after=0`, and go on with the `cursor` of the page before. \
                     With `wait`, an empty page waits for something to happen.";
@@ -61,6 +61,8 @@ fn page(id: &'static str, summary: &'static str) -> Operation {
     operation(id, Tag::Events, summary)
         .about(PAGE)
         .query(place())
+        .query([text("type", "Only events of this kind, by the word that `event` has: `message`, `ready`, `session.created`.")
+            .pattern("^[a-z_.]{1,64}$")])
         .answers::<Page>(200, "A page of events.", example())
         .refuses([Code::TooManyStreams])
 }

@@ -1,5 +1,7 @@
 //! Messages.
 
+use entity::state::MessageStatus;
+use sea_orm::Iterable as _;
 use serde_json::{Value, json};
 
 use super::{AT, page, success};
@@ -71,9 +73,16 @@ pub(in crate::http::api) fn send() -> Operation {
 }
 
 pub(in crate::http::api) fn list() -> Operation {
+    let statuses: Vec<_> =
+        MessageStatus::iter().filter_map(|status| serde_json::to_value(status).ok()).collect();
+    let statuses: Vec<_> = statuses.iter().filter_map(Value::as_str).collect();
     operation("listMessages", Tag::Messages, "A session's messages")
         .about("Sent and received, the newest first.")
-        .query([address("chat", "Only messages of this conversation.")])
+        .query([
+            address("chat", "Only messages of this conversation."),
+            word("direction", &["inbound", "outbound"], "Only messages in this direction."),
+            word("status", &statuses, "Only messages that are so far."),
+        ])
         .pages_of(LONGEST, USUAL)
         .answers::<List>(200, "A page of messages.", page(&example()))
 }

@@ -6,7 +6,7 @@ use super::{AT, page, success};
 use crate::{
     http::{
         api::{List, Success, organizations::OrganizationView},
-        operation::{Field, Operation, Tag, label, number, operation},
+        operation::{Field, Operation, Tag, label, number, operation, text},
     },
     service::organizations::{LONGEST_NAME, MOST_SESSIONS},
 };
@@ -50,6 +50,10 @@ pub(in crate::http::api) fn create() -> Operation {
 pub(in crate::http::api) fn list() -> Operation {
     operation("listOrganizations", Tag::Organizations, "All organizations")
         .about("The newest first.")
+        .query([
+            text("name", "Only the organizations of this name.").pattern("^[^\\u0000]*$"),
+            number("clientId", 1..=i64::MAX, "Only the organization of this number."),
+        ])
         .paged()
         .answers::<List<OrganizationView>>(200, "A page of organizations.", page(&example()))
 }

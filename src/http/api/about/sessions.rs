@@ -63,8 +63,16 @@ pub(in crate::http::api) fn create() -> Operation {
             phone_number("phoneNumber", "The number that it is meant for, with country code."),
             flag("start", "Whether to start it.").usually(true).example(true),
         ])
+        .idempotent()
         .answers::<Success<SessionView>>(201, "The session.", success(&example()))
         .says("Location", "Where it is.")
+        .answers::<Success<SessionView>>(
+            200,
+            "The session that an earlier request with this key has made, as it is at present.",
+            success(&example()),
+        )
+        .says("Location", "Where it is.")
+        .says("Idempotency-Replayed", "`true`")
         .refuses([Code::SessionExists, Code::TooManySessions])
 }
 

@@ -59,7 +59,11 @@ pub(in crate::http::api) fn create() -> Operation {
 
 pub(in crate::http::api) fn list() -> Operation {
     operation("listTokens", Tag::Tokens, "The organization's tokens")
-        .about("Those up to the caller's role, the newest first, revoked ones too.")
+        .about("Those up to the caller's role, the oldest first, revoked ones too.")
+        .query([
+            word("role", &["viewer", "manager", "admin", "operator"], "Only tokens of this role."),
+            word("state", &["active", "expired", "revoked"], "Only tokens in this state."),
+        ])
         .paged()
         .answers::<List<TokenView>>(200, "A page of tokens.", page(&example()))
 }

@@ -1,11 +1,11 @@
 //! What the routes of webhooks say about themselves.
 
-use entity::webhook::state::{DeliveryState, Format, Ordering};
+use entity::webhook::state::{DeliveryState, Format, Ordering, ReplayState};
 use serde_json::{Value, json};
 
 use super::{
     LONGEST, USUAL,
-    endpoints::{CreatedView, ResumedView, RotatedView},
+    endpoints::{CreatedView, ResumedView, RotatedView, STATES},
     replays::ReplayView,
     stats::StatsView,
     types::TypeView,
@@ -120,8 +120,16 @@ pub(super) fn create() -> Operation {
     operation("createWebhook", Tag::Webhooks, "Make a webhook endpoint")
         .about("Requests are signed as Standard Webhooks has it; the secret is in this answer and never again.")
         .body(std::iter::once(target().required()).chain(settings()))
+        .idempotent()
         .answers::<Success<CreatedView>>(201, "The endpoint, with its secret.", success(&created))
         .says("Location", "Where it is.")
+        .answers::<Success<CreatedView>>(
+            200,
+            "The endpoint that an earlier request with this key has made, without its secret.",
+            success(&with(endpoint(), &json!({ "secret": null }))),
+        )
+        .says("Location", "Where it is.")
+        .says("Idempotency-Replayed", "`true`")
         .refuses([Code::TooManyWebhooks])
 }
 
@@ -140,6 +148,7 @@ pub(super) fn register() -> Operation {
             url("webhook_url", "Where messages are sent.").required().example(URL),
             number("max_retries", limits::RETRIES, "Tries after the first.").example(3),
         ])
+        .idempotent()
         .answers::<Success<RegisteredView>>(
             201,
             "The endpoint, with its secret.",
@@ -152,17 +161,19 @@ pub(super) fn register() -> Operation {
             registered(json!({})),
         )
         .says("Location", "Where it is.")
+        .says("Idempotency-Replayed", "`true` where a request with this key has made it.")
         .refuses([Code::TooManyWebhooks])
 }
 
 pub(super) fn list() -> Operation {
-    operation("listWebhooks", Tag::Webhooks, "All webhook endpoints").query(place()).answers::<Page<
-        EndpointView,
-    >>(
-        200,
-        "A page of endpoints.",
-        page(&endpoint()),
-    )
+    operation("listWebhooks", Tag::Webhooks, "All webhook endpoints")
+        .about("The oldest first.")
+        .query([
+            word("state", STATES, "Only endpoints in this state."),
+            word("format", Format::WORDS, "Only endpoints of this format."),
+        ])
+        .query(place())
+        .answers::<Page<EndpointView>>(200, "A page of endpoints.", page(&endpoint()))
 }
 
 pub(super) fn types() -> Operation {
@@ -256,8 +267,25 @@ pub(super) fn create_replay() -> Operation {
             number("rate_per_second", limits::REPLAY_RATE, "Events to look at in a second.")
                 .example(50),
         ])
+        .idempotent()
         .answers::<Success<ReplayView>>(202, "The replay.", success(&replay()))
+        .says("Location", "Where it is.")
+        .answers::<Success<ReplayView>>(
+            200,
+            "The replay that an earlier request with this key has begun, as it stands.",
+            success(&replay()),
+        )
+        .says("Location", "Where it is.")
+        .says("Idempotency-Replayed", "`true`")
         .refuses([Code::WebhookDisabled])
+}
+
+pub(super) fn list_replays() -> Operation {
+    operation("listReplays", Tag::Webhooks, "A webhook endpoint's replays")
+        .about("The newest first.")
+        .query([word("state", ReplayState::WORDS, "Only replays in this state.")])
+        .query(place())
+        .answers::<Page<ReplayView>>(200, "A page of replays.", page(&replay()))
 }
 
 pub(super) fn show_replay() -> Operation {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use entity::{
     id::EndpointId,
-    webhook::state::{Format, Ordering},
+    webhook::state::{EndpointState, Format, Ordering},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,19 +22,23 @@ use super::{
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        api::{ok, with},
+        api::{created, ok, with},
         auth::Caller,
         body::JsonObject,
         error::ApiError,
         fields::{Fields, Parameters},
+        idempotency::idempotency_key,
         path::EndpointPath,
     },
     service::{
         Webhooks,
-        webhooks::{Endpoint, EndpointInput, LONGEST_OVERLAP, limits},
+        webhooks::{Endpoint, EndpointFilter, EndpointInput, LONGEST_OVERLAP, limits},
     },
     webhook::EventType,
 };
+
+/// States that endpoints of a list can be in.
+pub(super) const STATES: &[&str] = &["active", "paused", "disabled"];
 
 /// How long an old secret signs beside its successor, if nobody says.
 const OVERLAP: Duration = Duration::from_hours(24);
@@ -45,19 +49,25 @@ pub(super) async fn register(
     State(webhooks): State<Webhooks>,
     Caller(caller): Caller,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(mut body): JsonObject,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     let number = body.required_text("phone_number");
     let url = body.required_text("webhook_url");
     let max_retries = body.number("max_retries", limits::RETRIES);
     body.finish()?;
-    let created = webhooks.register(&caller, number, url, max_retries.flatten()).await?;
-    let secret = created.secret.map(|secret| secret.reveal());
-    let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    let location = format!("/api/webhooks/{}", created.row.id);
-    let view = RegisteredView::of(created.row, secret);
-    Ok(([(header::LOCATION, location)], with(status, view)).into_response())
+    let made = webhooks.register(&caller, number, url, max_retries.flatten(), key).await?;
+    let secret = made.secret.map(|secret| secret.reveal());
+    let location = format!("/api/webhooks/{}", made.row.id);
+    let is_old = secret.is_none() && !made.replayed;
+    let view = RegisteredView::of(made.row, secret);
+    Ok(if is_old {
+        ([(header::LOCATION, location)], with(StatusCode::OK, view)).into_response()
+    } else {
+        created(&location, made.replayed, view)
+    })
 }
 
 /// An endpoint that was just made, with its secret.
@@ -66,7 +76,7 @@ pub(super) async fn register(
 pub(super) struct CreatedView {
     #[serde(flatten)]
     endpoint: EndpointView,
-    /// Shown this once.
+    /// Shown this once: `null` when an earlier request with the same key has made the endpoint.
     secret: Option<String>,
 }
 
@@ -75,17 +85,19 @@ pub(super) async fn create(
     State(webhooks): State<Webhooks>,
     Caller(caller): Caller,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
-    let created = webhooks.create(&caller, input(body)?).await?;
-    let location = format!("/api/webhooks/{}", created.row.id);
-    let endpoint = Endpoint { row: created.row, health: None };
+    let key = idempotency_key(&headers)?;
+    let made = webhooks.create(&caller, input(body)?, key).await?;
+    let location = format!("/api/webhooks/{}", made.row.id);
+    let endpoint = Endpoint { row: made.row, health: None };
     let view = CreatedView {
         endpoint: EndpointView::of(endpoint, webhooks.now()),
-        secret: created.secret.map(|secret| secret.reveal()),
+        secret: made.secret.map(|secret| secret.reveal()),
     };
-    Ok(([(header::LOCATION, location)], with(StatusCode::CREATED, view)).into_response())
+    Ok(created(&location, made.replayed, view))
 }
 
 /// The members of a body that makes or changes an endpoint.
@@ -124,9 +136,17 @@ pub(super) async fn list(
 ) -> Result<impl IntoResponse, ApiError> {
     let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
     let after = parameters.parsed("cursor", str::parse::<EndpointId>);
+    let filter = EndpointFilter {
+        state: parameters.parsed("state", |word| {
+            let state = EndpointState::of_word(word).filter(|it| *it != EndpointState::Deleted);
+            state.ok_or_else(|| one_of(STATES))
+        }),
+        format: parameters
+            .parsed("format", |word| Format::of_word(word).ok_or_else(|| one_of(Format::WORDS))),
+    };
     parameters.finish()?;
     let limit = limit.unwrap_or(USUAL);
-    let found = webhooks.list(&caller, after, limit + 1).await?;
+    let found = webhooks.list(&caller, filter, after, limit + 1).await?;
     let now = webhooks.now();
     let id = |it: &Endpoint| it.row.id.to_string();
     Ok(Json(Page::of(found, limit, id, |it| EndpointView::of(it, now))))

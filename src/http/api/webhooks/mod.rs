@@ -10,6 +10,8 @@ mod stats;
 mod types;
 mod views;
 
+pub(super) use self::replays::moment;
+
 use entity::state::Role::{Manager, Viewer};
 
 use crate::http::route::{Route, delete, get, patch, post};
@@ -39,6 +41,7 @@ pub(super) fn routes() -> Vec<Route> {
         // As long as somebody else takes.
         post("/api/webhooks/{webhookId}/test", Manager, endpoints::test, about::test()).waits(),
         post("/api/webhooks/{webhookId}/replay", Manager, replays::create, about::create_replay()),
+        get("/api/webhooks/{webhookId}/replays", Viewer, replays::list, about::list_replays()),
         get("/api/webhooks/replays/{replayId}", Viewer, replays::show, about::show_replay()),
         post(
             "/api/webhooks/replays/{replayId}/cancel",

@@ -1,6 +1,11 @@
 //! Replays: sending a range of events again, as a job.
 
-use axum::{extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use entity::{
     UnixMillis,
     id::{EndpointId, ReplayId},
@@ -10,14 +15,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::{
+    LONGEST, USUAL,
+    views::{Page, one_of},
+};
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        api::{ok, with},
+        api::{created, ok},
         auth::Caller,
         body::JsonObject,
         error::ApiError,
         fields::Parameters,
+        idempotency::idempotency_key,
         path::{EndpointPath, ReplayPath},
     },
     service::{
@@ -67,7 +77,7 @@ impl From<replay::Model> for ReplayView {
 }
 
 /// A time, as requests give one.
-pub(super) fn moment(text: &str) -> Result<UnixMillis, &'static str> {
+pub(in crate::http::api) fn moment(text: &str) -> Result<UnixMillis, &'static str> {
     let at = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| "must be a time, as in `2025-01-20T10:00:00Z`")?;
     let millis = i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
@@ -81,9 +91,11 @@ pub(super) async fn create(
     Caller(caller): Caller,
     EndpointPath(id): EndpointPath,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(mut body): JsonObject,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     let range = Range {
         since: body.parsed("since", moment),
         until: body.parsed("until", moment),
@@ -92,8 +104,32 @@ pub(super) async fn create(
         rate_per_second: body.number("rate_per_second", limits::REPLAY_RATE).flatten(),
     };
     body.finish()?;
-    let row = webhooks.replay(&caller, &id, range).await?;
-    Ok(with(StatusCode::ACCEPTED, ReplayView::from(row)))
+    let outcome = webhooks.replay(&caller, &id, range, key).await?;
+    let location = format!("/api/webhooks/replays/{}", outcome.made.id);
+    let mut response = created(&location, outcome.replayed, ReplayView::from(outcome.made));
+    if !outcome.replayed {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    Ok(response)
+}
+
+#[tracing::instrument(name = "http.webhooks.replays", skip_all)]
+pub(super) async fn list(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    EndpointPath(id): EndpointPath,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
+    let state = parameters.parsed("state", |word| {
+        ReplayState::of_word(word).ok_or_else(|| one_of(ReplayState::WORDS))
+    });
+    let before = parameters.parsed("cursor", str::parse::<ReplayId>);
+    parameters.finish()?;
+    let limit = limit.unwrap_or(USUAL);
+    let found = webhooks.replays(&caller, &id, state, before, limit + 1).await?;
+    let id = |row: &replay::Model| row.id.to_string();
+    Ok(Json(Page::of(found, limit, id, ReplayView::from)))
 }
 
 #[tracing::instrument(name = "http.webhooks.replay.show", skip_all)]

@@ -1,0 +1,362 @@
+//! Lists: every one of them is walked page by page while it grows, takes filters, and refuses those it has not.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    contract,
+    database::{Kind, on, on_each},
+    http_app::{Answer, App, json as with_json},
+    webhooks_api::{endpoint, log},
+};
+
+/// How a list is called, and how it grows.
+struct Subject {
+    operation: &'static str,
+    path: String,
+    /// The member that tells rows apart.
+    id: &'static str,
+}
+
+/// Things that the lists of one endpoint and one session are about.
+struct Ours {
+    webhook: String,
+}
+
+impl Ours {
+    async fn make(app: &App) -> Self {
+        let (webhook, _) = endpoint(app, json!({ "url": "https://receiver.test/" })).await;
+        app.session("walked").await;
+        Self { webhook }
+    }
+
+    /// The list of this operation.
+    fn subject(&self, operation: &'static str, path: &str) -> Subject {
+        let path = path.replace("{sessionId}", "walked").replace("{webhookId}", &self.webhook);
+        let id = match operation {
+            "listSessions" => "sessionId",
+            _ => "id",
+        };
+        Subject { operation, path, id }
+    }
+
+    /// Adds a row to the list.
+    async fn grow(&self, app: &App, operation: &str, number: usize) {
+        let made = match operation {
+            "listOrganizations" => {
+                app.post("/api/organizations", json!({ "name": format!("Org {number}") })).await
+            }
+            // Each is written down as well.
+            "listTokens" | "listAuditEntries" => {
+                app.post("/api/tokens", json!({ "role": "viewer" })).await
+            }
+            "listSessions" => {
+                let body = json!({ "sessionId": format!("s{number}"), "start": false });
+                app.post("/api/whatsapp/session", body).await
+            }
+            "listWebhooks" => {
+                app.post("/api/webhooks", json!({ "url": "https://receiver.test/" })).await
+            }
+            "listReplays" => {
+                let path = format!("/api/webhooks/{}/replay", self.webhook);
+                app.post(&path, json!({ "after_sequence": 0 })).await
+            }
+            "listDeliveries" | "listMessages" | "listEvents" | "listSessionEvents" => {
+                app.hear("walked", &format!("1555000{number:04}"), "hello").await;
+                return;
+            }
+            other => panic!("{other} is a list: say here how it grows"),
+        };
+        assert!(made.status.is_success(), "{}", made.text());
+    }
+}
+
+/// Every operation that lists what grows.
+fn lists() -> Vec<(String, String, BTreeSet<String>)> {
+    let document = contract::document();
+    let mut lists = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let Some(operation) = methods.get("get") else { continue };
+        let parameters = operation["parameters"].as_array().unwrap().iter();
+        let query: BTreeSet<_> = parameters
+            .filter(|it| it["in"] == "query")
+            .map(|it| it["name"].as_str().unwrap().to_owned())
+            .collect();
+        let is_stream = operation["responses"]["200"]["content"].get("text/event-stream").is_some();
+        if query.contains("limit") && !is_stream {
+            let id = operation["operationId"].as_str().unwrap().to_owned();
+            lists.push((id, path.clone(), query));
+        }
+    }
+    assert!(lists.len() >= 10, "{lists:?}");
+    lists
+}
+
+/// The next page, and how to ask for the one after it.
+async fn page(app: &App, subject: &Subject, place: &str) -> (Vec<String>, Option<String>) {
+    let answer = app.get(&format!("{}?limit=2{place}", subject.path)).await;
+    assert_eq!(answer.status, 200, "{}: {}", subject.operation, answer.text());
+    let page = answer.json();
+    let rows: Vec<_> = page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row[subject.id].as_str().unwrap().to_owned())
+        .collect();
+    let next = match &page["cursor"] {
+        // A feed goes on for ever: it ends for now where it has nothing more.
+        Value::Number(cursor) => (!rows.is_empty()).then(|| format!("&after={cursor}")),
+        _ => ["nextCursor", "next_cursor"]
+            .iter()
+            .find_map(|name| page[name].as_str())
+            .map(|cursor| format!("&cursor={cursor}")),
+    };
+    assert!(rows.len() <= 2);
+    (rows, next)
+}
+
+async fn walk(app: &App, ours: &Ours, subject: &Subject, grow: bool) -> Vec<String> {
+    let (mut seen, mut place, mut number) = (Vec::new(), String::new(), 100);
+    loop {
+        let (rows, next) = page(app, subject, &place).await;
+        seen.extend(rows);
+        let Some(next) = next else { return seen };
+        place = next;
+        // What comes while it is read comes at the same moment as the last: the clock stands still.
+        if grow && number < 106 {
+            ours.grow(app, subject.operation, number).await;
+            number += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_list_walked_while_it_grows_has_each_row_once() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        for (operation, path, _) in lists() {
+            let subject = ours.subject(operation.leak(), &path);
+            for number in 0..5 {
+                ours.grow(&app, subject.operation, number).await;
+            }
+            if subject.operation == "listDeliveries" {
+                log(&app, &ours.webhook).await;
+            }
+            app.clock.advance(std::time::Duration::from_millis(1));
+            let before = walk(&app, &ours, &subject, false).await;
+            assert!(before.len() >= 5, "{operation}: {before:?}", operation = subject.operation);
+            assert_eq!(walk(&app, &ours, &subject, false).await, before, "{}", subject.operation);
+            let seen = walk(&app, &ours, &subject, true).await;
+            let distinct: BTreeSet<_> = seen.iter().collect();
+            assert_eq!(distinct.len(), seen.len(), "{}: {seen:?}", subject.operation);
+            for row in &before {
+                assert!(distinct.contains(row), "{}: {row} is missing", subject.operation);
+            }
+            // In the order that they had before.
+            let old: Vec<_> = seen.iter().filter(|row| before.contains(row)).cloned().collect();
+            assert_eq!(old, before, "{}", subject.operation);
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_list_has_filters_and_refuses_what_is_none_of_them() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        for (operation, path, query) in lists() {
+            let subject = ours.subject(operation.leak(), &path);
+            let paging = ["limit", "cursor", "after", "wait"];
+            let filters = query.iter().filter(|name| !paging.contains(&name.as_str()));
+            assert_ne!(filters.count(), 0, "{} has no filter", subject.operation);
+            app.get(&format!("{}?colour=red", subject.path)).await.invalid(&["/colour"]);
+            app.get(&format!("{}?limit=0", subject.path)).await.invalid(&["/limit"]);
+            let place = if query.contains("cursor") { "cursor" } else { "after" };
+            let bad = app.get(&format!("{}?{place}=nonsense", subject.path)).await;
+            bad.invalid(&[&format!("/{place}")]);
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn filters_leave_what_was_asked_for() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        app.hear("walked", "15550001111", "hello").await;
+        app.post("/api/organizations", json!({ "name": "Acme" })).await;
+        app.clock.advance(std::time::Duration::from_secs(1));
+        let viewer = app.post("/api/tokens", json!({ "role": "viewer" })).await.json();
+        let expiring = json!({ "role": "manager", "expiresAt": "2027-01-15T08:00:02Z" });
+        app.post("/api/tokens", expiring).await;
+        let viewer = viewer["data"]["id"].as_str().unwrap().to_owned();
+        app.clock.advance(std::time::Duration::from_secs(1));
+        app.delete(&format!("/api/tokens/{viewer}")).await;
+        app.post(&format!("/api/webhooks/{}/replay", ours.webhook), json!({ "after_sequence": 0 }))
+            .await;
+        app.post(&format!("/api/webhooks/{}/pause", ours.webhook), json!({})).await;
+        let replays = format!("/api/webhooks/{}/replays", ours.webhook);
+        let messages = "/api/whatsapp/session/walked/messages";
+
+        for (address, count) in [
+            ("/api/organizations?name=Acme".to_owned(), 1),
+            ("/api/organizations?clientId=1".to_owned(), 1),
+            ("/api/organizations?name=Nobody".to_owned(), 0),
+            ("/api/tokens?role=viewer".to_owned(), 1),
+            ("/api/tokens?state=revoked".to_owned(), 1),
+            ("/api/tokens?state=expired".to_owned(), 1),
+            ("/api/tokens?state=active".to_owned(), 1),
+            ("/api/tokens?state=active&role=viewer".to_owned(), 0),
+            (format!("/api/audit?target={viewer}"), 2),
+            (format!("/api/audit?target={viewer}&action=token_revoked"), 1),
+            ("/api/audit?since=2027-01-15T08:00:02Z&action=token_revoked".to_owned(), 1),
+            ("/api/audit?until=2027-01-15T08:00:02Z&action=token_revoked".to_owned(), 0),
+            (format!("/api/audit?tokenId={viewer}"), 0),
+            ("/api/webhooks?state=paused".to_owned(), 1),
+            ("/api/webhooks?state=active".to_owned(), 0),
+            ("/api/webhooks?format=flat".to_owned(), 0),
+            (format!("{replays}?state=running"), 1),
+            (format!("{replays}?state=cancelled"), 0),
+            (format!("{messages}?direction=inbound"), 1),
+            (format!("{messages}?direction=outbound"), 0),
+            (format!("{messages}?status=received"), 1),
+            ("/api/whatsapp/events/page?type=message".to_owned(), 1),
+            ("/api/whatsapp/events/page?type=session.created".to_owned(), 1),
+            ("/api/whatsapp/events/page?type=call".to_owned(), 0),
+        ] {
+            let answer = app.get(&address).await;
+            assert_eq!(answer.status, 200, "{address}: {}", answer.text());
+            let found = answer.json()["data"].as_array().unwrap().len();
+            assert_eq!(found, count, "{address}: {}", answer.text());
+        }
+        // What was looked at in vain is not looked at again.
+        let all = app.get("/api/whatsapp/events/page").await.json()["cursor"].clone();
+        let none = app.get("/api/whatsapp/events/page?type=call").await.json();
+        assert_eq!(none["cursor"], all);
+        for bad in
+            ["/api/tokens?state=lost", "/api/audit?since=yesterday", "/api/webhooks?state=deleted"]
+        {
+            app.get(bad).await.problem(400, "VALIDATION_FAILED");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+/// What the bodies of operations that make something are, and another of each.
+fn bodies(operation: &str) -> (Value, Value) {
+    match operation {
+        "createOrganization" => (json!({ "name": "Acme" }), json!({ "name": "Bolt" })),
+        "createToken" => (json!({ "role": "viewer" }), json!({ "role": "manager" })),
+        "createSession" => {
+            (json!({ "start": false }), json!({ "start": false, "userId": "somebody" }))
+        }
+        "sendMessage" => (
+            json!({ "to": "15550001111", "text": "hello", "queue": true }),
+            json!({ "to": "15550001111", "text": "hello!", "queue": true }),
+        ),
+        "createWebhook" => (
+            json!({ "url": "https://receiver.test/", "headers": { "x-secret": "one" } }),
+            json!({ "url": "https://receiver.test/", "headers": { "x-secret": "two" } }),
+        ),
+        "registerWebhook" => {
+            let of = |number| json!({ "phone_number": number, "webhook_url": "https://receiver.test/r" });
+            (of("15550001111"), of("15550002222"))
+        }
+        "createReplay" => (json!({ "after_sequence": 0 }), json!({ "after_sequence": 1 })),
+        other => panic!("{other} makes something: say here what of"),
+    }
+}
+
+#[tokio::test]
+async fn whatever_makes_something_makes_it_once_for_a_key_and_shows_a_secret_once() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        let mut tried = 0;
+        for (path, methods) in contract::document()["paths"].as_object().unwrap() {
+            let Some(operation) = methods.get("post") else { continue };
+            // Who is told where the new thing is has made one.
+            let responses = operation["responses"].as_object().unwrap();
+            let makes = responses.contains_key("201")
+                || responses.values().any(|it| it["headers"].get("Location").is_some());
+            let parameters = operation["parameters"].as_array().unwrap();
+            let takes_key = parameters.iter().any(|it| it["name"] == "Idempotency-Key");
+            let id = operation["operationId"].as_str().unwrap();
+            assert_eq!(makes, takes_key, "{id}");
+            if !makes {
+                continue;
+            }
+            if id == "sendMessage" {
+                app.show_qr("walked", "2@code").await;
+                app.connect("walked").await;
+            }
+            let path = ours.subject("", path).path;
+            let ask = |key: &str, body: &Value| {
+                let request = app.request(Method::POST, &path).header("idempotency-key", key);
+                Answer::to(with_json(request, body))
+            };
+            let (body, other) = bodies(id);
+            let key = format!("key-{id}");
+            let first = ask(&key, &body).await;
+            assert!(matches!(first.status.as_u16(), 201 | 202), "{id}: {}", first.text());
+            assert_eq!(first.header("idempotency-replayed"), "", "{id}");
+            let again = ask(&key, &body).await;
+            assert_eq!(again.status, 200, "{id}: {}", again.text());
+            assert_eq!(again.header("idempotency-replayed"), "true", "{id}");
+            assert_eq!(again.header("location"), first.header("location"), "{id}");
+            let (mut made, mut replayed) =
+                (first.json()["data"].clone(), again.json()["data"].clone());
+            if let Some(secret) = made.as_object_mut().unwrap().remove("secret") {
+                assert!(secret.as_str().is_some_and(|it| it.len() > 20), "{id}");
+                assert!(!again.text().contains(secret.as_str().unwrap()), "{id}");
+                replayed.as_object_mut().unwrap().remove("secret");
+            }
+            assert_eq!(made, replayed, "{id}");
+            ask(&key, &other).await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+            // A key of one kind of thing is none of another.
+            let elsewhere = app.request(Method::POST, "/api/organizations");
+            let elsewhere = elsewhere.header("idempotency-key", &key);
+            let elsewhere = Answer::to(with_json(elsewhere, &json!({ "name": "Elsewhere" })));
+            elsewhere.await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+            ask("two words", &body).await.invalid(&["/Idempotency-Key"]);
+            tried += 1;
+        }
+        assert!(tried >= 7, "{tried}");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_its_key_free() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let limit = |number| json!({ "maxSessions": number });
+        let organization = format!("/api/organizations/{}", app.organization);
+        app.session("one").await;
+        app.patch(&organization, limit(1)).await;
+        let ask = |id: &str| {
+            let request = app.request(Method::POST, "/api/whatsapp/session");
+            let request = request.header("idempotency-key", "k");
+            Answer::to(with_json(request, &json!({ "sessionId": id, "start": false })))
+        };
+        ask("two").await.problem(409, "TOO_MANY_SESSIONS");
+        app.patch(&organization, limit(5)).await;
+        ask("one").await.problem(409, "SESSION_EXISTS");
+        assert_eq!(ask("two").await.status, 201);
+        assert_eq!(ask("two").await.status, 200);
+        // What is gone is not made anew by a request that was carried out.
+        assert_eq!(app.delete("/api/whatsapp/session/two").await.status, 200);
+        ask("two").await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+        app.close().await;
+    })
+    .await;
+}
