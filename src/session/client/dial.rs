@@ -187,11 +187,10 @@ impl TransportFactory for Dialler {
         self.progress.reached(CONNECTED);
 
         let (inner, events) = from_websocket(socket);
-        let transport = Leashed {
-            inner: Watched::new(inner, wire, self.progress.clone(), self.barrier.clone()),
-            tenure: Arc::clone(&self.tenure),
-            _open: open,
-        };
+        // What waits for the database is asked afterwards whether it is still ours to send.
+        let leashed = Leashed { inner, tenure: Arc::clone(&self.tenure), _open: open };
+        let (progress, barrier) = (self.progress.clone(), self.barrier.clone());
+        let transport = Watched::new(Arc::new(leashed), wire, progress, barrier);
         Ok((Arc::new(transport), events))
     }
 }

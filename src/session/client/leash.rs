@@ -42,17 +42,17 @@ pub(super) fn cut_with(
 }
 
 /// A transport that sends nothing for a session that may be somebody else's, acknowledgements
-/// included. A process that was paused asks here first of all, before any timer has told it how long
-/// that was.
-pub(super) struct Leashed<T> {
-    pub(super) inner: T,
+/// included. A process that was paused asks here, before any timer has told it how long that was; and
+/// nothing that takes time comes after the question.
+pub(super) struct Leashed {
+    pub(super) inner: Arc<dyn Transport>,
     pub(super) tenure: Arc<Tenure>,
     /// Dropped with the connection.
     pub(super) _open: DropGuard,
 }
 
 #[async_trait]
-impl<T: Transport> Transport for Leashed<T> {
+impl Transport for Leashed {
     async fn send(&self, data: Bytes) -> Result<(), anyhow::Error> {
         anyhow::ensure!(self.tenure.holds(), NOT_OURS);
         self.inner.send(data).await
@@ -64,5 +64,70 @@ impl<T: Transport> Transport for Leashed<T> {
 
     fn resource_report(&self) -> Option<wacore::stats::TransportResourceReport> {
         self.inner.resource_report()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use entity::{UnixMillis, id::NodeId};
+    use futures_util::poll;
+    use tokio::sync::Notify;
+
+    use super::{
+        super::{
+            barrier::Barrier,
+            dial::Progress,
+            wire::{Watched, Wire},
+        },
+        *,
+    };
+    use crate::clock::Clock;
+
+    /// The other end, which says when it was given something.
+    #[derive(Default)]
+    struct Socket(Notify);
+
+    #[async_trait]
+    impl Transport for Socket {
+        async fn send(&self, _data: Bytes) -> Result<(), anyhow::Error> {
+            self.0.notify_one();
+            Ok(())
+        }
+
+        async fn disconnect(&self) {}
+    }
+
+    /// As when a process is paused between a commit and the frame that waited for it.
+    #[tokio::test]
+    async fn a_frame_that_waited_for_the_database_is_sent_if_it_is_still_ours_to_send() {
+        let clock = Clock::manual(UnixMillis(1_000));
+        let node = NodeId::new(UnixMillis(0), 1);
+        let until = clock.monotonic() + Duration::from_secs(20);
+        let tenure = Arc::new(Tenure::new(node, clock.clone(), Some(until)));
+        let socket = Arc::new(Socket::default());
+        let open = CancellationToken::new().drop_guard();
+        let leashed = Leashed { inner: socket.clone(), tenure, _open: open };
+        let barrier = Barrier::default();
+        let unrecorded = barrier.unrecorded().clone();
+        let transport =
+            Watched::new(Arc::new(leashed), Wire::default(), Progress::default(), barrier);
+
+        for ours in [true, false] {
+            unrecorded.report(1, true);
+            let mut sending = Box::pin(transport.send(Bytes::from_static(b"frame")));
+            assert!(poll!(&mut sending).is_pending());
+            if !ours {
+                clock.advance(Duration::from_secs(20));
+            }
+            unrecorded.settle(1);
+            let sent = sending.await.map_err(|error| error.to_string());
+            let was_given = poll!(Box::pin(socket.0.notified())).is_ready();
+            assert_eq!(
+                (sent, was_given),
+                if ours { (Ok(()), true) } else { (Err(NOT_OURS.to_owned()), false) }
+            );
+        }
     }
 }

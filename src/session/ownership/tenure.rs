@@ -24,7 +24,7 @@ pub(in crate::session) struct Tenure {
 
 impl Tenure {
     /// Certain until then, by the monotonic clock; without end when there is none.
-    pub(super) fn new(node: NodeId, clock: Clock, until: Option<Duration>) -> Self {
+    pub(in crate::session) fn new(node: NodeId, clock: Clock, until: Option<Duration>) -> Self {
         let until = AtomicU64::new(until.map_or(u64::MAX, millis));
         Self { node, clock, until, over: CancellationToken::new() }
     }
