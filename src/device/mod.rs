@@ -281,11 +281,11 @@ where
     statements
 }
 
-/// Text as both databases take it: PostgreSQL's knows no NUL, and identifiers come from strangers.
+/// Text as both databases take it: identifiers come from strangers.
 ///
 /// The same text always becomes the same text, so a key written so is found so.
 fn text(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+    store::identifier(text)
 }
 
 /// What the client is told of a store's error.

@@ -42,11 +42,11 @@ pub struct HistoryMessage {
 }
 
 impl NewMessage {
-    /// Puts U+FFFD in the place of each NUL, as [`super::Event::without_nul`] does.
-    pub(crate) fn clear_nul(&mut self) {
+    /// Makes of it what both databases keep, as [`super::Event::storable`] does.
+    pub(crate) fn make_storable(&mut self) {
         let Self { wa_id, chat, sender, body, target_wa_id, push_name, .. } = self;
-        let optional = [body, target_wa_id, push_name].into_iter().flatten();
-        [wa_id, chat, sender].into_iter().chain(optional).for_each(super::clear_nul);
+        super::make_names_storable([wa_id, chat, sender].into_iter().chain(target_wa_id));
+        [body, push_name].into_iter().flatten().for_each(super::clear_nul);
     }
 
     /// What makes a redelivery recognisable: WhatsApp's id is unique only within chat and sender.

@@ -9,6 +9,7 @@
 
 pub mod care;
 pub mod group;
+mod identifier;
 pub mod message;
 pub mod pairing;
 pub mod payload;
@@ -19,6 +20,7 @@ use entity::{UnixMillis, kind::EventKind};
 
 pub use care::{Care, LASTING};
 pub use group::Group;
+pub use identifier::identifier;
 pub use message::{Ack, AckLevel, Call, Ciphertext, HistoryMessage, NewMessage};
 pub use pairing::PairingFailure;
 pub use reason::{AuthFailure, Disconnect, Loss};
@@ -98,11 +100,18 @@ fn clear_nul(text: &mut String) {
     }
 }
 
+fn make_names_storable<'a>(names: impl IntoIterator<Item = &'a mut String>) {
+    for name in names {
+        *name = identifier(name);
+    }
+}
+
 impl Event {
-    /// The same without NUL, which strangers can send and PostgreSQL keeps in no text: U+FFFD stands in
-    /// its place, on both databases. A message's original is in its `raw`.
+    /// The same without what strangers can send and PostgreSQL does not keep, on both databases: in the
+    /// place of NUL stands U+FFFD, and names that are too long for its indices are cut short
+    /// ([`identifier()`]). A message's original is in its `raw`.
     #[must_use]
-    pub fn without_nul(mut self) -> Self {
+    pub fn storable(mut self) -> Self {
         let texts: Vec<&mut String> = match &mut self {
             Self::Qr { qr, .. } => vec![qr],
             Self::LoadingScreen { message, .. } => vec![message],
@@ -112,14 +121,21 @@ impl Event {
             }
             Self::AuthFailure(AuthFailure::PairingRefused { detail }) => vec![detail],
             Self::Message(message) => {
-                message.clear_nul();
+                message.make_storable();
                 Vec::new()
             }
             Self::Ack(Ack { wa_id, chat, by, error, .. }) => {
-                [wa_id, chat, by].into_iter().chain(error).collect()
+                make_names_storable([wa_id, chat, by]);
+                error.iter_mut().collect()
             }
-            Self::Ciphertext(Ciphertext { wa_id, chat, sender, .. }) => vec![wa_id, chat, sender],
-            Self::Call(Call { id, from, .. }) => vec![id, from],
+            Self::Ciphertext(Ciphertext { wa_id, chat, sender, .. }) => {
+                make_names_storable([wa_id, chat, sender]);
+                Vec::new()
+            }
+            Self::Call(Call { id, from, .. }) => {
+                make_names_storable([id, from]);
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         texts.into_iter().for_each(clear_nul);

@@ -36,7 +36,7 @@ impl History {
     ) -> Result<u64, Error> {
         let sealer = self.store.sealer(&organization, Patience::Wait).await?;
         for HistoryMessage { message, .. } in &mut messages {
-            message.clear_nul();
+            message.make_storable();
             let dedupe_key = message.dedupe_key();
             if let Some(raw) = &mut message.raw {
                 *raw = secrets::seal_raw(&sealer, &session, &dedupe_key, raw);

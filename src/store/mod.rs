@@ -74,6 +74,7 @@ pub use self::{
     starting::Starting,
     writer::{Patience, Writer, WriterStats},
 };
+pub(crate) use crate::event::identifier;
 use crate::{clock::Clock, vault::Vault};
 
 /// The first distance between tries of a read, and the longest.

@@ -224,7 +224,7 @@ impl Writer {
     ///
     /// Its secrets are sealed here, by its caller's task: lanes see nothing in clear.
     pub async fn record(&self, mut event: NewEvent, patience: Patience) -> Result<Recorded, Error> {
-        event.event = event.event.without_nul();
+        event.event = event.event.storable();
         if event.has_secret() {
             let sealer = self.sealer(&event.organization_id, patience).await?;
             event.seal(&sealer);

@@ -16,7 +16,7 @@ use proptest::{
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 use wagate::{
-    event::{Account, Call, Event, NewMessage},
+    event::{Account, Call, Event, NewMessage, identifier},
     store::{Patience, events::NewEvent, messages::Filter, page::Page},
 };
 
@@ -186,6 +186,35 @@ async fn odd_texts_go_over_the_wire_and_through_http_both_ways() {
             let text = format!("out {odd}!");
             world.send("sales", BOB, &text).await;
             phone.wait_for_sent(|sent| sent.text.as_deref() == Some(&text)).await.unwrap();
+        }
+    })
+    .await;
+}
+
+/// Text that nothing makes shorter: PostgreSQL's indices hold values of 2.7 kB, compressed.
+fn noise(length: usize) -> String {
+    (0..length).map(|_| char::from(rand::random_range(b'A'..=b'Z'))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_kept_however_long_it_and_its_id_are() {
+    world::on_each(async |world| {
+        world.connect("sales", ALICE).await;
+        let bob = world.whatsapp.contact(BOB).unwrap();
+        bob.set_name(&noise(20_000));
+        let mut sent = Vec::new();
+        for (length, id) in [(600_000, None), (10, Some(noise(4_000))), (10, None)] {
+            let body = noise(length);
+            let message = wagate_simulator::text(&body);
+            let id = bob.send_with_id(ALICE, message, id).await.unwrap();
+            sent.push((id, body));
+        }
+        let messages = world.until_messages("sales", sent.len()).await;
+        for (message, (id, body)) in messages.iter().zip(sent) {
+            assert_eq!(
+                (&message["waId"], &message["body"]),
+                (&identifier(&id).into(), &body.into())
+            );
         }
     })
     .await;
