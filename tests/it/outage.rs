@@ -273,6 +273,50 @@ async fn postgres_drops_connections_and_refuses_writes_and_nothing_is_lost() {
     scene.recovers_after(back, &ids, Name::Saved).await;
 }
 
+/// What PostgreSQL answers when it has no room: an error of the statement, on a connection that stays.
+/// As long as there is a row in `full_disk`.
+const FULL_DISK: &str = "
+    CREATE TABLE full_disk ();
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF EXISTS (SELECT FROM full_disk) THEN
+            RAISE EXCEPTION 'could not extend file: No space left on device'
+                USING ERRCODE = 'disk_full';
+        END IF;
+        RETURN NULL;
+    END $$";
+
+/// One table after the other, as its lock is let go of: a daemon writes meanwhile.
+const ON_EVERY_TABLE: &str = "
+    DO $$ DECLARE it text; BEGIN
+        FOR it IN SELECT tablename FROM pg_tables
+            WHERE schemaname = 'public' AND tablename <> 'full_disk' LOOP
+            EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON %I \
+                            EXECUTE FUNCTION refuse()', it);
+            COMMIT;
+        END LOOP;
+    END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_has_no_room_for_a_while_and_nothing_is_lost() {
+    let Some(cluster) = Cluster::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let url = cluster.url();
+    let scene =
+        Scene::new(|whatsapp| Installation::new(directory.path(), Some(&url), whatsapp)).await;
+    cluster.execute(FULL_DISK).await;
+    cluster.execute(ON_EVERY_TABLE).await;
+
+    cluster.execute("INSERT INTO full_disk DEFAULT VALUES").await;
+    let ids = scene.arrive().await;
+    scene.is_noticed().await;
+    scene.is_told(Duration::from_secs(2)).await;
+    assert_eq!(scene.acknowledged(&ids), []);
+
+    let back = now();
+    cluster.execute("DELETE FROM full_disk").await;
+    scene.recovers_after(back, &ids, Name::Saved).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_minute_without_postgres_loses_nothing_and_no_pairing_that_was_begun_in_it() {
     let Some(cluster) = Cluster::new() else { return skip("no PostgreSQL binaries") };

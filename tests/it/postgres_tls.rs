@@ -31,6 +31,7 @@ const CERTIFICATES: &str = r#"
     chmod 600 server.key
     printf 'ssl = on\nssl_cert_file = "%s"\nssl_key_file = "%s"\n' ../server.crt ../server.key \
         | tr '"' "'" >> data/postgresql.conf
+    printf 'local all all trust\nhostssl all all 127.0.0.1/32 trust\n' > data/pg_hba.conf
 "#;
 
 async fn open(url: &str) -> Result<(Store, TaskTracker), OpenError> {
@@ -99,15 +100,28 @@ async fn each_sslmode_gets_what_it_asks_for_or_is_refused() {
     }
     let plain = format!("postgres://postgres@localhost:{port}/postgres?sslmode=");
     assert!(is_encrypted(&format!("{plain}require")).await.unwrap());
-    assert!(!is_encrypted(&format!("{plain}disable")).await.unwrap());
+    // The server demands it: who asks for nothing gets it, and who will not have it is turned away.
+    let silent = plain.trim_end_matches("?sslmode=");
+    assert!(is_encrypted(silent).await.unwrap());
+    let refusal = is_encrypted(&format!("{plain}disable")).await.unwrap_err();
+    assert!(matches!(refusal, OpenError::Connect(_)), "{refusal:?}");
 
     // A server without TLS is refused where it is required, before anything is told to it.
-    let admin = sea_orm::Database::connect(format!("{plain}disable")).await.unwrap();
+    let directory = cluster.directory.display();
+    let socket = format!("postgres://postgres@localhost:{port}/postgres?host={directory}");
+    let admin = sea_orm::Database::connect(socket).await.unwrap();
+    let any = format!(
+        "COPY (VALUES ('local all all trust'), ('host all all 127.0.0.1/32 trust')) \
+         TO '{directory}/data/pg_hba.conf'"
+    );
+    admin.execute_unprepared(&any).await.unwrap();
     admin.execute_unprepared("ALTER SYSTEM SET ssl = off").await.unwrap();
     admin.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
     // The reload is seen by a new connection, some time.
-    let off = async { while is_encrypted(&format!("{plain}prefer")).await.unwrap() {} };
+    let prefer = format!("{plain}prefer");
+    let off = async { while !matches!(is_encrypted(&prefer).await, Ok(false)) {} };
     tokio::time::timeout(std::time::Duration::from_secs(30), off).await.unwrap();
+    assert!(!is_encrypted(&format!("{plain}disable")).await.unwrap());
     let refusal = is_encrypted(&format!("{plain}require")).await.unwrap_err();
     assert!(matches!(refusal, OpenError::Connect(_)), "{refusal:?}");
     admin.close().await.unwrap();

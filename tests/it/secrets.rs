@@ -8,7 +8,9 @@ use base64::{
 };
 use entity::id::SessionKey;
 use sea_orm::TryGetable;
-use wacore::store::traits::{DeviceStore as _, MsgSecretStore as _, SignalStore as _};
+use wacore::store::traits::{
+    AppSyncStore as _, DeviceStore as _, MsgSecretStore as _, ProtocolStore as _, SignalStore as _,
+};
 use wagate::{device::Backend, store::Store};
 
 use crate::database::{Database, Kind};
@@ -60,7 +62,18 @@ pub(crate) async fn of_device(database: &Database, store: &Store) -> Vec<Secret>
         let secret = backend.get_msg_secret(&part(0), &part(1), &part(2)).await.unwrap();
         secrets.push(("secret of a message".to_owned(), secret.unwrap()));
     }
-    let kinds = ["session", "prekey"];
+    for id in column::<Vec<u8>>(database, "SELECT key_id FROM wa_sync_key").await {
+        let key = backend.get_sync_key(&id).await.unwrap().unwrap();
+        secrets.push(("app state key".to_owned(), key.key_data));
+    }
+    for jid in column::<String>(database, "SELECT jid FROM wa_tc_token").await {
+        let entry = backend.get_tc_token(&jid).await.unwrap().unwrap();
+        // None was given with it, which is no secret.
+        if !entry.token.is_empty() {
+            secrets.push(("trusted contact's token".to_owned(), entry.token));
+        }
+    }
+    let kinds = ["session", "prekey", "app state key"];
     assert!(kinds.iter().all(|kind| secrets.iter().any(|(name, _)| name.starts_with(kind))));
     secrets
 }
