@@ -66,18 +66,30 @@ export WAGATE_TOKEN
 WAGATE_URL="$base" sh "$here/../../examples/first-qr.sh" first "$scratch/first.png"
 [ "$(head -c 4 "$scratch/first.png" | tail -c 3)" = PNG ]
 
-# Sessions that are made up dial: not more than a few.
-curl -fsS -X PATCH "$base/api/organizations/$(curl -fsS -H "Authorization: Bearer $WAGATE_TOKEN" "$base/api/organizations" |
-    sed -n 's/.*"id":"\(org_[0-9A-Z]*\)","clientId":1,.*/\1/p')" \
-    -H "Authorization: Bearer $WAGATE_TOKEN" -H 'Content-Type: application/json' -d '{"maxSessions": 12}' >/dev/null
+# Asks the daemon, and says which id is in its answer: ask METHOD PATH BODY PREFIX
+ask() {
+    curl -fsS -X "$1" "$base$2" -H "Authorization: Bearer $WAGATE_TOKEN" -H 'Content-Type: application/json' -d "$3" |
+        sed -n "s/.*\"id\":\"\($4_[0-9A-Z]*\)\".*/\1/p"
+}
 
+# Things to ask for: ids that are made up are not there, and a 404 is soon said.
+WAGATE_ORGANIZATION=$(curl -fsS -H "Authorization: Bearer $WAGATE_TOKEN" "$base/api/organizations?clientId=1" |
+    sed -n 's/.*"id":"\(org_[0-9A-Z]*\)".*/\1/p')
+ask POST /api/whatsapp/session '{"sessionId": "first"}' nothing
+WAGATE_MESSAGE=$(ask POST /api/whatsapp/session/first/messages \
+    '{"to": "15550001111", "text": "hello", "queue": true}' msg)
+WAGATE_WEBHOOK=$(ask POST /api/webhooks '{"url": "https://receiver.example.com/", "event_types": ["*"]}' ep)
+WAGATE_REPLAY=$(ask POST "/api/webhooks/$WAGATE_WEBHOOK/replay" '{"after_sequence": 0}' rpl)
 # What may be revoked. Ids of answers are asked for again, and among those of tokens is our own: once that is
 # revoked, everything is a 401 and nothing is tested.
-WAGATE_SPARE_TOKEN=$(curl -fsS -X POST "$base/api/tokens" -H "Authorization: Bearer $WAGATE_TOKEN" \
-    -H 'Content-Type: application/json' -d '{"role": "viewer", "label": "to be revoked"}' |
-    sed -n 's/.*"id":"\(tok_[0-9A-Z]*\)".*/\1/p')
-[ -n "$WAGATE_SPARE_TOKEN" ]
-export WAGATE_SPARE_TOKEN
+WAGATE_SPARE_TOKEN=$(ask POST /api/tokens '{"role": "viewer", "label": "to be revoked"}' tok)
+for thing in "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
+    [ -n "$thing" ] || { echo "something to ask for could not be made" >&2; exit 1; }
+done
+export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN
+
+# Sessions that are made up dial: not more than a few.
+ask PATCH "/api/organizations/$WAGATE_ORGANIZATION" '{"maxSessions": 12}' org >"$scratch/limited"
 
 status=0
 "$venv/bin/schemathesis" --config-file "$here/schemathesis.toml" run "$base/openapi.json" \
