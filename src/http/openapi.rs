@@ -75,16 +75,14 @@ pub(super) fn document(routes: &[Route]) -> Value {
                 "Organization": {
                     "name": "X-Organization",
                     "in": "header",
-                    "description": "For operators: the organization to act in, by its id or number. Without it, the token's own.",
+                    "description": "For operators: the organization to act in, by its id or number, such as `1`. Without it, the token's own.",
                     "schema": { "type": "string" },
-                    "example": "1",
                 },
                 "RequestId": {
                     "name": "X-Request-Id",
                     "in": "header",
-                    "description": "What to call the request in the log: 1 to 128 letters, digits, `.`, `_`, `:` or `-`. Anything else is not taken, and the request is given a name.",
+                    "description": "What to call the request in the log, such as `order-4711`: 1 to 128 letters, digits, `.`, `_`, `:` or `-`. Anything else is not taken, and the request is given a name.",
                     "schema": { "type": "string" },
-                    "example": "order-4711",
                 },
             },
             "securitySchemes": {
@@ -93,7 +91,8 @@ pub(super) fn document(routes: &[Route]) -> Value {
                     "scheme": "bearer",
                     "description": "A token of the organization, `wag_…`. A new installation has an operator's in `operator.token` in its state directory.",
                 },
-                "signature": {
+                // Pages show schemes by name: behind the token, which most want.
+                "urlSignature": {
                     "type": "apiKey",
                     "in": "query",
                     "name": signed::PARAMETER,
@@ -266,7 +265,7 @@ fn security(statement: &Statement) -> Value {
     match statement.access {
         Access::Anybody => json!([]),
         Access::AtLeast(role) if statement.takes_signature => {
-            json!([{ "token": [role_word(role)] }, { "signature": [role_word(role)] }])
+            json!([{ "token": [role_word(role)] }, { "urlSignature": [role_word(role)] }])
         }
         Access::AtLeast(role) => json!([{ "token": [role_word(role)] }]),
     }
@@ -287,7 +286,8 @@ fn parameters(statement: &Statement, operation: &Operation) -> Value {
                 "name": name, "in": place, "required": is_required,
                 "description": about, "schema": schema,
             });
-            if let Some(example) = example {
+            // The page sends the examples that it is given: what nobody needs must not be among them.
+            if let Some(example) = example.as_ref().filter(|_| *is_required) {
                 parameter["example"] = example.clone();
             }
             parameters.push(parameter);

@@ -262,11 +262,10 @@ impl Operation {
     pub(super) fn idempotent(self) -> Self {
         let key = text(
             "Idempotency-Key",
-            "Names the request, so that sent again it makes nothing new: the answer is that of the first, with 200 and \
+            "Names the request, such as `order-4711`, so that sent again it makes nothing new: the answer is that of the first, with 200 and \
              `Idempotency-Replayed: true`. 1 to 255 visible ASCII characters.",
         );
-        self.header(key.pattern("^[!-~]{1,255}$").example("order-4711"))
-            .refuses([Code::IdempotencyKeyReused])
+        self.header(key.pattern("^[!-~]{1,255}$")).refuses([Code::IdempotencyKeyReused])
     }
 
     pub(super) fn body(mut self, members: impl IntoIterator<Item = Field>) -> Self {

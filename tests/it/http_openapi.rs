@@ -54,9 +54,12 @@ fn every_operation_says_what_it_needs_and_what_it_answers() {
         assert_eq!(responses.contains_key("401"), is_guarded, "{id}");
         assert_eq!(operation["security"].as_array().unwrap().is_empty(), !is_guarded, "{id}");
         for parameter in operation["parameters"].as_array().unwrap() {
-            if parameter.get("$ref").is_none() {
-                assert_ne!(parameter["description"], "", "{id}: {parameter}");
-            }
+            let shared = parameter["$ref"].as_str().map(|it| it.trim_start_matches('#'));
+            let parameter = shared.map_or(parameter, |it| document.pointer(it).unwrap());
+            assert_ne!(parameter["description"], "", "{id}: {parameter}");
+            // The page would send it, whether or not it means anything to who tries the route.
+            let is_needed = parameter["required"] == true;
+            assert!(is_needed || parameter.get("example").is_none(), "{id}: {parameter}");
         }
         for name in route.path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()) {
             let parameters = operation["parameters"].as_array().unwrap();
