@@ -1,6 +1,6 @@
 //! Addresses that open without a token: what each opens, what else it does not, and when it ends.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use entity::state::Role;
 use reqwest::{Method, StatusCode};
@@ -10,6 +10,8 @@ use wagate::http::{self, Access, Limits, Quota};
 use crate::{
     database::{Kind, on, on_each},
     http_app::{Answer, App, json as with_json},
+    program::{Process, command},
+    world::http_client,
 };
 
 const CODE: &str = "2@0Jm9d2U3k1Qx7Wv5Yt8Zr4Np6Lh";
@@ -267,4 +269,35 @@ async fn a_signed_address_is_counted_as_its_token_and_a_bad_one_as_a_bad_token()
         app.close().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_has_a_signature_or_a_token_in_it_however_much_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, log) = (dir.path().join("state"), dir.path().join("log"));
+    let mut wagate = command(&state);
+    wagate.args(["--log-level", "trace"]).stderr(fs::File::create(&log).unwrap());
+    let daemon = Process::logging(wagate, &state);
+    let ask = |method: Method, path: &str| {
+        http_client()
+            .request(method, format!("{}{path}", daemon.base()))
+            .bearer_auth(daemon.token())
+    };
+    let session = json!({ "sessionId": "shop", "start": false });
+    let made = with_json(ask(Method::POST, "/api/whatsapp/session"), &session);
+    assert_eq!(made.send().await.unwrap().status(), StatusCode::CREATED);
+    let minted = with_json(ask(Method::POST, MINT), &json!({})).send().await.unwrap();
+    let minted: Value = minted.json().await.unwrap();
+    let url = minted["data"]["url"].as_str().unwrap();
+    let (_, signature) = url.rsplit_once('.').unwrap();
+    for (url, status) in [(url, 404), (&url.replace("signed=1", "signed=2"), 403)] {
+        let url = format!("{}{url}", daemon.base());
+        let answer = http_client().get(url).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+    }
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("/qr.png"), "{said}");
+    for secret in [signature, "signed=", daemon.token()] {
+        assert!(!said.contains(secret), "{secret}");
+    }
 }

@@ -48,7 +48,13 @@ impl Process {
 
     /// Of a command that runs the daemon.
     pub(crate) fn of(mut command: Command, state: &Path) -> Self {
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        command.stderr(Stdio::null());
+        Self::logging(command, state)
+    }
+
+    /// The same, where the command says what becomes of the log.
+    pub(crate) fn logging(mut command: Command, state: &Path) -> Self {
+        let mut child = command.spawn().unwrap();
         let base = BufReader::new(child.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok)
@@ -56,6 +62,10 @@ impl Process {
             .expect("the daemon says where it answers");
         let token = std::fs::read_to_string(state.join("operator.token")).unwrap();
         Self { child, base, token: token.trim().to_owned() }
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     pub(crate) fn base(&self) -> &str {
