@@ -94,12 +94,19 @@ async fn a_copy_is_whole_and_known_as_one(kind: Kind) {
         let bob = world.whatsapp.contact(BOB).unwrap();
         bob.send_many(ALICE, "before", 20).await.unwrap();
         world.until_messages("sales", 20).await;
+        world.send("sales", BOB, "one that the copy knows").await;
+        phone.wait_for_sent(|sent| sent.text.is_some()).await.unwrap();
         let (made, _) =
             tokio::join!(back_up(database, &target), bob.send_many(ALICE, "meanwhile", 60));
         if !made {
             return world.end().await;
         }
-        world.until_messages("sales", 80).await;
+        world.until_messages("sales", 81).await;
+        // Of these counters the copy does not know that they are spent.
+        for text in ["one more", "and another"] {
+            world.send("sales", BOB, text).await;
+            phone.wait_for_sent(|sent| sent.text.as_deref() == Some(text)).await.unwrap();
+        }
         // A backup is for its owner, and never replaces anything.
         assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
         let url: DatabaseUrl = database.url.parse().unwrap();

@@ -3,6 +3,7 @@
 //! Each of these tests ends by asking the simulator whether a device ever logged in while it was
 //! connected: that would be a session that two daemons run.
 
+use entity::{UnixMillis, id::NodeId};
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -213,6 +214,47 @@ async fn a_daemon_that_was_paused_past_its_lease_writes_nothing_more_and_dials_n
         assert_eq!(cluster.owned_by("a").await, ["s06"]);
         b.terminate().await;
         a.terminate().await;
+        cluster.end().await;
+    })
+    .await;
+}
+
+/// All that it still has to write is one message's way: the outbox, Signal's state, its echo.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_whose_session_was_taken_over_behind_its_back_sends_nothing_more_for_it() {
+    on(Kind::Postgres, async |database| {
+        let cluster = Cluster::new(database, NEVER).await;
+        let a = cluster.start("a");
+        let names = names(1);
+        create(&[&a], &names).await;
+        let phones = cluster.pair(&a, &names).await;
+        let bob = cluster.whatsapp.contact(BOB).unwrap();
+        a.send(&names[0], BOB, "ours").await;
+        bob.wait_for_received(|sent| sent.text.as_deref() == Some("ours")).await.unwrap();
+        phones[0].wait_confirmed().await.unwrap();
+
+        // A neighbour that lives and does nothing.
+        let id = NodeId::new(UnixMillis(0), 7);
+        let neighbour = format!(
+            "INSERT INTO node (id, home, name, joined_at, expires_at) \
+             SELECT '{id}', 'neighbour', 'neighbour', joined_at, expires_at FROM node"
+        );
+        database.execute(&neighbour).await;
+        let take = format!("UPDATE lease SET node_id = '{id}', epoch = epoch + 1");
+        database.execute(&take).await;
+        let ask = "SELECT string_agg(encode(record, 'hex'), ' ' ORDER BY address) FROM wa_session";
+        let ratchets =
+            async || -> String { database.query(ask).await[0].try_get_by_index(0).unwrap() };
+        let before = ratchets().await;
+        let (_, sent) = a.send(&names[0], BOB, "not ours").await;
+        phones[0].wait_offline().await.unwrap();
+        let id = sent["data"]["id"].as_str().unwrap();
+        let left = format!("SELECT count(*) FROM message WHERE id = '{id}' AND status = 'queued'");
+        assert_eq!(database.count(&left).await, 1, "{sent}");
+        assert_eq!(ratchets().await, before);
+        assert!(bob.received().iter().all(|sent| sent.text.as_deref() != Some("not ours")));
+        a.terminate().await;
+        assert_eq!(database.count(&left).await, 1);
         cluster.end().await;
     })
     .await;
