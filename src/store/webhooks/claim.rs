@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::{DeliveryId, EndpointId, EventId, OrganizationId, SessionKey},
+    id::{DeliveryId, EndpointId, OrganizationId},
     webhook::{event, state::Ordering},
 };
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use super::{LANE, PATIENCE, Webhooks, fanout::STRICT, list};
+use super::{
+    LANE, PATIENCE, Webhooks, among,
+    candidates::{Candidate, FIRST, candidates},
+    joined,
+};
 use crate::{
     store::{Error, Patience, secrets},
     webhook::EventType,
@@ -47,28 +51,6 @@ pub struct Claimed {
     pub event: Option<event::Model>,
 }
 
-/// A delivery that could be taken, with its event.
-#[derive(Debug, FromQueryResult)]
-struct Candidate {
-    id: DeliveryId,
-    organization_id: OrganizationId,
-    endpoint_id: EndpointId,
-    event_id: EventId,
-    event_type: String,
-    seq: i64,
-    order_key: Option<String>,
-    attempts: i32,
-    created_at: UnixMillis,
-    expires_at: UnixMillis,
-    session_key: Option<SessionKey>,
-    session_id: Option<String>,
-    payload: Option<String>,
-    occurred_at: Option<UnixMillis>,
-}
-
-/// Endpoints of one statement.
-const CHUNK: usize = 100;
-
 /// How long nobody else sends a probe; longer than one may take.
 const PROBE: Duration = Duration::from_secs(90);
 
@@ -81,10 +63,7 @@ impl Webhooks {
         lease: Duration,
     ) -> Result<Vec<Claimed>, Error> {
         let now = self.store.clock().now();
-        let mut candidates = Vec::new();
-        for chunk in wanted.chunks(CHUNK) {
-            candidates.extend(self.candidates(chunk, now).await?);
-        }
+        let candidates = candidates(self.store.reader(), wanted, now).await?;
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
@@ -106,52 +85,6 @@ impl Webhooks {
             }
         }
         Ok(claimed)
-    }
-
-    async fn candidates(
-        &self,
-        wanted: &[Claiming],
-        now: UnixMillis,
-    ) -> Result<Vec<Candidate>, Error> {
-        const COLUMNS: &str = "d.id, d.organization_id, d.endpoint_id, d.event_id, d.event_type, \
-             d.seq, d.order_key, d.attempts, d.created_at, d.expires_at, e.session_key, \
-             e.session_id, e.payload, e.occurred_at";
-        let parts: Vec<String> = wanted
-            .iter()
-            .map(|Claiming { endpoint, ordering, limit, .. }| {
-                let due = match ordering {
-                    Ordering::None => format!(
-                        "SELECT * FROM webhook_delivery WHERE endpoint_id = '{endpoint}' \
-                         AND state = 'pending' AND next_at <= {} \
-                         ORDER BY next_at, seq LIMIT {limit}",
-                        now.0
-                    ),
-                    Ordering::ByConversation => format!(
-                        "SELECT * FROM webhook_delivery d WHERE endpoint_id = '{endpoint}' \
-                         AND state = 'pending' AND next_at <= {} AND {FIRST} \
-                         ORDER BY next_at, seq LIMIT {limit}",
-                        now.0
-                    ),
-                    // The head of its one queue, if that is due; what waits behind it is not looked at.
-                    Ordering::Strict => format!(
-                        "SELECT * FROM (SELECT * FROM webhook_delivery \
-                         WHERE endpoint_id = '{endpoint}' AND order_key = '{STRICT}' \
-                         AND state IN ('pending', 'claimed') ORDER BY seq LIMIT 1) AS h \
-                         WHERE state = 'pending' AND next_at <= {}",
-                        now.0
-                    ),
-                };
-                format!("SELECT * FROM ({due}) AS p")
-            })
-            .collect();
-        let ask = format!(
-            "SELECT {COLUMNS} FROM ({}) AS d LEFT JOIN webhook_event e ON e.id = d.event_id \
-             ORDER BY d.seq",
-            parts.join(" UNION ALL ")
-        );
-        let db = self.store.reader();
-        let ask = Statement::from_string(db.get_database_backend(), ask);
-        Ok(Candidate::find_by_statement(ask).all(db).await?)
     }
 
     /// Takes those that can still be taken; their ids, sorted.
@@ -200,17 +133,19 @@ impl Webhooks {
                     DbBackend::Postgres => " FOR UPDATE OF d SKIP LOCKED",
                     _ => "",
                 };
+                // Who is meant is known by its id. Said plainly, the state would have planners look through
+                // an index of all that is pending.
                 let take = format!(
-                    "UPDATE webhook_delivery SET state = 'claimed', claim = {claim}, \
-                     claimed_by = $1, lease_until = {} WHERE id IN (\
-                     SELECT d.id FROM webhook_delivery d WHERE d.id IN ({}) \
-                     AND d.state = 'pending' AND EXISTS (SELECT 1 FROM webhook_endpoint e \
+                    "UPDATE webhook_delivery SET state = 'claimed', claim = $2, \
+                     claimed_by = $1, lease_until = $3 WHERE id IN (\
+                     SELECT d.id FROM webhook_delivery d WHERE {} \
+                     AND (d.state || '') = 'pending' AND EXISTS (SELECT 1 FROM webhook_endpoint e \
                      WHERE e.id = d.endpoint_id AND e.state = 'active') \
                      AND (d.order_key IS NULL OR {FIRST}){skip}) RETURNING id",
-                    until.0,
-                    list(&ids)
+                    among(database, "d.id", 4)
                 );
-                let take = Statement::from_sql_and_values(database, take, [me.into()]);
+                let values = [me.into(), claim.into(), until.0.into(), joined(&ids).into()];
+                let take = Statement::from_sql_and_values(database, take, values);
                 let rows = txn.query_all_raw(take).await?;
                 let taken = rows.iter().map(|row| row.try_get_by_index::<DeliveryId>(0));
                 let mut taken = taken.collect::<Result<Vec<_>, _>>()?;
@@ -268,8 +203,3 @@ impl Webhooks {
         Ok(())
     }
 }
-
-/// Nothing that must go out before `d` is still open.
-const FIRST: &str = "NOT EXISTS (SELECT 1 FROM webhook_delivery b \
-     WHERE b.endpoint_id = d.endpoint_id AND b.order_key = d.order_key AND b.seq < d.seq \
-     AND b.state IN ('pending', 'claimed') AND b.order_key IS NOT NULL)";

@@ -7,7 +7,7 @@ use entity::{
 };
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 
-use super::{Webhooks, list};
+use super::{Webhooks, among, joined};
 use crate::store::Error;
 
 /// An active endpoint, and when the first of what it is owed is due.
@@ -29,10 +29,12 @@ impl Webhooks {
     ///
     /// One look into an index each, however much an endpoint is owed.
     pub async fn waiting(&self, only: Option<&[EndpointId]>) -> Result<Vec<Waiting>, Error> {
-        let among = match only {
+        let db = self.store.reader();
+        let database = db.get_database_backend();
+        let (condition, values) = match only {
             Some([]) => return Ok(Vec::new()),
-            Some(ids) => format!("AND e.id IN ({})", list(ids)),
-            None => String::new(),
+            Some(ids) => (format!("AND {}", among(database, "e.id", 1)), vec![joined(ids).into()]),
+            None => (String::new(), Vec::new()),
         };
         let ask = format!(
             "SELECT * FROM (SELECT e.id, e.organization_id, e.version, e.ordering, \
@@ -40,10 +42,9 @@ impl Webhooks {
              (SELECT MIN(d.next_at) FROM webhook_delivery d \
              WHERE d.endpoint_id = e.id AND d.state = 'pending') AS next_at \
              FROM webhook_endpoint e JOIN webhook_health h ON h.endpoint_id = e.id \
-             WHERE e.state = 'active' {among}) AS w WHERE next_at IS NOT NULL"
+             WHERE e.state = 'active' {condition}) AS w WHERE next_at IS NOT NULL"
         );
-        let db = self.store.reader();
-        let ask = Statement::from_string(db.get_database_backend(), ask);
+        let ask = Statement::from_sql_and_values(database, ask, values);
         Ok(Waiting::find_by_statement(ask).all(db).await?)
     }
 

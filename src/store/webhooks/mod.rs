@@ -4,7 +4,7 @@
 //!   about sessions themselves.
 //! - `endpoints.rs`, `changes.rs`: a tenant's endpoints, and changing them. `once.rs`: making each once.
 //!   `sealed.rs`: their secrets.
-//! - `due.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
+//! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
 //! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is sent
 //!   again. `traced.rs`: changes in the audit log.
@@ -14,6 +14,7 @@
 //! quote), so nothing needs binding.
 
 mod announce;
+mod candidates;
 mod changes;
 mod claim;
 mod due;
@@ -31,6 +32,7 @@ mod upkeep;
 use std::collections::BTreeSet;
 
 use entity::id::EndpointId;
+use sea_orm::DbBackend;
 
 use super::{Patience, Store};
 
@@ -81,6 +83,23 @@ impl Webhooks {
 fn list<'a, Id: std::fmt::Display + 'a>(ids: impl IntoIterator<Item = &'a Id>) -> String {
     let ids: Vec<String> = ids.into_iter().map(|id| format!("'{id}'")).collect();
     ids.join(", ")
+}
+
+/// Ids as one value, for [`among`].
+fn joined<'a, Id: std::fmt::Display + 'a>(ids: impl IntoIterator<Item = &'a Id>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(Id::to_string).collect();
+    ids.join(",")
+}
+
+/// Whether `column` is among the ids of the value at this place. The statement's text is the same however
+/// many there are, so that it is read and planned once for a connection.
+fn among(database: DbBackend, column: &str, place: usize) -> String {
+    match database {
+        DbBackend::Postgres => format!("{column} = ANY (string_to_array(${place}, ','))"),
+        _ => format!(
+            "{column} IN (SELECT value FROM json_each('[\"' || replace(${place}, ',', '\",\"') || '\"]'))"
+        ),
+    }
 }
 
 /// What the engine writes waits for a database that is away: it is not to be lost.
