@@ -28,6 +28,7 @@ mod m20261124_000120_audit;
 mod m20261124_000140_message_tries;
 mod m20261124_000150_writer_lanes;
 mod m20261124_000160_webhook_feed;
+mod m20261124_000180_notices;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000140_message_tries::Migration),
             Box::new(m20261124_000150_writer_lanes::Migration),
             Box::new(m20261124_000160_webhook_feed::Migration),
+            Box::new(m20261124_000180_notices::Migration),
         ]
     }
 }

@@ -10,7 +10,8 @@ use super::Invalid;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// Events: how far back a client of the feed can resume.
+    /// Events: how far back a client of the feed can resume. Notices of endpoints and sessions are among
+    /// them.
     pub events: Keep,
     /// Messages that have come to an end; those still to be sent stay.
     pub messages: Keep,

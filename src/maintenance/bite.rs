@@ -35,6 +35,7 @@ impl Bite {
             | Table::Idempotency
             | Table::MessageSecrets
             | Table::WebhookDeliveries
+            | Table::Notices
             | Table::WebhookEvents => Self { rows: 50, most: 400 },
         }
     }

@@ -42,7 +42,7 @@ pub struct Policy {
 impl Policy {
     fn keeps(&self, table: Table) -> Option<Duration> {
         match table {
-            Table::Events => self.events,
+            Table::Events | Table::Notices => self.events,
             Table::Messages => self.messages,
             Table::Idempotency => self.idempotency,
             Table::SentMessages => self.sent_messages,

@@ -46,13 +46,16 @@ pub enum Table {
     WebhookDeliveries,
     /// Requests that were made for them.
     WebhookAttempts,
-    /// What endpoints were told. None that is still owed: what is owed is younger.
+    /// What no session's run has seen: it leaves the feed with its other events. The rows stay for the
+    /// log of deliveries.
+    Notices,
+    /// What endpoints were told. None that is still owed, as what is owed is younger; none in the feed.
     WebhookEvents,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Events,
         Self::Messages,
         Self::Idempotency,
@@ -61,11 +64,20 @@ impl Table {
         Self::MessageSecrets,
         Self::WebhookDeliveries,
         Self::WebhookAttempts,
+        Self::Notices,
         Self::WebhookEvents,
     ];
 
-    /// Its name in the database.
+    /// What it is called: its name in the database, unless it is a part of another one.
     pub const fn name(self) -> &'static str {
+        match self {
+            Self::Notices => "notice",
+            table => table.rows(),
+        }
+    }
+
+    /// The table in the database that its rows are in.
+    pub const fn rows(self) -> &'static str {
         match self {
             Self::Events => "event",
             Self::Messages => "message",
@@ -75,7 +87,7 @@ impl Table {
             Self::MessageSecrets => "wa_msg_secret",
             Self::WebhookDeliveries => "webhook_delivery",
             Self::WebhookAttempts => "webhook_attempt",
-            Self::WebhookEvents => "webhook_event",
+            Self::Notices | Self::WebhookEvents => "webhook_event",
         }
     }
 
@@ -85,6 +97,7 @@ impl Table {
             | Self::Messages
             | Self::WebhookDeliveries
             | Self::WebhookAttempts
+            | Self::Notices
             | Self::WebhookEvents => "id",
             Self::Idempotency => "organization_id, key",
             Self::SentMessages => "device_id, chat_jid, message_id",
@@ -96,7 +109,9 @@ impl Table {
     fn is_older(self, before: UnixMillis) -> String {
         let seconds = before.0.div_euclid(1000);
         match self {
-            Self::Events | Self::WebhookEvents => format!("id < '{}'", EventId::new(before, 0)),
+            Self::Events => format!("id < '{}'", EventId::new(before, 0)),
+            Self::Notices => format!("in_feed AND id < '{}'", EventId::new(before, 0)),
+            Self::WebhookEvents => format!("NOT in_feed AND id < '{}'", EventId::new(before, 0)),
             Self::Messages => format!(
                 "id < '{}' AND status NOT IN ('queued', 'sending')",
                 MessageId::new(before, 0)
@@ -120,6 +135,7 @@ impl Table {
             | Self::Messages
             | Self::WebhookDeliveries
             | Self::WebhookAttempts
+            | Self::Notices
             | Self::WebhookEvents => "id",
             Self::Idempotency => "created_at",
             // Few, and found by their device.
@@ -144,26 +160,30 @@ pub struct Due {
 }
 
 impl Due {
-    /// The statement that deletes up to `rows` of them.
+    /// The statement that retires up to `rows` of them.
     pub fn delete(&self, database: DbBackend, rows: u64) -> String {
-        let (name, key, order) = (self.table.name(), self.table.key(), self.table.order());
+        let (name, key, order) = (self.table.rows(), self.table.key(), self.table.order());
+        let retire = match self.table {
+            Table::Notices => format!("UPDATE {name} SET in_feed = FALSE"),
+            _ => format!("DELETE FROM {name}"),
+        };
         let condition = match &self.seen {
             Some(seen) => format!("{} AND id > '{seen}'", self.condition),
             None => self.condition.clone(),
         };
         let returning = match self.table {
-            Table::Events => " RETURNING organization_id, seq",
+            Table::Events | Table::Notices => " RETURNING organization_id, seq",
             Table::Messages => " RETURNING id",
             _ => "",
         };
         match database {
             // The array is computed once. What another daemon is deleting is left to it.
             DbBackend::Postgres => format!(
-                "DELETE FROM {name} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {name} WHERE \
+                "{retire} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {name} WHERE \
                  {condition} ORDER BY {order} LIMIT {rows} FOR UPDATE SKIP LOCKED)){returning}"
             ),
             _ => format!(
-                "DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} \
+                "{retire} WHERE ({key}) IN (SELECT {key} FROM {name} \
                  WHERE {condition} ORDER BY {order} LIMIT {rows}){returning}"
             ),
         }
@@ -215,7 +235,7 @@ impl Retention {
     /// Where there is something of `table` older than `before`. Reads only.
     pub async fn due(&self, table: Table, before: UnixMillis) -> Result<Vec<Due>, Error> {
         let db = self.store.reader();
-        let (name, older) = (table.name(), table.is_older(before));
+        let (name, older) = (table.rows(), table.is_older(before));
         let ask = if table.is_of_device() {
             format!(
                 "SELECT id FROM device WHERE EXISTS \
@@ -247,7 +267,7 @@ impl Retention {
             Box::pin(async move {
                 let begun = Instant::now();
                 let (rows, last) = match table {
-                    Table::Events => (retire_events(txn, delete).await?, None),
+                    Table::Events | Table::Notices => (retire_events(txn, delete).await?, None),
                     Table::Messages => retire_messages(txn, delete).await?,
                     _ => (txn.execute_unprepared(&delete).await?.rows_affected(), None),
                 };

@@ -18,7 +18,7 @@ use wagate::{
     maintenance::{Maintenance, Policy, Swept},
     store::{
         Patience,
-        events::NewEvent,
+        events::{NewEvent, Wanted},
         retention::{Due, Table},
     },
 };
@@ -204,10 +204,40 @@ async fn what_is_kept_for_ever_stays() {
         record(&opened, &session, 20, "old").await;
         opened.clock.advance(1000 * DAY);
         let policy = Policy { events: None, messages: None, ..all_for(1) };
-        // That the session was made is a notice: it goes with what webhooks leave behind.
-        let swept = sweep(&opened, policy).await;
-        assert_eq!(swept.total(), swept.rows[&Table::WebhookEvents]);
+        // That the session was made is a notice, and one of the feed's events.
+        assert_eq!(sweep(&opened, policy).await.total(), 0);
         assert_eq!(database.count("SELECT count(*) FROM event").await, 20);
+        assert_eq!(database.count("SELECT count(*) FROM webhook_event WHERE in_feed").await, 1);
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_leaves_the_feed_with_its_events_and_the_log_with_its_deliveries() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        let organization = &session.organization_id;
+        record(&opened, &session, 1, "old").await;
+        let in_feed = async || {
+            let feed = opened.store.events().feed(organization, None, Wanted::All, 0, 10).await;
+            (
+                feed.unwrap().entries.len(),
+                opened.store.events().retired_seq(organization).await.unwrap(),
+            )
+        };
+        assert_eq!(in_feed().await, (2, 0));
+        opened.clock.advance(6 * DAY);
+        let policy = Policy { events: Some(5 * DAY), ..all_for(30) };
+        let swept = sweep(&opened, policy).await;
+        assert_eq!((swept.rows[&Table::Events], swept.rows[&Table::Notices]), (1, 1));
+        assert_eq!(in_feed().await, (0, 2), "both are retired, and that is remembered");
+        // What endpoints were told of it is still there to be looked at.
+        assert!(!swept.rows.contains_key(&Table::WebhookEvents));
+        assert_eq!(database.count("SELECT count(*) FROM webhook_event").await, 1);
+        opened.clock.advance(25 * DAY);
+        assert_eq!(sweep(&opened, policy).await.rows[&Table::WebhookEvents], 1);
         opened.close().await;
     })
     .await;
@@ -362,7 +392,7 @@ async fn what_is_old_is_found_through_an_index_and_takes_nothing_with_it() {
         let retention = opened.store.retention();
         for table in Table::ALL {
             let due = retention.due(table, opened.clock.now()).await.unwrap();
-            let name = table.name();
+            let name = table.rows();
             assert!(!due.is_empty(), "{name}");
             for due in &due {
                 let plan = plan(database, due).await;
