@@ -16,6 +16,7 @@ mod run;
 mod runtime;
 mod tenants;
 mod token;
+mod webhook;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -71,6 +72,9 @@ enum Command {
     Org(org::Options),
     /// Make, list and revoke tokens; the daemon may run
     Token(token::Options),
+    /// For whoever writes a receiver of webhooks
+    #[command(subcommand)]
+    Webhook(webhook::Command),
 }
 
 /// Settings that win over the environment and the file.
@@ -129,11 +133,14 @@ pub fn main() -> ExitCode {
     let Loaded { config, file } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
-            if let Command::Doctor(options) = command {
-                return doctor::run(Err(error), options);
-            }
-            complain(&error);
-            return ExitCode::from(USAGE);
+            return match command {
+                Command::Doctor(options) => doctor::run(Err(error), options),
+                Command::Webhook(command) => webhook::run(Err(error), command),
+                _ => {
+                    complain(&error);
+                    ExitCode::from(USAGE)
+                }
+            };
         }
     };
     let read = file.as_ref().map_or("no file".to_owned(), |path| path.display().to_string());
@@ -148,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Backup { file } => backup::backup(&config, &file),
         Command::Org(options) => org::run(&config, options),
         Command::Token(options) => token::run(&config, options),
+        Command::Webhook(command) => webhook::run(Ok(config), command),
         Command::Run => run::run(config, &read),
     }
 }

@@ -12,6 +12,21 @@ pub(super) fn say(text: &str) {
     io::stdout().write_all(text.as_bytes()).ok();
 }
 
+/// Prints a line at once; false when nobody reads any more.
+pub(super) fn say_line(line: &str) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// One line on standard error, of what goes on.
+pub(super) fn mention(what: fmt::Arguments<'_>) {
+    eprintln!("wagate: {what}");
+}
+
 /// One line on standard error, for mistakes from before there is a log.
 pub(super) fn complain(error: &dyn Error) {
     eprintln!("wagate: {}", Chain(error));

@@ -114,7 +114,15 @@ impl Database {
     pub(crate) async fn open_with(&self, change: impl FnOnce(&mut connect::Options)) -> Opened {
         let mut options = connect::Options::new(self.url.as_str());
         change(&mut options);
-        let clock = Clock::manual(UnixMillis(1_800_000_000_000));
+        self.open_at(Clock::manual(UnixMillis(1_800_000_000_000)), options).await
+    }
+
+    /// Opens a store on it that goes by the machine's own clock.
+    pub(crate) async fn open_by_the_machine_s_clock(&self) -> Opened {
+        self.open_at(Clock::system(), connect::Options::new(self.url.as_str())).await
+    }
+
+    async fn open_at(&self, clock: Clock, options: connect::Options) -> Opened {
         let tracker = TaskTracker::new();
         // On the heap, as tests open several at once.
         let opening = Box::pin(Store::open(options, vault(), clock.clone(), &tracker));

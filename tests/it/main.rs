@@ -55,6 +55,9 @@ mod program_tenants;
 mod rate_limit_wire;
 mod reads_wire;
 mod receiver;
+#[path = "../../examples/receiver.rs"]
+#[expect(dead_code, reason = "the tests are its main")]
+mod receiver_example;
 mod refused_sends_wire;
 mod restart_wire;
 mod retention;
@@ -77,11 +80,15 @@ mod texts;
 mod unreadable_wire;
 mod upgrade;
 mod webhooks_api;
+mod webhooks_crowd;
 mod webhooks_delivery;
+mod webhooks_listen;
 mod webhooks_notices;
 mod webhooks_pace;
+mod webhooks_receivers;
 mod webhooks_replay;
 mod webhooks_trouble;
+mod webhooks_types;
 mod webhooks_wire;
 mod wishes_wire;
 mod world;
