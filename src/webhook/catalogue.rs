@@ -59,10 +59,10 @@ pub fn example(kind: EventType) -> Value {
 
 /// JSON Schema (2020-12) of the `data` of an event of this type.
 ///
-/// Members that may be `null` are named here; the rest follows from the example. Members are added in the
-/// course of time, so none is forbidden.
+/// Members that may be `null` or missing are named here; the rest follows from the example. Members are added
+/// in the course of time, so none is forbidden.
 pub fn schema(kind: EventType) -> Value {
-    let mut schema = schema_of(&example(kind));
+    let mut schema = schema_of(&example(kind), may_be_missing(kind));
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = kind.name().into();
     schema["description"] = kind.description().into();
@@ -93,24 +93,39 @@ const NULLABLE_TEXTS: [&str; 19] = [
 ];
 const NULLABLE_NUMBERS: [&str; 1] = ["code"];
 
-fn schema_of(example: &Value) -> Value {
+/// Members that are left out where there is nothing to say.
+const fn may_be_missing(kind: EventType) -> &'static [&'static str] {
+    match kind {
+        // Of a message that cannot be read, so far, all is told but what it says.
+        EventType::MessageReceived | EventType::MessageCreated => {
+            &["body", "messageId", "targetId", "pushName"]
+        }
+        EventType::SessionChangeState => &["reason", "message", "code", "nextAttemptAt"],
+        _ => &[],
+    }
+}
+
+fn schema_of(example: &Value, may_be_missing: &[&str]) -> Value {
     match example {
         Value::Object(members) => {
             let properties = members.iter().map(|(name, value)| {
                 let schema = match value {
-                    Value::Object(_) => schema_of(value),
+                    Value::Object(_) => schema_of(value, may_be_missing),
                     _ if NULLABLE_TEXTS.contains(&name.as_str()) => {
                         json!({ "type": ["string", "null"] })
                     }
                     _ if NULLABLE_NUMBERS.contains(&name.as_str()) => {
                         json!({ "type": ["integer", "null"] })
                     }
-                    _ => schema_of(value),
+                    _ => schema_of(value, may_be_missing),
                 };
                 (name.clone(), schema)
             });
             let properties: serde_json::Map<_, _> = properties.collect();
-            json!({ "type": "object", "properties": properties })
+            let required =
+                properties.keys().filter(|name| !may_be_missing.contains(&name.as_str()));
+            let required: Vec<_> = required.cloned().collect();
+            json!({ "type": "object", "properties": properties, "required": required })
         }
         Value::String(_) => json!({ "type": "string" }),
         Value::Number(_) => json!({ "type": "integer" }),

@@ -114,7 +114,7 @@ impl Contract {
 }
 
 /// Forbids, in every schema of an object, the members that it does not name.
-fn close(value: &mut Value) {
+pub(crate) fn close(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(close),
         Value::Object(members) => {

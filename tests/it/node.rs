@@ -154,6 +154,10 @@ impl Node {
             .env("WAGATE_ENCRYPTION__MASTER_KEY", MASTER_KEY)
             .env("WAGATE_NODE__NAME", name)
             .env("WAGATE_NODE__LEASE", lease)
+            // Receivers of tests are on this machine.
+            .env("WAGATE_WEBHOOKS__ALLOW_CIDRS", "127.0.0.0/8")
+            .env("WAGATE_WEBHOOKS__REQUIRE_HTTPS", "false")
+            .env("WAGATE_WEBHOOKS__PORTS", "")
             .env("WAGATE_WHATSAPP__URL", whatsapp.url())
             .env("WAGATE_WHATSAPP__VERSION", "2.3000.1042742319")
             .env("WAGATE_WHATSAPP__DIAL_RATE_PER_SECOND", "1000")

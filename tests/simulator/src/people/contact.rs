@@ -9,6 +9,7 @@ use waproto::whatsapp::{self as wa, message::protocol_message::Type as ProtocolT
 
 use super::person::{Addressing, Person, ReceiptPolicy};
 use super::phone::{Phone, key};
+use crate::clock::unix_seconds;
 use crate::observe::{Receipt, ReceiptKind, SentMessage};
 use crate::server::{Hub, Recipient};
 use crate::{Error, locked};
@@ -194,6 +195,40 @@ impl Contact {
             .build();
         for companion in account.companions() {
             companion.mention(node.clone());
+        }
+        Ok(())
+    }
+
+    /// Rings an account, and answers the call's id.
+    pub fn call(&self, to: &str) -> Result<String, Error> {
+        let id = format!("CALL{}", self.hub.number());
+        self.signal(to, &id, "offer").map(|()| id)
+    }
+
+    /// Ends a call.
+    pub fn hang_up(&self, to: &str, call: &str) -> Result<(), Error> {
+        self.signal(to, call, "terminate")
+    }
+
+    fn signal(&self, to: &str, call: &str, action: &'static str) -> Result<(), Error> {
+        let account = self.hub.existing(to)?;
+        let mut child = NodeBuilder::new(action)
+            .attr("call-id", call)
+            .attr("call-creator", self.person.address());
+        if action == "offer" {
+            child = child.children([NodeBuilder::new("audio")
+                .attr("enc", "opus")
+                .attr("rate", 16_000)
+                .build()]);
+        }
+        let node = NodeBuilder::new("call")
+            .attr("from", self.person.address())
+            .attr("id", format!("call-{}", self.hub.number()))
+            .attr("t", unix_seconds())
+            .children([child.build()])
+            .build();
+        for companion in account.companions() {
+            self.hub.deliver(&companion, node.clone());
         }
         Ok(())
     }

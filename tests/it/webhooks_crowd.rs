@@ -1,0 +1,154 @@
+//! An endpoint that is dead and owed a hundred thousand deliveries, among ninety-nine that are not.
+//!
+//! What it costs the others is counted: what they get in each round, the places that it takes, and on
+//! PostgreSQL the rows that are read. How long they wait is what `bench webhooks` measures.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    database::{Database, Kind, on_each},
+    http_app::App,
+    receiver::{Behaviour, Receiver},
+    webhooks_api::endpoint,
+};
+
+const OTHERS: usize = 99;
+const OWED: i64 = 100_000;
+const ROUNDS: usize = 5;
+
+/// Owes an endpoint as much as that, since long ago.
+async fn owe(database: &Database, app: &App, endpoint: &str) {
+    let (padded, numbers) = match database.kind {
+        Kind::Postgres => {
+            ("lpad(n::text, 26, '0')", format!("generate_series(1, {OWED}) AS numbers(n)"))
+        }
+        Kind::Sqlite => (
+            "printf('%026d', n)",
+            format!(
+                "(WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers \
+                 WHERE n < {OWED}) SELECT n FROM numbers)"
+            ),
+        ),
+    };
+    let organization = &app.organization;
+    let expires = (app.clock.now() + Duration::from_hours(72)).0;
+    for statement in [
+        format!(
+            "INSERT INTO webhook_event (id, organization_id, seq, event_type, conversation, \
+             payload, occurred_at) SELECT 'evt_' || {padded}, '{organization}', n - {OWED}, \
+             'message.received', '', '{{}}', 1 FROM {numbers}"
+        ),
+        format!(
+            "INSERT INTO webhook_delivery (id, organization_id, endpoint_id, event_id, event_type, \
+             seq, replay_id, cause, state, attempts, next_at, expires_at, created_at) \
+             SELECT 'dlv_' || {padded}, '{organization}', '{endpoint}', 'evt_' || {padded}, \
+             'message.received', n - {OWED}, '', 'event', 'pending', 0, 0, {expires}, 1 \
+             FROM {numbers}"
+        ),
+    ] {
+        database.execute(&statement).await;
+    }
+}
+
+/// Has something happen a few times, with time in between, and sees that all of the others have it before
+/// time moves.
+async fn rounds(app: &App, receiver: &Receiver) {
+    for round in 0..ROUNDS {
+        let before = receiver.count();
+        app.hear("shop", "4911", &format!("round {round}")).await;
+        app.deliveries.drive().await.unwrap();
+        assert_eq!(receiver.count(), before + OTHERS, "each of the others, once, in this round");
+        app.clock.advance(Duration::from_secs(40));
+    }
+}
+
+/// Rows of deliveries and events that statements have read so far; PostgreSQL counts them when a connection
+/// ends.
+async fn read_so_far(database: &Database) -> i64 {
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                  AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    while database.count(others).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let read = "SELECT CAST(sum(seq_tup_read + idx_tup_fetch) AS BIGINT) FROM pg_stat_user_tables \
+                WHERE relname IN ('webhook_delivery', 'webhook_event')";
+    let index = "SELECT CAST(sum(idx_tup_read) AS BIGINT) FROM pg_stat_user_indexes \
+                 WHERE relname IN ('webhook_delivery', 'webhook_event')";
+    database.count(read).await + database.count(index).await
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_owed_to_a_dead_endpoint_take_nothing_from_ninety_nine_others() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (receiver, dead) = (Receiver::start().await, Receiver::start().await);
+        dead.usually(Behaviour::Reset);
+        for n in 0..OTHERS {
+            let url = format!("http://{}/{n}", receiver.address);
+            endpoint(&app, json!({ "url": url, "event_types": ["message.*"] })).await;
+        }
+        app.session("shop").await;
+        rounds(&app, &receiver).await;
+        app.close().await;
+        let counts = database.kind == Kind::Postgres;
+        let usual = if counts { read_so_far(database).await } else { 0 };
+
+        let app = App::start(database).await;
+        let body = json!({ "url": dead.url(), "event_types": ["message.*"], "max_in_flight": 4 });
+        let (id, _) = endpoint(&app, body).await;
+        owe(database, &app, &id).await;
+        rounds(&app, &receiver).await;
+        // Ten tries until its breaker opens, then one probe for each time that it is half open.
+        let tries = dead.count();
+        assert!((10..=10 + 3 + ROUNDS).contains(&tries), "{tries}");
+        app.close().await;
+        if counts {
+            let read = read_so_far(database).await - usual;
+            let most = usual + 2_000;
+            assert!(read < most, "{read} rows were read, and without the dead one {usual}");
+        }
+        let owed = "SELECT count(*) FROM webhook_delivery WHERE state = 'pending'";
+        assert_eq!(database.count(owed).await, OWED + i64::try_from(ROUNDS).unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_never_answers_holds_its_own_places_and_no_others() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (receiver, dead) = (Receiver::start().await, Receiver::start().await);
+        for n in 0..OTHERS {
+            let url = format!("http://{}/{n}", receiver.address);
+            endpoint(&app, json!({ "url": url, "event_types": ["message.*"] })).await;
+        }
+        // Longer than all of this takes.
+        let body = json!({
+            "url": dead.url(), "event_types": ["message.*"], "max_in_flight": 4, "timeout_ms": 30_000,
+        });
+        let (id, _) = endpoint(&app, body).await;
+        owe(database, &app, &id).await;
+        app.session("shop").await;
+        let gate = dead.hold();
+        let stop = CancellationToken::new();
+        let running = app.deliveries.clone().run(stop.clone());
+        let meanwhile = async {
+            dead.arrived(4).await;
+            for round in 1..=3 {
+                app.hear("shop", "4911", "x").await;
+                receiver.arrived(round * OTHERS).await;
+            }
+            assert_eq!(dead.count(), 4, "it has its places, and no more");
+            dead.usually(Behaviour::status(410));
+            gate.notify_waiters();
+            stop.cancel();
+        };
+        tokio::join!(running, meanwhile);
+        assert_eq!(receiver.count(), 3 * OTHERS);
+        app.close().await;
+    })
+    .await;
+}
