@@ -21,8 +21,7 @@ use crate::store::{Patience, Store};
 /// What the key is made for.
 const PURPOSE: &str = "signed address";
 
-/// How long an address is good, at least, usually and at most.
-pub const SHORTEST: Duration = Duration::from_secs(1);
+/// How long an address is good, usually and at most.
 pub const USUAL: Duration = Duration::from_mins(5);
 pub const LONGEST: Duration = Duration::from_hours(1);
 
@@ -54,15 +53,16 @@ impl Signatures {
         Self { store, tokens }
     }
 
-    /// Signs an address for whoever is given it. None without a token, which it would end with.
+    /// Signs an address for whoever is given it, for [`LONGEST`] at most. None without a token, which it would
+    /// end with. Asked for twice until the same time, it is the same.
     pub async fn sign(
         &self,
         caller: &Principal,
         subject: Subject<'_>,
-        lifetime: Duration,
+        until: UnixMillis,
     ) -> Result<Option<Signed>, Error> {
         let Some(token) = &caller.token_id else { return Ok(None) };
-        let end = self.store.clock().now() + lifetime.clamp(SHORTEST, LONGEST);
+        let end = until.min(self.store.clock().now() + LONGEST);
         // Whole seconds, not fewer than asked for.
         let seconds = end.0.div_euclid(1000) + i64::from(end.0.rem_euclid(1000) > 0);
         let claims = format!("{seconds}.{}.{token}", caller.organization_id);

@@ -57,11 +57,14 @@ async fn a_tag_loads_the_code_without_a_token_until_the_address_expires() {
         let status = app.get("/api/whatsapp/session/shop").await.json();
         let shown = status["data"]["qrUrl"].as_str().unwrap();
         assert_eq!(load(&app, shown).await.body, image.body);
+        app.clock.advance(Duration::from_millis(1));
+        let again = app.get("/api/whatsapp/session/shop").await.json();
+        assert_eq!(again["data"]["qrUrl"], shown, "the same for as long as the code is");
         // Whatever a page's code adds of its own: the signature is what counts.
         let both = app.request(Method::GET, &url).header("x-organization", "7");
         assert_eq!(Answer::to(both).await.status, 200);
 
-        app.clock.advance(Duration::from_secs(9));
+        app.clock.advance(Duration::from_millis(8_999));
         load(&app, minted["url"].as_str().unwrap()).await.problem(403, "SIGNED_URL_EXPIRED");
         app.clock.advance(Duration::from_secs(290));
         assert_ne!(load(&app, &url).await.status, StatusCode::FORBIDDEN);

@@ -179,7 +179,8 @@ pub(super) async fn sign(
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     let address = format!("/api/whatsapp/session/{id}/qr.{format}{query}");
     let lifetime = lifetime.and_then(|it| u64::try_from(it).ok()).map(Duration::from_secs);
-    let signed = showing.sign(&caller, &session, &address, lifetime.unwrap_or(USUAL)).await?;
+    let until = sessions.now() + lifetime.unwrap_or(USUAL);
+    let signed = showing.sign(&caller, &session, &address, until).await?;
     // Whoever asks over HTTP has a token.
     let (url, expires_at) = signed.ok_or(service::Error::Unauthenticated)?;
     Ok(ok(SignedUrlView { url, expires_at }))

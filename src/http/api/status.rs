@@ -5,6 +5,7 @@ use axum::{
     response::IntoResponse,
 };
 use entity::{
+    UnixMillis,
     id::SessionId,
     state::{DesiredState, SessionStatus},
 };
@@ -64,8 +65,8 @@ pub(super) struct SessionView {
     qr_issued_at: Option<Timestamp>,
     qr_expires_at: Option<Timestamp>,
     qr_sequence: i64,
-    /// Where the code is as an image for a tag of a page, without a token, for five minutes or so. `null`
-    /// without a code.
+    /// Where the code is as an image for a tag of a page, without a token, until five minutes after
+    /// this code. `null` without a code.
     qr_url: Option<String>,
     reconnecting: bool,
     since: Timestamp,
@@ -160,10 +161,12 @@ impl Showing {
         SessionView::of(session, qr_image, qr_url)
     }
 
-    /// As with the image: one that cannot be made is logged, and is no error.
+    /// As with the image: one that cannot be made is logged, and is no error. It is the same for as long as
+    /// the code is, so that a page that asks again and again does not load its image anew each time.
     async fn qr_url(&self, caller: &Principal, session: &StatusView) -> Option<String> {
+        let until = session.qr_expires_at? + signatures::USUAL;
         let address = format!("/api/whatsapp/session/{}/qr.png", session.session_id);
-        let signed = self.sign(caller, session, &address, signatures::USUAL).await;
+        let signed = self.sign(caller, session, &address, until).await;
         signed
             .unwrap_or_else(|error| {
                 let error: &dyn std::error::Error = &error;
@@ -179,10 +182,10 @@ impl Showing {
         caller: &Principal,
         session: &StatusView,
         address: &str,
-        lifetime: std::time::Duration,
+        until: UnixMillis,
     ) -> Result<Option<(String, Timestamp)>, Error> {
         let subject = Subject { method: "GET", address, session_made_at: session.created_at };
-        let signed = self.signatures.sign(caller, subject, lifetime).await?;
+        let signed = self.signatures.sign(caller, subject, until).await?;
         Ok(signed.map(|it| (signed::with(address, &it.signature), rfc3339(it.expires_at))))
     }
 }

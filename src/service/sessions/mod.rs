@@ -99,6 +99,11 @@ impl Sessions {
         Self { store, manager }
     }
 
+    /// What time it is.
+    pub fn now(&self) -> UnixMillis {
+        self.store.clock().now()
+    }
+
     /// The state of one session.
     pub async fn find(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
         caller.require(Role::Viewer)?;
