@@ -108,9 +108,13 @@ impl Level {
     }
 }
 
-/// A share of the budget, given back when it is dropped.
+/// A share of the budget, given back when its last clone is dropped: a task that waits for a thread may
+/// go before the thread does, and the budget is about what the thread uses.
+#[derive(Clone, Debug)]
+pub(super) struct Share(#[expect(dead_code, reason = "held for what its drop does")] Arc<Part>);
+
 #[derive(Debug)]
-pub(super) struct Share {
+struct Part {
     budget: Budget,
     of: fn(&Counts) -> &Level,
     amount: u64,
@@ -118,7 +122,7 @@ pub(super) struct Share {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Share {
+impl Drop for Part {
     fn drop(&mut self) {
         (self.of)(&self.budget.0.counts).lower(self.amount);
     }
@@ -159,7 +163,7 @@ impl Budget {
         // Never closed.
         let permit = Arc::clone(semaphore).acquire_many_owned(permits).await.ok()?;
         of(&self.0.counts).raise(amount);
-        Some(Share { budget: self.clone(), of, amount, _permit: permit })
+        Some(Share(Arc::new(Part { budget: self.clone(), of, amount, _permit: permit })))
     }
 
     pub(super) fn chunk_read(&self) {

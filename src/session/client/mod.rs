@@ -14,6 +14,7 @@ mod leash;
 mod link;
 mod send;
 mod signal;
+mod threads;
 mod translate;
 mod unrecorded;
 mod version;
@@ -39,6 +40,7 @@ use whatsapp_rust::{
 pub use self::send::SendError;
 use self::{
     barrier::Barrier, dial::Dialler, history::History, hook::Hook, http::Http, signal::Signals,
+    threads::Threads,
 };
 pub(super) use self::{
     dial::DialFailure,
@@ -208,7 +210,7 @@ impl Factory {
         let hook =
             Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner.clone());
         let build = Client::builder()
-            .with_runtime(whatsapp_rust::TokioRuntime)
+            .with_runtime(Threads)
             .with_persistence_manager(Arc::clone(&persistence))
             .with_transport_factory(dialler)
             .with_http_client_arc(Arc::clone(&self.http) as _)

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waproto::whatsapp::message::HistorySyncNotification;
 use whatsapp_rust::{
-    Client, TokioRuntime, anyhow,
+    Client, anyhow,
     download::{MediaDownloadError, MediaDownloader, MediaRoute},
     request::IqError,
 };
 
-use super::super::http::Http;
+use super::super::{http::Http, threads::Threads};
 
 /// What encryption adds to a blob: the padding of a block and ten bytes of a MAC, with some room.
 const OVERHEAD: u64 = 64;
@@ -48,7 +48,7 @@ pub(super) async fn fetch(
         let route = client.refresh_media_conn(renewed).await.map_err(FetchError::Route)?;
         let downloader = MediaDownloader::new(
             Arc::clone(&bounded) as _,
-            Arc::new(TokioRuntime),
+            Arc::new(Threads),
             MediaRoute::from(&route),
         );
         match downloader.download(notification).await {

@@ -28,7 +28,7 @@ use self::{
     fetch::FetchError,
     read::{Limits, Reading, Seen},
 };
-use super::{http::Http, translate};
+use super::{http::Http, threads, translate};
 use crate::{
     event::Event,
     session::{
@@ -171,19 +171,26 @@ impl History {
             Some(inline) => inline.len() as u64,
             None => notification.notification.file_length.unwrap_or(0),
         };
-        let _memory = self.budget.memory(announced).await.ok_or(ChunkError::TooLarge)?;
+        let memory = self.budget.memory(announced).await.ok_or(ChunkError::TooLarge)?;
         let blob = match notification.inline_payload.take() {
             Some(inline) => inline,
-            None => self.fetch(&notification.notification, announced).await?,
+            None => {
+                let fetch = self.fetch(&notification.notification, announced);
+                threads::holding(vec![memory.clone()], fetch).await?
+            }
         };
-        let _reader = self.budget.reader().await.ok_or(ChunkError::Stopping)?;
-        if has_conversations(notification.notification.sync_type) {
-            self.read(&blob, progress).await?;
-        }
-        // Names, tokens, who is who: what the library itself wants to know. It tells the phone, too.
-        notification.inline_payload = Some(blob);
-        let task = MajorSyncTask::HistorySync { message_id, notification, tracker };
-        self.leave_to_library(task).await;
+        let reader = self.budget.reader().await.ok_or(ChunkError::Stopping)?;
+        let unpack = async {
+            if has_conversations(notification.notification.sync_type) {
+                self.read(&blob, progress).await?;
+            }
+            // Names, tokens, who is who: what the library itself wants to know. It tells the phone, too.
+            notification.inline_payload = Some(blob);
+            let task = MajorSyncTask::HistorySync { message_id, notification, tracker };
+            self.leave_to_library(task).await;
+            Ok::<_, ChunkError>(())
+        };
+        threads::holding(vec![memory, reader], unpack).await?;
         self.budget.chunk_read();
         Ok(())
     }
@@ -228,7 +235,7 @@ impl History {
             now,
         };
         let (batches, mut receiver) = mpsc::channel(READ_AHEAD);
-        let reader = tokio::task::spawn_blocking(move || read::read(reading, &batches));
+        let reader = threads::spawn(move || read::read(reading, &batches));
         let mut stored = Ok(());
         while let Some(batch) = receiver.recv().await {
             let count = batch.len() as u64;
@@ -240,7 +247,7 @@ impl History {
                 }
             }
         }
-        // A reader that is not listened to any more ends at its next batch.
+        // A reader that is not listened to any more ends at its next chat, or batch.
         drop(receiver);
         let (seen, read) = reader.await.map_err(|_panicked| ChunkError::Stopping)?;
         progress.seen = seen;

@@ -117,6 +117,7 @@ impl Reader {
         let mut stream = HistorySyncStream::new(compressed, max_inflated);
         while let Some(chat) = stream.next_conversation_bytes()? {
             self.summary.inflated += chat.len() as u64;
+            listening(batches)?;
         }
         let rest = stream.remainder()?;
         self.summary.inflated += u64::from(rest.encoded_len());
@@ -128,6 +129,7 @@ impl Reader {
         let mut stream = HistorySyncStream::new(compressed, max_inflated);
         while let Some(chat) = stream.next_conversation_bytes()? {
             self.chat(chat, batches)?;
+            listening(batches)?;
         }
         self.flush(batches)
     }
@@ -272,6 +274,11 @@ impl Reader {
         }
         batches.blocking_send(messages).map_err(|_closed| ReadError::Abandoned)
     }
+}
+
+/// Nothing is unpacked for nobody: a chunk of which little is kept has batches far apart.
+fn listening(batches: &mpsc::Sender<Vec<HistoryMessage>>) -> Result<(), ReadError> {
+    if batches.is_closed() { Err(ReadError::Abandoned) } else { Ok(()) }
 }
 
 /// `id` and `pnJid` of a `Conversation`.
