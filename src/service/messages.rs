@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, FieldError, Principal, Thing, recipient, sessions, text};
 use crate::{
     fault::moment,
-    session::{self as live, SendError, Sessions as Manager},
+    session::{self as live, NOT_ON_WHATSAPP, SendError, Sessions as Manager},
     store::{
         Store,
         messages::{Created, Key, NewOutbound},
@@ -170,6 +170,10 @@ impl Messages {
                 let message = self.follow(caller, *message).await?;
                 Ok(Accepted { message, replayed: true })
             }
+            // The same answer as the first time.
+            Created::Replayed(message) if message.error.as_deref() == Some(NOT_ON_WHATSAPP) => {
+                Err(live::Error::Send(SendError::NotOnWhatsApp).into())
+            }
             Created::Replayed(message) => Ok(Accepted { message: *message, replayed: true }),
         }
     }
@@ -203,6 +207,10 @@ impl Messages {
         let sending = self.manager.send(&message.session_key, message.id.clone());
         let outcome = tokio::time::timeout(PATIENCE, sending).await;
         if let Err(error) = outcome.unwrap_or(Err(live::Error::Timeout)) {
+            // It has failed for good, and says so.
+            if matches!(error, live::Error::Send(SendError::NotOnWhatsApp)) {
+                return Err(error.into());
+            }
             // Whoever is told "no" must be able to rely on it. A message that has left the queue is
             // a "yes": its status says what is known of it.
             if !queue {

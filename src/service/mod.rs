@@ -259,6 +259,9 @@ impl From<session::Error> for Error {
                 what: "WhatsApp does not take messages from this account for the moment",
                 retry_after: after.unwrap_or(LATER),
             },
+            session::Error::Send(SendError::NotOnWhatsApp) => {
+                Self::invalid("to", SendError::NotOnWhatsApp.to_string())
+            }
             error @ session::Error::Send(_) => Self::Client(error),
         }
     }

@@ -47,7 +47,7 @@ pub use self::{
     history::{HistoryStats, Keep, Settings as HistorySettings},
     identity::OnOtherAccount,
     manager::Sessions,
-    outbox::SendStats,
+    outbox::{NOT_ON_WHATSAPP, SendStats},
     ownership::{Membership, Ownership},
 };
 use crate::store;

@@ -277,7 +277,20 @@ async fn a_message_that_the_server_will_not_take_fails_alone() {
         let path = "/api/whatsapp/session/sales/messages";
         let lost = json!({ "to": "120363999999999999@g.us", "text": "anyone?" });
         let answer = world.post(path, lost).await;
-        assert!(answer.status.is_success() || answer.status.is_client_error(), "{}", answer.body);
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        let failed = &answer.body["data"];
+        let [status, ack, error] = ["status", "ack", "error"].map(|field| failed[field].clone());
+        assert_eq!((status, ack, error), ("failed".into(), (-1).into(), "not_sendable".into()));
+        // Whoever goes by events is told the same, of a message that was announced.
+        let events = world.events("sales").await;
+        let of_it = |(name, data): &(String, serde_json::Value)| {
+            let id = data["message"]["id"].as_str()?;
+            (id == failed["waId"].as_str()?).then(|| (name.clone(), data["ack"].clone()))
+        };
+        let told: Vec<_> = events.iter().filter_map(of_it).collect();
+        assert_eq!(told.len(), 2, "{events:#?}");
+        assert_eq!(told[0].0, "message_create");
+        assert_eq!(told[1], ("message_ack".to_owned(), (-1).into()));
 
         let id = world.send("sales", BOB, "and this one?").await;
         phone.wait_for_sent(|sent| sent.text.as_deref() == Some("and this one?")).await.unwrap();

@@ -6,7 +6,7 @@ use entity::UnixMillis;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use wagate::clock::Clock;
-use wagate_simulator::{Fault, Lasting, Options, Phone, ReceiptPolicy};
+use wagate_simulator::{Fault, Lasting, Options, Phone, ReceiptKind, ReceiptPolicy};
 
 use crate::{
     database::{self, Kind},
@@ -169,11 +169,12 @@ async fn a_message_is_put_off_too_when_what_it_needs_is_refused_for_the_moment()
         pass_until(world, id, "sent", SECOND).await;
         world.whatsapp.clear_faults(None);
 
-        // Without a list of devices the client writes to the phone, which every account has.
-        world.whatsapp.contact(dave).unwrap();
+        world.whatsapp.contact(dave).unwrap().set_receipts(ReceiptPolicy::None);
         phone.fault(Fault::RefuseLookup { code: 429 }, Lasting::Once).await;
-        let id = world.send("sales", dave, "hello").await;
-        until_taken(world, &id).await;
+        let put_off = json!({ "to": dave, "text": "hello", "queue": true });
+        let put_off = world.post(path, put_off).await.body["data"].clone();
+        assert_eq!((&put_off["status"], &put_off["error"]), (&json!("queued"), &json!("429")));
+        pass_until(world, put_off["id"].as_str().unwrap(), "sent", SECOND).await;
 
         // Who does not want it to wait is told no, and can rely on it.
         phone.fault(Fault::RefuseKeys { code: 429 }, Lasting::UntilCleared).await;
@@ -223,6 +224,35 @@ async fn a_message_that_is_never_acknowledged_says_so() {
         assert!(counted, "{metrics}");
         let id = world.send("sales", BOB, "then").await;
         until(world, &id, "sent").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_comes_late_corrects_what_was_said_of_a_message() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        let bob = world.whatsapp.contact(BOB).unwrap();
+        bob.set_receipts(ReceiptPolicy::None);
+        let mut said = Vec::new();
+        // The server's own word, and a receipt of the recipient's.
+        for (level, status) in [(1, "sent"), (2, "delivered")] {
+            phone.fault(Fault::LoseAck, Lasting::Times(3)).await;
+            let id = send(world, status, false).await;
+            let (failed, _) = pass_until(world, &id, "failed", 5 * SECOND).await;
+            assert_eq!((&failed["ack"], &failed["error"]), (&json!(-1), &json!("unconfirmed")));
+            let wa_id = failed["waId"].as_str().unwrap();
+            match level {
+                1 => phone.acknowledge_late(BOB, wa_id).unwrap(),
+                _ => bob.receipt(ALICE, &[wa_id.to_owned()], &ReceiptKind::Delivered).unwrap(),
+            }
+            let corrected = until(world, &id, status).await;
+            assert_eq!((&corrected["ack"], &corrected["error"]), (&json!(level), &json!(null)));
+            // What is delivered was sent, and that is told, too.
+            said.push(-1);
+            said.extend(1..=level);
+        }
+        assert_eq!(acks(&world.events("sales").await), said, "it is told as well");
     })
     .await;
 }

@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 pub(super) use self::retry::passes;
+pub use self::worker::NOT_ON_WHATSAPP;
 use self::{
     retry::Refusal,
     traffic::Traffic,

@@ -34,6 +34,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The word for a message that is wrong by itself.
 const NOT_SENDABLE: &str = "not_sendable";
 
+/// The word for a message to a number that nobody on WhatsApp has.
+pub const NOT_ON_WHATSAPP: &str = "not_on_whatsapp";
+
 /// Sends over one connection.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -193,7 +196,11 @@ impl Worker {
                     "A message cannot be sent"
                 );
                 self.shared.traffic().settled(&row.wa_id, false);
-                self.fail(row, NOT_SENDABLE).await;
+                let word = match error {
+                    SendError::NotOnWhatsApp => NOT_ON_WHATSAPP,
+                    _ => NOT_SENDABLE,
+                };
+                self.fail(row, word).await;
                 self.shared.answer(&id, Err(Error::Send(error)));
                 ControlFlow::Continue(())
             }

@@ -81,6 +81,7 @@ pub(in crate::session) enum Refusal {
     SendRefused {
         detail: String,
     },
+    SendToNobody,
     /// What helps is to ask again.
     Failed,
 }
@@ -141,6 +142,7 @@ impl Refusal {
             Error::Send(SendError::PutOff { code, after }) => {
                 Self::SendPutOff { code, after_millis: after.map(millis) }
             }
+            Error::Send(SendError::NotOnWhatsApp) => Self::SendToNobody,
             Error::Send(SendError::Refused(error)) => {
                 Self::SendRefused { detail: error.to_string() }
             }
@@ -178,6 +180,7 @@ impl Refusal {
                 let after = after_millis.map(Duration::from_millis);
                 Error::Send(SendError::PutOff { code, after })
             }
+            Self::SendToNobody => Error::Send(SendError::NotOnWhatsApp),
             Self::SendRefused { detail } => Error::Send(SendError::Refused(detail.into())),
         }
     }
@@ -255,6 +258,7 @@ mod tests {
                 retry_after: None,
             }),
             Error::Send(SendError::NotConnected),
+            Error::Send(SendError::NotOnWhatsApp),
             Error::Send(SendError::PutOff { code: 429, after: Some(Duration::from_secs(7)) }),
         ] {
             let said = error.to_string();
