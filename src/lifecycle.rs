@@ -94,6 +94,19 @@ pub fn notify_reloading() {
     }
 }
 
+/// Tells systemd again and again that the daemon's tasks get their turns, if it wants to know
+/// (`WatchdogSec=`): a process that hangs is then ended and started again. That the database or WhatsApp is
+/// away is no reason; that is waited for.
+pub async fn feed_watchdog() {
+    let asked = sd_notify::watchdog_enabled();
+    let Some(patience) = asked.filter(|patience| !patience.is_zero()) else { return };
+    loop {
+        notify(&[NotifyState::Watchdog]);
+        // Two that are late do no harm yet.
+        tokio::time::sleep(patience / 3).await;
+    }
+}
+
 /// Tells systemd that the daemon is on its way out.
 pub fn notify_stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Stopping")]);

@@ -63,6 +63,7 @@ async fn serve(config: Config) -> Result<Ended, StartError> {
     let reload = Arc::new(Notify::new());
     let signals = signals.forward_to(stop.clone(), Arc::clone(&reload));
     tracker.spawn(signals.instrument(tracing::info_span!("signals")));
+    tracker.spawn(lifecycle::feed_watchdog());
 
     // Dropped half-way by a wish to stop: what a start has begun survives a kill at any point.
     let daemon = tokio::select! {
