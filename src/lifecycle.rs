@@ -94,9 +94,10 @@ pub fn notify_reloading() {
     }
 }
 
-/// Tells systemd again and again that the daemon's tasks get their turns, if it wants to know
-/// (`WatchdogSec=`): a process that hangs is then ended and started again. That the database or WhatsApp is
-/// away is no reason; that is waited for.
+/// Tells systemd again and again that tasks get their turns, if it wants to know (`WatchdogSec=`).
+///
+/// A process that hangs is then ended and started again. That the database or WhatsApp is away is no
+/// reason; that is waited for.
 pub async fn feed_watchdog() {
     let asked = sd_notify::watchdog_enabled();
     let Some(patience) = asked.filter(|patience| !patience.is_zero()) else { return };

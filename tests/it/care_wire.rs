@@ -241,6 +241,46 @@ async fn every_step_of_a_dial_has_a_time_after_which_it_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_connections_and_never_answers_is_left_each_time_and_that_can_be_seen()
+{
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        let silence = Fault::SilentHandshake;
+        world.whatsapp.fault(Scope::Everyone, silence, Lasting::UntilCleared).await;
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        let mut last = json!(null);
+        for _ in 0..3 {
+            let dials = world.whatsapp.info().connections;
+            let begun = world.pass_until("a dial", SECOND, async || {
+                let now = world.whatsapp.info().connections;
+                if now > dials { Ok(()) } else { Err(json!(now)) }
+            });
+            begun.await;
+            let (left, took) = world
+                .pass_until("its end", SECOND, async || {
+                    let seen = world.status("sales").await;
+                    let ended = &seen["lastDisconnect"];
+                    let is_new = ended["reason"] == "dial_timeout" && ended["at"] != last;
+                    if is_new && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
+                })
+                .await;
+            // What is left of its 25 seconds when it is seen, and what time has moved meanwhile.
+            assert!(took <= Duration::from_secs(40), "{took:?}");
+            assert_eq!(
+                (&left["status"], &left["reconnecting"]),
+                (&json!("connecting"), &json!(true))
+            );
+            last = left["lastDisconnect"]["at"].clone();
+            let figures = world.get("/metrics").await.body;
+            assert!(figures.as_str().unwrap().contains("wagate_sessions_reconnecting 1\n"));
+        }
+        world.whatsapp.clear_faults(None);
+        pass_until_connected(world, SECOND).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_restarted_again_and_again_dials_no_more_often_than_one_that_fails() {
     on_each(async |world| {
         world.connect("sales", ALICE).await;

@@ -74,6 +74,26 @@ fn only_the_client_s_neighbours_name_the_client_library() {
     }
 }
 
+/// What every dial needs is made by the one factory of a process, and not for each session.
+#[test]
+fn what_all_links_share_is_made_once() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (made, by) in [
+        ("default_tls_connector()", "session/client/mod.rs"),
+        ("Http::new(", "session/client/mod.rs"),
+        ("Versions::new(options.version", "session/client/mod.rs"),
+        ("Factory::new(", "session/manager/mod.rs"),
+    ] {
+        let mut makers = Vec::new();
+        for file in sources(&src) {
+            let count = code(&fs::read_to_string(&file).unwrap()).matches(made).count();
+            let name = file.strip_prefix(&src).unwrap().display().to_string();
+            makers.extend(std::iter::repeat_n(name, count));
+        }
+        assert_eq!(makers, [by], "{made}");
+    }
+}
+
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

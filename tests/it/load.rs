@@ -2,12 +2,12 @@
 
 use futures_util::{StreamExt as _, stream};
 use tokio::runtime::Handle;
-use wagate_simulator::{Options, Simulator};
+use wagate_simulator::{Options, ReceiptPolicy, Simulator};
 
 use crate::{
     database::{Kind, on},
     process::{Installation, Process},
-    world::{ALICE, World},
+    world::{ALICE, BOB, World},
 };
 
 /// Far more people than there are conversations under way.
@@ -33,6 +33,41 @@ async fn people_who_wrote_once_are_not_waited_for_ever_after() {
         world.until_messages("sales", PEOPLE).await;
         let more = tasks().saturating_sub(before);
         assert!(more < PEOPLE / 2, "{more} more tasks than before {PEOPLE} people wrote");
+        world.end().await;
+    })
+    .await;
+}
+
+/// As large as groups are.
+const MEMBERS: usize = 1_024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_message_to_the_largest_group_reaches_all_and_keeps_nobody_waiting() {
+    on(Kind::Sqlite, async |database| {
+        let world = World::start(database).await;
+        let phone = world.connect("sales", ALICE).await;
+        let numbers: Vec<_> = (1..MEMBERS).map(|n| format!("1561{n:07}")).collect();
+        for number in &numbers {
+            world.whatsapp.contact(number).unwrap().set_receipts(ReceiptPolicy::None);
+        }
+        let members: Vec<_> =
+            [ALICE].into_iter().chain(numbers.iter().map(String::as_str)).collect();
+        let group = world.whatsapp.group("Everybody", &members).unwrap();
+        world.whatsapp.contact(BOB).unwrap();
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        // Whoever writes meanwhile is answered, and hears no less.
+        let jid = group.jid();
+        let (id, ()) = tokio::join!(world.send("sales", &jid, "hello all"), async {
+            let bob = world.whatsapp.contact(BOB).unwrap();
+            bob.send_text(ALICE, "in between").await.unwrap();
+            phone.wait_for_receipts(1).await.unwrap();
+        });
+        world.until_ack("sales", &id, 1).await;
+        let sent = phone.wait_for_sent(|sent| sent.decrypted_by.len() == numbers.len()).await;
+        assert_eq!(sent.unwrap().text.as_deref(), Some("hello all"));
+        let more = tasks().saturating_sub(before);
+        assert!(more < MEMBERS / 4, "{more} more tasks than before it was written");
         world.end().await;
     })
     .await;

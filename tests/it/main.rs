@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose helper cannot go on has failed")]
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
+mod calls_wire;
 mod care_wire;
 mod cluster;
 mod contract;
@@ -39,7 +40,9 @@ mod http_tenants;
 mod http_tls;
 mod hung_up;
 mod layering;
+mod lessons;
 mod load;
+mod log_process;
 mod master_key;
 mod messages_wire;
 mod node;
@@ -53,11 +56,13 @@ mod process;
 mod program;
 mod program_tenants;
 mod rate_limit_wire;
+mod read_only_start;
 mod reads_wire;
 mod receiver;
 #[path = "../../examples/receiver.rs"]
 #[expect(dead_code, reason = "the tests are its main")]
 mod receiver_example;
+mod recipients_wire;
 mod refused_sends_wire;
 mod restart_wire;
 mod retention;
@@ -68,6 +73,7 @@ mod secrets;
 mod sessions_wire;
 mod shutdown_process;
 mod soak;
+mod statuses_wire;
 mod store_checkpoints;
 mod store_commands;
 mod store_contention;
@@ -79,6 +85,7 @@ mod story;
 mod texts;
 mod unreadable_wire;
 mod upgrade;
+mod watchdog_process;
 mod webhooks_api;
 mod webhooks_crowd;
 mod webhooks_delivery;

@@ -172,15 +172,14 @@ impl History {
             None => notification.notification.file_length.unwrap_or(0),
         };
         let memory = self.budget.memory(announced).await.ok_or(ChunkError::TooLarge)?;
-        let blob = match notification.inline_payload.take() {
-            Some(inline) => inline,
-            None => {
-                let fetch = self.fetch(&notification.notification, announced);
-                threads::holding(vec![memory.clone()], fetch).await?
-            }
+        let blob = if let Some(inline) = notification.inline_payload.take() {
+            inline
+        } else {
+            let fetch = Box::pin(self.fetch(&notification.notification, announced));
+            threads::holding(vec![memory.clone()], fetch).await?
         };
         let reader = self.budget.reader().await.ok_or(ChunkError::Stopping)?;
-        let unpack = async {
+        let unpack = Box::pin(async {
             if has_conversations(notification.notification.sync_type) {
                 self.read(&blob, progress).await?;
             }
@@ -189,7 +188,7 @@ impl History {
             let task = MajorSyncTask::HistorySync { message_id, notification, tracker };
             self.leave_to_library(task).await;
             Ok::<_, ChunkError>(())
-        };
+        });
         threads::holding(vec![memory, reader], unpack).await?;
         self.budget.chunk_read();
         Ok(())

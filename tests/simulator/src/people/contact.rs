@@ -122,6 +122,12 @@ impl Contact {
         self.write(&to, message, None).await
     }
 
+    /// Shows an account a status update.
+    pub async fn show_status(&self, to: &str, text: &str) -> Result<String, Error> {
+        let to = self.hub.existing(to)?;
+        self.hub.show_status(&self.person, &to, crate::text(text)).await
+    }
+
     /// Puts an emoji on a message of the account's; an empty one takes it back.
     pub async fn react(&self, to: &str, id: &str, emoji: &str) -> Result<String, Error> {
         let message = wa::Message {

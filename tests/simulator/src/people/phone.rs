@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use wacore_binary::builder::NodeBuilder;
 use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
 
@@ -11,6 +12,7 @@ use super::companion::{Companion, Registration};
 use super::history::History;
 use super::person::{Addressing, Person, ReceiptPolicy};
 use crate::address::DeviceKey;
+use crate::clock::unix_seconds;
 use crate::fault::{Fault, Lasting, Scope};
 use crate::observe::{Login, Receipt, ReceiptKind, SentMessage, Typing};
 use crate::server::{Hub, Recipient};
@@ -214,6 +216,21 @@ impl Phone {
     pub async fn fault(&self, fault: Fault, lasting: Lasting) {
         let scope = Scope::Account(self.person.pn.to_string());
         self.hub.inflict(scope, fault, lasting).await;
+    }
+
+    /// The server acknowledges a message of the companions' after all, whose acknowledgement was lost.
+    pub fn acknowledge_late(&self, to: &str, id: &str) -> Result<(), Error> {
+        let to = self.hub.existing(to)?;
+        let ack = NodeBuilder::new("ack")
+            .attr("class", "message")
+            .attr("id", id)
+            .attr("t", unix_seconds())
+            .attr("from", to.pn_jid())
+            .build();
+        for companion in self.person.companions() {
+            companion.mention(ack.clone());
+        }
+        Ok(())
     }
 
     /// Waits until there have been `count` logins and a companion is still connected.

@@ -25,6 +25,7 @@ mod relay;
 mod retries;
 mod router;
 mod strikes;
+mod updates;
 mod writing;
 
 use std::collections::{HashMap, VecDeque};

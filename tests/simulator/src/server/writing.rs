@@ -107,7 +107,7 @@ impl Hub {
             for companion in member.companions() {
                 let mut parts = Vec::with_capacity(2);
                 if group.distribute(&author.pn, &companion.key) {
-                    let distribution = distribution(group, chain.clone());
+                    let distribution = distribution(&group.jid(), chain.clone());
                     let sealed = self.seal(author, &companion, &distribution).await?;
                     parts.push(enc(&sealed, &distribution));
                 }
@@ -192,7 +192,7 @@ impl Hub {
         message: &wa::Message,
     ) -> Result<wa::Message, SignalError> {
         let chain = author.endpoint.distribute(&group.id).await?;
-        let distribution = distribution(group, chain);
+        let distribution = distribution(&group.jid(), chain);
         Ok(wa::Message {
             sender_key_distribution_message: distribution.sender_key_distribution_message,
             ..message.clone()
@@ -305,11 +305,11 @@ fn copy_for_own(message: &wa::Message, chat: &Jid) -> wa::Message {
     }
 }
 
-fn distribution(group: &GroupChat, chain: Vec<u8>) -> wa::Message {
+pub(super) fn distribution(chat: &Jid, chain: Vec<u8>) -> wa::Message {
     wa::Message {
         sender_key_distribution_message: MessageField::some(
             wa::message::SenderKeyDistributionMessage {
-                group_id: Some(group.jid().to_string()),
+                group_id: Some(chat.to_string()),
                 axolotl_sender_key_distribution_message: Some(chain),
             },
         ),
