@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use entity::webhook::state::DeliveryState;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use wagate::event::{Ack, AckLevel, Event};
 
@@ -342,6 +343,50 @@ async fn of_two_workers_with_one_delivery_only_the_newer_one_counts() {
         assert_eq!(fenced + quick.stats().fenced, 1, "{row}");
         assert_eq!(fenced, 1);
         assert_eq!(row["attempts"], 1);
+        drop((slow, quick));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_success_that_comes_late_does_not_settle_what_another_worker_is_sending() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        let (id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
+        app.session("shop").await;
+        app.hear("shop", "4911", "x").await;
+        let (slow_tasks, quick_tasks) = (TaskTracker::new(), TaskTracker::new());
+        let slow = deliveries(&app.store, "slow", &slow_tasks);
+        let quick = deliveries(&app.store, "quick", &quick_tasks);
+
+        let (gate, settled) = (receiver.hold(), Notify::new());
+        let late = async {
+            slow.drive().await.unwrap();
+            settled.notify_one();
+        };
+        let overtaking = async {
+            receiver.arrived(1).await;
+            app.clock.advance(Duration::from_secs(61));
+            quick.upkeep().await.unwrap();
+            let sending = async { quick.drive().await.unwrap() };
+            let answering = async {
+                receiver.arrived(2).await;
+                // Who came first is answered first.
+                receiver.next([Behaviour::status(200)]);
+                gate.notify_one();
+                settled.notified().await;
+                assert_eq!(slow.stats().fenced, 1);
+                assert_eq!(app.store.webhooks().backlog().await.unwrap(), (0, 1));
+                receiver.next([Behaviour::status(500)]);
+                gate.notify_one();
+            };
+            tokio::join!(sending, answering);
+        };
+        tokio::join!(late, overtaking);
+        let row = log(&app, &id).await.remove(0);
+        assert_eq!((&row["status"], &row["attempts"]), (&json!("pending"), &json!(1)), "{row}");
         drop((slow, quick));
         app.close().await;
     })

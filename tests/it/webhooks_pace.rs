@@ -112,3 +112,30 @@ async fn a_rate_is_kept() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_waits_for_its_next_try_waits_although_another_is_due() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        endpoint(&app, json!({ "url": receiver.url() })).await;
+        app.session("shop").await;
+        receiver.next([500, 200].map(Behaviour::status));
+        app.hear("shop", "4911", "first").await;
+        app.deliveries.drive().await.unwrap();
+        app.hear("shop", "4912", "second").await;
+        app.deliveries.drive().await.unwrap();
+        let ids = |requests: Vec<crate::receiver::Request>| -> Vec<_> {
+            requests.iter().map(|it| it.id().to_owned()).collect()
+        };
+        let so_far = ids(receiver.requests());
+        assert_eq!(so_far.len(), 2, "the first one's time has not come");
+        assert_ne!(so_far[0], so_far[1]);
+
+        app.clock.advance(Duration::from_mins(1));
+        app.deliveries.drive().await.unwrap();
+        assert_eq!(ids(receiver.requests())[2..], so_far[..1]);
+        app.close().await;
+    })
+    .await;
+}
