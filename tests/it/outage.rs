@@ -439,5 +439,5 @@ async fn sqlite_has_a_full_disk_for_a_minute_and_then_a_read_only_one_and_nothin
     assert_eq!(scene.acknowledged(&ids).len(), acknowledged.len());
 
     on_disk("umount state");
-    scene.recovers(&ids, Name::Saved).await;
+    scene.recovers(&ids, Name::Unknown).await;
 }
