@@ -6,9 +6,11 @@ use entity::{
     idempotency::{self, Column, Entity},
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, TryInsertResult,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Select, TryInsertResult,
     sea_query::Expr,
 };
+
+use super::Made;
 
 /// A key that the caller chose for a request, and the request in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,28 @@ pub(super) async fn claim(
         Claimed::Made { resource_id: made.resource_id }
     } else {
         Claimed::Reused
+    })
+}
+
+/// What an earlier request with this key came to; none when there was none: the key is for `resource_id`
+/// then, to be made in this transaction. `rows` finds the resource of an id. Of one that is gone, the key
+/// stays used.
+pub(super) async fn made_before<E: EntityTrait>(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: Option<&Key>,
+    resource_id: &str,
+    now: UnixMillis,
+    rows: impl FnOnce(String) -> Select<E>,
+) -> Result<Option<Made<E::Model>>, DbErr> {
+    let Some(key) = key else { return Ok(None) };
+    Ok(match claim(txn, organization, key, resource_id, now).await? {
+        Claimed::Free => None,
+        Claimed::Reused => Some(Made::KeyReused),
+        Claimed::Made { resource_id } => {
+            let made = rows(resource_id).one(txn).await?;
+            Some(made.map_or(Made::KeyReused, Made::Before))
+        }
     })
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     Error, Made, Store,
     audit::{self, By},
-    idempotency::{self, Claimed, Key},
+    idempotency::{Key, made_before},
     page::Page,
     sessions::Change,
     writer::Patience,
@@ -123,18 +123,11 @@ impl Organizations {
             .run("organizations", Patience::Fail, move |txn| {
                 let (of, row, key, by) = work.clone();
                 Box::pin(async move {
-                    if let Some(key) = &key {
-                        match idempotency::claim(txn, &of, key, row.id.as_str(), now).await? {
-                            Claimed::Free => {}
-                            Claimed::Reused => return Ok(Made::KeyReused),
-                            Claimed::Made { resource_id } => {
-                                let made = organization::Entity::find()
-                                    .filter(organization::COLUMN.id.eq(resource_id))
-                                    .one(txn)
-                                    .await?;
-                                return Ok(made.map_or(Made::KeyReused, Made::Before));
-                            }
-                        }
+                    let rows =
+                        |id| organization::Entity::find().filter(organization::COLUMN.id.eq(id));
+                    let (key, id) = (key.as_ref(), row.id.as_str());
+                    if let Some(made) = made_before(txn, &of, key, id, now, rows).await? {
+                        return Ok(made);
                     }
                     let row = insert_numbered(txn, row).await?;
                     let what = (AuditAction::OrganizationCreated, row.id.as_str());

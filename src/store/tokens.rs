@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     Error, Made, Store,
     audit::{self, By},
-    idempotency::{self, Claimed, Key},
+    idempotency::{Key, made_before},
     page::Page,
     writer::Patience,
 };
@@ -133,19 +133,15 @@ impl Tokens {
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, key, by) = work.clone();
                 Box::pin(async move {
-                    if let Some(key) = &key {
-                        let owner = &row.organization_id;
-                        match idempotency::claim(txn, owner, key, row.id.as_str(), now).await? {
-                            Claimed::Free => {}
-                            Claimed::Reused => return Ok(Made::KeyReused),
-                            Claimed::Made { resource_id } => {
-                                let made = token::Entity::find()
-                                    .filter(token::COLUMN.id.eq(resource_id))
-                                    .one(txn)
-                                    .await?;
-                                return Ok(made.map_or(Made::KeyReused, Made::Before));
-                            }
-                        }
+                    let owner = &row.organization_id;
+                    let of = |id| {
+                        token::Entity::find()
+                            .filter(token::COLUMN.organization_id.eq(owner.clone()))
+                            .filter(token::COLUMN.id.eq(id))
+                    };
+                    let (key, id) = (key.as_ref(), row.id.as_str());
+                    if let Some(made) = made_before(txn, owner, key, id, now, of).await? {
+                        return Ok(made);
                     }
                     token::Entity::insert(token::ActiveModel::from(row.clone()))
                         .exec_without_returning(txn)

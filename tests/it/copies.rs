@@ -60,6 +60,13 @@ async fn restore(database: &Database, target: &Path) -> Copy {
     }
 }
 
+async fn start(database: &Database) -> World {
+    World::start_with(database, Options::default(), |config| {
+        config.encryption.master_key = Some(master_key());
+    })
+    .await
+}
+
 /// The daemon has stopped; the next one starts on the copy, with a state directory of its own.
 async fn start_on(
     world: &World,
@@ -86,10 +93,7 @@ async fn a_copy_is_whole_and_known_as_one(kind: Kind) {
     on(kind, async |database: &Database| {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("copy");
-        let mut world = World::start_with(database, Options::default(), |config| {
-            config.encryption.master_key = Some(master_key());
-        })
-        .await;
+        let mut world = start(database).await;
         let phone = world.connect("sales", ALICE).await;
         let bob = world.whatsapp.contact(BOB).unwrap();
         bob.send_many(ALICE, "before", 20).await.unwrap();
@@ -175,10 +179,7 @@ async fn what_was_sent_after_a_copy_costs_the_copy_its_chains_and_no_counter_twi
         on(kind, async |database: &Database| {
             let directory = tempfile::tempdir().unwrap();
             let target = directory.path().join("copy");
-            let mut world = World::start_with(database, Options::default(), |config| {
-                config.encryption.master_key = Some(master_key());
-            })
-            .await;
+            let mut world = start(database).await;
             let phone = world.connect("sales", ALICE).await;
             let bob = world.whatsapp.contact(BOB).unwrap();
             bob.send_text(ALICE, "hello").await.unwrap();

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use wagate::event::{Ack, AckLevel, Event};
 
 use crate::{
-    database::on_each,
+    database::{Database, on_each},
     http_app::{App, deliveries},
     receiver::{Behaviour, Receiver},
     webhooks_api::{endpoint, log},
@@ -305,14 +305,20 @@ async fn a_change_is_in_force_for_the_first_event_after_it_in_every_process() {
     .await;
 }
 
+/// An endpoint that is owed one delivery, with its id.
+async fn owed_one(database: &Database) -> (App, Receiver, String) {
+    let app = App::start(database).await;
+    let receiver = Receiver::start().await;
+    let (id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
+    app.session("shop").await;
+    app.hear("shop", "4911", "x").await;
+    (app, receiver, id)
+}
+
 #[tokio::test]
 async fn of_two_workers_with_one_delivery_only_the_newer_one_counts() {
     on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        let (id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
-        app.session("shop").await;
-        app.hear("shop", "4911", "x").await;
+        let (app, receiver, id) = owed_one(database).await;
         let (slow_tasks, quick_tasks) = (TaskTracker::new(), TaskTracker::new());
         let slow = deliveries(&app.store, "slow", &slow_tasks);
         let quick = deliveries(&app.store, "quick", &quick_tasks);
@@ -352,11 +358,7 @@ async fn of_two_workers_with_one_delivery_only_the_newer_one_counts() {
 #[tokio::test]
 async fn a_success_that_comes_late_does_not_settle_what_another_worker_is_sending() {
     on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        let (id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
-        app.session("shop").await;
-        app.hear("shop", "4911", "x").await;
+        let (app, receiver, id) = owed_one(database).await;
         let (slow_tasks, quick_tasks) = (TaskTracker::new(), TaskTracker::new());
         let slow = deliveries(&app.store, "slow", &slow_tasks);
         let quick = deliveries(&app.store, "quick", &quick_tasks);
@@ -396,11 +398,7 @@ async fn a_success_that_comes_late_does_not_settle_what_another_worker_is_sendin
 #[tokio::test]
 async fn what_was_sent_and_not_recorded_is_sent_again_with_the_same_id() {
     on_each(async |database| {
-        let app = App::start(database).await;
-        let receiver = Receiver::start().await;
-        let (id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
-        app.session("shop").await;
-        app.hear("shop", "4911", "x").await;
+        let (app, receiver, id) = owed_one(database).await;
         // A daemon sends it and dies before it can write that down.
         let tasks = TaskTracker::new();
         let dying = deliveries(&app.store, "test", &tasks);

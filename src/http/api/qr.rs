@@ -26,7 +26,7 @@ use crate::{
     service::{
         self, Sessions,
         sessions::{Code, NoCode, Qr},
-        signatures::USUAL,
+        signatures::{LONGEST, USUAL},
     },
 };
 
@@ -118,7 +118,7 @@ pub(super) async fn show(
 }
 
 /// Seconds that a signed address may be good.
-pub(super) const LIFETIMES: RangeInclusive<i64> = 1..=3600;
+pub(super) const LIFETIMES: RangeInclusive<i64> = 1..=LONGEST.as_secs().cast_signed();
 
 /// The same limits, as fields are read.
 pub(super) fn limits(range: RangeInclusive<u32>) -> RangeInclusive<i64> {

@@ -5,62 +5,37 @@
 //! died: [`Leases::take_back`](super::leases::Leases::take_back).
 
 mod claims;
+mod create;
 mod list;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
     kind::AuditAction,
     organization, session,
-    state::{DesiredState, Origin, SessionStatus},
+    state::DesiredState,
 };
 use sea_orm::{
     ActiveValue::{self, Set},
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
-    QuerySelect, TryInsertResult, Value,
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Value,
     sea_query::Expr,
 };
 use serde_json::json;
 
 pub(super) use self::claims::{LIVE, take_back};
-pub use self::list::{Filter, StatusCount, StatusFilter, Summary};
+pub use self::{
+    create::{Created, NewSession},
+    list::{Filter, StatusCount, StatusFilter, Summary},
+};
 use super::{
     Error, Store,
     audit::{self, By},
-    idempotency::{self, Claimed, Key},
     webhooks::announce_session,
     writer::Patience,
 };
 use crate::{event::LASTING, webhook::EventType};
-
-/// A session to be made.
-#[derive(Clone, Debug)]
-pub struct NewSession {
-    pub session_id: SessionId,
-    pub origin: Origin,
-    pub user_id: Option<String>,
-    /// Digits only.
-    pub phone_number: Option<String>,
-    pub desired_state: DesiredState,
-}
-
-/// What became of a session to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Created {
-    New(Box<session::Model>),
-    /// The organization has a session of this id already.
-    Exists,
-    /// The organization has as many as it may have.
-    TooMany {
-        limit: i64,
-    },
-    /// The same request has made it before.
-    Before(Box<session::Model>),
-    /// The key was used for another request, or what it made is gone.
-    KeyReused,
-}
 
 /// What somebody did to a session, for the audit log: written in the transaction that does it.
 #[derive(Clone, Debug)]
@@ -69,56 +44,6 @@ pub struct Act {
     /// An object without secrets.
     pub detail: serde_json::Value,
     pub by: By,
-}
-
-/// How many sessions an organization may have, if it has as many. Its row is locked, so that two
-/// daemons do not both make the last one.
-async fn is_full(
-    txn: &DatabaseTransaction,
-    organization: &OrganizationId,
-) -> Result<Option<i64>, DbErr> {
-    let row = organization::Entity::find_by_id(organization.clone()).one(txn).await?;
-    let Some(limit) = row.and_then(|row| row.max_sessions) else { return Ok(None) };
-    organization::Entity::find_by_id(organization.clone()).lock_exclusive().one(txn).await?;
-    let sessions = session::Entity::find()
-        .filter(session::COLUMN.organization_id.eq(organization.clone()))
-        .count(txn)
-        .await?;
-    Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
-}
-
-/// What an earlier request with this key came to; none when there was none: the key is `row`'s then.
-async fn made_before(
-    txn: &DatabaseTransaction,
-    row: &session::Model,
-    key: &Key,
-    now: UnixMillis,
-) -> Result<Option<Created>, DbErr> {
-    let owner = &row.organization_id;
-    Ok(match idempotency::claim(txn, owner, key, row.id.as_str(), now).await? {
-        Claimed::Free => None,
-        Claimed::Reused => Some(Created::KeyReused),
-        Claimed::Made { resource_id } => {
-            let made = session::Entity::find()
-                .filter(session::COLUMN.organization_id.eq(owner.clone()))
-                .filter(session::COLUMN.id.eq(resource_id))
-                .one(txn)
-                .await?;
-            Some(made.map_or(Created::KeyReused, |row| Created::Before(Box::new(row))))
-        }
-    })
-}
-
-/// Lets go of the key of a session that is not made after all.
-async fn free(
-    txn: &DatabaseTransaction,
-    row: &session::Model,
-    key: Option<&Key>,
-) -> Result<(), DbErr> {
-    match key {
-        Some(_) => idempotency::release(txn, &row.organization_id, row.id.as_str()).await,
-        None => Ok(()),
-    }
 }
 
 /// What to do with one setting.
@@ -165,106 +90,6 @@ pub struct Sessions {
 impl Sessions {
     pub(super) const fn new(store: Store) -> Self {
         Self { store }
-    }
-
-    /// Makes a session, unless its id is taken; once for each key.
-    pub async fn create(
-        &self,
-        organization: &OrganizationId,
-        new: NewSession,
-        key: Option<Key>,
-        by: By,
-    ) -> Result<Created, Error> {
-        let now = self.store.clock().now();
-        let row = session::Model {
-            id: SessionKey::new(now, rand::random()),
-            organization_id: organization.clone(),
-            session_id: new.session_id,
-            origin: new.origin,
-            user_id: new.user_id,
-            phone_number: new.phone_number,
-            push_name: None,
-            account_jid: None,
-            account_lid: None,
-            device_id: None,
-            desired_state: new.desired_state,
-            status: SessionStatus::SessionNotConnected,
-            status_since: now,
-            message: None,
-            reconnecting: false,
-            next_attempt_at: None,
-            loading_percent: None,
-            qr: None,
-            qr_issued_at: None,
-            qr_expires_at: None,
-            qr_sequence: 0,
-            last_qr_at: None,
-            pairing_attempts: 0,
-            pairing_error: None,
-            pairing_error_at: None,
-            account_changed_at: None,
-            previous_phone_number: None,
-            connected_at: None,
-            last_active_at: None,
-            last_disconnect_reason: None,
-            last_disconnect_code: None,
-            last_disconnect_at: None,
-            banned_until: None,
-            last_dial_at: None,
-            dial_failures: 0,
-            trouble: None,
-            trouble_count: 0,
-            throttled_until: None,
-            generation: 0,
-            created_at: now,
-            updated_at: now,
-        };
-        let known = self.store.writer().known().clone();
-        let (created, touched) = self
-            .store
-            .writer()
-            .run(organization.as_str(), Patience::Fail, move |txn| {
-                let (row, known) = (row.clone(), known.clone());
-                let (key, by) = (key.clone(), by.clone());
-                Box::pin(async move {
-                    let nobody = BTreeSet::new();
-                    if let Some(key) = &key
-                        && let Some(before) = made_before(txn, &row, key, now).await?
-                    {
-                        return Ok((before, nobody));
-                    }
-                    if let Some(limit) = is_full(txn, &row.organization_id).await? {
-                        free(txn, &row, key.as_ref()).await?;
-                        return Ok((Created::TooMany { limit }, nobody));
-                    }
-                    let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
-                        .on_conflict_do_nothing_on([
-                            session::Column::OrganizationId,
-                            session::Column::SessionId,
-                        ])
-                        .exec(txn)
-                        .await?;
-                    Ok(match inserted {
-                        TryInsertResult::Inserted(_) => {
-                            let kind = EventType::SessionCreated;
-                            let touched = announce_session(txn, &known, now, &row, kind).await?;
-                            let what = (AuditAction::SessionCreated, row.session_id.as_str());
-                            let detail =
-                                json!({ "userId": row.user_id, "desiredState": row.desired_state });
-                            audit::write(txn, &row.organization_id, &by, now, what, &detail)
-                                .await?;
-                            (Created::New(Box::new(row)), touched)
-                        }
-                        TryInsertResult::Conflicted | TryInsertResult::Empty => {
-                            free(txn, &row, key.as_ref()).await?;
-                            (Created::Exists, nobody)
-                        }
-                    })
-                })
-            })
-            .await?;
-        self.store.webhooks().touch(touched);
-        Ok(created)
     }
 
     /// Looks one session up by what its users call it.

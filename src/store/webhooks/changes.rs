@@ -15,44 +15,19 @@ use entity::{
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
-    PaginatorTrait as _, QueryFilter,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     sea_query::Expr,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Webhooks,
-    once::made_before,
-    sealed,
-    traced::{of_change, of_new, trace},
+    Webhooks, sealed,
+    traced::{of_change, trace},
 };
 use crate::{
-    store::{
-        Error, Made, Patience,
-        audit::By,
-        idempotency::{self, Key},
-    },
+    store::{Error, Patience, audit::By},
     webhook::SigningSecret,
 };
-
-/// An endpoint to be made, or what it is to be like.
-#[derive(Clone, Debug)]
-pub struct NewEndpoint {
-    pub url: String,
-    pub description: Option<String>,
-    pub format: Format,
-    pub event_types: Vec<String>,
-    pub session_ids: Vec<String>,
-    pub phone_numbers: Vec<String>,
-    pub headers: BTreeMap<String, String>,
-    pub ordering: Ordering,
-    pub max_in_flight: i32,
-    pub rate_per_second: Option<i32>,
-    pub timeout: Duration,
-    pub max_retries: Option<i32>,
-    pub max_age: Duration,
-}
 
 /// What is to be changed of an endpoint; none to leave it as it is.
 #[derive(Clone, Debug, Default)]
@@ -84,89 +59,6 @@ pub enum Resumed {
 }
 
 impl Webhooks {
-    /// Makes an endpoint with its first secret, once for each key. None if the organization has `most` of them.
-    pub async fn create(
-        &self,
-        organization: &OrganizationId,
-        new: NewEndpoint,
-        secret: &SigningSecret,
-        most: u64,
-        (key, by): (Option<Key>, By),
-    ) -> Result<Option<Made<endpoint::Model>>, Error> {
-        let now = self.store.clock().now();
-        let detail = of_new(&new);
-        let sealer = self.store.sealer(organization, Patience::Fail).await?;
-        let id = EndpointId::new(now, entity::id::in_order(rand::random()));
-        let secret_id = SecretId::new(now, rand::random());
-        let first = secret::Model {
-            secret: sealed::seal_secret(&sealer, &secret_id, secret),
-            id: secret_id,
-            endpoint_id: id.clone(),
-            created_at: now,
-            expires_at: None,
-        };
-        let row = endpoint::Model {
-            organization_id: organization.clone(),
-            url: new.url,
-            description: new.description,
-            format: new.format,
-            event_types: words(&new.event_types),
-            session_ids: words(&new.session_ids),
-            phone_numbers: words(&new.phone_numbers),
-            headers: sealed::seal_headers(&sealer, &id, &new.headers),
-            id,
-            ordering: new.ordering,
-            max_in_flight: new.max_in_flight,
-            rate_per_second: new.rate_per_second,
-            timeout_ms: i32::try_from(new.timeout.as_millis()).unwrap_or(i32::MAX),
-            max_retries: new.max_retries,
-            max_age_ms: i64::try_from(new.max_age.as_millis()).unwrap_or(i64::MAX),
-            state: EndpointState::Active,
-            disabled_reason: None,
-            disabled_at: None,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        };
-        self.store
-            .writer()
-            .run(organization.as_str(), Patience::Fail, move |txn| {
-                let (row, first) = (row.clone(), first.clone());
-                let (key, by, detail) = (key.clone(), by.clone(), detail.clone());
-                Box::pin(async move {
-                    // First: it makes changes of one organization's endpoints wait for each other.
-                    bump(txn, &row.organization_id).await?;
-                    if let Some(key) = &key
-                        && let Some(before) = made_before(txn, &row, key, now).await?
-                    {
-                        return Ok(Some(before));
-                    }
-                    let there = endpoint::Entity::find()
-                        .filter(endpoint::COLUMN.organization_id.eq(row.organization_id.clone()))
-                        .filter(endpoint::Column::State.ne(EndpointState::Deleted))
-                        .count(txn)
-                        .await?;
-                    if there >= most {
-                        let owner = &row.organization_id;
-                        idempotency::release(txn, owner, row.id.as_str()).await?;
-                        return Ok(None);
-                    }
-                    endpoint::Entity::insert(row.clone().into_active_model())
-                        .exec_without_returning(txn)
-                        .await?;
-                    secret::Entity::insert(first.into_active_model())
-                        .exec_without_returning(txn)
-                        .await?;
-                    let health = health::Entity::insert(healthy(row.id.clone()));
-                    health.exec_without_returning(txn).await?;
-                    let whose = (&row.organization_id, &row.id);
-                    trace(txn, whose, &by, now, AuditAction::WebhookCreated, &detail).await?;
-                    Ok(Some(Made::New(row)))
-                })
-            })
-            .await
-    }
-
     /// Changes an endpoint. None if it is not there.
     pub async fn update(
         &self,
@@ -460,7 +352,10 @@ pub(super) async fn disable(
 
 /// Has every process read an organization's endpoints anew. Returns its newest event's number: from here
 /// to the commit nothing is recorded for it.
-async fn bump(txn: &DatabaseTransaction, organization: &OrganizationId) -> Result<i64, DbErr> {
+pub(super) async fn bump(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+) -> Result<i64, DbErr> {
     // Made here, so that a unit that runs twice says another number the second time. Never 0.
     let version = rand::random::<i64>() | 1;
     let rows = organization::Entity::update_many()
@@ -488,7 +383,7 @@ async fn present(
 }
 
 /// What is remembered of an endpoint that nothing is known against.
-fn healthy(id: EndpointId) -> health::ActiveModel {
+pub(super) fn healthy(id: EndpointId) -> health::ActiveModel {
     health::ActiveModel {
         endpoint_id: Set(id),
         consecutive_failures: Set(0),
@@ -505,6 +400,6 @@ fn set<T: Into<sea_orm::Value>>(value: Option<T>) -> sea_orm::ActiveValue<T> {
 }
 
 /// A list of words, as a row keeps it.
-fn words(words: &[String]) -> String {
+pub(super) fn words(words: &[String]) -> String {
     serde_json::to_string(words).unwrap_or_else(|_| "[]".to_owned())
 }

@@ -17,11 +17,11 @@ mod announce;
 mod candidates;
 mod changes;
 mod claim;
+mod create;
 mod due;
 mod endpoints;
 mod fanout;
 mod log;
-mod once;
 mod replay;
 mod sealed;
 mod settle;
@@ -41,8 +41,9 @@ pub(super) use self::{
     fanout::{Known, Told, owe},
 };
 pub use self::{
-    changes::{EndpointChange, NewEndpoint, Resumed},
+    changes::{EndpointChange, Resumed},
     claim::{Claimed, Claiming},
+    create::NewEndpoint,
     due::Waiting,
     endpoints::{EndpointFilter, Target},
     log::{LogFilter, Retried},

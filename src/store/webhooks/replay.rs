@@ -32,7 +32,7 @@ use crate::{
     store::{
         Error, Made, Patience,
         audit::By,
-        idempotency::{self, Claimed, Key},
+        idempotency::{Key, made_before},
     },
     webhook::EventType,
 };
@@ -80,20 +80,15 @@ impl Webhooks {
             .run(LANE, Patience::Fail, move |txn| {
                 let (row, key, by) = (row.clone(), key.clone(), by.clone());
                 Box::pin(async move {
-                    if let Some(key) = &key {
-                        let owner = &row.organization_id;
-                        match idempotency::claim(txn, owner, key, row.id.as_str(), now).await? {
-                            Claimed::Free => {}
-                            Claimed::Reused => return Ok(Made::KeyReused),
-                            Claimed::Made { resource_id } => {
-                                let made = replay::Entity::find()
-                                    .filter(replay::COLUMN.organization_id.eq(owner.clone()))
-                                    .filter(replay::COLUMN.id.eq(resource_id))
-                                    .one(txn)
-                                    .await?;
-                                return Ok(made.map_or(Made::KeyReused, Made::Before));
-                            }
-                        }
+                    let owner = &row.organization_id;
+                    let of = |id| {
+                        replay::Entity::find()
+                            .filter(replay::COLUMN.organization_id.eq(owner.clone()))
+                            .filter(replay::COLUMN.id.eq(id))
+                    };
+                    let (key, id) = (key.as_ref(), row.id.as_str());
+                    if let Some(made) = made_before(txn, owner, key, id, now, of).await? {
+                        return Ok(made);
                     }
                     let detail = json!({
                         "replayId": row.id,
