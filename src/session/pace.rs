@@ -184,7 +184,9 @@ impl Pace {
             return Turn::At(UnixMillis(state.next / 1000));
         }
         let moved = interval / 2 + rand::random_range(0..=interval);
-        state.next = state.next.max(micros - LAG) + moved;
+        let next = state.next.max(micros - LAG) + moved;
+        // What is made up for is made up for over several dials: no two are closer than half.
+        state.next = next.max(micros + interval / 2);
         state.under_way += 1;
         state.waiting.remove(&place.key);
         state.wake_first();

@@ -132,9 +132,9 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
     let first = given(&mut routine).expect("the pause is over");
     assert_eq!(pace.paused_until(), None);
 
-    // Half the rate: two dials cannot be closer than half of 200 ms, less what the schedule may lag.
+    // Half the rate: two dials cannot be closer than half of 200 ms.
     let mut second = waiting(&pace, Rank::routine(None));
-    clock.advance(Duration::from_millis(79));
+    clock.advance(Duration::from_millis(90));
     assert!(given(&mut second).is_none());
     clock.advance(Duration::from_millis(300));
     let second = given(&mut second).expect("its turn has come");

@@ -30,6 +30,9 @@ const AT_RANDOM: usize = 16;
 /// Messages each way in a scene.
 const BURST: usize = 10;
 
+/// Bursts until the latest of the moments is come to.
+const BURSTS: u32 = 5;
+
 /// What is counted over all daemons.
 #[derive(Debug, Default)]
 struct Tally {
@@ -143,10 +146,10 @@ impl Victim {
         let died = match self.installation.try_start(&faults) {
             Err(status) => aborted(status),
             Ok(daemon) => {
-                self.play(scene, &daemon).await;
-                if scene == Scene::Traffic {
-                    // What is written together comes to a moment once: how many times a burst comes to it
-                    // is chance. On a dead one this does nothing.
+                // What is written together comes to a moment once: how many times a burst comes to it is
+                // chance. On a dead one it does nothing.
+                let bursts = if scene == Scene::Traffic { BURSTS } else { 1 };
+                for _ in 0..bursts {
                     self.play(scene, &daemon).await;
                 }
                 aborted(daemon.end_within(DEADLINE).await)

@@ -46,7 +46,7 @@ pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 43] = [
     ("inbound.held", Scene::Traffic, &[1, 5]),
     ("inbound.decrypted", Scene::Traffic, &[1, 6]),
     ("inbound.committed", Scene::Traffic, &[1, 4, 9]),
-    ("inbound.before_ack", Scene::Traffic, &[1, 4]),
+    ("inbound.before_ack", Scene::Traffic, &[1, 7]),
     ("inbound.pending_dropped", Scene::Traffic, &[1]),
     ("signal.before_flush", Scene::Traffic, &[1, 2, 3]),
     ("signal.flushed", Scene::Traffic, &[1, 2, 3]),

@@ -11,7 +11,7 @@ use wagate::{
     http::{Limits, Quota},
     maintenance::{Maintenance, Policy},
     service::Tokens,
-    store::audit::By,
+    store::{audit::By, retention::Table},
 };
 
 use crate::{
@@ -372,7 +372,8 @@ async fn who_resumes_before_what_is_left_is_told_what_is_missing() {
         let policy = Policy { events: Some(Duration::from_hours(24)), ..Policy::default() };
         let stop = CancellationToken::new();
         let swept = Maintenance::new(app.store.clone(), policy, stop).sweep().await.unwrap();
-        // The four, and that the session was created.
+        // That the session was created is a notice.
+        assert_eq!((swept.rows[&Table::Events], swept.rows[&Table::Notices]), (4, 1));
         assert_eq!(swept.total(), 5);
 
         for path in ["/api/whatsapp/events", "/api/whatsapp/session/s/events"] {

@@ -401,8 +401,11 @@ impl Drop for Disk {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sqlite_has_a_full_disk_for_a_minute_and_then_a_read_only_one_and_nothing_is_lost() {
+/// The disk is full while `meanwhile` lasts, which is given when that began.
+async fn a_full_disk_and_then_a_read_only_one(
+    meanwhile: impl AsyncFnOnce(&Scene, Instant),
+    name: Name,
+) {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path().join("disk");
     std::fs::create_dir(&at).unwrap();
@@ -420,7 +423,7 @@ async fn sqlite_has_a_full_disk_for_a_minute_and_then_a_read_only_one_and_nothin
     let begun = Instant::now();
     let ids = scene.arrive().await;
     scene.is_noticed().await;
-    scene.lasts(begun).await;
+    meanwhile(&scene, begun).await;
     let given = scene.given() - before;
     assert!(given < UNDER_WAY, "{given} bytes were taken without a place for them");
     // A few fitted into what the log had left; what is acknowledged is among them.
@@ -439,5 +442,17 @@ async fn sqlite_has_a_full_disk_for_a_minute_and_then_a_read_only_one_and_nothin
     assert_eq!(scene.acknowledged(&ids).len(), acknowledged.len());
 
     on_disk("umount state");
-    scene.recovers(&ids, Name::Unknown).await;
+    scene.recovers(&ids, name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_has_a_full_disk_and_then_a_read_only_one_and_nothing_is_lost() {
+    let moment = async |scene: &Scene, _| scene.is_told(Duration::from_secs(3)).await;
+    a_full_disk_and_then_a_read_only_one(moment, Name::Saved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minute_of_a_full_disk_loses_nothing() {
+    let minute = async |scene: &Scene, begun| scene.lasts(begun).await;
+    a_full_disk_and_then_a_read_only_one(minute, Name::Unknown).await;
 }
