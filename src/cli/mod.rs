@@ -6,6 +6,7 @@
 //!
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
 
+mod address;
 mod backup;
 mod doctor;
 mod migrate;

@@ -1,6 +1,6 @@
 //! What the system allows: an address to listen on, descriptors for sockets.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::{
@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::finding::{Check, Finding};
+use super::{
+    super::address::reachable,
+    finding::{Check, Finding},
+};
 use crate::config::Config;
 
 /// For a connection on this machine.
@@ -59,16 +62,6 @@ pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
     }
 }
 
-/// The address to call for one that is listened on.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        std::net::IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-        other => other,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 /// How many sessions the limit on descriptors lets connect, against how many are to run.
 pub(super) fn descriptors(running: Option<u64>) -> Finding {
     let limit = getrlimit(Resource::Nofile);
@@ -102,11 +95,5 @@ mod tests {
         assert_eq!(sessions_within(256), 0);
         assert_eq!(sessions_within(1024), 294);
         assert_eq!(sessions_within(65_536), 58_941);
-    }
-
-    #[test]
-    fn a_listener_on_everything_is_called_on_this_machine() {
-        assert_eq!(reachable("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80".parse().unwrap());
-        assert_eq!(reachable("[::]:80".parse().unwrap()), "[::1]:80".parse().unwrap());
     }
 }

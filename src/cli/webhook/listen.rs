@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +17,10 @@ use serde_json::value::RawValue;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    super::output::{mention, say_line},
+    super::{
+        address::reachable,
+        output::{mention, say_line},
+    },
     feed::{self, Event, Feed},
     forward::{Receiver, TRIES},
     secret,
@@ -165,12 +167,7 @@ pub(super) async fn run(config: Option<&Config>, options: Options) -> Result<(),
 
 /// Where the daemon of this configuration is reached from here.
 fn address(config: &Config) -> Option<Url> {
-    let mut at = config.http.listen;
-    match at.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => at.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => at.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
+    let at = reachable(config.http.listen);
     let scheme = if config.http.tls_certificate.is_some() { "https" } else { "http" };
     // Port 0 is one that nobody knows.
     (at.port() != 0).then(|| format!("{scheme}://{at}/").parse().ok()).flatten()

@@ -2,7 +2,7 @@
 //!
 //! - `fanout.rs`: in the transaction of an event, who is owed it. `announce.rs`: events about endpoints, and
 //!   about sessions themselves.
-//! - `endpoints.rs`, `changes.rs`: a tenant's endpoints, and changing them. `once.rs`: making each once.
+//! - `endpoints.rs`, `create.rs`, `changes.rs`: a tenant's endpoints, making each once, and changing them.
 //!   `sealed.rs`: their secrets.
 //! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
