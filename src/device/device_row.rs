@@ -151,6 +151,10 @@ fn device_of(row: &device::Model) -> Result<Option<Device>> {
     Ok(Some(device))
 }
 
+fn is_lease_lost(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(store::Error::LeaseLost))
+}
+
 fn unreadable(err: serde_json::Error) -> StoreError {
     StoreError::Serialization(Box::new(err))
 }
@@ -199,7 +203,12 @@ impl DeviceStore for Backend {
     async fn save(&self, device: &Device) -> Result<()> {
         // The library's own saves come when their task gets its turn.
         late!("device.saves");
-        self.keep(device).await
+        match self.keep(device).await {
+            // Somebody else runs the session: nothing of this client leaves any more, and what comes after it
+            // begins with what is on disk. A library that is told so says that its saving fails.
+            Err(StoreError::Database(error)) if is_lease_lost(&*error) => Ok(()),
+            kept => kept,
+        }
     }
 
     async fn load(&self) -> Result<Option<Device>> {

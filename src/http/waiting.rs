@@ -61,7 +61,12 @@ impl Waiting {
             .retry_after(Some(Duration::from_secs(5)))
             .into()),
             refused = self.tokens.until_refused(caller) => Err(refused.into()),
-            outcome = work => Ok(outcome?),
+            outcome = work => {
+                let found = outcome?;
+                // Asked when it is found: where another process has revoked the token, nobody rings here.
+                self.tokens.recheck(caller).await?;
+                Ok(found)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entity::state::Role;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wagate::{
@@ -210,6 +210,18 @@ async fn a_silent_stream_gives_signs_of_life_and_ends_with_its_token_or_session(
     .await;
 }
 
+/// Waits until so many requests of a token have been let in: each has taken one of the `burst` that it may make.
+async fn let_in(requests: u32, burst: u32, ask: impl Fn() -> RequestBuilder) {
+    let mut asked = requests;
+    loop {
+        asked += 1;
+        let left = format!("r={};", burst - asked);
+        if Answer::to(ask()).await.header("ratelimit").contains(&left) {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_streams_and_polls_of_a_revoked_token_end_at_once() {
     on_each(async |database| {
@@ -242,15 +254,7 @@ async fn the_streams_and_polls_of_a_revoked_token_end_at_once() {
         ];
         let tracker = TaskTracker::new();
         let polls = polls.map(|path| tracker.spawn(Answer::to(as_viewer(path))));
-        // Until all have been let in: each has taken one of what the token may ask.
-        let mut asked = 5;
-        loop {
-            asked += 1;
-            let left = format!("r={};", BURST - asked);
-            if Answer::to(as_viewer("/")).await.header("ratelimit").contains(&left) {
-                break;
-            }
-        }
+        let_in(5, BURST, || as_viewer("/")).await;
 
         let path = format!("/api/tokens/{}", token["id"].as_str().unwrap());
         assert_eq!(app.delete(&path).await.status, 200);
@@ -268,20 +272,30 @@ async fn the_streams_and_polls_of_a_revoked_token_end_at_once() {
 #[tokio::test]
 async fn a_token_that_was_revoked_elsewhere_is_told_nothing_more() {
     on_each(async |database| {
-        let limits = Limits { heartbeat: Duration::from_hours(1), ..Limits::default() };
+        const BURST: u32 = 1000;
+        let limits = Limits {
+            heartbeat: Duration::from_hours(1),
+            per_token: Some(Quota::new(BURST, Duration::from_mins(1), BURST)),
+            ..Limits::default()
+        };
         let app = App::start_with(database, limits).await;
         app.session("a").await;
         let viewer = app.token_of(&app.organization, Role::Viewer).await;
         let mut stream = Stream::open_as(&app, &viewer, "/api/whatsapp/events", None).await;
         stream.expect("snapshot").await;
         app.hear("a", "15550001111", "before").await;
-        stream.expect("message").await;
+        let place = stream.expect("message").await.id.unwrap();
+        let page = format!("/api/whatsapp/events/page?after={place}&wait=60");
+        let as_viewer = |path: &str| app.anonymous(Method::GET, path).bearer_auth(&viewer);
+        let poll = TaskTracker::new().spawn(Answer::to(as_viewer(&page)));
+        let_in(2, BURST, || as_viewer("/")).await;
         // As another process does: nobody here is told.
         let caller = Tokens::new(app.store.clone()).authenticate(&viewer).await.unwrap();
         let id = caller.token_id.unwrap();
         app.store.tokens().revoke(&app.organization, &id, By::default()).await.unwrap();
         app.hear("a", "15550001111", "after").await;
         assert!(stream.next().await.is_none());
+        poll.await.unwrap().problem(401, "UNAUTHENTICATED");
         app.close().await;
     })
     .await;

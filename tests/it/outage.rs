@@ -162,10 +162,16 @@ impl Scene {
         acknowledged.collect()
     }
 
+    /// Everything that WhatsApp has for the account is confirmed.
+    async fn confirms(&self) {
+        let confirmed = self.phone.wait_confirmed().await;
+        assert!(confirmed.is_ok(), "not all is confirmed\n{}", self.installation.log());
+    }
+
     /// It is over since `back`, and nothing was acknowledged before.
     async fn recovers_after(self, back: u64, ids: &[String], name: Name) {
         self.until("/readyz", "ready", |status, _| status.is_success()).await;
-        self.phone.wait_confirmed().await.unwrap();
+        self.confirms().await;
         assert!(self.acknowledged(ids).iter().all(|(_, at)| *at >= back));
         self.recovers(ids, name).await;
     }
@@ -173,7 +179,7 @@ impl Scene {
     /// It is over: all of it is there, once.
     async fn recovers(self, ids: &[String], name: Name) {
         self.until("/readyz", "ready", |status, _| status.is_success()).await;
-        self.phone.wait_confirmed().await.unwrap();
+        self.confirms().await;
         let path = format!("/api/whatsapp/session/sales/messages/{}", self.sent.1);
         self.until(&path, "read", |_, body| body["data"]["ack"] == 3).await;
 

@@ -8,7 +8,10 @@ use entity::{
 };
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait, TransactionTrait};
-use wacore::store::traits::SignalStore as _;
+use wacore::store::{
+    Device,
+    traits::{DeviceStore as _, SignalStore as _},
+};
 use wagate::{
     device,
     event::{Change, Event},
@@ -180,6 +183,9 @@ async fn what_an_earlier_owner_writes_is_refused_alone_whatever_it_is() {
         backend.put_session("bob", b"three").await.unwrap_err();
         let read = device::Backend::new(store.clone(), device_id, &shop.id);
         assert_eq!(read.get_session("bob").await.unwrap().unwrap().as_ref(), b"two");
+        // A client that is nobody's any more has nothing to complain of, and changes nothing.
+        backend.save(&Device::new()).await.unwrap();
+        assert!(read.load().await.unwrap().is_none());
         assert!(matches!(device::erase(&theirs, device_id).await, Err(Error::LeaseLost)));
         let requeued = theirs.messages().requeue_sending(&shop.id).await;
         assert!(matches!(requeued, Err(Error::LeaseLost)), "{requeued:?}");

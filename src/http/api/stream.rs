@@ -62,8 +62,8 @@ impl FromRef<HttpState> for Opener {
 impl Opener {
     /// Opens a stream: a new one, or one that goes on `after` an event.
     ///
-    /// The caller's token is looked at before each look at what has happened, and when one was revoked: nothing is
-    /// told to the holder of one that is no longer good, and his stream ends.
+    /// The caller's token is looked at after each look at what has happened, and when one was revoked: nothing that
+    /// happens later is told to its holder, and his stream ends.
     pub(super) async fn open(self, scope: Scope, after: Option<i64>) -> Result<Feed, ApiError> {
         let place = self.waiting.enter()?;
         // Listened to before the first look, so that nothing falls in between.
@@ -161,10 +161,19 @@ impl Feed {
 
     /// Makes something ready, or waits until there may be something.
     async fn look(&mut self) -> Result<(), End> {
-        self.opener.tokens.recheck(self.scope.caller()).await?;
-        if !self.ready.is_empty() {
-            return Ok(());
+        if self.ready.is_empty() {
+            self.read().await?;
         }
+        // Behind the reading: whatever was read, the token was good when it happened.
+        self.opener.tokens.recheck(self.scope.caller()).await?;
+        if self.ready.is_empty() && self.snapshot == Snapshot::Sent {
+            self.wait().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes what there is ready.
+    async fn read(&mut self) -> Result<(), End> {
         if self.snapshot == Snapshot::Now {
             return self.show_all().await;
         }
@@ -186,9 +195,6 @@ impl Feed {
         }
         if self.snapshot == Snapshot::CaughtUp && is_last {
             self.snapshot = Snapshot::Now;
-        }
-        if self.ready.is_empty() && self.snapshot == Snapshot::Sent {
-            self.wait().await?;
         }
         Ok(())
     }
