@@ -78,10 +78,13 @@ fn complain(error: &store::Error) {
     );
 }
 
+/// The word for a try that the receiver took.
+pub(super) const SUCCESS: &str = "success";
+
 /// The word under which a try is counted.
 pub(super) fn word(settled: &Settled) -> &'static str {
     match (&settled.attempt, settled.ending) {
-        (_, Ending::Succeeded) => "success",
+        (_, Ending::Succeeded) => SUCCESS,
         (Some(attempt), _) => attempt.error.unwrap_or("unknown"),
         (None, _) => settled.error.unwrap_or("not_tried"),
     }

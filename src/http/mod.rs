@@ -34,6 +34,7 @@ mod route;
 mod server;
 mod signed;
 mod tls;
+mod traffic;
 mod waiting;
 
 use std::time::Duration;
@@ -41,7 +42,7 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{limit::Meters, openapi::Document, waiting::Waiting};
+use self::{limit::Meters, openapi::Document, traffic::Traffic, waiting::Waiting};
 use crate::{
     qr::Renderer,
     service::{self, Services},
@@ -113,6 +114,7 @@ pub struct HttpState {
     waiting: Waiting,
     meters: Meters,
     edge: Edge,
+    traffic: Traffic,
     /// Requests that change something, which are carried out whether or not their caller waits.
     work: TaskTracker,
     /// What is said about the routes.
@@ -133,6 +135,7 @@ impl HttpState {
             work,
             meters: Meters::new(&limits, services.clock().clone()),
             edge,
+            traffic: Traffic::default(),
             document: Document::default(),
             waiting: Waiting::new(limits, services.tokens.clone(), shutdown),
             services,
@@ -167,6 +170,7 @@ parts! {
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
+    traffic: Traffic,
     document: Document,
 }
 
@@ -179,7 +183,7 @@ pub fn router(mut state: HttpState) -> Router {
         all = all.layer(cors);
     }
     all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
-        .layer(middleware::from_fn(request::observe))
+        .layer(middleware::from_fn_with_state(state.traffic.clone(), request::observe))
         .layer(middleware::from_fn(edge::protect))
         .with_state(state)
 }

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
-use super::{code::Code, problem::Problem};
+use super::{code::Code, problem::Problem, traffic::Traffic};
 
 /// Where callers say, and are told, what a request is called.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,11 +36,15 @@ const LONGEST_ADDRESS: usize = 8 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bare;
 
-/// Names the request, contains its panics, writes problem documents, and logs one line.
+/// Names the request, contains its panics, writes problem documents, counts, and logs one line.
 ///
 /// The outermost layer: whatever comes out of the others is turned into what clients may see here.
 /// The line names the route and not the address, whose query may hold what no log should.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
+pub(super) async fn observe(
+    State(traffic): State<Traffic>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let id = request
         .headers()
@@ -49,8 +53,9 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         .filter(|id| is_id(id))
         .map_or_else(|| format!("req_{}", Uuid::new_v4().simple()), ToOwned::to_owned);
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("-", MatchedPath::as_str);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let matched = matched.as_ref().map(MatchedPath::as_str);
+    let route = matched.unwrap_or("-");
     let span = tracing::info_span!("http.request", request.id = id, token.id = Empty);
 
     let run = async {
@@ -79,7 +84,9 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         headers.insert(REQUEST_ID, id);
     }
 
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let time = started.elapsed();
+    traffic.answered(&method, matched, status, time);
+    let duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
         let status = status.as_u16();
         if matches!(route, "/livez" | "/readyz") && status < 400 {
@@ -149,7 +156,7 @@ mod tests {
         Router,
         body::{Body, to_bytes},
         http::StatusCode,
-        middleware::from_fn,
+        middleware::from_fn_with_state,
         routing::get,
     };
     use tower::ServiceExt;
@@ -161,7 +168,9 @@ mod tests {
         async fn panics() -> StatusCode {
             panic!("a secret of ours");
         }
-        let router = Router::new().route("/", get(panics)).layer(from_fn(observe));
+        let router = Router::new()
+            .route("/", get(panics))
+            .layer(from_fn_with_state(Traffic::default(), observe));
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

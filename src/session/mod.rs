@@ -49,6 +49,7 @@ pub use self::{
     manager::Sessions,
     outbox::{NOT_ON_WHATSAPP, SendStats},
     ownership::{Membership, Ownership},
+    pace::DialStats,
 };
 use crate::store;
 

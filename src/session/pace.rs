@@ -82,8 +82,21 @@ struct State {
     paused_until: Option<UnixMillis>,
     halvings: u32,
     successes: u32,
+    /// Turns given since the process began.
+    begun: u64,
     /// Nobody has a turn any more.
     closed: bool,
+}
+
+/// How much is dialled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DialStats {
+    /// Dials begun since the process began.
+    pub begun: u64,
+    /// Sessions that wait for their turn.
+    pub waiting: u64,
+    /// Sessions that are dialling.
+    pub under_way: u64,
 }
 
 /// There is no turn: routine dials wait until this time.
@@ -158,6 +171,15 @@ impl Pace {
         self.lock().paused_until.filter(|until| self.0.clock.now() < *until)
     }
 
+    pub(super) fn stats(&self) -> DialStats {
+        let state = self.lock();
+        DialStats {
+            begun: state.begun,
+            waiting: state.waiting.len() as u64,
+            under_way: state.under_way.into(),
+        }
+    }
+
     fn look(&self, place: &Place<'_>) -> Turn {
         let mut state = self.lock();
         let now = self.0.clock.now();
@@ -188,6 +210,7 @@ impl Pace {
         // What is made up for is made up for over several dials: no two are closer than half.
         state.next = next.max(micros + interval / 2);
         state.under_way += 1;
+        state.begun += 1;
         state.waiting.remove(&place.key);
         state.wake_first();
         Turn::Now

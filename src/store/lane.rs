@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -280,7 +280,11 @@ impl Lane {
             }
         };
         let deadline = self.connector.deadline();
+        let begun = Instant::now();
         let fate = group::commit(&db, &mut group, around, &mut join, deadline).await;
+        if matches!(fate, Fate::Committed(_)) {
+            shared.counters.group_took(begun.elapsed());
+        }
         match &fate {
             Fate::Committed(_) => self.db = Some(db),
             Fate::Failed(err) if Fault::of(err) != Fault::Outage => self.db = Some(db),
@@ -306,11 +310,12 @@ impl Lane {
 
         let mut recorded = false;
         for (job, outcome) in group.into_iter().zip(outcomes) {
+            let is_new = matches!(&outcome, Ok(Some(recorded)) if group::is_new(recorded));
             match &job.work {
-                Work::Unit(_) => counters.units.fetch_add(1, Ordering::Relaxed),
-                Work::Event { .. } => counters.events.fetch_add(1, Ordering::Relaxed),
-            };
-            recorded |= matches!(&outcome, Ok(Some(recorded)) if group::is_new(recorded));
+                Work::Unit(_) => counters.unit(),
+                Work::Event { event, .. } => counters.event(event.event.kind(), is_new),
+            }
+            recorded |= is_new;
             job.answer(outcome);
         }
         let touched = self.touched.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -323,7 +328,7 @@ impl Lane {
     /// Keeps a group for another try, answers those who will not wait for it, and waits a moment.
     async fn put_back(&mut self, group: Vec<Job>, err: DbErr) {
         let fault = Fault::of(&err);
-        self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.retry();
         self.failures = self.failures.saturating_add(1);
         let (give_up, (first, longest)) = match fault {
             // The first time it is the connection that broke; a new one may well do.

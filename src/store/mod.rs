@@ -30,6 +30,7 @@ pub mod backup;
 mod checkpoints;
 pub mod commands;
 pub mod connect;
+mod counters;
 pub mod error;
 pub mod events;
 mod fence;
@@ -69,10 +70,11 @@ use self::{
     error::Fault,
 };
 pub use self::{
+    counters::WriterStats,
     error::Error,
     leases::Lease,
     starting::Starting,
-    writer::{Patience, Writer, WriterStats},
+    writer::{Patience, Writer},
 };
 pub(crate) use crate::event::identifier;
 use crate::{clock::Clock, vault::Vault};

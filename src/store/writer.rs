@@ -30,14 +30,12 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use entity::UnixMillis;
+use entity::{UnixMillis, kind::EventKind};
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::histogram::Histogram;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -47,6 +45,7 @@ use super::{
     Error,
     checkpoints::{Checkpoints, Commits},
     connect::Connector,
+    counters::{Counters, WriterStats},
     events::{NewEvent, Recorded},
     lane::{self, Lane},
     leases::Lease,
@@ -96,27 +95,6 @@ pub(super) struct Shared {
     pub(super) turn: RwLock<()>,
     /// From now on nobody waits for a lost database.
     pub(super) closing: CancellationToken,
-}
-
-/// Counts since start.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) units: AtomicU64,
-    pub(super) events: AtomicU64,
-    pub(super) retries: AtomicU64,
-}
-
-/// What the writer has done since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WriterStats {
-    /// Transactions committed.
-    pub groups: u64,
-    /// Units of work answered from a committed group, failed ones included; without events.
-    pub units: u64,
-    /// Events handed over and answered, known ones included.
-    pub events: u64,
-    /// Groups rolled back and tried again.
-    pub retries: u64,
 }
 
 impl Writer {
@@ -238,13 +216,22 @@ impl Writer {
 
     /// What was done since start.
     pub fn stats(&self) -> WriterStats {
-        let counters = &self.shared.counters;
-        WriterStats {
-            groups: self.shared.commits.borrow().groups,
-            units: counters.units.load(Ordering::Relaxed),
-            events: counters.events.load(Ordering::Relaxed),
-            retries: counters.retries.load(Ordering::Relaxed),
-        }
+        self.shared.counters.stats(self.shared.commits.borrow().groups)
+    }
+
+    /// How many events of each kind were recorded since start, repetitions left out.
+    pub fn recorded(&self) -> Vec<(EventKind, u64)> {
+        self.shared.counters.recorded()
+    }
+
+    /// How long groups took since start, in seconds.
+    pub fn group_seconds(&self) -> Histogram {
+        self.shared.counters.group_seconds()
+    }
+
+    /// How many units of work and events wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(lane::Queue::waiting).sum()
     }
 
     /// Whether more units wait in the lane of `key` than one group takes.

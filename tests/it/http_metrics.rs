@@ -1,8 +1,11 @@
 //! `/metrics`: which figures there are, and who may see them.
 
-use entity::state::{Role, SessionStatus};
+use entity::{
+    kind::EventKind,
+    state::{Role, SessionStatus},
+};
 use reqwest::Method;
-use sea_orm::Iterable as _;
+use sea_orm::{ActiveEnum as _, Iterable as _};
 use wagate::{http::Limits, store::retention::Table};
 
 use crate::{
@@ -47,11 +50,45 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
         }
         assert_eq!(figures.get("wagate_retention_chunks_total"), "0");
         assert_eq!(figures.get("wagate_retention_slow_chunks_total"), "0");
+        for kind in EventKind::iter() {
+            let series = format!("wagate_events_recorded_total{{kind=\"{}\"}}", kind.to_value());
+            assert_eq!(figures.get(&series), "0");
+        }
+        for series in [
+            "wagate_store_waiting",
+            "wagate_dials_total",
+            "wagate_dials_waiting",
+            "wagate_dials_under_way",
+        ] {
+            assert_eq!(figures.get(series), "0");
+        }
+        for series in [
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_threads",
+            "process_start_time_seconds",
+            "process_open_fds",
+            "process_max_fds",
+            "wagate_runtime_workers",
+            "wagate_runtime_tasks",
+            "wagate_store_group_seconds_count",
+        ] {
+            let value: f64 = figures.get(series).parse().expect("a figure");
+            assert!(value > 0.0, "{series} is {value}");
+        }
+        figures.get("wagate_runtime_queued_tasks");
+        figures.get("wagate_runtime_busy_seconds_total");
+        // Looking is counted, once it was answered.
+        let looks = r#"wagate_http_requests_total{method="GET",route="/metrics",status="200"}"#;
+        assert!(!figures.0.contains(looks));
+        let figures = Figures::of(&app).await;
+        assert_eq!(figures.get(looks), "1");
 
         app.session("shop-of-mr-smith").await;
         app.connect("shop-of-mr-smith").await;
         let figures = Figures::of(&app).await;
         assert_eq!(figures.get("wagate_events_total"), "1");
+        assert_eq!(figures.get(r#"wagate_events_recorded_total{kind="ready"}"#), "1");
         assert_ne!(figures.get("wagate_store_groups_total"), "0");
         let secrets = ["shop-of-mr-smith", "6281234567890", app.organization.as_str()];
         for secret in secrets {
@@ -89,6 +126,41 @@ async fn figures_take_the_operator_s_token_unless_they_are_opened() {
         let nobody = Answer::to(app.anonymous(Method::GET, "/metrics")).await;
         assert_eq!(nobody.status, 200);
         assert!(nobody.text().contains("wagate_build_info"));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_ask_for_figures_that_there_are() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        // What is asked for is counted once it was answered.
+        Figures::of(&app).await;
+        let figures = Figures::of(&app).await;
+        let is_there = |name: &str| {
+            let mut lines = figures.0.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            // A family is there before its first series; its endings are the format's.
+            let endings = ["", "_total", "_bucket", "_info"];
+            lines.any(|line| {
+                let family = line.split(' ').next().unwrap_or_default();
+                endings.iter().any(|ending| name.strip_suffix(ending) == Some(family))
+            })
+        };
+        for text in [
+            include_str!("../../examples/monitoring/alerts.yml"),
+            include_str!("../../examples/monitoring/dashboard.json"),
+            include_str!("../../docs/operations.md"),
+        ] {
+            let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+            let names: Vec<_> = words
+                .filter(|word| word.starts_with("wagate_") || word.starts_with("process_"))
+                .collect();
+            assert!(names.len() > 5, "{names:?}");
+            for name in names {
+                assert!(is_there(name), "no {name} in\n{}", figures.0);
+            }
+        }
         app.close().await;
     })
     .await;

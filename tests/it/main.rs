@@ -17,6 +17,7 @@ mod device_calls;
 mod device_differential;
 mod device_storage;
 mod doctor;
+mod documents;
 mod fleet_wire;
 mod history_wire;
 mod honesty;

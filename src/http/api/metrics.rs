@@ -3,7 +3,7 @@
 use axum::{extract::State, http::header, response::IntoResponse};
 
 use crate::{
-    http::{auth::Caller, error::ApiError, fields::Parameters},
+    http::{auth::Caller, error::ApiError, fields::Parameters, traffic::Traffic},
     service::Metrics,
 };
 
@@ -13,14 +13,20 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 #[tracing::instrument(name = "http.metrics.show", skip_all)]
 pub(super) async fn show(
     State(metrics): State<Metrics>,
+    State(traffic): State<Traffic>,
     Caller(caller): Caller,
     parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.show(&caller).await?))
+    let text = metrics.show(&caller, |registry| traffic.register(registry)).await?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
 #[tracing::instrument(name = "http.metrics.show", skip_all)]
-pub(super) async fn show_to_anybody(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.render().await)
+pub(super) async fn show_to_anybody(
+    State(metrics): State<Metrics>,
+    State(traffic): State<Traffic>,
+) -> impl IntoResponse {
+    let text = metrics.render(|registry| traffic.register(registry)).await;
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
 }

@@ -2,9 +2,10 @@
 //!
 //! They are about the installation and never about one tenant or session: no label holds an id.
 //! Ours are there from the start, with a zero where nothing has happened; each of the client
-//! library's (`library.rs`) appears when it first counts.
+//! library's (`library.rs`) appears when it first counts. `process.rs` is about the process itself.
 
 mod library;
+mod process;
 mod webhooks;
 
 use entity::state::{Role, SessionStatus};
@@ -13,15 +14,15 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
-use sea_orm::Iterable as _;
+use sea_orm::{ActiveEnum as _, Iterable as _};
 
 use self::library::LibraryCounters;
 use super::{Error, Principal};
 use crate::{
     delivery::Deliveries,
     event::Group,
-    session::{SendStats, Sessions},
-    store::{Store, WriterStats, retention::RetentionStats, sessions::StatusCount},
+    session::{DialStats, SendStats, Sessions},
+    store::{Store, Writer, retention::RetentionStats, sessions::StatusCount},
 };
 
 /// Gauges told apart by one label.
@@ -45,21 +46,27 @@ impl Metrics {
         Self { store, sessions, deliveries, library: LibraryCounters::install() }
     }
 
-    /// All figures, for the operator.
-    pub async fn show(&self, caller: &Principal) -> Result<String, Error> {
+    /// All figures, for the operator. `more` adds those of whoever asks, which we know nothing of.
+    pub async fn show(
+        &self,
+        caller: &Principal,
+        more: impl FnOnce(&mut Registry) + Send,
+    ) -> Result<String, Error> {
         caller.require(Role::Operator)?;
-        Ok(self.render().await)
+        Ok(self.render(more).await)
     }
 
     /// All figures, for anybody: only where the operator has decided so.
     ///
     /// What cannot be read while the database is away is left out rather than shown as it was.
-    pub async fn render(&self) -> String {
+    pub async fn render(&self, more: impl FnOnce(&mut Registry) + Send) -> String {
         // Made anew each time: two who ask at once must not see each other's half.
         let mut registry = Registry::default();
+        more(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("wagate_build", "Which wagate this is", build);
-        register_writer(&mut registry, self.store.writer().stats());
+        process::register(&mut registry);
+        register_writer(&mut registry, self.store.writer());
         register_retention(&mut registry, &self.store.retention().stats());
         let panics = Counter::<u64>::default();
         panics.inc_by(self.sessions.panics());
@@ -71,6 +78,7 @@ impl Metrics {
             "Messages that could not be decrypted when they came; many are when they come again";
         registry.register("wagate_messages_undecryptable", help, unreadable);
 
+        register_dials(&mut registry, &self.sessions.dial_stats());
         register_sends(&mut registry, self.sessions.send_stats());
         webhooks::register(&mut registry, &self.store, &self.deliveries.stats()).await;
 
@@ -97,7 +105,8 @@ impl Metrics {
     }
 }
 
-fn register_writer(registry: &mut Registry, stats: WriterStats) {
+fn register_writer(registry: &mut Registry, writer: &Writer) {
+    let stats = writer.stats();
     let mut count = |name: &str, help: &str, value| {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
@@ -107,6 +116,28 @@ fn register_writer(registry: &mut Registry, stats: WriterStats) {
     count("wagate_store_groups", "Write transactions committed", stats.groups);
     count("wagate_store_units", "Units of work written, without events", stats.units);
     count("wagate_store_retries", "Write transactions tried again", stats.retries);
+
+    let recorded = Family::<[(&str, String); 1], Counter>::default();
+    for (kind, events) in writer.recorded() {
+        recorded.get_or_create(&[("kind", kind.to_value())]).inc_by(events);
+    }
+    registry.register("wagate_events_recorded", "New events, by kind", recorded);
+    let help = "Time of a write transaction, from its first statement to the disk";
+    registry.register("wagate_store_group_seconds", help, writer.group_seconds());
+    let waiting = Gauge::<i64>::default();
+    waiting.set(i64::try_from(writer.waiting()).unwrap_or(i64::MAX));
+    registry.register("wagate_store_waiting", "Units and events not yet written", waiting);
+}
+
+fn register_dials(registry: &mut Registry, stats: &DialStats) {
+    let dials = Counter::<u64>::default();
+    dials.inc_by(stats.begun);
+    registry.register("wagate_dials", "Connections to WhatsApp begun", dials);
+    let (waiting, under_way) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    waiting.set(number(stats.waiting));
+    under_way.set(number(stats.under_way));
+    registry.register("wagate_dials_waiting", "Sessions that wait for their turn", waiting);
+    registry.register("wagate_dials_under_way", "Sessions that are dialling", under_way);
 }
 
 fn register_sends(registry: &mut Registry, stats: &SendStats) {

@@ -30,7 +30,7 @@ use super::{
     Error, HistoryStats, LoggedOut, Options, PairingCode, SendStats,
     client::Factory,
     ownership::{Answer, Ask, Asked, Keeper, Ownership},
-    pace::Pace,
+    pace::{DialStats, Pace},
     runner::Shared,
 };
 use crate::{clock::Clock, store::Store};
@@ -224,6 +224,11 @@ impl Sessions {
     /// How often a message could not be decrypted when it came, since the process began.
     pub fn unreadable(&self) -> u64 {
         self.shared.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// How much is dialled, and was since the process began.
+    pub fn dial_stats(&self) -> DialStats {
+        self.shared.pace.stats()
     }
 
     /// What WhatsApp did not take, since the process began.

@@ -1,0 +1,113 @@
+//! What was asked and answered, counted for Prometheus: by route, method and status, never by who asked.
+
+use std::{fmt, time::Duration};
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Upper bounds of answers' times, in seconds.
+const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// What an address is called that is no route's.
+const NO_ROUTE: &str = "-";
+
+/// Counts answers. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Traffic {
+    answers: Family<Answer, Counter>,
+    seconds: Family<Asked, Histogram, fn() -> Histogram>,
+}
+
+/// Both are closed sets: routes are those of the table, and methods those that they have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    route: String,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
+        Self { answers: Family::default(), seconds: Family::new_with_constructor(seconds) }
+    }
+}
+
+impl fmt::Debug for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traffic").finish_non_exhaustive()
+    }
+}
+
+impl Traffic {
+    /// A request was answered; of a stream, it was begun. `route` is as the table writes it, none for an
+    /// address that is nowhere in it.
+    pub(super) fn answered(
+        &self,
+        method: &Method,
+        route: Option<&str>,
+        status: StatusCode,
+        time: Duration,
+    ) {
+        let route = route.unwrap_or(NO_ROUTE).to_owned();
+        let answer = Answer { method: word(method), route: route.clone(), status: status.as_u16() };
+        self.answers.get_or_create(&answer).inc();
+        self.seconds.get_or_create(&Asked { route }).observe(time.as_secs_f64());
+    }
+
+    /// Adds the figures to those that are shown.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Requests answered, by route, method and status";
+        registry.register("wagate_http_requests", help, self.answers.clone());
+        let help = "Time to an answer, to the first byte of a stream; long polls wait on purpose";
+        registry.register("wagate_http_request_seconds", help, self.seconds.clone());
+    }
+}
+
+/// Callers can send any word as a method; each would be a series of its own.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn what_strangers_make_up_is_one_series() {
+        let traffic = Traffic::default();
+        for method in ["BREW", "PROPFIND", "X"] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            traffic.answered(&method, None, StatusCode::NOT_FOUND, Duration::from_millis(3));
+        }
+        let mut registry = Registry::default();
+        traffic.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let series: Vec<_> =
+            text.lines().filter(|line| line.starts_with("wagate_http_requests_total")).collect();
+        let one = r#"wagate_http_requests_total{method="other",route="-",status="404"} 3"#;
+        assert_eq!(series, [one]);
+        assert!(text.contains(r#"wagate_http_request_seconds_bucket{le="0.005",route="-"} 3"#));
+    }
+}

@@ -1,0 +1,68 @@
+//! What the documents beside the code point at is there.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Folders whose pages are for people.
+const FOLDERS: [&str; 5] = ["", "docs", "examples", "tests/simulator", "tests/schemathesis"];
+
+/// All pages, from the root of the repository.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    for folder in FOLDERS {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        pages.extend(paths.filter(|path| path.extension().is_some_and(|it| it == "md")));
+    }
+    pages
+}
+
+/// Where the links of a page lead to, without its blocks of code.
+fn targets(page: &str) -> Vec<&str> {
+    let lines = page.lines().filter(|line| !line.starts_with("    "));
+    lines
+        .flat_map(|line| line.split("](").skip(1))
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .collect()
+}
+
+/// The names under which a page's headings can be linked to.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+            kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn links_lead_to_files_and_headings_that_are_there() {
+    let pages = pages();
+    assert!(pages.iter().any(|page| page.ends_with("docs/operations.md")), "{pages:?}");
+    let mut followed = 0;
+    for path in pages {
+        let page = fs::read_to_string(&path).unwrap();
+        for target in targets(&page) {
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let linked =
+                if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(linked.exists(), "{} links to {target}, which is not there", path.display());
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&linked).unwrap());
+                let is_there = there.iter().any(|it| it == anchor);
+                assert!(is_there, "{} links to {target}: {there:?}", path.display());
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 5, "{followed} links");
+}
