@@ -42,7 +42,7 @@ pub(super) use self::{
 };
 pub use self::{
     changes::{EndpointChange, Resumed},
-    claim::{Claimed, Claiming},
+    claim::{Claimed, Claiming, Found},
     create::NewEndpoint,
     due::Waiting,
     endpoints::{EndpointFilter, Target},
