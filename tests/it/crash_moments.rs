@@ -20,7 +20,7 @@ pub(crate) enum Scene {
 }
 
 /// Every moment, where it is come to, and for the how-manieth time it shall be the last.
-pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 43] = [
+pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 44] = [
     ("start.before_migration", Scene::FirstStart, &[1]),
     ("start.migrated", Scene::FirstStart, &[1]),
     ("start.store_opened", Scene::Start, &[1]),
@@ -30,6 +30,7 @@ pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 43] = [
     ("lease.taken", Scene::Pairing, &[1]),
     ("session.device_made", Scene::Start, &[1]),
     ("session.started", Scene::Start, &[1]),
+    ("session.dialling", Scene::Start, &[1]),
     ("prekeys.stored", Scene::Pairing, &[1]),
     ("prekeys.uploaded", Scene::Pairing, &[1]),
     ("pairing.before_signing", Scene::Pairing, &[1]),

@@ -48,6 +48,8 @@ counters! {
     pairings,
     /// Stanzas received.
     stanzas_in,
+    /// Those of them that came on connections that a fault had made the server deaf on.
+    stanzas_unheard,
     /// Stanzas sent.
     stanzas_out,
     /// Bytes of encrypted frames received.

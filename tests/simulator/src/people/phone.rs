@@ -233,6 +233,22 @@ impl Phone {
         Ok(())
     }
 
+    /// The server asks the connected companions for a sign of life, so many times. A client answers each at
+    /// once, and without looking anything up.
+    pub fn ping(&self, times: usize) {
+        for n in 0..times {
+            let ping = NodeBuilder::new("iq")
+                .attr("from", "s.whatsapp.net")
+                .attr("id", format!("ping-{n}"))
+                .attr("type", "get")
+                .attr("xmlns", "urn:xmpp:ping")
+                .build();
+            for companion in self.person.companions() {
+                companion.mention(ping.clone());
+            }
+        }
+    }
+
     /// Waits until there have been `count` logins and a companion is still connected.
     pub async fn wait_logged_in(&self, count: usize) -> Result<(), Error> {
         let what = format!("login {count} of {}", self.person.pn);
