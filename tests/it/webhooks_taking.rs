@@ -44,7 +44,7 @@ async fn nothing_is_taken_for_an_endpoint_that_was_paused_disabled_or_deleted_me
                 (look(&app, &id, Ordering::None).await, look(&app, &id, Ordering::None).await);
             match verb {
                 "pause" => {
-                    assert_eq!(app.post(&format!("{path}/pause"), json!({})).await.status, 200)
+                    assert_eq!(app.post(&format!("{path}/pause"), json!({})).await.status, 200);
                 }
                 "disable" => {
                     receiver.next([Behaviour::status(410)]);
