@@ -21,6 +21,7 @@ use entity::{UnixMillis, kind::EventKind};
 pub use care::{Care, LASTING};
 pub use group::Group;
 pub use identifier::identifier;
+pub(crate) use message::message_key;
 pub use message::{Ack, AckLevel, Call, Ciphertext, HistoryMessage, NewMessage};
 pub use pairing::PairingFailure;
 pub use reason::{AuthFailure, Disconnect, Loss};

@@ -33,6 +33,7 @@ mod ownership;
 mod pace;
 mod pairing;
 mod policy;
+mod recovery;
 mod runner;
 mod standing;
 pub mod view;

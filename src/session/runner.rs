@@ -21,6 +21,7 @@ use super::{
     pace::{Pace, Paused, Permit, Rank},
     pairing,
     policy::{self, Circumstances, Next, Policy},
+    recovery::{Asked, Recovery},
     standing::is_ended,
 };
 use crate::{
@@ -115,6 +116,8 @@ pub(super) struct Runner {
     known: Identity,
     policy: Policy,
     may_renew: bool,
+    /// What the phone was asked for.
+    asked: Asked,
     /// Commands that came while it waited for its turn, and need a client.
     held: Vec<Command>,
     /// The next dial is one that an operator asked for.
@@ -146,6 +149,7 @@ impl Runner {
             stop: line.stop,
             policy: Policy::new(shared.options.rules(), start.care),
             may_renew: start.may_renew,
+            asked: Asked::default(),
             held: Vec::new(),
             urgent: start.operator,
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
@@ -344,6 +348,12 @@ impl Runner {
             outbox: &mut self.outbox,
             clock: &self.shared.clock,
             tracker: &self.shared.tracker,
+            recovery: Recovery::new(
+                self.shared.store.clone(),
+                self.shared.clock.clone(),
+                self.row.id.clone(),
+                self.asked.clone(),
+            ),
             unreadable: &self.shared.unreadable,
             known: &mut self.known,
             on_other_account: self.shared.options.on_other_account,

@@ -83,6 +83,7 @@ mod store_open;
 mod store_writer;
 mod story;
 mod texts;
+mod unread;
 mod unreadable_wire;
 mod upgrade;
 mod watchdog_process;

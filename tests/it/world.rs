@@ -173,6 +173,12 @@ impl World {
         other
     }
 
+    /// Runs one statement on the daemon's database.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let url = self.config.database.url.as_ref().expect("every world has its database");
+        database::execute(url.expose(), sql).await;
+    }
+
     /// Stops everything; the wire must have been spoken without a mistake.
     pub(crate) async fn end(mut self) {
         if self.daemon.is_some() {

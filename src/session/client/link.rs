@@ -139,6 +139,17 @@ impl Link {
         self.tracker.spawn(stop.run_until_cancelled_owned(asking).in_current_span());
     }
 
+    /// Does something beside, for as long as the link is not closed.
+    pub(in crate::session) fn accompany(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(
+            async move {
+                stop.run_until_cancelled(work).await;
+            }
+            .in_current_span(),
+        );
+    }
+
     /// Something that can send while the link is up.
     pub(in crate::session) fn sender(&self) -> Sender {
         Sender {

@@ -21,6 +21,7 @@ use super::{
     outbox::Outbox,
     pace::Permit,
     pairing::{Answered, Pairing},
+    recovery::Recovery,
     runner::Command,
     watch::{Pulse, TICK, Watch},
 };
@@ -72,6 +73,7 @@ pub(super) struct Online<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    recovery: Recovery,
     unreadable: &'a AtomicU64,
     known: &'a mut Identity,
     on_other_account: OnOtherAccount,
@@ -105,6 +107,8 @@ pub(super) struct Lent<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    /// Asks the phone for what it wrote and we could not read.
+    pub(super) recovery: Recovery,
     /// Counts messages that could not be decrypted.
     pub(super) unreadable: &'a AtomicU64,
     /// The account that the session belongs to.
@@ -126,6 +130,7 @@ impl<'a> Online<'a> {
             outbox,
             clock,
             tracker,
+            recovery,
             unreadable,
             known,
             on_other_account,
@@ -139,6 +144,7 @@ impl<'a> Online<'a> {
             outbox,
             clock,
             tracker,
+            recovery,
             unreadable,
             known,
             on_other_account,

@@ -4,7 +4,8 @@
 //! what is there (`present.rs`), decide in memory (`record.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `read.rs` finds them again.
+//! not at all. `read.rs` finds them again, `unread.rs` those that tell of a message
+//! nobody could read.
 
 mod messages;
 mod plan;
@@ -12,14 +13,18 @@ mod present;
 mod read;
 mod record;
 mod tell;
+mod unread;
 
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
 };
 
-pub use self::read::{Entry, Events, Stretch, Wanted};
 pub(super) use self::{messages::row, record::record_batch};
+pub use self::{
+    read::{Entry, Events, Stretch, Wanted},
+    unread::Unread,
+};
 use super::secrets;
 use crate::{
     event::{Care, Event},

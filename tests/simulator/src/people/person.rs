@@ -51,6 +51,10 @@ pub(crate) struct Habits {
     pub(crate) failing: u32,
     /// Whether the server tells others the LID.
     pub(crate) lid_known: bool,
+    /// Whether the phone hands over what a companion could not read and asks for.
+    pub(crate) resends: bool,
+    /// The ids of what companions have asked for, once for each time.
+    pub(crate) asked: Vec<String>,
 }
 
 /// A number, a phone, and its companions.
@@ -96,6 +100,8 @@ impl Person {
                 addressing: Addressing::default(),
                 failing: 0,
                 lid_known: true,
+                resends: true,
+                asked: Vec::new(),
             }),
             app_state,
             outbox: Outbox::default(),

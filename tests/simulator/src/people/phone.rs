@@ -113,6 +113,26 @@ impl Phone {
         locked(&self.person.habits).receipts = policy;
     }
 
+    /// Chooses whether the phone hands over what a companion could not read and asks for. It does, at
+    /// first: what it wrote itself.
+    pub fn set_resends(&self, resends: bool) {
+        locked(&self.person.habits).resends = resends;
+    }
+
+    /// The ids of messages that companions have asked for, once for each time.
+    pub fn asked_for(&self) -> Vec<String> {
+        locked(&self.person.habits).asked.clone()
+    }
+
+    /// Waits until companions have asked for a message so often.
+    pub async fn wait_asked_for(&self, id: &str, times: usize) -> Result<(), Error> {
+        let what = format!("{} to be asked for {id}", self.person.pn);
+        self.wait(&what, |_| {
+            (self.asked_for().iter().filter(|asked| *asked == id).count() >= times).then_some(())
+        })
+        .await
+    }
+
     /// Scans a QR code; returns the number of the new device once the client has signed.
     pub async fn scan(&self, qr: &str) -> Result<u16, Error> {
         self.hub.counters.metered(self.hub.scan(&self.person, qr)).await

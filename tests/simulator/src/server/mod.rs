@@ -22,6 +22,7 @@ mod play;
 mod receipts;
 mod refusals;
 mod relay;
+mod requests;
 mod retries;
 mod router;
 mod strikes;
