@@ -198,3 +198,25 @@ fn an_account_is_not_forgotten_when_a_later_login_does_not_name_it() {
     apply(&mut row, &Event::Ready(Account::default()), UnixMillis(20));
     assert_eq!(row.phone_number.as_deref(), Some("15550001111"));
 }
+
+#[test]
+fn a_status_is_since_it_was_another_and_not_since_it_was_said_again() {
+    let mut row = row();
+    let reconnecting = |reason| {
+        Event::ChangeState(Change::Reconnecting { reason, next_attempt_at: Some(UnixMillis(900)) })
+    };
+    let told = [
+        (10, Event::ChangeState(Change::Connecting), 10),
+        (20, reconnecting(Loss::ConnectionLost), 10),
+        (30, reconnecting(Loss::Silent), 10),
+        (40, Event::Ready(Account::default()), 40),
+        (50, Event::Ready(Account::default()), 40),
+        (60, Event::PasskeyRequested, 40),
+        (70, Event::ChangeState(Change::Connecting), 70),
+    ];
+    row.status = SessionStatus::SessionNotConnected;
+    for (at, event, since) in told {
+        apply(&mut row, &event, UnixMillis(at));
+        assert_eq!(row.status_since, UnixMillis(since), "after {event:?}");
+    }
+}
