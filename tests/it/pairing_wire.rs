@@ -1,6 +1,6 @@
 //! Pairing on the real wire: codes of both kinds, refusals, and whose account it is.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -9,6 +9,7 @@ use wagate::config::OnOtherAccount;
 use wagate_simulator::{Fault, Lasting, Options, Scope};
 
 use crate::{
+    care_wire,
     database::{self, Kind},
     world::{self, ALICE, Answer, BOB, World},
 };
@@ -114,6 +115,22 @@ async fn a_code_that_is_good_is_given_again_and_another_number_has_to_wait() {
         assert_eq!(given[0].1["expiresAt"], first["expiresAt"]);
         let code = first["code"].as_str().unwrap();
         assert!(!format!("{events:?}").contains(code), "only who asked is told the code");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_has_expired_is_given_to_nobody_any_more() {
+    care_wire::on_each(async |world| {
+        world.create("sales").await;
+        world.until_qr("sales").await;
+        let first = world.code("sales", ALICE).await;
+        world.clock.advance(Duration::from_secs(181));
+        let second = world.code("sales", ALICE).await;
+        assert_ne!(second["expiresAt"], first["expiresAt"]);
+        let phone = world.whatsapp.phone(ALICE).unwrap();
+        phone.enter_code(second["code"].as_str().unwrap()).await.unwrap();
+        world.until_status("sales", "session_connected").await;
     })
     .await;
 }
