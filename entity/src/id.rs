@@ -179,6 +179,10 @@ id!(
     /// Something that one daemon asks of another.
     CommandId, "cmd_"
 );
+id!(
+    /// A bulk send.
+    CampaignId, "camp_"
+);
 
 /// What a session is called by those who use it, chosen by the caller or generated as `wa_<uuid>`.
 ///

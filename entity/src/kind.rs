@@ -87,6 +87,7 @@ pub enum AuditAction {
     SessionRestarted,
     SessionPairing,
     SessionLoggedOut,
+    SessionMigrated,
     SessionDeleted,
     WebhookCreated,
     WebhookChanged,
@@ -97,6 +98,7 @@ pub enum AuditAction {
     WebhookSecretRotated,
     WebhookReplayed,
     WebhookReplayCancelled,
+    CampaignCreated,
 }
 
 /// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.

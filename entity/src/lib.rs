@@ -9,6 +9,7 @@
 //! `Relation` enums. Examples for 1.x look similar and do not fit.
 
 pub mod audit;
+pub mod campaign;
 pub mod command;
 pub mod data_key;
 pub mod device;

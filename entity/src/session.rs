@@ -84,6 +84,16 @@ pub struct Model {
     /// Until when WhatsApp wants no dials from here.
     pub throttled_until: Option<UnixMillis>,
 
+    /// Whether its user wants notifications; none while nobody has said so, which means no.
+    pub is_notification: Option<bool>,
+    /// The tenant's own, as JSON text, opaque to us. Never logged.
+    pub ai_config: Option<String>,
+
+    /// The session that has taken over from this one, with its history: nothing starts this one again.
+    /// It never names one that has handed over itself.
+    pub migrated_to: Option<SessionKey>,
+    pub migrated_at: Option<UnixMillis>,
+
     /// Counts runs. A run that is not the newest changes nothing any more.
     pub generation: i64,
     pub created_at: UnixMillis,

@@ -183,6 +183,8 @@ pub(crate) async fn create(
         user_id: None,
         phone_number: None,
         desired_state: DesiredState::Stopped,
+        is_notification: None,
+        ai_config: None,
     };
     match store.sessions().create(organization, new, None, By::default()).await.map_err(refused)? {
         Created::New(row) => Ok(row.id),

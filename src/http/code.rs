@@ -133,6 +133,10 @@ codes! {
         about: "The organization has no replay of this id.",
         detail: "there is no such replay",
     }
+    CampaignNotFound = "CAMPAIGN_NOT_FOUND", NOT_FOUND, "There is no such campaign" {
+        about: "The organization has no campaign of this id.",
+        detail: "there is no such campaign",
+    }
     ProblemNotFound = "PROBLEM_NOT_FOUND", NOT_FOUND, "There is no such problem code" {
         about: "No problem document of this version has this code. `GET /problems` has them all.",
         detail: "there is no such problem code",
@@ -171,6 +175,22 @@ codes! {
     SessionExternal = "SESSION_EXTERNAL", CONFLICT, "The session runs elsewhere" {
         about: "Only events of the session come here. It is started, stopped and written with where it runs.",
         detail: "the session runs elsewhere: only its events come here",
+    }
+    SessionMigrated = "SESSION_MIGRATED", CONFLICT, "Another session has taken over" {
+        about: "The session has handed over to another one of the same account, which has its history, its webhooks, its settings and its \
+                campaigns: use that one. `migratedTo` is its id. Nothing starts the old one again while the new one is there.",
+        detail: "another session of the account has taken over",
+        members: { "migratedTo": "shop-2" },
+    }
+    MigrationRefused = "MIGRATION_REFUSED", CONFLICT, "Sessions that were named cannot hand over" {
+        about: "None has. `sessions` has those that cannot, each with the `reason`: `running` (connected, or on its way: stop it first), \
+                `other_number`, `other_account` (the number was another account's then), `migrated_elsewhere`, `itself`, or `busy`, which passes.",
+        detail: "sessions that were named cannot hand over: see `sessions`",
+        members: { "sessions": [{ "sessionId": "shop-1", "reason": "running" }] },
+    }
+    SessionNeverConnected = "SESSION_NEVER_CONNECTED", CONFLICT, "The session was never connected" {
+        about: "Whose number the session has is not known before it was connected once: until then nothing is handed over to it.",
+        detail: "the session was never connected: whose number it has is not known",
     }
     SessionNotRunning = "SESSION_NOT_RUNNING", CONFLICT, "The session is stopped" {
         about: "This needs a session that runs: start it first.",

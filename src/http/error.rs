@@ -58,6 +58,14 @@ fn of_service(error: service::Error) -> Problem {
         Error::NotConnected { status } => {
             problem(Code::SessionNotConnected).with("sessionStatus", json!(status))
         }
+        Error::Migrated { to } => problem(Code::SessionMigrated).with("migratedTo", json!(to)),
+        Error::NotHandedOver(sessions) => {
+            let sessions = sessions
+                .iter()
+                .map(|(id, why)| json!({ "sessionId": id, "reason": why.word() }))
+                .collect::<Vec<_>>();
+            problem(Code::MigrationRefused).with("sessions", sessions)
+        }
         Error::KeyReused => problem(Code::IdempotencyKeyReused),
         Error::PairingRefused { failure, .. } => problem(pairing(failure))
             .with("reason", failure.word())
@@ -97,6 +105,7 @@ const fn not_found(thing: Thing) -> Code {
         Thing::Webhook => Code::WebhookNotFound,
         Thing::Delivery => Code::DeliveryNotFound,
         Thing::Replay => Code::ReplayNotFound,
+        Thing::Campaign => Code::CampaignNotFound,
     }
 }
 
@@ -106,6 +115,7 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::TooManySessions => Code::TooManySessions,
         Conflict::PhoneNumberKnown => Code::PhoneNumberKnown,
         Conflict::SessionExternal => Code::SessionExternal,
+        Conflict::SessionNeverConnected => Code::SessionNeverConnected,
         Conflict::SessionNotRunning => Code::SessionNotRunning,
         Conflict::SessionAlreadyPaired => Code::SessionAlreadyPaired,
         Conflict::TooManyWebhooks => Code::TooManyWebhooks,

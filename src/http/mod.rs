@@ -164,6 +164,7 @@ parts! {
     services.health: service::Health,
     services.metrics: service::Metrics,
     services.webhooks: service::Webhooks,
+    services.campaigns: service::Campaigns,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,

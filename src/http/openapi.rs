@@ -308,7 +308,7 @@ fn variables(path: &str) -> impl Iterator<Item = &str> {
 /// What a variable part of an address may be: schema, meaning, example.
 fn variable(name: &str) -> (Value, &'static str, &'static str) {
     use entity::id::{
-        DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
+        CampaignId, DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
     };
 
     fn of<T: JsonSchema>() -> Value {
@@ -325,6 +325,7 @@ fn variable(name: &str) -> (Value, &'static str, &'static str) {
         "tokenId" => (of::<TokenId>(), "The token.", "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "webhookId" => (of::<EndpointId>(), "The endpoint.", "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "deliveryId" => (of::<DeliveryId>(), "The delivery.", "dlv_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "campaignId" => (of::<CampaignId>(), "The campaign.", "camp_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "replayId" => (of::<ReplayId>(), "The replay.", "rpl_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "code" => (json!({ "type": "string" }), "The problem's `code`.", "SESSION_NOT_FOUND"),
         _ => (json!({ "type": "string" }), "", ""),
@@ -392,6 +393,7 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             "webhookId" => Some(Code::WebhookNotFound),
             "deliveryId" => Some(Code::DeliveryNotFound),
             "replayId" => Some(Code::ReplayNotFound),
+            "campaignId" => Some(Code::CampaignNotFound),
             _ => None,
         });
     }

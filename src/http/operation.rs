@@ -22,6 +22,7 @@ pub(super) enum Tag {
     Messages,
     Events,
     Webhooks,
+    Campaigns,
     Organizations,
     Tokens,
     Audit,
@@ -30,11 +31,12 @@ pub(super) enum Tag {
 
 impl Tag {
     /// In the order in which they are shown.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Sessions,
         Self::Messages,
         Self::Events,
         Self::Webhooks,
+        Self::Campaigns,
         Self::Organizations,
         Self::Tokens,
         Self::Audit,
@@ -47,6 +49,7 @@ impl Tag {
             Self::Messages => "Messages",
             Self::Events => "Events",
             Self::Webhooks => "Webhooks",
+            Self::Campaigns => "Campaigns",
             Self::Organizations => "Organizations",
             Self::Tokens => "Tokens",
             Self::Audit => "Audit log",
@@ -64,6 +67,7 @@ impl Tag {
                 "Everything that happens, recorded once, with a number: as a stream, or page by page."
             }
             Self::Webhooks => "URLs that are told of events, and what became of each telling.",
+            Self::Campaigns => "Bulk sends: their names, and the sessions that they are sent from.",
             Self::Organizations => "The tenants.",
             Self::Tokens => "Who may call for an organization.",
             Self::Audit => "Who changed what, when, and from where.",
@@ -145,6 +149,11 @@ pub(super) fn number(
 /// One of these words.
 pub(super) fn word(name: &'static str, words: &[&str], about: &'static str) -> Field {
     Field::new(name, about, json!({ "type": "string", "enum": words }))
+}
+
+/// Anything in an object of the caller's own.
+pub(super) fn object(name: &'static str, about: &'static str) -> Field {
+    Field::new(name, about, json!({ "type": "object" }))
 }
 
 pub(super) fn texts(name: &'static str, about: &'static str) -> Field {
@@ -270,6 +279,12 @@ impl Operation {
 
     pub(super) fn body(mut self, members: impl IntoIterator<Item = Field>) -> Self {
         self.body = Some(members.into_iter().collect());
+        self
+    }
+
+    /// More members of its body.
+    pub(super) fn also(mut self, members: impl IntoIterator<Item = Field>) -> Self {
+        self.body.get_or_insert_default().extend(members);
         self
     }
 

@@ -6,7 +6,9 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use entity::id::{DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId};
+use entity::id::{
+    CampaignId, DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
+};
 
 use super::{error::ApiError, problem::Problem};
 use crate::service::{self, Thing};
@@ -57,6 +59,8 @@ ours! {
     EndpointPath(EndpointId): "webhookId", Webhook;
     /// `{replayId}`
     ReplayPath(ReplayId): "replayId", Replay;
+    /// `{campaignId}`
+    CampaignPath(CampaignId): "campaignId", Campaign;
     /// `{deliveryId}`
     DeliveryPath(DeliveryId): "deliveryId", Delivery;
 }

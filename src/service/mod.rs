@@ -6,6 +6,7 @@
 //! Every call names its caller, a [`Principal`]; what belongs to another organization is not there.
 
 pub mod audit;
+pub mod campaigns;
 pub mod created;
 pub mod events;
 pub mod health;
@@ -23,7 +24,7 @@ pub mod webhooks;
 use std::{net::IpAddr, time::Duration};
 
 use entity::{
-    id::{OrganizationId, TokenId},
+    id::{OrganizationId, SessionId, TokenId},
     state::{Role, SessionStatus},
 };
 
@@ -32,10 +33,11 @@ use crate::{
     delivery::Deliveries,
     event::PairingFailure,
     session::{self, PairError, SendError},
-    store::{self, Store, audit::By},
+    store::{self, Store, audit::By, handover::Obstacle},
 };
 
 pub use audit::Audit;
+pub use campaigns::Campaigns;
 pub use events::Events;
 pub use health::Health;
 pub use messages::Messages;
@@ -68,6 +70,7 @@ pub struct Services {
     pub health: Health,
     pub metrics: Metrics,
     pub webhooks: Webhooks,
+    pub campaigns: Campaigns,
 }
 
 impl Services {
@@ -91,6 +94,7 @@ impl Services {
             health: Health::new(store.clone(), manager.clone()),
             metrics: Metrics::new(store.clone(), manager, deliveries.clone()),
             webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
+            campaigns: Campaigns::new(store.clone()),
         }
     }
 
@@ -160,6 +164,14 @@ pub enum Error {
 
     #[error("the session is not connected")]
     NotConnected { status: SessionStatus },
+
+    /// It starts no more; `to` is who has taken over, unless that was deleted just now.
+    #[error("another session of the account has taken over")]
+    Migrated { to: Option<SessionId> },
+
+    /// Sessions that were named cannot hand over, and why.
+    #[error("sessions that were named cannot hand over: see `sessions`")]
+    NotHandedOver(Vec<(SessionId, Obstacle)>),
 
     #[error("the idempotency key was used for another request")]
     KeyReused,

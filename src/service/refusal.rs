@@ -10,6 +10,7 @@ pub enum Thing {
     Webhook,
     Delivery,
     Replay,
+    Campaign,
 }
 
 impl Thing {
@@ -23,6 +24,7 @@ impl Thing {
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
             Self::Replay => "replay",
+            Self::Campaign => "campaign",
         }
     }
 }
@@ -38,6 +40,8 @@ pub enum Conflict {
     PhoneNumberKnown,
     #[error("the session runs elsewhere: only its events come here")]
     SessionExternal,
+    #[error("the session was never connected: whose number it has is not known")]
+    SessionNeverConnected,
     #[error("the session is stopped: start it first")]
     SessionNotRunning,
     #[error("the session is linked to an account: log out first")]

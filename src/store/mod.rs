@@ -13,6 +13,7 @@
 //! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `fence.rs` refuses what
 //!   somebody writes for a session that is not his any more. `commands.rs`: what daemons ask of each
 //!   other.
+//! - `handover/`: one session takes over from others of the same account. `inherited.rs`: their messages.
 //! - `webhooks/`: endpoints of tenants, and what is owed to them.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
@@ -27,6 +28,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod campaigns;
 mod checkpoints;
 pub mod commands;
 pub mod connect;
@@ -34,8 +36,10 @@ pub mod error;
 pub mod events;
 mod fence;
 mod group;
+pub mod handover;
 pub mod history;
 pub mod idempotency;
+mod inherited;
 pub mod installation;
 pub mod keys;
 mod lane;
@@ -161,6 +165,16 @@ impl Store {
     /// The sessions.
     pub fn sessions(&self) -> sessions::Sessions {
         sessions::Sessions::new(self.clone())
+    }
+
+    /// Sessions that take over from others.
+    pub fn handovers(&self) -> handover::Handovers {
+        handover::Handovers::new(self.clone())
+    }
+
+    /// Bulk sends.
+    pub fn campaigns(&self) -> campaigns::Campaigns {
+        campaigns::Campaigns::new(self.clone())
     }
 
     /// The messages, both ways.

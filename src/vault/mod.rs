@@ -68,7 +68,8 @@
 //! | `wa_identity`, `wa_base_key` | public keys |
 //! | `wa_sync_version`, `wa_mutation_mac`, `wa_sync_key.fingerprint` | hashes and MACs; the keys behind them are sealed |
 //! | `wa_lid_mapping`, `wa_device_list`, `wa_group_metadata`, `wa_sender_key_device`, `session`, keys of rows | addresses that are looked up; no secrets, though personal |
-//! | `organization`, `vault`, `data_key` | names, numbers; the data keys are wrapped |
+//! | `session.ai_config` | shown to every viewer as it is; the API says that it is no place for secrets |
+//! | `organization`, `campaign`, `vault`, `data_key` | names, numbers; the data keys are wrapped |
 
 mod cell;
 mod keyring;

@@ -47,8 +47,9 @@ pub fn example(kind: EventType) -> Value {
         EventType::SessionCreated => session("shop", Some("15550100200")),
         EventType::SessionDeleted => session("shop", None),
         EventType::SessionMigrated => json!({
-            "sessionId": "shop", "reason": "owner_changed",
-            "message": "Another daemon runs the session from now on",
+            "sessionId": "shop", "reason": "handed_over",
+            "message": "Another session of the account has taken over",
+            "migratedTo": "shop-2", "phoneNumber": "15550100200",
         }),
         EventType::EndpointFailing => endpoint("active", None, 10),
         EventType::EndpointRecovered => endpoint("active", None, 0),
@@ -70,7 +71,7 @@ pub fn schema(kind: EventType) -> Value {
 }
 
 /// Members that are texts, or numbers, or nothing.
-const NULLABLE_TEXTS: [&str; 19] = [
+const NULLABLE_TEXTS: [&str; 20] = [
     "author",
     "body",
     "by",
@@ -79,6 +80,7 @@ const NULLABLE_TEXTS: [&str; 19] = [
     "error",
     "failingSince",
     "lastSuccessAt",
+    "migratedTo",
     "nextAttemptAt",
     "phoneNumber",
     "pushName",

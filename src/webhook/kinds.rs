@@ -81,7 +81,7 @@ types! {
     SessionCreated = "session.created",
     /// A session was deleted, with all that was kept of it.
     SessionDeleted = "session.deleted",
-    /// Another daemon runs the session from now on.
+    /// Another session of the account has taken over, or another daemon runs the session from now on.
     SessionMigrated = "session.migrated",
     /// An endpoint fails again and again.
     EndpointFailing = "webhook.endpoint.failing",

@@ -176,6 +176,8 @@ impl Opened {
             user_id: None,
             phone_number: None,
             desired_state: entity::state::DesiredState::Running,
+            is_notification: None,
+            ai_config: None,
         };
         self.store.sessions().create(&organization.id, new, None, By::default()).await.unwrap();
         let id = name.parse().unwrap();

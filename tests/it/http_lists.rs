@@ -56,6 +56,9 @@ impl Ours {
                 let body = json!({ "sessionId": format!("s{number}"), "start": false });
                 app.post("/api/whatsapp/session", body).await
             }
+            "listCampaigns" => {
+                app.post("/api/campaigns", json!({ "name": format!("Sale {number}") })).await
+            }
             "listWebhooks" => {
                 app.post("/api/webhooks", json!({ "url": "https://receiver.test/" })).await
             }
@@ -254,6 +257,7 @@ async fn filters_leave_what_was_asked_for() {
 fn bodies(operation: &str) -> (Value, Value) {
     match operation {
         "createOrganization" => (json!({ "name": "Acme" }), json!({ "name": "Bolt" })),
+        "createCampaign" => (json!({ "name": "Sale" }), json!({ "name": "Sell-out" })),
         "createToken" => (json!({ "role": "viewer" }), json!({ "role": "manager" })),
         "createSession" => {
             (json!({ "start": false }), json!({ "start": false, "userId": "somebody" }))

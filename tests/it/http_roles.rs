@@ -30,6 +30,7 @@ fn example(pointer: &str) -> Value {
         "/text" => json!("hello"),
         "/role" => json!("viewer"),
         "/since" => json!("2027-01-15T00:00:00Z"),
+        "/name" => json!("Sale"),
         "/url" | "/webhook_url" => json!("https://receiver.test/"),
         other => panic!("{other} is needed by some route: give an example of it here"),
     }
@@ -43,6 +44,7 @@ struct Ours {
     webhook: String,
     delivery: String,
     replay: String,
+    campaign: String,
 }
 
 impl Ours {
@@ -61,7 +63,9 @@ impl Ours {
             .post(&format!("/api/webhooks/{webhook}/replay"), json!({ "after_sequence": 0 }))
             .await;
         assert!(replay.status.is_success(), "{}", replay.text());
+        let campaign = app.post("/api/campaigns", json!({ "name": "Sale" })).await.json();
         Self {
+            campaign: campaign["data"]["id"].as_str().unwrap().to_owned(),
             message: sent.json()["data"]["id"].as_str().unwrap().to_owned(),
             organization: app.organization.to_string(),
             token: token["data"]["id"].as_str().unwrap().to_owned(),
@@ -82,6 +86,7 @@ impl Ours {
             .replace("{webhookId}", &self.webhook)
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
+            .replace("{campaignId}", &self.campaign)
             .replace("{code}", "FORBIDDEN");
         assert!(!path.contains('{'), "{path}: make such a thing in this test");
         path
@@ -227,8 +232,10 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
             Answer::to(inside.bearer_auth(&stranger)).await.problem(404, "ORGANIZATION_NOT_FOUND");
 
             let text = String::from_utf8_lossy(&answer.body);
-            let Ours { message, organization, token, webhook, delivery, replay } = &ours;
-            for secret in [SESSION, message, organization, token, webhook, delivery, replay] {
+            let Ours { message, organization, token, webhook, delivery, replay, campaign } = &ours;
+            for secret in
+                [SESSION, message, organization, token, webhook, delivery, replay, campaign]
+            {
                 assert!(!text.contains(secret), "{route:?}: {text}");
             }
         }

@@ -40,6 +40,8 @@ async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
     let replay =
         app.post(&replay, json!({ "after_sequence": 0 })).await.json()["data"]["id"].clone();
     let delivery = log(app, &webhook).await[0]["id"].clone();
+    let campaign =
+        app.post("/api/campaigns", json!({ "name": "Ours" })).await.json()["data"]["id"].clone();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     BTreeMap::from([
         ("sessionId", "only-ours".to_owned()),
@@ -49,6 +51,7 @@ async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
         ("webhookId", webhook),
         ("deliveryId", text(&delivery)),
         ("replayId", text(&replay)),
+        ("campaignId", text(&campaign)),
         ("code", "FORBIDDEN".to_owned()),
     ])
 }

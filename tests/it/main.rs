@@ -18,6 +18,8 @@ mod device_differential;
 mod device_storage;
 mod doctor;
 mod fleet_wire;
+mod handover;
+mod handover_wire;
 mod history_wire;
 mod honesty;
 mod http_app;

@@ -2,6 +2,7 @@
 
 mod about;
 mod audit;
+mod campaigns;
 mod dashboard;
 mod docs;
 mod events;
@@ -9,6 +10,7 @@ mod health;
 mod list;
 mod messages;
 mod metrics;
+mod migrate;
 mod organizations;
 mod problems;
 mod qr;
@@ -139,6 +141,12 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             sessions::pair,
             about::sessions::pair(),
         ),
+        post(
+            "/api/whatsapp/session/{sessionId}/migrate",
+            Manager,
+            migrate::migrate,
+            about::sessions::migrate(),
+        ),
         get("/api/whatsapp/session/{sessionId}/qr", Viewer, qr::show, about::sessions::qr())
             .waits(),
         get(
@@ -196,6 +204,10 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             messages::show,
             about::messages::show(),
         ),
+        // Campaigns.
+        post("/api/campaigns", Manager, campaigns::create, about::campaigns::create()),
+        get("/api/campaigns", Viewer, campaigns::list, about::campaigns::list()),
+        get("/api/campaigns/{campaignId}", Viewer, campaigns::show, about::campaigns::show()),
         // What happens.
         get("/api/whatsapp/events", Viewer, events::feed, about::events::feed()).waits(),
         get("/api/whatsapp/events/page", Viewer, events::page, about::events::feed_page()).waits(),

@@ -21,7 +21,7 @@ use crate::{
     },
     service::{
         Sessions,
-        sessions::{ChangeSession, CreateSession},
+        sessions::{Change, ChangeSession, CreateSession},
     },
 };
 
@@ -41,6 +41,11 @@ pub(super) async fn create(
         user_id: body.text("userId"),
         phone_number: body.text("phoneNumber"),
         stopped: body.flag("start") == Some(false),
+        is_notification: body.flag("isNotification"),
+        ai_config: match body.change_object("aiConfig") {
+            Change::To(object) => Some(object),
+            Change::Keep | Change::Clear => None,
+        },
     };
     body.finish()?;
     let outcome = sessions.create(&caller, create, key).await?;
@@ -59,8 +64,12 @@ pub(super) async fn change(
     JsonObject(mut body): JsonObject,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
-    let change =
-        ChangeSession { user_id: body.change("userId"), phone_number: body.change("phoneNumber") };
+    let change = ChangeSession {
+        user_id: body.change("userId"),
+        phone_number: body.change("phoneNumber"),
+        is_notification: body.change_flag("isNotification"),
+        ai_config: body.change_object("aiConfig"),
+    };
     body.finish()?;
     let session = sessions.change(&caller, &id, change).await?;
     Ok(ok(showing.session(&caller, session).await))

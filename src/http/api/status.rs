@@ -11,6 +11,7 @@ use entity::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::ok;
 use crate::{
@@ -78,6 +79,14 @@ pub(super) struct SessionView {
     desired_state: DesiredState,
     connected_at: Option<Timestamp>,
     last_active_at: Option<Timestamp>,
+    is_notification: bool,
+    /// The organization's own, as it was given.
+    ai_config: Option<Map<String, Value>>,
+    /// The session that has taken over from this one, which starts no more.
+    migrated_to: Option<SessionId>,
+    migrated_at: Option<Timestamp>,
+    /// Sessions that this one has taken over from, the last first.
+    migrated_from: Vec<SessionId>,
 }
 
 /// Why and when a session last ended.
@@ -222,6 +231,11 @@ impl SessionView {
             desired_state: session.desired_state,
             connected_at: session.connected_at.map(rfc3339),
             last_active_at: session.last_active_at.map(rfc3339),
+            is_notification: session.is_notification,
+            ai_config: session.ai_config,
+            migrated_to: session.handover.to,
+            migrated_at: session.handover.at.map(rfc3339),
+            migrated_from: session.handover.from,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Sessions: made, started and stopped, paired, shown, and deleted.
 
+mod migrate;
 mod qr;
 
-use std::str::FromStr;
+use std::{collections::HashMap, str::FromStr};
 
 use entity::{
     UnixMillis,
@@ -11,7 +12,7 @@ use entity::{
     session,
     state::{DesiredState, Origin, Role},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -28,12 +29,15 @@ use crate::{
     },
 };
 
-pub use self::qr::{Code, NoCode, Qr};
+pub use self::{
+    migrate::{HandedOver, MOST_SOURCES, Migration},
+    qr::{Code, NoCode, Qr},
+};
 // What these calls take and give, for those who may not know where it comes from.
 pub use crate::{
     event::Group,
-    session::view::{AccountChanged, LastDisconnect, Pairing, StatusView},
-    store::sessions::{Change, Filter, StatusFilter, Summary},
+    session::view::{AccountChanged, Handover, LastDisconnect, Pairing, StatusView},
+    store::sessions::{Change, Filter, Migrated, StatusFilter, Summary},
 };
 
 /// A session to be made.
@@ -45,6 +49,8 @@ pub struct CreateSession {
     pub phone_number: Option<String>,
     /// Whether it stays stopped until somebody starts it.
     pub stopped: bool,
+    pub is_notification: Option<bool>,
+    pub ai_config: Option<Map<String, Value>>,
 }
 
 /// Changes of a session's settings, as the caller wrote them.
@@ -52,6 +58,8 @@ pub struct CreateSession {
 pub struct ChangeSession {
     pub user_id: Change<String>,
     pub phone_number: Change<String>,
+    pub is_notification: Change<bool>,
+    pub ai_config: Change<Map<String, Value>>,
 }
 
 /// A list of sessions, or a page of it.
@@ -83,14 +91,18 @@ pub struct Sessions {
 
 impl CreateSession {
     /// The request in short: what it says, and what it leaves open.
-    fn parts(&self) -> [&str; 5] {
-        [
-            "session",
-            self.session_id.as_ref().map_or("", SessionId::as_str),
-            self.user_id.as_deref().unwrap_or_default(),
-            self.phone_number.as_deref().unwrap_or_default(),
-            if self.stopped { "stopped" } else { "running" },
-        ]
+    fn parts(&self) -> Vec<String> {
+        let mut parts = vec![
+            "session".to_owned(),
+            self.session_id.as_ref().map_or("", SessionId::as_str).to_owned(),
+            self.user_id.clone().unwrap_or_default(),
+            self.phone_number.clone().unwrap_or_default(),
+            if self.stopped { "stopped" } else { "running" }.to_owned(),
+        ];
+        // Only where they are, so that keys of earlier versions stay what they were.
+        parts.extend(self.is_notification.map(|it| format!("isNotification {it}")));
+        parts.extend(self.ai_config.as_ref().map(|it| json!({ "aiConfig": it }).to_string()));
+        parts
     }
 }
 
@@ -107,7 +119,7 @@ impl Sessions {
     /// The state of one session.
     pub async fn find(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
         caller.require(Role::Viewer)?;
-        Ok(self.show(&self.row(caller, id).await?))
+        self.show(&self.row(caller, id).await?).await
     }
 
     /// Lists sessions, the oldest first, and counts them.
@@ -123,7 +135,7 @@ impl Sessions {
         // One row more than asked for says whether there is a next page.
         let one_more = Page { after: page.after.clone(), limit: page.limit.map(|n| n + 1) };
         let mut rows = sessions.list(organization, filter, &one_more).await?;
-        let summary = sessions.summary(organization, filter.user_id.as_deref()).await?;
+        let summary = sessions.summary(organization, filter).await?;
 
         let mut next = None;
         if let Some(limit) = page.limit.and_then(|limit| usize::try_from(limit).ok())
@@ -133,7 +145,17 @@ impl Sessions {
             next = rows.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
         }
         let at = self.store.clock().now();
-        Ok(Listing { sessions: rows.iter().map(|row| view(row, at)).collect(), summary, next, at })
+        let heirs: Vec<_> = rows.iter().filter_map(|row| row.migrated_to.clone()).collect();
+        let names = match heirs.as_slice() {
+            [] => HashMap::new(),
+            _ => sessions.names(organization, heirs).await?,
+        };
+        let show = |row: &session::Model| {
+            let mut view = view(row, at);
+            view.handover.to = row.migrated_to.as_ref().and_then(|heir| names.get(heir)).cloned();
+            view
+        };
+        Ok(Listing { sessions: rows.iter().map(show).collect(), summary, next, at })
     }
 
     /// Makes a session and, unless it shall stay stopped, starts it. Once for each key.
@@ -144,7 +166,10 @@ impl Sessions {
         key: Option<String>,
     ) -> Result<Outcome<StatusView>, Error> {
         caller.require(Role::Manager)?;
-        let key = key.map(|key| created::key(key, &create.parts()));
+        let key = key.map(|key| {
+            let parts = create.parts();
+            created::key(key, &parts.iter().map(String::as_str).collect::<Vec<_>>())
+        });
         let new = new_session(create)?;
         let starts = new.desired_state == DesiredState::Running;
         let sessions = self.store.sessions();
@@ -163,7 +188,7 @@ impl Sessions {
             }
         };
         if !starts {
-            return Ok(Outcome { made: self.show(&row), replayed: false });
+            return Ok(Outcome { made: self.show(&row).await?, replayed: false });
         }
         if let Err(error) = self.manager.start(&row.id).await {
             // It exists and shall run: its status tells the rest, and the next start tries again.
@@ -193,7 +218,7 @@ impl Sessions {
         let sessions = self.store.sessions();
         let changed =
             sessions.change(&caller.organization_id, &row.id, settings, caller.by()).await?;
-        changed.map(|row| self.show(&row)).ok_or(Error::NotFound(Thing::Session))
+        self.show(&changed.ok_or(Error::NotFound(Thing::Session))?).await
     }
 
     /// Has a session run, from now on and after every restart of the daemon.
@@ -201,8 +226,12 @@ impl Sessions {
         let row = self
             .want(caller, id, DesiredState::Running, (AuditAction::SessionStarted, json!({})))
             .await?;
-        self.manager.start(&row.id).await?;
-        self.find(caller, id).await
+        let outcome = self.manager.start(&row.id).await;
+        // A handover may have come in between.
+        let row = self.row(caller, id).await?;
+        refuse_migrated(&self.store, &row).await?;
+        outcome?;
+        self.show(&row).await
     }
 
     /// Has a session not run, from now on, until somebody starts it.
@@ -219,8 +248,12 @@ impl Sessions {
         let row = self
             .want(caller, id, DesiredState::Running, (AuditAction::SessionRestarted, json!({})))
             .await?;
-        self.manager.restart(&row.id).await?;
-        self.find(caller, id).await
+        let outcome = self.manager.restart(&row.id).await;
+        // A handover may have come in between.
+        let row = self.row(caller, id).await?;
+        refuse_migrated(&self.store, &row).await?;
+        outcome?;
+        self.show(&row).await
     }
 
     /// Unlinks a session's device at WhatsApp and forgets its keys. The session stays, stopped.
@@ -293,21 +326,44 @@ impl Sessions {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
         embedded(&row)?;
+        if desired == DesiredState::Running {
+            refuse_migrated(&self.store, &row).await?;
+        }
         let act = Act { action, detail, by: caller.by() };
-        self.store
-            .sessions()
-            .set_desired_state(&caller.organization_id, &row.id, desired, act)
-            .await?
-            .ok_or(Error::NotFound(Thing::Session))
+        let sessions = self.store.sessions();
+        let changed =
+            sessions.set_desired_state(&caller.organization_id, &row.id, desired, act).await?;
+        if let Some(changed) = changed {
+            return Ok(changed);
+        }
+        refuse_migrated(&self.store, &self.row(caller, id).await?).await?;
+        Err(Error::NotFound(Thing::Session))
     }
 
     async fn row(&self, caller: &Principal, id: &SessionId) -> Result<session::Model, Error> {
         find(&self.store, caller, id).await
     }
 
-    fn show(&self, row: &session::Model) -> StatusView {
-        view(row, self.store.clock().now())
+    async fn show(&self, row: &session::Model) -> Result<StatusView, Error> {
+        show(&self.store, row).await
     }
+}
+
+/// What a session looks like, with whom it has handed over to, and who to it.
+pub(super) async fn show(store: &Store, row: &session::Model) -> Result<StatusView, Error> {
+    let mut view = view(row, store.clock().now());
+    let sessions = store.sessions();
+    view.handover.to = sessions.heir(row).await?;
+    view.handover.from = sessions.migrated_from(&row.id).await?;
+    Ok(view)
+}
+
+/// Refuses what a session that has handed over to another one does no more.
+pub(super) async fn refuse_migrated(store: &Store, row: &session::Model) -> Result<(), Error> {
+    if row.migrated_to.is_none() {
+        return Ok(());
+    }
+    Err(Error::Migrated { to: store.sessions().heir(row).await? })
 }
 
 /// Looks a session of the caller's organization up.
@@ -332,13 +388,14 @@ fn new_session(create: CreateSession) -> Result<NewSession, Error> {
     let mut errors = Vec::new();
     let user_id = create.user_id.map(|user| text::user_id("userId", &user)).transpose();
     let phone_number = create.phone_number.map(|number| digits(&number)).transpose();
+    let ai_config = create.ai_config.map(|it| text::config("aiConfig", &it)).transpose();
     let session_id = match create.session_id {
         Some(id) => Ok(id),
         None => SessionId::from_str(&format!("wa_{}", Uuid::new_v4()))
             .map_err(|error| FieldError::new("sessionId", error.to_string())),
     };
-    match (session_id, user_id, phone_number) {
-        (Ok(session_id), Ok(user_id), Ok(phone_number)) => Ok(NewSession {
+    match (session_id, user_id, phone_number, ai_config) {
+        (Ok(session_id), Ok(user_id), Ok(phone_number), Ok(ai_config)) => Ok(NewSession {
             session_id,
             origin: Origin::Embedded,
             user_id,
@@ -348,11 +405,14 @@ fn new_session(create: CreateSession) -> Result<NewSession, Error> {
             } else {
                 DesiredState::Running
             },
+            is_notification: create.is_notification,
+            ai_config,
         }),
-        (session_id, user_id, phone_number) => {
+        (session_id, user_id, phone_number, ai_config) => {
             errors.extend(session_id.err());
             errors.extend(user_id.err());
             errors.extend(phone_number.err());
+            errors.extend(ai_config.err());
             Err(Error::Invalid(errors))
         }
     }
@@ -361,22 +421,29 @@ fn new_session(create: CreateSession) -> Result<NewSession, Error> {
 fn settings(change: ChangeSession) -> Result<Settings, Error> {
     let user_id = checked(change.user_id, |user| text::user_id("userId", &user));
     let phone_number = checked(change.phone_number, |number| digits(&number));
-    match (user_id, phone_number) {
-        (Ok(user_id), Ok(phone_number)) => Ok(Settings { user_id, phone_number }),
-        (user_id, phone_number) => {
-            Err(Error::Invalid(user_id.err().into_iter().chain(phone_number.err()).collect()))
+    let ai_config = checked(change.ai_config, |object| text::config("aiConfig", &object));
+    match (user_id, phone_number, ai_config) {
+        (Ok(user_id), Ok(phone_number), Ok(ai_config)) => Ok(Settings {
+            user_id,
+            phone_number,
+            is_notification: change.is_notification,
+            ai_config,
+        }),
+        (user_id, phone_number, ai_config) => {
+            let errors = [user_id.err(), phone_number.err(), ai_config.err()];
+            Err(Error::Invalid(errors.into_iter().flatten().collect()))
         }
     }
 }
 
-fn checked(
-    change: Change<String>,
-    check: impl FnOnce(String) -> Result<String, FieldError>,
+fn checked<T>(
+    change: Change<T>,
+    check: impl FnOnce(T) -> Result<String, FieldError>,
 ) -> Result<Change<String>, FieldError> {
     Ok(match change {
         Change::Keep => Change::Keep,
         Change::Clear => Change::Clear,
-        Change::To(text) => Change::To(check(text)?),
+        Change::To(value) => Change::To(check(value)?),
     })
 }
 

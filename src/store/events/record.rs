@@ -1,11 +1,12 @@
 //! Deciding what became of each event of a group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use entity::{
     UnixMillis, event,
-    id::{EndpointId, EventId},
-    state::Direction,
+    id::{EndpointId, EventId, OrganizationId, SessionKey},
+    organization,
+    state::{Direction, SessionStatus},
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
@@ -17,7 +18,10 @@ use super::{
 };
 use crate::{
     event::{Ack, AckLevel, Event, NewMessage, payload, status},
-    store::webhooks::{self, Known},
+    store::{
+        handover,
+        webhooks::{self, Known},
+    },
 };
 
 /// How much `last_active_at` must have moved to be worth a statement.
@@ -37,7 +41,7 @@ pub(in crate::store) async fn record_batch(
     let decided: Vec<Decided> =
         events.iter().map(|event| decide(event, now, &mut present, &mut plan)).collect();
 
-    let Allocated { mut next_seq, versions } = plan.allocate(txn).await?;
+    let Allocated { mut next_seq, mut versions } = plan.allocate(txn).await?;
     let mut told = Vec::new();
     let mut rows = Vec::new();
     let mut answers = Vec::with_capacity(events.len());
@@ -83,9 +87,38 @@ pub(in crate::store) async fn record_batch(
         });
     }
     insert_all(txn, rows).await?;
+    let ready = std::mem::take(&mut plan.ready);
     plan.write(txn, now, &present).await?;
-    let touched = webhooks::owe(txn, known, now, &versions, told).await?;
+    let mut touched = BTreeSet::new();
+    if !ready.is_empty() {
+        // Boxed: rare, and large beside what every event needs.
+        touched = Box::pin(hand_over(txn, known, now, &present, ready, &mut versions)).await?;
+    }
+    touched.extend(webhooks::owe(txn, known, now, &versions, told).await?);
     Ok((answers, touched))
+}
+
+/// Has idle sessions hand over to those that have become ready, and are still. What endpoints choose may
+/// change with it, and counts for these events.
+async fn hand_over(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    now: UnixMillis,
+    present: &Present,
+    ready: BTreeSet<SessionKey>,
+    versions: &mut HashMap<OrganizationId, i64>,
+) -> Result<BTreeSet<EndpointId>, DbErr> {
+    let mut touched = BTreeSet::new();
+    let rows = ready.iter().filter_map(|key| present.sessions.get(key));
+    for row in rows.filter(|row| row.status == SessionStatus::SessionConnected) {
+        let Some(owed) = handover::at_ready(txn, known, now, row).await? else { continue };
+        let organization = organization::Entity::find_by_id(row.organization_id.clone());
+        if let Some(organization) = organization.one(txn).await? {
+            versions.insert(organization.id, organization.webhook_version);
+        }
+        touched.extend(owed);
+    }
+    Ok(touched)
 }
 
 /// Whether an event is new, and if not, why.
@@ -152,6 +185,9 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
         }
         _ => {
             plan.statuses.insert(event.session_key.clone());
+            if matches!(event.event, Event::Ready(_)) {
+                plan.ready.insert(event.session_key.clone());
+            }
         }
     }
 

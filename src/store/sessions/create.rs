@@ -35,6 +35,9 @@ pub struct NewSession {
     /// Digits only.
     pub phone_number: Option<String>,
     pub desired_state: DesiredState,
+    pub is_notification: Option<bool>,
+    /// JSON text.
+    pub ai_config: Option<String>,
 }
 
 /// What became of a session to be made.
@@ -54,7 +57,7 @@ pub enum Created {
 }
 
 /// How many sessions an organization may have, if it has as many. Its row is locked, so that two
-/// daemons do not both make the last one.
+/// daemons do not both make the last one. Sessions that have handed over are none that it can use.
 async fn is_full(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
@@ -64,6 +67,7 @@ async fn is_full(
     organization::Entity::find_by_id(organization.clone()).lock_exclusive().one(txn).await?;
     let sessions = session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
+        .filter(session::COLUMN.migrated_to.is_null())
         .count(txn)
         .await?;
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
@@ -118,6 +122,10 @@ impl Sessions {
             trouble: None,
             trouble_count: 0,
             throttled_until: None,
+            is_notification: new.is_notification,
+            ai_config: new.ai_config,
+            migrated_to: None,
+            migrated_at: None,
             generation: 0,
             created_at: now,
             updated_at: now,

@@ -6,6 +6,7 @@
 
 mod claims;
 mod create;
+mod heirs;
 mod list;
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use entity::{
 };
 use sea_orm::{
     ActiveValue::{self, Set},
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Value,
+    ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Value,
     sea_query::Expr,
 };
 use serde_json::json;
@@ -27,7 +28,7 @@ use serde_json::json;
 pub(super) use self::claims::{LIVE, take_back};
 pub use self::{
     create::{Created, NewSession},
-    list::{Filter, StatusCount, StatusFilter, Summary},
+    list::{Filter, Migrated, StatusCount, StatusFilter, Summary},
 };
 use super::{
     Error, Store,
@@ -79,6 +80,9 @@ pub struct Settings {
     pub user_id: Change<String>,
     /// Digits only.
     pub phone_number: Change<String>,
+    pub is_notification: Change<bool>,
+    /// JSON text.
+    pub ai_config: Change<String>,
 }
 
 /// Queries over sessions.
@@ -157,6 +161,9 @@ impl Sessions {
         let changed = [
             ("userId", !settings.user_id.is_keep()),
             ("phoneNumber", !settings.phone_number.is_keep()),
+            ("isNotification", !settings.is_notification.is_keep()),
+            // Its name alone: what it says is the tenant's own.
+            ("aiConfig", !settings.ai_config.is_keep()),
         ];
         let changed: Vec<_> = changed
             .into_iter()
@@ -168,12 +175,15 @@ impl Sessions {
         let change = session::ActiveModel {
             user_id: settings.user_id.into_active(),
             phone_number: settings.phone_number.into_active(),
+            is_notification: settings.is_notification.into_active(),
+            ai_config: settings.ai_config.into_active(),
             ..Default::default()
         };
         self.update(organization, key, change, Some(act)).await
     }
 
-    /// Writes what the operator wants, and what he does; none when there is no such session any more.
+    /// Writes what the operator wants, and what he does; none when there is no such session any more, or
+    /// it shall run and has handed over to another one.
     pub async fn set_desired_state(
         &self,
         organization: &OrganizationId,
@@ -183,7 +193,11 @@ impl Sessions {
     ) -> Result<Option<session::Model>, Error> {
         let change =
             session::ActiveModel { desired_state: Set(desired_state), ..Default::default() };
-        self.update(organization, key, change, Some(act)).await
+        let only = match desired_state {
+            DesiredState::Running => Condition::all().add(session::COLUMN.migrated_to.is_null()),
+            DesiredState::Stopped => Condition::all(),
+        };
+        self.update_if(organization, key, change, Some(act), only).await
     }
 
     /// Forgets which account a session belonged to: any may be linked to it next.
@@ -239,13 +253,24 @@ impl Sessions {
         Ok(deleted)
     }
 
-    /// Begins a new run of a session and returns its number; none when the session is gone.
+    /// Begins a new run of a session and returns its number; none when the session is gone, or has handed
+    /// over to another one. A handover at this moment came before, or finds that the session runs.
+    pub async fn begin_run(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
+        self.count_run(key, Condition::all().add(session::COLUMN.migrated_to.is_null())).await
+    }
+
+    /// Takes the number of a run that is none, so that whatever an earlier one still says comes too late;
+    /// none when the session is gone.
     pub async fn next_generation(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
+        self.count_run(key, Condition::all()).await
+    }
+
+    async fn count_run(&self, key: &SessionKey, only: Condition) -> Result<Option<i64>, Error> {
         let (lane, key) = (key.to_string(), key.clone());
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
-                let key = key.clone();
+                let (key, only) = (key.clone(), only.clone());
                 Box::pin(async move {
                     let rows = session::Entity::update_many()
                         .col_expr(
@@ -253,6 +278,7 @@ impl Sessions {
                             Expr::col(session::Column::Generation).add(1_i64),
                         )
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(only)
                         .exec_with_returning(txn)
                         .await?;
                     Ok(rows.first().map(|row| row.generation))
@@ -331,6 +357,17 @@ impl Sessions {
         change: session::ActiveModel,
         act: Option<Act>,
     ) -> Result<Option<session::Model>, Error> {
+        self.update_if(organization, key, change, act, Condition::all()).await
+    }
+
+    async fn update_if(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        change: session::ActiveModel,
+        act: Option<Act>,
+        only: Condition,
+    ) -> Result<Option<session::Model>, Error> {
         let now = self.store.clock().now();
         let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
         let changed = self
@@ -338,13 +375,14 @@ impl Sessions {
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, key) = (organization.clone(), key.clone());
-                let (mut change, act) = (change.clone(), act.clone());
+                let (mut change, act, only) = (change.clone(), act.clone(), only.clone());
                 change.updated_at = Set(now);
                 Box::pin(async move {
                     let rows = session::Entity::update_many()
                         .set(change)
                         .filter(session::COLUMN.organization_id.eq(organization.clone()))
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(only)
                         .exec_with_returning(txn)
                         .await?;
                     let row = rows.into_iter().next();

@@ -65,6 +65,7 @@ pub(in crate::http::api) fn send() -> Operation {
         .says("Idempotency-Replayed", "`true`")
         .refuses([
             Code::SessionExternal,
+            Code::SessionMigrated,
             Code::SessionNotRunning,
             Code::SessionNotConnected,
             Code::WhatsAppFailed,
@@ -77,7 +78,9 @@ pub(in crate::http::api) fn list() -> Operation {
         MessageStatus::iter().filter_map(|status| serde_json::to_value(status).ok()).collect();
     let statuses: Vec<_> = statuses.iter().filter_map(Value::as_str).collect();
     operation("listMessages", Tag::Messages, "A session's messages")
-        .about("Sent and received, the newest first.")
+        .about(
+            "Sent and received, the newest first; with those of sessions that have handed over to this one, each message once.",
+        )
         .query([
             address("chat", "Only messages of this conversation."),
             word("direction", &["inbound", "outbound"], "Only messages in this direction."),

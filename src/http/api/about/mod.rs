@@ -1,6 +1,7 @@
 //! What the routes say about themselves, one resource a file: the same as the handlers beside.
 
 pub(super) mod audit;
+pub(super) mod campaigns;
 pub(super) mod daemon;
 pub(super) mod events;
 pub(super) mod messages;

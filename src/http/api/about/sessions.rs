@@ -8,13 +8,15 @@ use crate::{
         api::{
             Success,
             list::{self, LONGEST},
+            migrate::MigrationView,
             qr::{LIFETIMES, QrView, SignedUrlView, limits},
             sessions::{CodeView, DeletedView, LoggedOutView},
             status::SessionView,
         },
         code::Code,
         operation::{
-            Content, Field, Operation, Tag, flag, number, operation, phone_number, text, word,
+            Content, Field, Operation, Tag, flag, number, object, operation, phone_number, text,
+            texts, word,
         },
     },
     qr::Layout,
@@ -37,7 +39,8 @@ pub(super) fn example() -> Value {
         "reconnecting": false, "since": AT, "nextAttemptAt": null, "lastDisconnect": null,
         "bannedUntil": null, "pairing": { "attempts": 1, "lastError": null, "lastQrAt": AT },
         "accountChanged": null, "desiredState": "running", "connectedAt": null,
-        "lastActiveAt": null,
+        "lastActiveAt": null, "isNotification": false, "aiConfig": null, "migratedTo": null,
+        "migratedAt": null, "migratedFrom": [],
     })
 }
 
@@ -46,6 +49,20 @@ fn user_id() -> Field {
         .lengths(1..=LONGEST_USER_ID)
         .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$")
         .example("user-42")
+}
+
+/// Settings that are the organization's own.
+fn own_settings() -> [Field; 2] {
+    [
+        flag(
+            "isNotification",
+            "Whether the session's user wants notifications: the organization's own, no more.",
+        ),
+        object(
+            "aiConfig",
+            "A configuration of the organization's own, of at most 16 KiB; kept and shown as it is. No place for secrets: every viewer sees it.",
+        ),
+    ]
 }
 
 fn shown(operation: Operation, about: &'static str) -> Operation {
@@ -63,6 +80,7 @@ pub(in crate::http::api) fn create() -> Operation {
             phone_number("phoneNumber", "The number that it is meant for, with country code."),
             flag("start", "Whether to start it.").usually(true).example(true),
         ])
+        .also(own_settings())
         .idempotent()
         .answers::<Success<SessionView>>(201, "The session.", success(&example()))
         .says("Location", "Where it is.")
@@ -111,6 +129,12 @@ pub(in crate::http::api) fn list() -> Operation {
                 ],
                 "Only sessions of this group of the summary, or with this status.",
             ),
+            word(
+                "migrated",
+                &["true", "false", "include"],
+                "Whether sessions that have handed over to another one are listed and counted: they alone, not, or with the others.",
+            )
+            .usually("false"),
             number("limit", 1..=LONGEST, "The most sessions of the page."),
             text("cursor", "Where the page begins: `nextCursor` of the page before."),
         ])
@@ -133,6 +157,7 @@ pub(in crate::http::api) fn change() -> Operation {
     let operation = operation("changeSession", Tag::Sessions, "Change a session's settings")
         .about("`null` clears a setting.")
         .body([user_id(), phone_number("phoneNumber", "The number that it is meant for.")])
+        .also(own_settings())
         .refuses([Code::PhoneNumberKnown]);
     shown(operation, "The session as it is then.")
 }
@@ -163,6 +188,7 @@ pub(in crate::http::api) fn start() -> Operation {
         "Start a session",
         "It runs until it is stopped, over restarts of the daemon. Started twice, it is the same.",
     )
+    .refuses([Code::SessionMigrated])
 }
 
 pub(in crate::http::api) fn stop() -> Operation {
@@ -171,6 +197,7 @@ pub(in crate::http::api) fn stop() -> Operation {
 
 pub(in crate::http::api) fn restart() -> Operation {
     act("restartSession", "Stop a session and start it", "What is wanted of it is then: running.")
+        .refuses([Code::SessionMigrated])
 }
 
 pub(in crate::http::api) fn log_out() -> Operation {
@@ -203,6 +230,7 @@ pub(in crate::http::api) fn pair() -> Operation {
         )
         .refuses([
             Code::SessionExternal,
+            Code::SessionMigrated,
             Code::SessionNotRunning,
             Code::SessionNotConnected,
             Code::SessionAlreadyPaired,
@@ -217,6 +245,39 @@ pub(in crate::http::api) fn pair() -> Operation {
 }
 
 const LOOKS: &[&str] = &["image/png", "image/svg+xml", "text/plain; charset=utf-8"];
+
+pub(in crate::http::api) fn migrate() -> Operation {
+    let example = json!({
+        "sessionId": "shop-2", "dryRun": false,
+        "migrated": [{
+            "sessionId": "shop-1", "messages": 1204, "settings": ["isNotification"],
+            "webhooks": ["ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"], "campaigns": 1,
+        }],
+        "skipped": [],
+    });
+    operation("migrateSessions", Tag::Sessions, "Take over from other sessions of the account")
+        .about(
+            "A session that becomes connected takes over by itself from every other one of the organization with the same number that is \
+             not connected and not running. This is the same by hand. The history of the old sessions is read with that of the new one; \
+             endpoints that choose them, their settings and campaigns are the new one's. They stay, with `migratedTo`, and start no more. \
+             Done again, it changes nothing.",
+        )
+        .body([
+            texts("from", "The sessions that shall hand over: all of these, or none. Without it, all that can.")
+                .example(json!(["shop-1"])),
+            flag("dryRun", "Only tell what would be handed over.").usually(false),
+        ])
+        .answers::<Success<MigrationView>>(
+            200,
+            "What was handed over, or would be.",
+            success(&example),
+        )
+        .refuses([
+            Code::SessionMigrated,
+            Code::MigrationRefused,
+            Code::SessionNeverConnected,
+        ])
+}
 
 pub(in crate::http::api) fn qr() -> Operation {
     let json = Content::Json {
