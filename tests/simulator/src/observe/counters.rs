@@ -72,6 +72,8 @@ counters! {
     media_requests,
     /// Bytes the media host was asked for.
     media_bytes,
+    /// Files that phones were asked to upload again.
+    reuploads,
     /// Requests for something the simulator only knows how to answer with nothing.
     unknown_iqs,
     /// CPU time spent in the simulator's own tasks and calls, in nanoseconds.

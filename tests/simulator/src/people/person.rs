@@ -9,6 +9,7 @@ use wacore_binary::Jid;
 use super::app_state::AppState;
 use super::companion::Companion;
 use super::history::History;
+use super::media::Reupload;
 use super::outbox::Outbox;
 use crate::address::{DeviceKey, PHONE};
 use crate::observe::Journal;
@@ -67,6 +68,8 @@ pub(crate) struct Person {
     pub(crate) outbox: Outbox,
     /// What the phone hands to each new companion.
     pub(crate) history: Mutex<Vec<History>>,
+    /// What the phone does when it is asked for a file again.
+    pub(crate) reupload: Mutex<Reupload>,
     pub(crate) journal: Journal,
     /// Accounts that have asked for this one's devices, to be told when they change.
     pub(crate) watchers: Mutex<HashSet<Arc<str>>>,
@@ -100,6 +103,7 @@ impl Person {
             app_state,
             outbox: Outbox::default(),
             history: Mutex::default(),
+            reupload: Mutex::default(),
             journal: Journal::new(memory),
             watchers: Mutex::default(),
             companions: Mutex::default(),

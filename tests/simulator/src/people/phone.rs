@@ -10,6 +10,7 @@ use waproto::whatsapp as wa;
 
 use super::companion::{Companion, Registration};
 use super::history::History;
+use super::media::{MediaFile, Reupload, SentMedia};
 use super::person::{Addressing, Person, ReceiptPolicy};
 use crate::address::DeviceKey;
 use crate::clock::unix_seconds;
@@ -145,6 +146,17 @@ impl Phone {
     pub async fn send(&self, to: &str, message: wa::Message) -> Result<String, Error> {
         let to = Recipient::Person(self.hub.existing(to)?);
         self.hub.counters.metered(self.hub.write(&self.person, &to, message, None)).await
+    }
+
+    /// Sends a file from the phone itself.
+    pub async fn send_media(&self, to: &str, file: MediaFile) -> Result<SentMedia, Error> {
+        let to = Recipient::Person(self.hub.existing(to)?);
+        self.hub.send_media(&self.person, &to, file).await
+    }
+
+    /// Chooses what the phone does when a companion asks it for a file again.
+    pub fn set_reupload(&self, reupload: Reupload) {
+        *locked(&self.person.reupload) = reupload;
     }
 
     /// Chooses what the phone hands to each companion that is linked from now on, in this order.

@@ -8,6 +8,7 @@
 mod code;
 mod connection;
 mod delivery;
+mod files;
 mod history;
 mod iq;
 mod link;
