@@ -131,3 +131,10 @@ pub enum MessageKind {
     Revoke,
     Unsupported,
 }
+
+impl MessageKind {
+    /// Whether a message of this kind comes with a file.
+    pub const fn has_media(self) -> bool {
+        matches!(self, Self::Image | Self::Video | Self::Audio | Self::Document | Self::Sticker)
+    }
+}

@@ -18,6 +18,7 @@ mod http;
 mod layers;
 mod limits;
 mod log;
+mod media;
 mod node;
 mod retention;
 mod webhooks;
@@ -25,6 +26,7 @@ mod whatsapp;
 
 use std::path::PathBuf;
 
+pub use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -36,6 +38,7 @@ pub use self::{
     layers::{Flag, Loaded, Sources, load},
     limits::{Limits, ParseRateError, Rate, Unit},
     log::{Format, Level, Log},
+    media::Media,
     node::Node,
     retention::{Keep, Retention},
     webhooks::{Listed, Webhooks},
@@ -69,6 +72,8 @@ pub struct Config {
     pub whatsapp: WhatsApp,
     /// The past of newly paired accounts.
     pub history: History,
+    /// Media that is downloaded.
+    pub media: Media,
 }
 
 impl Default for Config {
@@ -85,6 +90,7 @@ impl Default for Config {
             log: Log::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
+            media: Media::default(),
         }
     }
 }
@@ -109,7 +115,8 @@ impl Config {
         }
         self.log.validate()?;
         self.whatsapp.validate()?;
-        self.history.validate()
+        self.history.validate()?;
+        self.media.validate()
     }
 }
 

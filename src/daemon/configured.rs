@@ -152,7 +152,7 @@ fn machine() -> String {
     if name.is_empty() { "wagate".to_owned() } else { name.to_owned() }
 }
 
-pub(super) fn session_options(config: &Config) -> session::Options {
+pub(super) fn session_options(config: &Config, state: &StateDir) -> session::Options {
     let whatsapp = config.whatsapp.clone();
     session::Options {
         version: whatsapp.version,
@@ -167,6 +167,14 @@ pub(super) fn session_options(config: &Config) -> session::Options {
         },
         replaced_retry_after: whatsapp.replaced_retry_after,
         history: history_settings(&config.history),
+        media: session::MediaSettings {
+            directory: state.path().to_owned(),
+            max_size: config.media.max_size.as_u64(),
+            spool: config.media.spool.as_u64(),
+            keep: config.media.keep,
+            concurrency: config.media.concurrency,
+            time_limit: config.media.timeout,
+        },
     }
 }
 

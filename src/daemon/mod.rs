@@ -199,7 +199,7 @@ impl Daemon {
         let sessions = Sessions::new(
             store.clone(),
             clock,
-            session_options(&config),
+            session_options(&config, &state),
             ownership,
             session_tasks.clone(),
         );

@@ -144,6 +144,10 @@ codes! {
         detail: "the session is stopped: start it to get a QR code",
         members: { "reason": "not_started", "sessionStatus": "session_not_connected" },
     }
+    MessageHasNoMedia = "MESSAGE_HAS_NO_MEDIA", NOT_FOUND, "The message has no media" {
+        about: "The message is there, and nothing to be downloaded comes with it: it is a text, say, or does not tell where its media is.",
+        detail: "the message has no media that could be downloaded",
+    }
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The address does not take this method" {
         about: "There is something at this address, and not for this method: `Allow` has those that it takes.",
         detail: "this address does not take this method: see `Allow`",
@@ -209,6 +213,25 @@ codes! {
         about: "There is nothing left to cancel.",
         detail: "the replay has come to its end",
     }
+    MediaViewOnce = "MEDIA_VIEW_ONCE", CONFLICT, "The media is to be viewed once" {
+        about: "Its sender wants it to be opened once, on a phone. It is not handed out here.",
+        detail: "the media is to be viewed once, on a phone: it is not handed out",
+    }
+    MediaGone = "MEDIA_GONE", GONE, "WhatsApp no longer has the media" {
+        about: "WhatsApp keeps media for some weeks. The account's phone was asked to upload it again, and has lost it, or cannot be asked \
+                for it, as for what a channel has published.",
+        detail: "WhatsApp no longer has the media, and the phone cannot upload it again",
+    }
+    MediaTooLarge = "MEDIA_TOO_LARGE", PAYLOAD_TOO_LARGE, "The media is too large" {
+        about: "`size` is what the message announces, `limit` what is downloaded at most (`media.max_size`), both in bytes.",
+        detail: "the media is larger than what is downloaded: at most 104857600 bytes are",
+        members: { "size": 300_000_000, "limit": 104_857_600 },
+    }
+    RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", RANGE_NOT_SATISFIABLE, "The file has no such part" {
+        about: "`Range` asks for bytes that the file does not have. `size` is how many it has.",
+        detail: "the file is shorter than the part that is asked for",
+        members: { "size": 1024 },
+    }
     BodyTooLarge = "BODY_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large" {
         about: "The detail has the number of bytes that this route reads.",
         detail: "the body is too large: at most 65536 bytes are read",
@@ -263,6 +286,19 @@ codes! {
     WhatsAppFailed = "WHATSAPP_FAILED", BAD_GATEWAY, "WhatsApp did not take it" {
         about: "The session is connected, and sending failed all the same. The message is kept as failed.",
         detail: "the WhatsApp client failed",
+    }
+    MediaDamaged = "MEDIA_DAMAGED", BAD_GATEWAY, "The media is not what was announced" {
+        about: "What WhatsApp's media hosts have does not decrypt, or has another length or hash than its message says. Nothing of it is handed \
+                out.",
+        detail: "what WhatsApp has is not what the message announced",
+    }
+    MediaUnavailable = "MEDIA_UNAVAILABLE", SERVICE_UNAVAILABLE, "The media is not here yet" {
+        about: "It passes: `Retry-After` says when to ask again. `reason` says why: `fetching` (it is on its way), `busy` (too much else is), \
+                `unreachable` (WhatsApp's media hosts), `phone_silent` (WhatsApp no longer has it, and the account's phone, which was asked to upload \
+                it again, has not answered), `session_not_connected` (the same, and the phone can be asked only when the session is connected), \
+                `failed` (it could not be stored).",
+        detail: "the media is on its way",
+        members: { "reason": "fetching" },
     }
     Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE, "Not possible just now" {
         about: "It passes: `Retry-After` says when to ask again.",

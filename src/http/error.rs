@@ -12,7 +12,10 @@ use super::{code::Code, problem::Problem};
 use crate::{
     event::PairingFailure,
     qr,
-    service::{self, Conflict, Thing},
+    service::{
+        self, Conflict, Thing,
+        media::{MediaError, Obstacle},
+    },
 };
 
 /// Why a request failed.
@@ -68,12 +71,33 @@ fn of_service(error: service::Error) -> Problem {
         Error::SignatureExpired => problem(Code::SignedUrlExpired),
         Error::Forbidden { needs } => problem(Code::Forbidden).with("needs", json!(needs)),
         Error::Elsewhere { node } => problem(Code::SessionOnOtherNode).with("node", node),
+        Error::Media(error) => of_media(&error, problem),
         Error::Unavailable { .. } => problem(Code::Unavailable),
         Error::StoreUnavailable(_) => problem(Code::DatabaseUnavailable),
         Error::Client(_) => problem(Code::WhatsAppFailed),
         Error::Store(_) => Problem::of(Code::Internal),
     }
     .retry_after(retry_after)
+}
+
+/// Why there is no file.
+fn of_media(error: &MediaError, problem: impl FnOnce(Code) -> Problem) -> Problem {
+    match error {
+        MediaError::None => problem(Code::MessageHasNoMedia),
+        MediaError::ViewOnce => problem(Code::MediaViewOnce),
+        MediaError::TooLarge { size, limit } => {
+            problem(Code::MediaTooLarge).with("size", json!(size)).with("limit", *limit)
+        }
+        MediaError::Gone => problem(Code::MediaGone),
+        MediaError::Damaged => problem(Code::MediaDamaged),
+        MediaError::Unavailable(obstacle) => {
+            let problem = problem(Code::MediaUnavailable).with("reason", obstacle.word());
+            match obstacle {
+                Obstacle::NotConnected(status) => problem.with("sessionStatus", json!(status)),
+                _ => problem,
+            }
+        }
+    }
 }
 
 /// What WhatsApp's refusal of a pairing code is answered with. Its own status is in the document, as

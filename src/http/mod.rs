@@ -29,6 +29,7 @@ mod operation;
 mod page;
 mod path;
 mod problem;
+mod range;
 mod request;
 mod route;
 mod server;
@@ -156,6 +157,7 @@ macro_rules! parts {
 parts! {
     services.sessions: service::Sessions,
     services.messages: service::Messages,
+    services.media: service::Media,
     services.events: service::Events,
     services.tokens: service::Tokens,
     services.signatures: service::Signatures,

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod created;
 pub mod events;
 pub mod health;
+pub mod media;
 pub mod messages;
 pub mod metrics;
 pub mod organizations;
@@ -38,6 +39,7 @@ use crate::{
 pub use audit::Audit;
 pub use events::Events;
 pub use health::Health;
+pub use media::Media;
 pub use messages::Messages;
 pub use metrics::Metrics;
 pub use organizations::Organizations;
@@ -60,6 +62,7 @@ const LATER: Duration = Duration::from_secs(5);
 pub struct Services {
     pub sessions: Sessions,
     pub messages: Messages,
+    pub media: Media,
     pub events: Events,
     pub tokens: Tokens,
     pub signatures: Signatures,
@@ -80,10 +83,12 @@ impl Services {
         max_age: Duration,
     ) -> Self {
         let tokens = Tokens::new(store.clone());
+        let messages = Messages::new(store.clone(), manager.clone());
         Self {
+            media: Media::new(store.clone(), messages.clone(), manager.clone()),
             signatures: Signatures::new(store.clone(), tokens.clone()),
             sessions: Sessions::new(store.clone(), manager.clone()),
-            messages: Messages::new(store.clone(), manager.clone()),
+            messages,
             events: Events::new(store.clone()),
             tokens,
             organizations: Organizations::new(store.clone()),
@@ -187,6 +192,9 @@ pub enum Error {
     #[error("another daemon runs the session, and did not answer")]
     Elsewhere { node: String },
 
+    #[error(transparent)]
+    Media(#[from] media::MediaError),
+
     /// It will pass.
     #[error("{what}")]
     Unavailable { what: &'static str, retry_after: Duration },
@@ -211,6 +219,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::Media(media::MediaError::Unavailable(obstacle)) => Some(obstacle.retry_after()),
             Self::StoreUnavailable(_) => Some(LATER),
             Self::Elsewhere { .. } => Some(SOON),
             Self::PairingRefused { retry_after, .. } => *retry_after,
@@ -253,6 +262,7 @@ impl From<session::Error> for Error {
             session::Error::Timeout => {
                 Self::Unavailable { what: "the session did not answer in time", retry_after: SOON }
             }
+            session::Error::Media(error) => error.into(),
             session::Error::Store(error) => error.into(),
             session::Error::Pair(error) => error.into(),
             session::Error::Send(SendError::PutOff { after, .. }) => Self::Unavailable {

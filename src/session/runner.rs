@@ -15,6 +15,7 @@ use super::{
     client::{Factory, PairError},
     identity::Identity,
     ingest::Ingest,
+    media::{Depot, MediaError, Renewal},
     online::{End, Ended, Lent, Online},
     outbox::{Outbox, SendStats},
     ownership::Tenure,
@@ -43,6 +44,15 @@ pub(super) enum Command {
         message: MessageId,
         answer: oneshot::Sender<Result<(), Error>>,
     },
+    /// Which media hosts there are. Not answered while there is no connection.
+    MediaHosts {
+        answer: oneshot::Sender<Vec<String>>,
+    },
+    /// Have the phone upload media again, in the same way.
+    RenewMedia {
+        renewal: Renewal,
+        answer: oneshot::Sender<Result<String, MediaError>>,
+    },
     /// Unlink the device, then end.
     Logout {
         answer: oneshot::Sender<LoggedOut>,
@@ -55,6 +65,8 @@ impl fmt::Debug for Command {
             Self::Dial => "Dial",
             Self::Pair { .. } => "Pair",
             Self::Send { .. } => "Send",
+            Self::MediaHosts { .. } => "MediaHosts",
+            Self::RenewMedia { .. } => "RenewMedia",
             Self::Logout { .. } => "Logout",
         })
     }
@@ -68,6 +80,8 @@ pub(super) struct Shared {
     pub(super) options: Arc<Options>,
     pub(super) factory: Factory,
     pub(super) pace: Pace,
+    /// Media that was downloaded.
+    pub(super) media: Depot,
     pub(super) tracker: TaskTracker,
     /// Panics of sessions' tasks.
     pub(super) panics: Arc<AtomicU64>,
@@ -257,6 +271,7 @@ impl Runner {
                 Some(command) = self.commands.recv() => match command {
                     Command::Dial => self.urgent = true,
                     Command::Send { message, answer } => self.outbox.expect(message, answer),
+                    Command::MediaHosts { .. } | Command::RenewMedia { .. } => {}
                     // Somebody holds a phone in his hand: answered as soon as there is a client.
                     Command::Pair { .. } => {
                         self.urgent = true;
@@ -367,6 +382,7 @@ impl Runner {
                         answer.send(Err(Error::Pair(PairError::Unreachable))).ok();
                     }
                     Command::Send { message, answer } => self.outbox.expect(message, answer),
+                    Command::MediaHosts { .. } | Command::RenewMedia { .. } => {}
                     Command::Logout { answer } => {
                         answer.send(LoggedOut { unlinked: false }).ok();
                         return ControlFlow::Break(());

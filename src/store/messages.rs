@@ -250,6 +250,27 @@ impl Messages {
             .await
     }
 
+    /// Writes down where the media of a message is by now.
+    pub async fn move_media(&self, row: &message::Model, path: String) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        let (lane, id) = (row.session_key.to_string(), row.id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (id, path) = (id.clone(), path.clone());
+                Box::pin(async move {
+                    message::Entity::update_many()
+                        .col_expr(message::Column::MediaPath, Expr::value(path))
+                        .col_expr(message::Column::UpdatedAt, Expr::value(now))
+                        .filter(message::COLUMN.id.eq(id))
+                        .exec(txn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
     /// Queues one message again that was being sent, unless it has come further.
     pub async fn requeue(&self, id: &MessageId) -> Result<bool, Error> {
         self.move_on(id, MessageStatus::Sending, MessageStatus::Queued, None).await
@@ -343,6 +364,7 @@ fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> m
         body: new.body,
         target_wa_id: None,
         raw: None,
+        media_path: None,
         push_name: None,
         sent_at: now,
         offline: false,

@@ -63,6 +63,7 @@
 //!
 //! | where | why |
 //! |---|---|
+//! | files of messages in the state directory | decrypted, and without a name: gone with the process |
 //! | `message.body`, other columns of `message`, other payloads of `event` and `webhook_event`, `webhook_endpoint.url`, `webhook_attempt.response` | history that is searched and listed; protect the disk |
 //! | `token.secret_hash`, `idempotency.fingerprint` | SHA-256 of what nobody can guess, or of no secret |
 //! | `wa_identity`, `wa_base_key` | public keys |

@@ -7,6 +7,7 @@ mod docs;
 mod events;
 mod health;
 mod list;
+mod media;
 mod messages;
 mod metrics;
 mod organizations;
@@ -195,6 +196,20 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             Viewer,
             messages::show,
             about::messages::show(),
+        ),
+        get(
+            "/api/whatsapp/session/{sessionId}/messages/{messageId}/media",
+            Viewer,
+            media::show,
+            about::messages::media(),
+        )
+        .waits()
+        .signable(),
+        post(
+            "/api/whatsapp/session/{sessionId}/messages/{messageId}/media/url",
+            Viewer,
+            media::sign,
+            about::messages::sign_media(),
         ),
         // What happens.
         get("/api/whatsapp/events", Viewer, events::feed, about::events::feed()).waits(),

@@ -12,6 +12,7 @@ mod hook;
 mod http;
 mod leash;
 mod link;
+pub(in crate::session) mod media;
 mod send;
 mod signal;
 mod threads;

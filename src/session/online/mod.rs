@@ -224,6 +224,11 @@ impl<'a> Online<'a> {
                 self.pairing.ask(&self.link, self.clock, phone_number, answer);
             }
             Command::Send { message, answer } => self.outbox.expect(message, answer),
+            Command::MediaHosts { answer } if self.is_connected() => self.link.media_hosts(answer),
+            Command::RenewMedia { renewal, answer } if self.is_connected() => {
+                self.link.renew_media(renewal, answer);
+            }
+            Command::MediaHosts { .. } | Command::RenewMedia { .. } => {}
             Command::Logout { answer } => {
                 let mut logout = std::pin::pin!(self.link.logout());
                 let mut batch = Vec::with_capacity(BATCH);
@@ -268,6 +273,10 @@ impl<'a> Online<'a> {
         if let Some(permit) = self.permit.take() {
             permit.succeeded();
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected { .. })
     }
 
     /// Whether the connection has lasted for so long that nothing is wrong with connecting.
