@@ -27,7 +27,9 @@ use wagate::{
     event::{Account, Event, NewMessage},
     http::{self, Edge, HttpState, Limits, ServeOptions},
     service::{Services, Tokens},
-    session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
+    session::{
+        HistorySettings, MediaSettings, Membership, OnOtherAccount, Options, Ownership, Sessions,
+    },
     store::{
         Patience, Store,
         events::{NewEvent, Recorded},
@@ -95,6 +97,7 @@ impl App {
             dial_rate_per_second: 1_000_000,
             on_other_account: OnOtherAccount::Refuse,
             history: HistorySettings::default(),
+            media: media_settings(),
         };
         let me = Membership { home: "test".to_owned(), name: "test".to_owned(), lease: None };
         let ownership = Ownership::join(store.clone(), clock.clone(), me).await.unwrap();
@@ -249,6 +252,18 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.opened.close().await;
+    }
+}
+
+/// Downloads of media, of which there are none.
+fn media_settings() -> MediaSettings {
+    MediaSettings {
+        directory: std::env::temp_dir(),
+        max_size: 1 << 20,
+        spool: 1 << 20,
+        keep: Duration::from_mins(1),
+        concurrency: 1,
+        time_limit: Duration::from_secs(10),
     }
 }
 
