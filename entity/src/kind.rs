@@ -55,6 +55,14 @@ pub enum EventKind {
     MessageCiphertext,
     /// A voice or video call.
     Call,
+    /// Somebody came into a group.
+    GroupJoin,
+    /// Somebody left a group, or was removed from it.
+    GroupLeave,
+    /// A group was changed: its name, its picture, its settings.
+    GroupUpdate,
+    /// Something that a client which runs elsewhere has told, and that has no name here.
+    Unknown,
 }
 
 /// What was changed of a configuration or a credential, in the audit log.
@@ -88,6 +96,7 @@ pub enum AuditAction {
     SessionPairing,
     SessionLoggedOut,
     SessionDeleted,
+    SessionSecretRotated,
     WebhookCreated,
     WebhookChanged,
     WebhookPaused,

@@ -30,6 +30,9 @@ const STATE_DIRECTORY_VARIABLE: &str = "STATE_DIRECTORY";
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 const MASTER_KEY_CREDENTIAL: &str = "wagate-master-key";
 
+/// Where the seed's deployments have the key of the status webhook.
+const STATUS_KEY_VARIABLE: &str = "WEBHOOK_SECRET_KEY";
+
 /// Where a file is looked for when none is named; the first that is there is the one.
 const SEARCHED: [&str; 2] = ["wagate.toml", "/etc/wagate/wagate.toml"];
 
@@ -106,6 +109,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     if let Some((path, values)) = &file {
         let origin = path.display().to_string();
         figment = figment.merge(Layer { origin, values: values.clone() });
+    }
+    if let Some(secret) = sources.variable(STATUS_KEY_VARIABLE) {
+        let key = "external.webhook_secret_key";
+        let origin = format!("environment variable {STATUS_KEY_VARIABLE}");
+        let text = text_of(secret, key, &origin)?;
+        figment = figment.merge(Layer::one(key, text, origin));
     }
     for layer in environment(sources, &schema)? {
         figment = figment.merge(layer);

@@ -13,6 +13,7 @@
 mod database;
 mod encryption;
 mod error;
+mod external;
 mod history;
 mod http;
 mod layers;
@@ -31,6 +32,7 @@ pub use self::{
     database::{AfterRestore, Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,
+    external::External,
     history::{History, Mode as HistoryMode},
     http::{ForwardedHeader, Http, Origin},
     layers::{Flag, Loaded, Sources, load},
@@ -63,6 +65,8 @@ pub struct Config {
     pub retention: Retention,
     /// Outbound webhooks.
     pub webhooks: Webhooks,
+    /// Sessions that run elsewhere.
+    pub external: External,
     /// What is logged, and how.
     pub log: Log,
     /// The WhatsApp clients.
@@ -82,6 +86,7 @@ impl Default for Config {
             node: Node::default(),
             retention: Retention::default(),
             webhooks: Webhooks::default(),
+            external: External::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
@@ -101,6 +106,7 @@ impl Config {
         self.node.validate()?;
         self.retention.validate()?;
         self.webhooks.validate()?;
+        self.external.validate()?;
         if self.retention.webhooks.0.is_some_and(|time| time < self.webhooks.max_age) {
             return Err(Invalid::new(
                 "retention.webhooks",

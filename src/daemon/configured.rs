@@ -11,6 +11,7 @@ use crate::{
     delivery::{self, Deliveries},
     http::{self, Quota},
     maintenance::Policy,
+    service,
     session::{self, Membership},
     state_dir::{self, StateDir},
     store::{Store, connect},
@@ -112,6 +113,16 @@ pub(super) fn edge(config: &config::Http) -> http::Edge {
     http::Edge {
         proxies,
         origins: http::Origins::of(config.cors_origins.0.iter().map(|it| it.named())),
+    }
+}
+
+/// What the operator has decided about sessions that run elsewhere.
+pub(super) fn external(config: &config::External) -> service::external::Policy {
+    let key = config.webhook_secret_key.as_ref();
+    service::external::Policy {
+        key: key.map(|key| key.expose().to_owned().into()),
+        allow_open: config.allow_open,
+        auto_create: config.auto_create,
     }
 }
 

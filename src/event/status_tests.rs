@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Account, AuthFailure, Disconnect, Loss,
+    Account, AuthFailure, ClientState, Disconnect, Loss,
     message::{Ack, AckLevel},
 };
 
@@ -53,6 +53,12 @@ pub(crate) fn row() -> session::Model {
         throttled_until: None,
         generation: 1,
         created_at: UnixMillis(0),
+        session_data: None,
+        vps_session_id: None,
+        receiver_auth: None,
+        receiver_secret: None,
+        observed_at: None,
+        observed_mark: None,
         updated_at: UnixMillis(0),
     }
 }
@@ -99,6 +105,13 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::PasskeyRequested),
         Just(Event::AccountChanged(Account::default())),
         Just(ack()),
+        proptest::sample::select(ClientState::ALL.as_slice()).prop_map(|state| {
+            Event::Reported(Report { what: Reported::State(state), phone_number: None })
+        }),
+        Just(Event::Reported(Report {
+            what: Reported::Disconnected { reason: "LOGOUT".to_owned() },
+            phone_number: None,
+        })),
     ]
 }
 

@@ -172,6 +172,24 @@ codes! {
         about: "Only events of the session come here. It is started, stopped and written with where it runs.",
         detail: "the session runs elsewhere: only its events come here",
     }
+    SessionEmbedded = "SESSION_EMBEDDED", CONFLICT, "The session runs here" {
+        about: "Events are posted for sessions that run elsewhere (`origin: external`). What happens on this one is seen here.",
+        detail: "the session runs here: nobody else can tell what happens on it",
+    }
+    WebhookAuthMismatch = "WEBHOOK_AUTH_MISMATCH", CONFLICT, "The session's events are let in otherwise" {
+        about: "`webhookAuth` of the session says how whoever posts its events proves that he may: by a secret in the address or a \
+                header, or by a signature. A token is not taken beside that.",
+        detail: "the session's events are let in by its own secret, not by a token: see `webhookAuth`",
+    }
+    VpsSessionExists = "VPS_SESSION_EXISTS", CONFLICT, "The id is another session's where it runs" {
+        about: "A status that is reported names `vps_session_id` and nothing else, so one session at most has it.",
+        detail: "another session has this `vps_session_id`",
+    }
+    StatusWebhookClosed = "STATUS_WEBHOOK_CLOSED", FORBIDDEN, "The status webhook is closed" {
+        about: "The operator has set no key for it (`external.webhook_secret_key`, `WEBHOOK_SECRET_KEY`), and has not opened it to \
+                everybody (`external.allow_open`).",
+        detail: "nobody may report a status: set `external.webhook_secret_key`, or `external.allow_open` to let everybody",
+    }
     SessionNotRunning = "SESSION_NOT_RUNNING", CONFLICT, "The session is stopped" {
         about: "This needs a session that runs: start it first.",
         detail: "the session is stopped: start it first",

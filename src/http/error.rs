@@ -3,7 +3,7 @@
 //! What each `code` means, and its status, is in [`Code`].
 
 use axum::{
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -54,6 +54,15 @@ fn of_service(error: service::Error) -> Problem {
     match error {
         Error::NotFound(thing) => problem(not_found(thing)),
         Error::Invalid(errors) => Problem::invalid(errors),
+        // Its members are those that clients of the seed know.
+        Error::Conflict(Conflict::UserConnected) => {
+            let problem = problem(Code::SessionExists).status(StatusCode::BAD_REQUEST);
+            let message = problem.detail.clone().into_owned();
+            problem
+                .with("statusCode", StatusCode::BAD_REQUEST.as_u16())
+                .with("message", message)
+                .with("error", "Bad Request")
+        }
         Error::Conflict(conflict) => problem(conflicting(conflict)),
         Error::NotConnected { status } => {
             problem(Code::SessionNotConnected).with("sessionStatus", json!(status))
@@ -102,10 +111,14 @@ const fn not_found(thing: Thing) -> Code {
 
 const fn conflicting(conflict: Conflict) -> Code {
     match conflict {
-        Conflict::SessionExists => Code::SessionExists,
+        Conflict::SessionExists | Conflict::UserConnected => Code::SessionExists,
         Conflict::TooManySessions => Code::TooManySessions,
         Conflict::PhoneNumberKnown => Code::PhoneNumberKnown,
         Conflict::SessionExternal => Code::SessionExternal,
+        Conflict::SessionEmbedded => Code::SessionEmbedded,
+        Conflict::ReceiverAuth | Conflict::NoSecret => Code::WebhookAuthMismatch,
+        Conflict::VpsSessionExists => Code::VpsSessionExists,
+        Conflict::StatusWebhookClosed => Code::StatusWebhookClosed,
         Conflict::SessionNotRunning => Code::SessionNotRunning,
         Conflict::SessionAlreadyPaired => Code::SessionAlreadyPaired,
         Conflict::TooManyWebhooks => Code::TooManyWebhooks,

@@ -136,6 +136,27 @@ impl Fields {
         parse(&text).map_or_else(|error| self.fault(name, error.to_string()), Some)
     }
 
+    /// An object, or nothing. `null` is nothing.
+    pub(crate) fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        match self.change_object(name) {
+            Change::To(members) => Some(members),
+            Change::Keep | Change::Clear => None,
+        }
+    }
+
+    /// An object to set, `null` to clear, nothing to keep.
+    pub(crate) fn change_object(&mut self, name: &str) -> Change<Map<String, Value>> {
+        match self.values.remove(name) {
+            None => Change::Keep,
+            Some(Value::Null) => Change::Clear,
+            Some(Value::Object(members)) => Change::To(members),
+            Some(_) => {
+                self.fault::<()>(name, "must be an object or null");
+                Change::Keep
+            }
+        }
+    }
+
     /// Notes that something is wrong with a member.
     pub(crate) fn fault<T>(&mut self, name: &str, detail: impl Into<String>) -> Option<T> {
         self.errors.push(FieldError::new(name, detail));

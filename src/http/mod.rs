@@ -53,7 +53,7 @@ pub use self::{
     cors::Origins,
     edge::Edge,
     limit::Quota,
-    route::{Access, Pace, Statement},
+    route::{Access, Key, Pace, Statement},
     server::{ServeOptions, serve},
     tls::{Reloaded, Tls, TlsError, TlsFiles},
 };
@@ -164,6 +164,8 @@ parts! {
     services.health: service::Health,
     services.metrics: service::Metrics,
     services.webhooks: service::Webhooks,
+    services.external: service::External,
+    meters: Meters,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
@@ -174,10 +176,7 @@ parts! {
 pub fn router(mut state: HttpState) -> Router {
     let routes = api::routes(&state.limits);
     state.document = Document::of(&routes);
-    let mut all = route::router(routes, &state);
-    if let Some(cors) = state.edge.origins.layer() {
-        all = all.layer(cors);
-    }
+    let all = route::router(routes, &state);
     all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
         .layer(middleware::from_fn(request::observe))
         .layer(middleware::from_fn(edge::protect))

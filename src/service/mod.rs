@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod created;
 pub mod events;
+pub mod external;
 pub mod health;
 pub mod messages;
 pub mod metrics;
@@ -37,6 +38,7 @@ use crate::{
 
 pub use audit::Audit;
 pub use events::Events;
+pub use external::External;
 pub use health::Health;
 pub use messages::Messages;
 pub use metrics::Metrics;
@@ -68,6 +70,7 @@ pub struct Services {
     pub health: Health,
     pub metrics: Metrics,
     pub webhooks: Webhooks,
+    pub external: External,
 }
 
 impl Services {
@@ -91,7 +94,15 @@ impl Services {
             health: Health::new(store.clone(), manager.clone()),
             metrics: Metrics::new(store.clone(), manager, deliveries.clone()),
             webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
+            external: External::new(store.clone(), external::Policy::default()),
         }
+    }
+
+    /// The same with what the operator has decided about sessions that run elsewhere.
+    #[must_use]
+    pub fn with_external(mut self, policy: external::Policy) -> Self {
+        self.external = self.external.with(policy);
+        self
     }
 
     /// What time it is.

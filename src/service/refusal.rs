@@ -38,6 +38,22 @@ pub enum Conflict {
     PhoneNumberKnown,
     #[error("the session runs elsewhere: only its events come here")]
     SessionExternal,
+    #[error("the session runs here: nobody else can tell what happens on it")]
+    SessionEmbedded,
+    #[error("the session's events are let in by its own secret, not by a token: see `webhookAuth`")]
+    ReceiverAuth,
+    #[error("the session's events are let in by a token: there is no secret")]
+    NoSecret,
+    #[error("another session has this `vps_session_id`")]
+    VpsSessionExists,
+    #[error(
+        "nobody may report a status: set `external.webhook_secret_key`, or `external.allow_open` to \
+         let everybody"
+    )]
+    StatusWebhookClosed,
+    /// As the seed has it.
+    #[error("Sessão já existente")]
+    UserConnected,
     #[error("the session is stopped: start it first")]
     SessionNotRunning,
     #[error("the session is linked to an account: log out first")]

@@ -5,7 +5,7 @@ use entity::{
     UnixMillis,
     id::SessionId,
     session,
-    state::{DesiredState, SessionStatus},
+    state::{DesiredState, Origin, ReceiverAuth, SessionStatus},
 };
 
 use crate::event::Group;
@@ -44,6 +44,11 @@ pub struct StatusView {
     /// How long WhatsApp refuses the account, after a ban.
     pub banned_until: Option<UnixMillis>,
     pub desired_state: DesiredState,
+    pub origin: Origin,
+    /// What the caller keeps with an external session: a JSON object, as text.
+    pub session_data: Option<String>,
+    /// How the events of an external session are let in.
+    pub receiver_auth: Option<ReceiverAuth>,
     pub connected_at: Option<UnixMillis>,
     pub last_active_at: Option<UnixMillis>,
     pub created_at: UnixMillis,
@@ -134,6 +139,9 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         account_changed,
         banned_until: row.banned_until.filter(|until| now < *until),
         desired_state: row.desired_state,
+        origin: row.origin,
+        session_data: row.session_data.clone(),
+        receiver_auth: row.receiver_auth,
         connected_at: row.connected_at,
         last_active_at: row.last_active_at,
         created_at: row.created_at,

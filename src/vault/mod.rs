@@ -57,6 +57,7 @@
 //! | `message.raw` | the message as it came: media keys, its secret |
 //! | `command.request`, `command.answer` | what daemons ask of each other: phone numbers, pairing codes |
 //! | `webhook_secret.secret`, `webhook_endpoint.headers` | what requests to an endpoint are signed with, and prove themselves by |
+//! | `session.receiver_secret` | what posted events of a session are signed with, or proved by |
 //! | `session.qr`, `event.payload` of `qr` events, `webhook_event.payload` of theirs | the pairing code, which holds the ADV secret |
 //!
 //! # What is not, and why

@@ -121,6 +121,7 @@ impl<'a> Play<'a> {
             event: event(what, self.app),
             at: self.app.clock.now(),
             care: care(what, self.app),
+            posted: None,
         };
         let recorded = self.app.store.writer().record(new, Patience::Fail).await.unwrap();
         let Recorded::New { seq } = recorded else { return };

@@ -26,7 +26,7 @@ use wagate::{
     delivery::{self, Deliveries},
     event::{Account, Event, NewMessage},
     http::{self, Edge, HttpState, Limits, ServeOptions},
-    service::{Services, Tokens},
+    service::{Services, Tokens, external::Policy},
     session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
     store::{
         Patience, Store,
@@ -39,6 +39,9 @@ use crate::{
     contract::{self, Seen},
     database::{Database, Opened},
 };
+
+/// What whoever reports a status must show.
+pub(crate) const STATUS_KEY: &str = "the key of the status webhook";
 
 /// A gateway that listens, and a client of it.
 pub(crate) struct App {
@@ -72,6 +75,17 @@ impl App {
 
     /// A gateway with something in front of it.
     pub(crate) async fn behind(opened: Opened, limits: Limits, edge: Edge) -> Self {
+        let external = Policy { key: Some(STATUS_KEY.to_owned().into()), ..Policy::default() };
+        Self::with_external(opened, limits, edge, external).await
+    }
+
+    /// A gateway whose operator has decided this about sessions that run elsewhere.
+    pub(crate) async fn with_external(
+        opened: Opened,
+        limits: Limits,
+        edge: Edge,
+        external: Policy,
+    ) -> Self {
         // Another test of this process may have installed it.
         rustls::crypto::ring::default_provider().install_default().ok();
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
@@ -103,7 +117,8 @@ impl App {
         let stop = CancellationToken::new();
         let deliveries = deliveries(&store, "test", &tasks);
         let longest = Duration::from_hours(72);
-        let services = Services::new(&store, sessions.clone(), &deliveries, longest);
+        let services =
+            Services::new(&store, sessions.clone(), &deliveries, longest).with_external(external);
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -179,6 +194,28 @@ impl App {
         assert_eq!(self.post("/api/whatsapp/session", body).await.status, StatusCode::CREATED);
     }
 
+    /// Makes a session that runs elsewhere, and answers it as it was made.
+    pub(crate) async fn external(&self, id: &str, more: Value) -> Value {
+        let mut body = serde_json::json!({ "sessionId": id, "origin": "external" });
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let made = self.post("/api/whatsapp/session", body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+        made.json()["data"].clone()
+    }
+
+    /// Posts an event of a session that runs elsewhere, with the operator's token.
+    pub(crate) async fn tell(&self, id: &str, event: &str, data: Value) -> Answer {
+        let body = serde_json::json!({ "event": event, "data": data });
+        self.post(&format!("/api/whatsapp/webhook/{id}"), body).await
+    }
+
+    /// Stops the sessions alone: none is started any more.
+    pub(crate) async fn stop_sessions(&self) {
+        self.sessions.shutdown(Duration::from_secs(5)).await;
+    }
+
     pub(crate) async fn row(&self, id: &str) -> session::Model {
         let id: SessionId = id.parse().unwrap();
         self.store.sessions().find(&self.organization, &id).await.unwrap().unwrap()
@@ -193,6 +230,7 @@ impl App {
             event,
             at: self.clock.now(),
             care: None,
+            posted: None,
         };
         self.store.writer().record(new, Patience::Fail).await.unwrap()
     }

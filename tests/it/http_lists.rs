@@ -290,6 +290,13 @@ async fn whatever_makes_something_makes_it_once_for_a_key_and_shows_a_secret_onc
             let parameters = operation["parameters"].as_array().unwrap();
             let takes_key = parameters.iter().any(|it| it["name"] == "Idempotency-Key");
             let id = operation["operationId"].as_str().unwrap();
+            // A user's session is made once, whoever asks; an event is recorded, and makes nothing.
+            if matches!(
+                id,
+                "connectUser" | "receiveEvent" | "reportStatus" | "reportStatusToFunction"
+            ) {
+                continue;
+            }
             assert_eq!(makes, takes_key, "{id}");
             if !makes {
                 continue;

@@ -47,6 +47,7 @@ fn message(session: &session::Model, at: UnixMillis, n: usize, body: &str) -> Ne
         session_key: session.id.clone(),
         generation: None,
         care: None,
+        posted: None,
         event: Event::Message(Box::new(NewMessage {
             id: MessageId::new(at, rand::random()),
             wa_id: format!("{}-{n}", at.0),

@@ -2,6 +2,7 @@
 
 mod about;
 mod audit;
+mod connect;
 mod dashboard;
 mod docs;
 mod events;
@@ -12,8 +13,10 @@ mod metrics;
 mod organizations;
 mod problems;
 mod qr;
+mod receiver;
 mod sessions;
 mod status;
+mod status_webhook;
 mod stream;
 mod tokens;
 mod webhooks;
@@ -34,7 +37,7 @@ use super::{
     Limits,
     idempotency::IDEMPOTENCY_REPLAYED,
     page::cursor,
-    route::{Access::Anybody, Route, delete, get, patch, post},
+    route::{Access::Anybody, Key, Route, delete, get, patch, post},
 };
 use crate::service::page::Position;
 
@@ -177,6 +180,41 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             qr::sign,
             about::sessions::sign_qr(),
         ),
+        post("/api/whatsapp/connect", Manager, connect::connect, about::external::connect())
+            .waits(),
+        // Sessions that run elsewhere.
+        post(
+            "/api/whatsapp/webhook/{sessionId}",
+            Key::Session,
+            receiver::receive,
+            about::external::receive(),
+        ),
+        get(
+            "/api/whatsapp/webhook/{sessionId}",
+            Key::Session,
+            receiver::verify,
+            about::external::verify(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/secret/rotate",
+            Manager,
+            sessions::rotate_secret,
+            about::external::rotate(),
+        ),
+        post(
+            "/api/whatsapp/status-webhook",
+            Key::Status,
+            status_webhook::report,
+            about::external::report_status(),
+        )
+        .for_all_origins(),
+        post(
+            "/functions/v1/whatsapp-status-webhook",
+            Key::Status,
+            status_webhook::report,
+            about::external::report_status_to_function(),
+        )
+        .for_all_origins(),
         // Messages.
         post(
             "/api/whatsapp/session/{sessionId}/messages",

@@ -10,7 +10,7 @@ use entity::{
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
 use super::{
-    CHUNK, NewEvent, Recorded,
+    CHUNK, Mark, NewEvent, Recorded,
     plan::{Allocated, Plan},
     present::Present,
     tell::to_tell,
@@ -146,18 +146,35 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
             reached.unsent &= reached.level <= 0;
             plan.acks.insert(key, ack.clone());
         }
-        Event::Ciphertext(_) | Event::Call(_) => {}
+        event if !status::is_about_status(event) => {}
         _ if event.generation.is_some_and(|generation| generation != row.generation) => {
             return Decided::Not(Recorded::Stale);
         }
         _ => {
+            if let Some(mark) = event.latest() {
+                // It was true then, and something else has been since.
+                if row.observed_at.is_some_and(|observed_at| event.at < observed_at) {
+                    if status::learn(row, &event.event) {
+                        plan.statuses.insert(event.session_key.clone());
+                    }
+                    forget(present, event, dedupe_key.as_ref());
+                    return Decided::Not(Recorded::Stale);
+                }
+                if matches!(event.posted, Some(Mark::Latest(_)))
+                    && row.observed_mark.as_deref() == Some(mark)
+                {
+                    return Decided::Not(Recorded::Duplicate);
+                }
+                row.observed_at = Some(event.at);
+                row.observed_mark = Some(mark.to_owned());
+            }
             plan.statuses.insert(event.session_key.clone());
         }
     }
 
     let active_before = row.last_active_at.map_or(i64::MIN, |at| at.0);
     // "Last active" is about when we noticed: an offline message may be days old.
-    let at = if event.dedupe_key().is_some() { now } else { event.at };
+    let at = if status::is_about_status(&event.event) { event.at } else { now };
     status::apply(row, &event.event, at);
     if let Some(care) = &event.care {
         care.write(row);
@@ -173,6 +190,13 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     let count = 1 + i64::from(sent_before.is_some());
     *plan.counts.entry(event.organization_id.clone()).or_default() += count;
     Decided::New { dedupe_key, sent_before }
+}
+
+/// Uses a key up no more: what it stands for was not recorded.
+fn forget(present: &mut Present, event: &NewEvent, dedupe_key: Option<&String>) {
+    if let Some(key) = dedupe_key {
+        present.recorded.remove(&(event.session_key.clone(), key.clone()));
+    }
 }
 
 /// A level never goes down, and an error is one only while nothing better is known.

@@ -6,7 +6,9 @@
 
 mod claims;
 mod create;
+mod external;
 mod list;
+mod of_user;
 
 use std::collections::HashMap;
 
@@ -25,9 +27,12 @@ use sea_orm::{
 use serde_json::json;
 
 pub(super) use self::claims::{LIVE, take_back};
+use self::external::{SealedReceiver, is_taken};
 pub use self::{
-    create::{Created, NewSession},
+    create::{Created, NewExternal, NewSession},
+    external::{Receiver, SessionData},
     list::{Filter, StatusCount, StatusFilter, Summary},
+    of_user::OfUser,
 };
 use super::{
     Error, Store,
@@ -79,6 +84,20 @@ pub struct Settings {
     pub user_id: Change<String>,
     /// Digits only.
     pub phone_number: Change<String>,
+    /// Of an external session.
+    pub session_data: Change<SessionData>,
+    /// Of an external session.
+    pub receiver: Option<Receiver>,
+}
+
+/// What became of a change of settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    Done(Box<session::Model>),
+    /// There is no such session any more.
+    Gone,
+    /// Another session is called the same where it runs.
+    VpsTaken,
 }
 
 /// Queries over sessions.
@@ -146,17 +165,19 @@ impl Sessions {
         Ok(names.into_iter().collect())
     }
 
-    /// Changes settings; none when there is no such session any more.
+    /// Changes settings.
     pub async fn change(
         &self,
         organization: &OrganizationId,
         key: &SessionKey,
         settings: Settings,
-        by: By,
-    ) -> Result<Option<session::Model>, Error> {
+        (action, by): (AuditAction, By),
+    ) -> Result<Changed, Error> {
         let changed = [
             ("userId", !settings.user_id.is_keep()),
             ("phoneNumber", !settings.phone_number.is_keep()),
+            ("sessionData", !settings.session_data.is_keep()),
+            ("webhookAuth", settings.receiver.is_some()),
         ];
         let changed: Vec<_> = changed
             .into_iter()
@@ -164,13 +185,38 @@ impl Sessions {
             .map(|(name, _)| name)
             .collect();
         let detail = json!({ "changed": changed });
-        let act = Act { action: AuditAction::SessionChanged, detail, by };
-        let change = session::ActiveModel {
+        let act = Act { action, detail, by };
+        let mut change = session::ActiveModel {
             user_id: settings.user_id.into_active(),
             phone_number: settings.phone_number.into_active(),
             ..Default::default()
         };
-        self.update(organization, key, change, Some(act)).await
+        match settings.session_data {
+            Change::Keep => {}
+            Change::Clear => {
+                change.session_data = Set(None);
+                change.vps_session_id = Set(None);
+            }
+            Change::To(data) => {
+                if is_taken(self.store.reader(), key, data.vps_session_id.as_deref()).await? {
+                    return Ok(Changed::VpsTaken);
+                }
+                change.session_data = Set(Some(data.json));
+                change.vps_session_id = Set(data.vps_session_id);
+            }
+        }
+        if let Some(receiver) = &settings.receiver {
+            let SealedReceiver { auth, secret } = self.sealed(organization, key, receiver).await?;
+            change.receiver_auth = Set(Some(auth));
+            if secret.is_some() {
+                change.receiver_secret = Set(secret);
+            }
+        }
+        match self.update(organization, key, change, Some(act)).await {
+            // Another request has just given another session that name.
+            Err(error) if error.is_unique_violation() => Ok(Changed::VpsTaken),
+            changed => Ok(changed?.map_or(Changed::Gone, |row| Changed::Done(Box::new(row)))),
+        }
     }
 
     /// Writes what the operator wants, and what he does; none when there is no such session any more.
@@ -183,6 +229,22 @@ impl Sessions {
     ) -> Result<Option<session::Model>, Error> {
         let change =
             session::ActiveModel { desired_state: Set(desired_state), ..Default::default() };
+        self.update(organization, key, change, Some(act)).await
+    }
+
+    /// Has a session run for this phone number, or for the one that it has.
+    pub async fn take_up(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        phone_number: Option<String>,
+        act: Act,
+    ) -> Result<Option<session::Model>, Error> {
+        let change = session::ActiveModel {
+            desired_state: Set(DesiredState::Running),
+            phone_number: phone_number.map_or(ActiveValue::NotSet, |number| Set(Some(number))),
+            ..Default::default()
+        };
         self.update(organization, key, change, Some(act)).await
     }
 

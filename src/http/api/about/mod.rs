@@ -3,6 +3,7 @@
 pub(super) mod audit;
 pub(super) mod daemon;
 pub(super) mod events;
+pub(super) mod external;
 pub(super) mod messages;
 pub(super) mod organizations;
 pub(super) mod sessions;

@@ -9,12 +9,13 @@ use crate::{
             Success,
             list::{self, LONGEST},
             qr::{LIFETIMES, QrView, SignedUrlView, limits},
-            sessions::{CodeView, DeletedView, LoggedOutView},
+            sessions::{CodeView, DeletedView, LoggedOutView, MadeView},
             status::SessionView,
         },
         code::Code,
         operation::{
-            Content, Field, Operation, Tag, flag, number, operation, phone_number, text, word,
+            Content, Field, Operation, Tag, flag, number, object, operation, phone_number, text,
+            word,
         },
     },
     qr::Layout,
@@ -37,8 +38,40 @@ pub(super) fn example() -> Value {
         "reconnecting": false, "since": AT, "nextAttemptAt": null, "lastDisconnect": null,
         "bannedUntil": null, "pairing": { "attempts": 1, "lastError": null, "lastQrAt": AT },
         "accountChanged": null, "desiredState": "running", "connectedAt": null,
-        "lastActiveAt": null,
+        "lastActiveAt": null, "origin": "embedded", "sessionData": null, "webhookAuth": null,
     })
+}
+
+/// One that runs elsewhere, just made.
+fn elsewhere() -> Value {
+    let mut example = example();
+    let members = json!({
+        "origin": "external", "webhookAuth": "secret",
+        "sessionData": { "vps_session_id": "wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b" },
+        "secret": "whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+        "webhookUrl": "/api/whatsapp/webhook/shop-1?secret=whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+    });
+    for (name, value) in members.as_object().into_iter().flatten() {
+        example[name] = value.clone();
+    }
+    example
+}
+
+fn session_data() -> Field {
+    object(
+        "sessionData",
+        "Of a session that runs elsewhere: what the caller keeps with it. `vps_session_id` is what it is called there; no other \
+         session may have the same.",
+    )
+}
+
+fn webhook_auth() -> Field {
+    word(
+        "webhookAuth",
+        &["token", "secret", "signature"],
+        "Of a session that runs elsewhere: how whoever posts its events proves that he may. `secret` and `signature` make a secret, \
+         which is shown once.",
+    )
 }
 
 fn user_id() -> Field {
@@ -62,18 +95,22 @@ pub(in crate::http::api) fn create() -> Operation {
             user_id(),
             phone_number("phoneNumber", "The number that it is meant for, with country code."),
             flag("start", "Whether to start it.").usually(true).example(true),
+            word("origin", &["embedded", "external"], "Whether it runs here or elsewhere.")
+                .usually("embedded"),
+            session_data(),
+            webhook_auth().usually("token"),
         ])
         .idempotent()
-        .answers::<Success<SessionView>>(201, "The session.", success(&example()))
+        .answers::<Success<MadeView>>(201, "The session.", success(&elsewhere()))
         .says("Location", "Where it is.")
-        .answers::<Success<SessionView>>(
+        .answers::<Success<MadeView>>(
             200,
             "The session that an earlier request with this key has made, as it is at present.",
             success(&example()),
         )
         .says("Location", "Where it is.")
         .says("Idempotency-Replayed", "`true`")
-        .refuses([Code::SessionExists, Code::TooManySessions])
+        .refuses([Code::SessionExists, Code::TooManySessions, Code::VpsSessionExists])
 }
 
 pub(in crate::http::api) fn list() -> Operation {
@@ -132,9 +169,14 @@ pub(in crate::http::api) fn show() -> Operation {
 pub(in crate::http::api) fn change() -> Operation {
     let operation = operation("changeSession", Tag::Sessions, "Change a session's settings")
         .about("`null` clears a setting.")
-        .body([user_id(), phone_number("phoneNumber", "The number that it is meant for.")])
-        .refuses([Code::PhoneNumberKnown]);
-    shown(operation, "The session as it is then.")
+        .body([
+            user_id(),
+            phone_number("phoneNumber", "The number that it is meant for."),
+            session_data(),
+            webhook_auth(),
+        ])
+        .refuses([Code::PhoneNumberKnown, Code::VpsSessionExists]);
+    operation.answers::<Success<MadeView>>(200, "The session as it is then.", success(&elsewhere()))
 }
 
 pub(in crate::http::api) fn delete() -> Operation {
