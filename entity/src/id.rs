@@ -176,6 +176,18 @@ id!(
     GapId, "gap_"
 );
 id!(
+    /// A phone number at Meta's Cloud API.
+    MetaAccountId, "mac_"
+);
+id!(
+    /// What Meta has posted in one request.
+    MetaBodyId, "mbd_"
+);
+id!(
+    /// One thing that Meta told.
+    MetaEventId, "mev_"
+);
+id!(
     /// Something that one daemon asks of another.
     CommandId, "cmd_"
 );

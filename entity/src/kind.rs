@@ -97,6 +97,11 @@ pub enum AuditAction {
     WebhookSecretRotated,
     WebhookReplayed,
     WebhookReplayCancelled,
+    MetaAccountCreated,
+    MetaAccountChanged,
+    MetaAccountStatusSet,
+    MetaAccountVerified,
+    MetaVerifyTokenRotated,
 }
 
 /// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.

@@ -19,6 +19,7 @@ pub mod installation;
 pub mod kind;
 pub mod lease;
 pub mod message;
+pub mod meta;
 pub mod node;
 pub mod organization;
 pub mod session;
@@ -27,6 +28,8 @@ pub mod token;
 pub mod unix_millis;
 pub mod vault;
 pub mod webhook;
+mod words;
 pub mod writer_lane;
 
 pub use unix_millis::UnixMillis;
+use words::words;

@@ -29,6 +29,7 @@ mod m20261124_000140_message_tries;
 mod m20261124_000150_writer_lanes;
 mod m20261124_000160_webhook_feed;
 mod m20261124_000180_notices;
+mod m20261129_000230_meta;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000150_writer_lanes::Migration),
             Box::new(m20261124_000160_webhook_feed::Migration),
             Box::new(m20261124_000180_notices::Migration),
+            Box::new(m20261129_000230_meta::Migration),
         ]
     }
 }

@@ -18,6 +18,7 @@ mod http;
 mod layers;
 mod limits;
 mod log;
+mod meta;
 mod node;
 mod retention;
 mod webhooks;
@@ -36,6 +37,7 @@ pub use self::{
     layers::{Flag, Loaded, Sources, load},
     limits::{Limits, ParseRateError, Rate, Unit},
     log::{Format, Level, Log},
+    meta::Meta,
     node::Node,
     retention::{Keep, Retention},
     webhooks::{Listed, Webhooks},
@@ -63,6 +65,8 @@ pub struct Config {
     pub retention: Retention,
     /// Outbound webhooks.
     pub webhooks: Webhooks,
+    /// Webhooks of Meta's Cloud API.
+    pub meta: Meta,
     /// What is logged, and how.
     pub log: Log,
     /// The WhatsApp clients.
@@ -82,6 +86,7 @@ impl Default for Config {
             node: Node::default(),
             retention: Retention::default(),
             webhooks: Webhooks::default(),
+            meta: Meta::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
@@ -101,6 +106,7 @@ impl Config {
         self.node.validate()?;
         self.retention.validate()?;
         self.webhooks.validate()?;
+        self.meta.validate()?;
         if self.retention.webhooks.0.is_some_and(|time| time < self.webhooks.max_age) {
             return Err(Invalid::new(
                 "retention.webhooks",

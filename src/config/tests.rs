@@ -327,3 +327,19 @@ fn collect(path: &str, values: &Dict, into: &mut Vec<String>) {
         }
     }
 }
+
+#[test]
+fn the_variables_of_the_app_of_the_whole_installation_are_taken_and_ours_win() {
+    let meta = |pairs: &[(&str, &str)]| config(&variables(pairs)).meta;
+    let taken = meta(&[
+        ("DEFAULT_WEBHOOK_VERIFY_TOKEN", "fallback_token"),
+        ("DEFAULT_WEBHOOK_SECRET", "fallback_secret"),
+        ("WAGATE_META__DEFAULT_WEBHOOK_SECRET", "another_secret"),
+    ]);
+    let exposed = |secret: Option<SecretText>| secret.map(|it| it.expose().to_owned());
+    assert_eq!(exposed(taken.default_verify_token).as_deref(), Some("fallback_token"));
+    assert_eq!(exposed(taken.default_webhook_secret).as_deref(), Some("another_secret"));
+    let complaint = complaint(&variables(&[("DEFAULT_WEBHOOK_SECRET", "short")]));
+    assert!(complaint.contains("meta.default_webhook_secret"), "{complaint}");
+    assert!(complaint.contains("DEFAULT_WEBHOOK_SECRET"));
+}

@@ -11,6 +11,7 @@ use crate::{
     delivery::{self, Deliveries},
     http::{self, Quota},
     maintenance::Policy,
+    service,
     session::{self, Membership},
     state_dir::{self, StateDir},
     store::{Store, connect},
@@ -79,6 +80,7 @@ pub(super) fn http_limits(config: &Config) -> http::Limits {
     let limits = &config.limits;
     http::Limits {
         large_body: config.http.max_body_bytes(),
+        meta_posts: config.meta.concurrency as usize,
         request_time: config.http.request_timeout,
         open_metrics: config.http.open_metrics,
         per_token: quota(limits.per_token, limits.per_token_burst),
@@ -88,6 +90,18 @@ pub(super) fn http_limits(config: &Config) -> http::Limits {
             limits.failed_authentications_burst,
         ),
         ..http::Limits::default()
+    }
+}
+
+/// What the operator has decided about Meta's webhooks.
+pub(super) fn meta(config: &Config) -> service::meta::Options {
+    let secret = |text: &config::SecretText| service::meta::Open::from(text.expose().to_owned());
+    let meta = &config.meta;
+    service::meta::Options {
+        default_verify_token: meta.default_verify_token.as_ref().map(secret),
+        default_secret: meta.default_webhook_secret.as_ref().map(secret),
+        public_url: meta.public_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
+        require_verified: meta.require_verified,
     }
 }
 
@@ -124,6 +138,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         sent_messages: retention.sent_messages.0,
         pending_inbound: retention.pending_inbound.0,
         webhooks: retention.webhooks.0,
+        meta: retention.meta.0,
         interval: retention.interval,
     }
 }

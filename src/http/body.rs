@@ -51,15 +51,27 @@ where
     }
 }
 
+/// A body as it came, whatever is in it.
+pub(crate) async fn whole(body: Body, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(time, bytes(body, limit))
+        .await
+        .map_err(|_| Problem::of(Code::RequestTimeout))?
+}
+
+/// Whether what is on the wire is something else than the body.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 async fn read(request: Request, limit: usize, time: Duration) -> Result<Fields, ApiError> {
     let (parts, body) = request.into_parts();
     let kind = Kind::of(&parts.headers);
     if kind == Kind::Other {
         return Err(Problem::of(Code::UnsupportedMediaType).into());
     }
-    let body = tokio::time::timeout(time, bytes(body, limit))
-        .await
-        .map_err(|_| Problem::of(Code::RequestTimeout))??;
+    let body = whole(body, limit, time).await?;
     match kind {
         Kind::Unsaid if body.is_empty() => Ok(Fields::new(Map::new())),
         Kind::Json => object(&body),
@@ -78,10 +90,7 @@ enum Kind {
 
 impl Kind {
     fn of(headers: &HeaderMap) -> Self {
-        let encoded = headers
-            .get(header::CONTENT_ENCODING)
-            .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if encoded {
+        if is_encoded(headers) {
             return Self::Other;
         }
         let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Self::Unsaid };

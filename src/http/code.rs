@@ -101,6 +101,26 @@ codes! {
         about: "The address was good until the time in it. Ask for a new one.",
         detail: "the signed address has expired",
     }
+    MetaSignatureRequired = "META_SIGNATURE_REQUIRED", UNAUTHORIZED, "The account's app has not signed it" {
+        about: "The address is one account's at Meta, and `X-Hub-Signature-256` is missing, is not `sha256=` and 64 hexadecimal digits, or is not \
+                the HMAC-SHA-256 of the body's bytes under the app's secret. The older `X-Hub-Signature` is not looked at.",
+        detail: "the body is not signed by the account's app",
+    }
+    MetaSignatureInvalid = "META_SIGNATURE_INVALID", FORBIDDEN, "No app of ours has signed it" {
+        about: "The address is shared, and `X-Hub-Signature-256` is missing, malformed, or not made with the app's secret of any account whose phone \
+                number or business account the body names. Which of these is not told.",
+        detail: "the body is not signed by the app of any account that it names",
+    }
+    MetaChallengeRefused = "META_CHALLENGE_REFUSED", FORBIDDEN, "The challenge is not answered" {
+        about: "`hub.mode` is not `subscribe`, there is no `hub.challenge`, or `hub.verify_token` is not that of an account which is complete and not disabled. \
+                Which of these is not told: `GET /api/meta/accounts` shows what an account lacks.",
+        detail: "the verify token is not one that is taken here",
+    }
+    MetaAccountDisabled = "META_ACCOUNT_DISABLED", FORBIDDEN, "The account takes no events" {
+        about: "The body is signed well, and every account that it is about is disabled, or not yet verified where the operator asks for that. \
+                Nothing of it was kept.",
+        detail: "the account takes no events",
+    }
     RouteNotFound = "ROUTE_NOT_FOUND", NOT_FOUND, "There is no such address" {
         about: "No route of the API has this address. `GET /openapi.json` has them all.",
         detail: "there is nothing at this address",
@@ -132,6 +152,14 @@ codes! {
     ReplayNotFound = "REPLAY_NOT_FOUND", NOT_FOUND, "There is no such replay" {
         about: "The organization has no replay of this id.",
         detail: "there is no such replay",
+    }
+    MetaAccountNotFound = "META_ACCOUNT_NOT_FOUND", NOT_FOUND, "There is no such account at Meta" {
+        about: "The organization has no account of this id, or no account has this address.",
+        detail: "there is no such account at Meta",
+    }
+    MetaEventNotFound = "META_EVENT_NOT_FOUND", NOT_FOUND, "There is no such event of Meta's" {
+        about: "The organization was told nothing of this id, or it is older than what is kept.",
+        detail: "there is no such event of Meta's",
     }
     ProblemNotFound = "PROBLEM_NOT_FOUND", NOT_FOUND, "There is no such problem code" {
         about: "No problem document of this version has this code. `GET /problems` has them all.",
@@ -208,6 +236,18 @@ codes! {
     ReplayEnded = "REPLAY_ENDED", CONFLICT, "The replay has ended" {
         about: "There is nothing left to cancel.",
         detail: "the replay has come to its end",
+    }
+    TooManyMetaAccounts = "TOO_MANY_META_ACCOUNTS", CONFLICT, "The organization has all the accounts at Meta it may have" {
+        about: "No more can be made. Point one that is not needed at another number.",
+        detail: "the organization has as many accounts at Meta as it may have",
+    }
+    MetaNumberTaken = "META_NUMBER_TAKEN", CONFLICT, "The phone number is set up already" {
+        about: "Another account has this phone number with the same app, in this organization or in another: what Meta tells of a number goes to one of them.",
+        detail: "the phone number is set up already, with the same app",
+    }
+    MetaAccountIncomplete = "META_ACCOUNT_INCOMPLETE", CONFLICT, "The account is not complete" {
+        about: "An account that lacks some of its configuration cannot be verified. `missing` of the account names what it lacks.",
+        detail: "the account lacks some of its configuration: see `missing`",
     }
     BodyTooLarge = "BODY_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large" {
         about: "The detail has the number of bytes that this route reads.",

@@ -12,7 +12,7 @@ use super::{code::Code, problem::Problem};
 use crate::{
     event::PairingFailure,
     qr,
-    service::{self, Conflict, Thing},
+    service::{self, Conflict, Thing, meta::Refusal},
 };
 
 /// Why a request failed.
@@ -67,6 +67,7 @@ fn of_service(error: service::Error) -> Problem {
         Error::SignatureInvalid => problem(Code::SignedUrlInvalid),
         Error::SignatureExpired => problem(Code::SignedUrlExpired),
         Error::Forbidden { needs } => problem(Code::Forbidden).with("needs", json!(needs)),
+        Error::Meta(refusal) => problem(of_meta(refusal)),
         Error::Elsewhere { node } => problem(Code::SessionOnOtherNode).with("node", node),
         Error::Unavailable { .. } => problem(Code::Unavailable),
         Error::StoreUnavailable(_) => problem(Code::DatabaseUnavailable),
@@ -88,6 +89,16 @@ const fn pairing(failure: PairingFailure) -> Code {
     }
 }
 
+/// What Meta is answered. Where a seed says 403 to a signature, it is that.
+const fn of_meta(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::Challenge => Code::MetaChallengeRefused,
+        Refusal::Signature => Code::MetaSignatureInvalid,
+        Refusal::OwnSignature => Code::MetaSignatureRequired,
+        Refusal::Disabled => Code::MetaAccountDisabled,
+    }
+}
+
 const fn not_found(thing: Thing) -> Code {
     match thing {
         Thing::Session => Code::SessionNotFound,
@@ -97,6 +108,8 @@ const fn not_found(thing: Thing) -> Code {
         Thing::Webhook => Code::WebhookNotFound,
         Thing::Delivery => Code::DeliveryNotFound,
         Thing::Replay => Code::ReplayNotFound,
+        Thing::MetaAccount => Code::MetaAccountNotFound,
+        Thing::MetaEvent => Code::MetaEventNotFound,
     }
 }
 
@@ -113,6 +126,9 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::DeliveryInFlight => Code::DeliveryInFlight,
         Conflict::EventRetired => Code::EventRetired,
         Conflict::ReplayEnded => Code::ReplayEnded,
+        Conflict::TooManyMetaAccounts => Code::TooManyMetaAccounts,
+        Conflict::MetaNumberTaken => Code::MetaNumberTaken,
+        Conflict::MetaAccountIncomplete => Code::MetaAccountIncomplete,
     }
 }
 

@@ -41,7 +41,7 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{limit::Meters, openapi::Document, waiting::Waiting};
+use self::{api::Posts, limit::Meters, openapi::Document, waiting::Waiting};
 use crate::{
     qr::Renderer,
     service::{self, Services},
@@ -65,6 +65,10 @@ pub struct Limits {
     pub small_body: usize,
     /// Bytes of a body that carries a message.
     pub large_body: usize,
+    /// Bytes of what Meta posts.
+    pub meta_body: usize,
+    /// Bodies of Meta's that are in memory at a time.
+    pub meta_posts: usize,
     /// How long a body may take to arrive.
     pub body_time: Duration,
     /// How long an answer may take.
@@ -90,6 +94,9 @@ impl Default for Limits {
         Self {
             small_body: 64 << 10,
             large_body: 1 << 20,
+            // Meta says 3 MB.
+            meta_body: 4 << 20,
+            meta_posts: 64,
             body_time: Duration::from_secs(20),
             request_time: Duration::from_secs(30),
             longest_wait: Duration::from_mins(1),
@@ -112,6 +119,7 @@ pub struct HttpState {
     limits: Limits,
     waiting: Waiting,
     meters: Meters,
+    posts: Posts,
     edge: Edge,
     /// Requests that change something, which are carried out whether or not their caller waits.
     work: TaskTracker,
@@ -132,6 +140,7 @@ impl HttpState {
         Self {
             work,
             meters: Meters::new(&limits, services.clock().clone()),
+            posts: Posts::new(&limits),
             edge,
             document: Document::default(),
             waiting: Waiting::new(limits, services.tokens.clone(), shutdown),
@@ -164,9 +173,12 @@ parts! {
     services.health: service::Health,
     services.metrics: service::Metrics,
     services.webhooks: service::Webhooks,
+    services.meta: service::Meta,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
+    meters: Meters,
+    posts: Posts,
     document: Document,
 }
 

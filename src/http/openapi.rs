@@ -123,6 +123,11 @@ impl Writer {
         });
         if let Some(members) = &operation.body {
             written["requestBody"] = body(members);
+        } else if let Some(example) = &operation.posted {
+            written["requestBody"] = json!({
+                "required": true,
+                "content": { "application/json": { "schema": {}, "example": example } },
+            });
         }
         written
     }
@@ -308,7 +313,8 @@ fn variables(path: &str) -> impl Iterator<Item = &str> {
 /// What a variable part of an address may be: schema, meaning, example.
 fn variable(name: &str) -> (Value, &'static str, &'static str) {
     use entity::id::{
-        DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
+        DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId, OrganizationId, ReplayId,
+        SessionId, TokenId,
     };
 
     fn of<T: JsonSchema>() -> Value {
@@ -326,6 +332,17 @@ fn variable(name: &str) -> (Value, &'static str, &'static str) {
         "webhookId" => (of::<EndpointId>(), "The endpoint.", "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "deliveryId" => (of::<DeliveryId>(), "The delivery.", "dlv_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "replayId" => (of::<ReplayId>(), "The replay.", "rpl_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "accountId" => {
+            (of::<MetaAccountId>(), "The account at Meta.", "mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
+        "metaEventId" => {
+            (of::<MetaEventId>(), "The event of Meta's.", "mev_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
+        "callbackKey" => (
+            json!({ "type": "string" }),
+            "The last part of the account's `ownPath`.",
+            "n4Vv3m5N7P9R1T3VkQ8ZK4XG0V3M5N7P9R1T3VkQ8ZI",
+        ),
         "code" => (json!({ "type": "string" }), "The problem's `code`.", "SESSION_NOT_FOUND"),
         _ => (json!({ "type": "string" }), "", ""),
     }
@@ -392,6 +409,8 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             "webhookId" => Some(Code::WebhookNotFound),
             "deliveryId" => Some(Code::DeliveryNotFound),
             "replayId" => Some(Code::ReplayNotFound),
+            "accountId" => Some(Code::MetaAccountNotFound),
+            "metaEventId" => Some(Code::MetaEventNotFound),
             _ => None,
         });
     }

@@ -22,6 +22,7 @@ pub(super) enum Tag {
     Messages,
     Events,
     Webhooks,
+    Meta,
     Organizations,
     Tokens,
     Audit,
@@ -30,11 +31,12 @@ pub(super) enum Tag {
 
 impl Tag {
     /// In the order in which they are shown.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Sessions,
         Self::Messages,
         Self::Events,
         Self::Webhooks,
+        Self::Meta,
         Self::Organizations,
         Self::Tokens,
         Self::Audit,
@@ -47,6 +49,7 @@ impl Tag {
             Self::Messages => "Messages",
             Self::Events => "Events",
             Self::Webhooks => "Webhooks",
+            Self::Meta => "Meta's Cloud API",
             Self::Organizations => "Organizations",
             Self::Tokens => "Tokens",
             Self::Audit => "Audit log",
@@ -64,6 +67,7 @@ impl Tag {
                 "Everything that happens, recorded once, with a number: as a stream, or page by page."
             }
             Self::Webhooks => "URLs that are told of events, and what became of each telling.",
+            Self::Meta => "Numbers at Meta's Cloud API, and what Meta tells of them.",
             Self::Organizations => "The tenants.",
             Self::Tokens => "Who may call for an organization.",
             Self::Audit => "Who changed what, when, and from where.",
@@ -209,6 +213,8 @@ pub(super) struct Operation {
     pub(super) headers: Vec<Field>,
     /// The members of its body, which is one JSON object.
     pub(super) body: Option<Vec<Field>>,
+    /// An example of a body that is read as bytes.
+    pub(super) posted: Option<Value>,
     pub(super) responses: Vec<Response>,
     /// Problems of its own.
     pub(super) problems: Vec<Code>,
@@ -224,6 +230,7 @@ pub(super) fn operation(id: &'static str, tag: Tag, summary: &'static str) -> Op
         query: Vec::new(),
         headers: Vec::new(),
         body: None,
+        posted: None,
         responses: Vec::new(),
         problems: Vec::new(),
     }
@@ -270,6 +277,12 @@ impl Operation {
 
     pub(super) fn body(mut self, members: impl IntoIterator<Item = Field>) -> Self {
         self.body = Some(members.into_iter().collect());
+        self
+    }
+
+    /// It takes bytes, whatever is in them; usually this.
+    pub(super) fn posted(mut self, example: Value) -> Self {
+        self.posted = Some(example);
         self
     }
 

@@ -10,6 +10,7 @@ pub mod created;
 pub mod events;
 pub mod health;
 pub mod messages;
+pub mod meta;
 pub mod metrics;
 pub mod organizations;
 pub mod recipient;
@@ -39,6 +40,7 @@ pub use audit::Audit;
 pub use events::Events;
 pub use health::Health;
 pub use messages::Messages;
+pub use meta::Meta;
 pub use metrics::Metrics;
 pub use organizations::Organizations;
 pub use refusal::{Conflict, Thing};
@@ -68,6 +70,7 @@ pub struct Services {
     pub health: Health,
     pub metrics: Metrics,
     pub webhooks: Webhooks,
+    pub meta: Meta,
 }
 
 impl Services {
@@ -78,6 +81,7 @@ impl Services {
         manager: session::Sessions,
         deliveries: &Deliveries,
         max_age: Duration,
+        meta: meta::Options,
     ) -> Self {
         let tokens = Tokens::new(store.clone());
         Self {
@@ -91,6 +95,7 @@ impl Services {
             health: Health::new(store.clone(), manager.clone()),
             metrics: Metrics::new(store.clone(), manager, deliveries.clone()),
             webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
+            meta: Meta::new(store.clone(), meta),
         }
     }
 
@@ -182,6 +187,10 @@ pub enum Error {
 
     #[error("the token's role does not allow this")]
     Forbidden { needs: Role },
+
+    /// Something of Meta's was not taken.
+    #[error(transparent)]
+    Meta(#[from] meta::Refusal),
 
     /// Another daemon runs the session, and did not answer. `node` is what people call it.
     #[error("another daemon runs the session, and did not answer")]

@@ -10,6 +10,8 @@ pub enum Thing {
     Webhook,
     Delivery,
     Replay,
+    MetaAccount,
+    MetaEvent,
 }
 
 impl Thing {
@@ -23,6 +25,8 @@ impl Thing {
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
             Self::Replay => "replay",
+            Self::MetaAccount => "account at Meta",
+            Self::MetaEvent => "event of Meta's",
         }
     }
 }
@@ -52,4 +56,10 @@ pub enum Conflict {
     EventRetired,
     #[error("the replay has come to its end")]
     ReplayEnded,
+    #[error("the organization has as many accounts at Meta as it may have")]
+    TooManyMetaAccounts,
+    #[error("the phone number is set up already, with the same app")]
+    MetaNumberTaken,
+    #[error("the account lacks some of its configuration: see `missing`")]
+    MetaAccountIncomplete,
 }

@@ -13,7 +13,8 @@
 //! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `fence.rs` refuses what
 //!   somebody writes for a session that is not his any more. `commands.rs`: what daemons ask of each
 //!   other.
-//! - `webhooks/`: endpoints of tenants, and what is owed to them.
+//! - `webhooks/`: endpoints of tenants, and what is owed to them. `meta/`: numbers at Meta's Cloud API, and what
+//!   Meta has sent about them.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
 //! Reads go to a pool of their own and never wait for the writer; they see what was committed
@@ -43,6 +44,7 @@ pub mod leases;
 pub mod look;
 mod mark;
 pub mod messages;
+pub mod meta;
 pub mod nodes;
 pub mod organizations;
 pub mod page;
@@ -181,6 +183,11 @@ impl Store {
     /// Outbound webhooks: endpoints, and what is owed to them.
     pub fn webhooks(&self) -> webhooks::Webhooks {
         webhooks::Webhooks::new(self.clone())
+    }
+
+    /// Numbers at Meta's Cloud API, and what Meta has sent.
+    pub fn meta(&self) -> meta::Meta {
+        meta::Meta::new(self.clone())
     }
 
     /// The bearer tokens.

@@ -26,7 +26,7 @@ use wagate::{
     delivery::{self, Deliveries},
     event::{Account, Event, NewMessage},
     http::{self, Edge, HttpState, Limits, ServeOptions},
-    service::{Services, Tokens},
+    service::{Services, Tokens, meta},
     session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
     store::{
         Patience, Store,
@@ -72,6 +72,19 @@ impl App {
 
     /// A gateway with something in front of it.
     pub(crate) async fn behind(opened: Opened, limits: Limits, edge: Edge) -> Self {
+        Self::configured(opened, limits, edge, meta::Options::default()).await
+    }
+
+    /// A gateway whose operator has decided something about Meta's webhooks.
+    pub(crate) async fn with_meta(
+        database: &Database,
+        limits: Limits,
+        meta: meta::Options,
+    ) -> Self {
+        Self::configured(database.open().await, limits, Edge::default(), meta).await
+    }
+
+    async fn configured(opened: Opened, limits: Limits, edge: Edge, meta: meta::Options) -> Self {
         // Another test of this process may have installed it.
         rustls::crypto::ring::default_provider().install_default().ok();
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
@@ -103,7 +116,7 @@ impl App {
         let stop = CancellationToken::new();
         let deliveries = deliveries(&store, "test", &tasks);
         let longest = Duration::from_hours(72);
-        let services = Services::new(&store, sessions.clone(), &deliveries, longest);
+        let services = Services::new(&store, sessions.clone(), &deliveries, longest, meta);
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

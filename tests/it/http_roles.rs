@@ -14,6 +14,7 @@ use wagate::{
 use crate::{
     database::on_each,
     http_app::{Answer, App},
+    meta::{self, NUMBER, SECRET, SHARED, WABA, complete, deliver, set_up, text},
     webhooks_api::{endpoint, log},
 };
 
@@ -30,6 +31,9 @@ fn example(pointer: &str) -> Value {
         "/text" => json!("hello"),
         "/role" => json!("viewer"),
         "/since" => json!("2027-01-15T00:00:00Z"),
+        "/phoneNumberId" => json!("106540352242922"),
+        "/appSecret" => json!("test_app_secret"),
+        "/status" => json!("disabled"),
         "/url" | "/webhook_url" => json!("https://receiver.test/"),
         other => panic!("{other} is needed by some route: give an example of it here"),
     }
@@ -43,6 +47,9 @@ struct Ours {
     webhook: String,
     delivery: String,
     replay: String,
+    account: String,
+    own_path: String,
+    meta_event: String,
 }
 
 impl Ours {
@@ -61,7 +68,14 @@ impl Ours {
             .post(&format!("/api/webhooks/{webhook}/replay"), json!({ "after_sequence": 0 }))
             .await;
         assert!(replay.status.is_success(), "{}", replay.text());
+        let account = set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let body = text(WABA, NUMBER, "wamid.only-ours", "a word of ours").to_string();
+        deliver(app, SHARED, SECRET, body.as_bytes()).await;
+        let told = meta::log(app, &app.token).await;
         Self {
+            account: account["id"].as_str().unwrap().to_owned(),
+            own_path: account["ownPath"].as_str().unwrap().to_owned(),
+            meta_event: told[0]["id"].as_str().unwrap().to_owned(),
             message: sent.json()["data"]["id"].as_str().unwrap().to_owned(),
             organization: app.organization.to_string(),
             token: token["data"]["id"].as_str().unwrap().to_owned(),
@@ -82,6 +96,9 @@ impl Ours {
             .replace("{webhookId}", &self.webhook)
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
+            .replace("{accountId}", &self.account)
+            .replace("/api/webhooks/whatsapp/{callbackKey}", &self.own_path)
+            .replace("{metaEventId}", &self.meta_event)
             .replace("{code}", "FORBIDDEN");
         assert!(!path.contains('{'), "{path}: make such a thing in this test");
         path
@@ -136,7 +153,9 @@ async fn every_route_is_closed_to_whoever_shows_no_valid_token() {
                     assert!(!problem.to_string().contains(SESSION));
                     assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"wagate\"");
                 } else {
-                    assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{route:?}");
+                    // Meta's signature is no token.
+                    let is_signed = route.operation == "receiveMetaEventsOfAccount";
+                    assert_eq!(answer.status == StatusCode::UNAUTHORIZED, is_signed, "{route:?}");
                 }
             }
         }
@@ -227,8 +246,13 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
             Answer::to(inside.bearer_auth(&stranger)).await.problem(404, "ORGANIZATION_NOT_FOUND");
 
             let text = String::from_utf8_lossy(&answer.body);
-            let Ours { message, organization, token, webhook, delivery, replay } = &ours;
-            for secret in [SESSION, message, organization, token, webhook, delivery, replay] {
+            let Ours { message, organization, token, webhook, delivery, replay, .. } = &ours;
+            let Ours { account, own_path, meta_event, .. } = &ours;
+            let meta = [account, own_path, meta_event];
+            for secret in [SESSION, message, organization, token, webhook, delivery, replay]
+                .into_iter()
+                .chain(meta.map(String::as_str))
+            {
                 assert!(!text.contains(secret), "{route:?}: {text}");
             }
         }

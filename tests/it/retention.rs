@@ -36,6 +36,7 @@ fn all_for(days: u32) -> Policy {
         sent_messages: kept,
         pending_inbound: kept,
         webhooks: kept,
+        meta: kept,
         interval: Duration::from_mins(10),
     }
 }

@@ -8,6 +8,7 @@ mod events;
 mod health;
 mod list;
 mod messages;
+mod meta;
 mod metrics;
 mod organizations;
 mod problems;
@@ -29,6 +30,7 @@ use entity::state::Role::{Admin, Manager, Operator, Viewer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(super) use self::meta::Posts;
 pub use self::{organizations::OrganizationView, tokens::TokenView};
 use super::{
     Limits,
@@ -215,6 +217,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         .waits(),
     ];
     routes.extend(webhooks::routes());
+    routes.extend(meta::routes());
     routes
 }
 

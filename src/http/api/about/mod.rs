@@ -11,7 +11,7 @@ pub(super) mod tokens;
 use serde_json::{Value, json};
 
 /// A point in time, for examples.
-const AT: &str = "2025-01-20T10:00:00.000Z";
+pub(super) const AT: &str = "2025-01-20T10:00:00.000Z";
 
 /// An answer with this in it.
 pub(super) fn success(data: &Value) -> Value {
@@ -19,6 +19,6 @@ pub(super) fn success(data: &Value) -> Value {
 }
 
 /// A page with this alone in it.
-fn page(data: &Value) -> Value {
+pub(super) fn page(data: &Value) -> Value {
     json!({ "success": true, "data": [data], "nextCursor": null })
 }
