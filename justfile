@@ -15,6 +15,10 @@ sandbox *arguments:
 test:
     cargo test --workspace
 
+# The documents' curl lines and the React page, beside a live daemon; after `just test`, which builds it
+seeds:
+    WAGATE=$PWD/target/debug/wagate SIMULATOR=$PWD/target/debug/wagate-simulator sh tests/seeds/run.sh
+
 # Format
 fmt:
     cargo fmt --all

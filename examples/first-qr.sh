@@ -20,17 +20,24 @@ ask() {
         curl --silent --show-error --fail-with-body --config - -X "$method" "$url$path" "$@"
 }
 
-# The text that a member of a small JSON document has.
-member() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+# The text that a member of a small JSON document has. Asked first and read then: what fails inside of a pipe would be
+# passed over.
+member() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+refused() {
+    printf '%s\n' "$answer" >&2
+    exit 1
+}
 
-organization=$(ask "$WAGATE_TOKEN" POST /api/organizations --json '{"name": "My first organization"}' | member id)
+answer=$(ask "$WAGATE_TOKEN" POST /api/organizations --json '{"name": "My first organization"}') || refused
+organization=$(member id)
 echo "organization: $organization"
 
-token=$(ask "$WAGATE_TOKEN" POST /api/tokens -H "X-Organization: $organization" \
-    --json '{"role": "manager", "label": "first-qr.sh"}' | member secret)
+answer=$(ask "$WAGATE_TOKEN" POST /api/tokens -H "X-Organization: $organization" \
+    --json '{"role": "manager", "label": "first-qr.sh"}') || refused
+token=$(member secret)
 echo "token:        $token"
 
-ask "$token" POST /api/whatsapp/session --json "{\"sessionId\": \"$session\"}" >/dev/null
+answer=$(ask "$token" POST /api/whatsapp/session --json "{\"sessionId\": \"$session\"}") || refused
 echo "session:      $session"
 
 # Waits up to half a minute for the first code.

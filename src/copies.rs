@@ -134,6 +134,7 @@ impl Copies {
                 session_key: session_key.clone(),
                 generation: None,
                 care: None,
+                posted: None,
                 event: Event::Disconnected(Disconnect::Restored),
                 at: now,
             };

@@ -1,7 +1,10 @@
-//! Named moments at which a test may end this process, as a power cut would, and what it may hold up.
+//! Named moments at which a test may end this process, as a power cut would, or pause it, and what it may hold
+//! up.
 //!
 //! A build with the feature `simulator` reads `KILL_WAGATE_AT=name:n` from its environment and aborts
 //! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. With
+//! `PAUSE_WAGATE_AT=name:n` it stops there instead, as a machine that is suspended, until it is sent
+//! `SIGCONT`. With
 //! `HOLD_WAGATE_AT=name` a task that comes to a place of that name goes no further, as one that has not got
 //! its turn yet when the process dies. In any other build the macros are nothing, and neither the names nor
 //! the variables are in the program.
@@ -43,13 +46,19 @@ pub(crate) use armed::{come_to, hold};
 
 #[cfg(feature = "simulator")]
 mod armed {
-    use std::sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
+    use std::{
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
     };
+
+    use rustix::process::{Signal, getpid, kill_process};
 
     /// Not among the configuration's variables, which all begin with `WAGATE_`.
     const KILL: &str = "KILL_WAGATE_AT";
+    const PAUSE: &str = "PAUSE_WAGATE_AT";
     const HOLD: &str = "HOLD_WAGATE_AT";
 
     /// Which moment is the last, and how often it was come to.
@@ -60,24 +69,38 @@ mod armed {
     }
 
     impl Armed {
-        fn of_process() -> Option<Self> {
-            let wish = std::env::var(KILL).ok()?;
+        fn by(variable: &str) -> Option<Self> {
+            let wish = std::env::var(variable).ok()?;
             let (name, passage) = wish.split_once(':').unwrap_or((&wish, "1"));
-            let passage = passage.parse().expect("KILL_WAGATE_AT is a moment's name, `:`, a count");
+            let passage = passage.parse().expect("it is a moment's name, `:`, a count");
             Some(Self { name: name.to_owned(), passage, passed: AtomicU64::new(0) })
+        }
+
+        /// Whether this is the moment.
+        fn is_now(&self, name: &str) -> bool {
+            (self.name == name || self.name == "any")
+                && self.passed.fetch_add(1, Ordering::Relaxed) + 1 == self.passage
         }
     }
 
-    /// Ends the process if this is the moment.
+    /// Ends the process, or pauses it, if this is the moment.
     pub(crate) fn come_to(name: &'static str) {
-        static ARMED: LazyLock<Option<Armed>> = LazyLock::new(Armed::of_process);
+        static KILLED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(KILL));
+        static PAUSED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(PAUSE));
 
-        if let Some(armed) = &*ARMED
-            && (armed.name == name || armed.name == "any")
-            && armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.passage
-        {
+        if KILLED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             std::process::abort();
         }
+        if PAUSED.as_ref().is_some_and(|armed| armed.is_now(name)) {
+            kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
+            stand_still();
+        }
+    }
+
+    /// Another thread may be the one that takes the signal, and stops this one a moment later.
+    #[expect(clippy::disallowed_methods, reason = "nothing shall go on here, whatever it blocks")]
+    fn stand_still() {
+        std::thread::sleep(Duration::from_millis(100));
     }
 
     /// Never comes back, if this is the place.

@@ -31,6 +31,7 @@ mod fault;
 pub mod http;
 pub mod lifecycle;
 pub mod maintenance;
+pub mod meta;
 pub mod qr;
 pub mod service;
 pub mod session;

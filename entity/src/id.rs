@@ -176,8 +176,24 @@ id!(
     GapId, "gap_"
 );
 id!(
+    /// A phone number at Meta's Cloud API.
+    MetaAccountId, "mac_"
+);
+id!(
+    /// What Meta has posted in one request.
+    MetaBodyId, "mbd_"
+);
+id!(
+    /// One thing that Meta told.
+    MetaEventId, "mev_"
+);
+id!(
     /// Something that one daemon asks of another.
     CommandId, "cmd_"
+);
+id!(
+    /// A bulk send.
+    CampaignId, "camp_"
 );
 
 /// What a session is called by those who use it, chosen by the caller or generated as `wa_<uuid>`.

@@ -55,6 +55,14 @@ pub enum EventKind {
     MessageCiphertext,
     /// A voice or video call.
     Call,
+    /// Somebody came into a group.
+    GroupJoin,
+    /// Somebody left a group, or was removed from it.
+    GroupLeave,
+    /// A group was changed: its name, its picture, its settings.
+    GroupUpdate,
+    /// Something that a client which runs elsewhere has told, and that has no name here.
+    Unknown,
 }
 
 /// What was changed of a configuration or a credential, in the audit log.
@@ -87,7 +95,9 @@ pub enum AuditAction {
     SessionRestarted,
     SessionPairing,
     SessionLoggedOut,
+    SessionMigrated,
     SessionDeleted,
+    SessionSecretRotated,
     WebhookCreated,
     WebhookChanged,
     WebhookPaused,
@@ -97,6 +107,12 @@ pub enum AuditAction {
     WebhookSecretRotated,
     WebhookReplayed,
     WebhookReplayCancelled,
+    CampaignCreated,
+    MetaAccountCreated,
+    MetaAccountChanged,
+    MetaAccountStatusSet,
+    MetaAccountVerified,
+    MetaVerifyTokenRotated,
 }
 
 /// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.
@@ -130,4 +146,11 @@ pub enum MessageKind {
     Edit,
     Revoke,
     Unsupported,
+}
+
+impl MessageKind {
+    /// Whether a message of this kind comes with a file.
+    pub const fn has_media(self) -> bool {
+        matches!(self, Self::Image | Self::Video | Self::Audio | Self::Document | Self::Sticker)
+    }
 }

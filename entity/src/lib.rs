@@ -9,6 +9,7 @@
 //! `Relation` enums. Examples for 1.x look similar and do not fit.
 
 pub mod audit;
+pub mod campaign;
 pub mod command;
 pub mod data_key;
 pub mod device;
@@ -19,6 +20,7 @@ pub mod installation;
 pub mod kind;
 pub mod lease;
 pub mod message;
+pub mod meta;
 pub mod node;
 pub mod organization;
 pub mod session;
@@ -27,6 +29,8 @@ pub mod token;
 pub mod unix_millis;
 pub mod vault;
 pub mod webhook;
+mod words;
 pub mod writer_lane;
 
 pub use unix_millis::UnixMillis;
+use words::words;

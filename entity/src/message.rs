@@ -35,6 +35,8 @@ pub struct Model {
     pub target_wa_id: Option<String>,
     /// The protobuf message as it came, for what we do not read (yet).
     pub raw: Option<Vec<u8>>,
+    /// Where the phone has put its media when it was asked for it again: a path at WhatsApp's media hosts.
+    pub media_path: Option<String>,
     pub push_name: Option<String>,
     /// When WhatsApp says that it was written.
     pub sent_at: UnixMillis,

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::{
     UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
-    state::{DesiredState, Origin, SessionStatus, Trouble},
+    state::{DesiredState, Origin, ReceiverAuth, SessionStatus, Trouble},
 };
 
 #[sea_orm::model]
@@ -83,6 +83,30 @@ pub struct Model {
     pub trouble_count: i32,
     /// Until when WhatsApp wants no dials from here.
     pub throttled_until: Option<UnixMillis>,
+
+    /// Whether its user wants notifications; none while nobody has said so, which means no.
+    pub is_notification: Option<bool>,
+    /// The tenant's own, as JSON text, opaque to us. Never logged.
+    pub ai_config: Option<String>,
+
+    /// The session that has taken over from this one, with its history: nothing starts this one again.
+    /// It never names one that has handed over itself.
+    pub migrated_to: Option<SessionKey>,
+    pub migrated_at: Option<UnixMillis>,
+    /// What the caller keeps with an external session: a JSON object, as text.
+    pub session_data: Option<String>,
+    /// What an external session is called where it runs: `vps_session_id` of its data. Of all sessions,
+    /// whosever they are, one at most has it.
+    #[sea_orm(unique)]
+    pub vps_session_id: Option<String>,
+    /// How whoever posts the events of an external session proves that he may.
+    pub receiver_auth: Option<ReceiverAuth>,
+    /// What he proves it with, if that is the session's own secret; sealed.
+    pub receiver_secret: Option<Vec<u8>>,
+    /// When what was last told of an external session's state was so, by its own word.
+    pub observed_at: Option<UnixMillis>,
+    /// The hash of what that was.
+    pub observed_mark: Option<String>,
 
     /// Counts runs. A run that is not the newest changes nothing any more.
     pub generation: i64,

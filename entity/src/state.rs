@@ -131,6 +131,31 @@ pub enum Origin {
     External,
 }
 
+/// How whoever posts the events of an external session proves that he may.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum ReceiverAuth {
+    /// By a manager's token of the organization.
+    Token,
+    /// By the session's secret, in the address or in a header.
+    Secret,
+    /// By a signature of Standard Webhooks, made with the session's secret.
+    Signature,
+}
+
 /// What a token's holder may do; each role may do all that the ones before it may.
 #[derive(
     Clone,

@@ -1,6 +1,6 @@
 //! Benchmarks: each prints its figures beside a baseline measured in the same run.
 //!
-//! `cargo run --release --example bench -- sessions|inbound|writer|retention|resume|webhooks`, with `--json` for
+//! `cargo run --release --example bench -- sessions|inbound|writer|retention|resume|webhooks|meta`, with `--json` for
 //! programs and `--sessions`, `--messages` for other sizes. `smoke` runs all of them in a tiny size,
 //! to see that they work.
 //!
@@ -11,8 +11,8 @@
 //! their standard input ([`child`], [`role`]), reads `/proc` ([`usage`]), and does nothing itself
 //! while something is measured.
 //!
-//! - `sessions.rs`, `inbound.rs`, `resume.rs`, `writer.rs`, `retention.rs`, `webhooks.rs`: one benchmark
-//!   each. The last has a gateway ([`hooks_role`]) and a [`receiver`] of its own.
+//! - `sessions.rs`, `inbound.rs`, `resume.rs`, `writer.rs`, `retention.rs`, `webhooks.rs`, `meta.rs`: one
+//!   benchmark each. That of webhooks has a gateway ([`hooks_role`]) and a [`receiver`] of its own.
 //! - `fleet.rs`: many sessions, of the gateway or bare, paired with simulated phones.
 //! - `report.rs`, `machine.rs`: what is printed.
 
@@ -35,6 +35,7 @@ mod gateway_role;
 mod hooks_role;
 mod inbound;
 mod machine;
+mod meta;
 mod receiver;
 mod report;
 mod resume;
@@ -124,6 +125,8 @@ enum Command {
     Resume,
     /// Deliveries per second and how long each takes, with and without a dead endpoint, on SQLite and PostgreSQL
     Webhooks,
+    /// Posts of Meta's acknowledged per second, and after how long
+    Meta,
     /// All of them in a tiny size, to see that they work
     Smoke,
     /// Be the simulated WhatsApp
@@ -183,6 +186,7 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
         Command::Retention => show(&Box::pin(retention::run(&size)).await?),
         Command::Resume => show(&Box::pin(resume::run(&size)).await?),
         Command::Webhooks => show(&Box::pin(webhooks::run(&size)).await?),
+        Command::Meta => show(&Box::pin(meta::run(&size)).await?),
         Command::Smoke => {
             let size = Size {
                 sessions: size.sessions.or(Some(3)),
@@ -195,6 +199,7 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
             show(&Box::pin(retention::run(&size)).await?);
             show(&Box::pin(resume::run(&size)).await?);
             show(&Box::pin(webhooks::run(&size)).await?);
+            show(&Box::pin(meta::run(&size)).await?);
         }
         Command::RoleSimulator => simulator::run().await?,
         Command::RoleGateway(arguments) => gateway_role::run(arguments).await?,

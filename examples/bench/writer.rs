@@ -6,7 +6,7 @@ use entity::{
     UnixMillis,
     id::{MessageId, OrganizationId, SessionKey},
     kind::MessageKind,
-    state::{DesiredState, Direction, MessageStatus, Origin},
+    state::{DesiredState, Direction, MessageStatus},
 };
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -179,16 +179,20 @@ pub(crate) async fn create(
 ) -> Result<SessionKey, Failure> {
     let new = NewSession {
         session_id: format!("bench-{session}").parse().map_err(refused)?,
-        origin: Origin::Embedded,
         user_id: None,
         phone_number: None,
         desired_state: DesiredState::Stopped,
+        is_notification: None,
+        ai_config: None,
+        external: None,
     };
     match store.sessions().create(organization, new, None, By::default()).await.map_err(refused)? {
         Created::New(row) => Ok(row.id),
-        Created::Exists | Created::TooMany { .. } | Created::Before(_) | Created::KeyReused => {
-            Err(Failure::wrong("the database was not empty"))
-        }
+        Created::Exists
+        | Created::VpsTaken
+        | Created::TooMany { .. }
+        | Created::Before(_)
+        | Created::KeyReused => Err(Failure::wrong("the database was not empty")),
     }
 }
 
@@ -218,6 +222,7 @@ pub(crate) fn message(organization: &OrganizationId, key: &SessionKey, number: u
         })),
         at: now,
         care: None,
+        posted: None,
     }
 }
 

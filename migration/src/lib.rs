@@ -29,6 +29,11 @@ mod m20261124_000140_message_tries;
 mod m20261124_000150_writer_lanes;
 mod m20261124_000160_webhook_feed;
 mod m20261124_000180_notices;
+mod m20261129_000200_message_media;
+mod m20261129_000210_external_sessions;
+mod m20261129_000220_handover;
+mod m20261129_000230_meta;
+mod m20261129_000240_message_order;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -56,6 +61,11 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000150_writer_lanes::Migration),
             Box::new(m20261124_000160_webhook_feed::Migration),
             Box::new(m20261124_000180_notices::Migration),
+            Box::new(m20261129_000200_message_media::Migration),
+            Box::new(m20261129_000210_external_sessions::Migration),
+            Box::new(m20261129_000220_handover::Migration),
+            Box::new(m20261129_000230_meta::Migration),
+            Box::new(m20261129_000240_message_order::Migration),
         ]
     }
 }

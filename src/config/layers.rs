@@ -30,6 +30,14 @@ const STATE_DIRECTORY_VARIABLE: &str = "STATE_DIRECTORY";
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 const MASTER_KEY_CREDENTIAL: &str = "wagate-master-key";
 
+/// Where the seed's deployments have the key of the status webhook.
+const STATUS_KEY_VARIABLE: &str = "WEBHOOK_SECRET_KEY";
+/// What the installation's own app at Meta is known by, as it was before it was a key of ours.
+const META_VARIABLES: [(&str, &str); 2] = [
+    ("DEFAULT_WEBHOOK_VERIFY_TOKEN", "meta.default_verify_token"),
+    ("DEFAULT_WEBHOOK_SECRET", "meta.default_webhook_secret"),
+];
+
 /// Where a file is looked for when none is named; the first that is there is the one.
 const SEARCHED: [&str; 2] = ["wagate.toml", "/etc/wagate/wagate.toml"];
 
@@ -106,6 +114,18 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     if let Some((path, values)) = &file {
         let origin = path.display().to_string();
         figment = figment.merge(Layer { origin, values: values.clone() });
+    }
+    if let Some(secret) = sources.variable(STATUS_KEY_VARIABLE) {
+        let key = "external.webhook_secret_key";
+        let origin = format!("environment variable {STATUS_KEY_VARIABLE}");
+        let text = text_of(secret, key, &origin)?;
+        figment = figment.merge(Layer::one(key, text, origin));
+    }
+    for (variable, key) in META_VARIABLES {
+        if let Some(value) = sources.variable(variable) {
+            let origin = format!("environment variable {variable}");
+            figment = figment.merge(Layer::one(key, text_of(value, key, &origin)?, origin));
+        }
     }
     for layer in environment(sources, &schema)? {
         figment = figment.merge(layer);

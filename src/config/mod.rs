@@ -13,11 +13,14 @@
 mod database;
 mod encryption;
 mod error;
+mod external;
 mod history;
 mod http;
 mod layers;
 mod limits;
 mod log;
+mod media;
+mod meta;
 mod node;
 mod retention;
 mod webhooks;
@@ -25,17 +28,21 @@ mod whatsapp;
 
 use std::path::PathBuf;
 
+pub use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     database::{AfterRestore, Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,
+    external::External,
     history::{History, Mode as HistoryMode},
     http::{ForwardedHeader, Http, Origin},
     layers::{Flag, Loaded, Sources, load},
     limits::{Limits, ParseRateError, Rate, Unit},
     log::{Format, Level, Log},
+    media::Media,
+    meta::Meta,
     node::Node,
     retention::{Keep, Retention},
     webhooks::{Listed, Webhooks},
@@ -63,12 +70,18 @@ pub struct Config {
     pub retention: Retention,
     /// Outbound webhooks.
     pub webhooks: Webhooks,
+    /// Sessions that run elsewhere.
+    pub external: External,
+    /// Webhooks of Meta's Cloud API.
+    pub meta: Meta,
     /// What is logged, and how.
     pub log: Log,
     /// The WhatsApp clients.
     pub whatsapp: WhatsApp,
     /// The past of newly paired accounts.
     pub history: History,
+    /// Media that is downloaded.
+    pub media: Media,
 }
 
 impl Default for Config {
@@ -82,9 +95,12 @@ impl Default for Config {
             node: Node::default(),
             retention: Retention::default(),
             webhooks: Webhooks::default(),
+            external: External::default(),
+            meta: Meta::default(),
             log: Log::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
+            media: Media::default(),
         }
     }
 }
@@ -101,6 +117,8 @@ impl Config {
         self.node.validate()?;
         self.retention.validate()?;
         self.webhooks.validate()?;
+        self.external.validate()?;
+        self.meta.validate()?;
         if self.retention.webhooks.0.is_some_and(|time| time < self.webhooks.max_age) {
             return Err(Invalid::new(
                 "retention.webhooks",
@@ -109,7 +127,8 @@ impl Config {
         }
         self.log.validate()?;
         self.whatsapp.validate()?;
-        self.history.validate()
+        self.history.validate()?;
+        self.media.validate()
     }
 }
 

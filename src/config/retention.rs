@@ -23,6 +23,8 @@ pub struct Retention {
     pub pending_inbound: Keep,
     /// Webhook deliveries that have come to an end, their attempts and events.
     pub webhooks: Keep,
+    /// What Meta has told, and what it has posted. Meta repeats itself for a week.
+    pub meta: Keep,
     /// How often it is looked for what is old enough.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
@@ -47,6 +49,7 @@ impl Default for Retention {
             sent_messages: Keep(Some(14 * DAY)),
             pending_inbound: Keep(Some(30 * DAY)),
             webhooks: Keep(Some(30 * DAY)),
+            meta: Keep(Some(30 * DAY)),
             interval: Duration::from_mins(10),
         }
     }
@@ -65,6 +68,12 @@ impl Retention {
             if keep.0.is_some_and(|time| time < SHORTEST) {
                 return Err(Invalid::new(key, "must be an hour or longer, or \"never\""));
             }
+        }
+        if self.meta.0.is_some_and(|time| time < 8 * DAY) {
+            return Err(Invalid::new(
+                "retention.meta",
+                "must be 8days or longer, or \"never\": Meta repeats itself for a week",
+            ));
         }
         if !(Duration::from_secs(1)..=DAY).contains(&self.interval) {
             return Err(Invalid::new("retention.interval", "must be between 1s and 1day"));

@@ -135,7 +135,7 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
         (
             [("WAGATE_HTP__LISTEN", "127.0.0.1:1")],
             "htp (environment variable WAGATE_HTP__LISTEN): unknown key; known here: database, \
-             encryption, history, http, limits, log, node, retention, state_dir, webhooks, whatsapp",
+             encryption, external, history, http, limits, log, media, meta, node, retention, state_dir, webhooks, whatsapp",
         ),
         (
             [("WAGATE_HTTP_LISTEN", "127.0.0.1:1")],
@@ -177,8 +177,8 @@ fn a_file_s_mistakes_name_the_file() {
         (
             "[htp]\nlisten = 5",
             format!(
-                "htp ({at}): unknown key; known here: database, encryption, history, http, limits, \
-                 log, node, retention, state_dir, webhooks, whatsapp"
+                "htp ({at}): unknown key; known here: database, encryption, external, history, http, \
+                 limits, log, media, meta, node, retention, state_dir, webhooks, whatsapp"
             ),
         ),
         ("http = 5", format!("http ({at}): this is a section, not a key")),
@@ -326,4 +326,20 @@ fn collect(path: &str, values: &Dict, into: &mut Vec<String>) {
             _ => into.push(format!("{path}{name}")),
         }
     }
+}
+
+#[test]
+fn the_variables_of_the_app_of_the_whole_installation_are_taken_and_ours_win() {
+    let meta = |pairs: &[(&str, &str)]| config(&variables(pairs)).meta;
+    let taken = meta(&[
+        ("DEFAULT_WEBHOOK_VERIFY_TOKEN", "fallback_token"),
+        ("DEFAULT_WEBHOOK_SECRET", "fallback_secret"),
+        ("WAGATE_META__DEFAULT_WEBHOOK_SECRET", "another_secret"),
+    ]);
+    let exposed = |secret: Option<SecretText>| secret.map(|it| it.expose().to_owned());
+    assert_eq!(exposed(taken.default_verify_token).as_deref(), Some("fallback_token"));
+    assert_eq!(exposed(taken.default_webhook_secret).as_deref(), Some("another_secret"));
+    let complaint = complaint(&variables(&[("DEFAULT_WEBHOOK_SECRET", "short")]));
+    assert!(complaint.contains("meta.default_webhook_secret"), "{complaint}");
+    assert!(complaint.contains("DEFAULT_WEBHOOK_SECRET"));
 }

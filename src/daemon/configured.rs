@@ -11,6 +11,7 @@ use crate::{
     delivery::{self, Deliveries},
     http::{self, Quota},
     maintenance::Policy,
+    service,
     session::{self, Membership},
     state_dir::{self, StateDir},
     store::{Store, connect},
@@ -79,6 +80,7 @@ pub(super) fn http_limits(config: &Config) -> http::Limits {
     let limits = &config.limits;
     http::Limits {
         large_body: config.http.max_body_bytes(),
+        meta_posts: config.meta.concurrency as usize,
         request_time: config.http.request_timeout,
         open_metrics: config.http.open_metrics,
         per_token: quota(limits.per_token, limits.per_token_burst),
@@ -88,6 +90,18 @@ pub(super) fn http_limits(config: &Config) -> http::Limits {
             limits.failed_authentications_burst,
         ),
         ..http::Limits::default()
+    }
+}
+
+/// What the operator has decided about Meta's webhooks.
+pub(super) fn meta(config: &Config) -> service::meta::Options {
+    let secret = |text: &config::SecretText| service::meta::Open::from(text.expose().to_owned());
+    let meta = &config.meta;
+    service::meta::Options {
+        default_verify_token: meta.default_verify_token.as_ref().map(secret),
+        default_secret: meta.default_webhook_secret.as_ref().map(secret),
+        public_url: meta.public_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
+        require_verified: meta.require_verified,
     }
 }
 
@@ -115,6 +129,16 @@ pub(super) fn edge(config: &config::Http) -> http::Edge {
     }
 }
 
+/// What the operator has decided about sessions that run elsewhere.
+pub(super) fn external(config: &config::External) -> service::external::Policy {
+    let key = config.webhook_secret_key.as_ref();
+    service::external::Policy {
+        key: key.map(|key| key.expose().to_owned().into()),
+        allow_open: config.allow_open,
+        auto_create: config.auto_create,
+    }
+}
+
 pub(super) fn policy(config: &Config) -> Policy {
     let retention = &config.retention;
     Policy {
@@ -124,6 +148,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         sent_messages: retention.sent_messages.0,
         pending_inbound: retention.pending_inbound.0,
         webhooks: retention.webhooks.0,
+        meta: retention.meta.0,
         interval: retention.interval,
     }
 }
@@ -152,7 +177,7 @@ fn machine() -> String {
     if name.is_empty() { "wagate".to_owned() } else { name.to_owned() }
 }
 
-pub(super) fn session_options(config: &Config) -> session::Options {
+pub(super) fn session_options(config: &Config, state: &StateDir) -> session::Options {
     let whatsapp = config.whatsapp.clone();
     session::Options {
         version: whatsapp.version,
@@ -167,6 +192,14 @@ pub(super) fn session_options(config: &Config) -> session::Options {
         },
         replaced_retry_after: whatsapp.replaced_retry_after,
         history: history_settings(&config.history),
+        media: session::MediaSettings {
+            directory: state.path().to_owned(),
+            max_size: config.media.max_size.as_u64(),
+            spool: config.media.spool.as_u64(),
+            keep: config.media.keep,
+            concurrency: config.media.concurrency,
+            time_limit: config.media.timeout,
+        },
     }
 }
 

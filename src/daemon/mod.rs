@@ -20,7 +20,9 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
-use self::configured::{deliveries, edge, http_limits, membership, policy, session_options, tls};
+use self::configured::{
+    deliveries, edge, external, http_limits, membership, meta, policy, session_options, tls,
+};
 pub use self::configured::{master_key, store_options};
 use crate::{
     clock::Clock,
@@ -199,7 +201,7 @@ impl Daemon {
         let sessions = Sessions::new(
             store.clone(),
             clock,
-            session_options(&config),
+            session_options(&config, &state),
             ownership,
             session_tasks.clone(),
         );
@@ -213,7 +215,14 @@ impl Daemon {
 
         let stop = Stop::new();
         let http_state = HttpState::new(
-            service::Services::new(&store, sessions.clone(), &deliveries, config.webhooks.max_age),
+            service::Services::new(
+                &store,
+                sessions.clone(),
+                &deliveries,
+                config.webhooks.max_age,
+                meta(&config),
+            )
+            .with_external(external(&config.external)),
             http_limits(&config),
             edge(&config.http),
             stop.soft.clone(),

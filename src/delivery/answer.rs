@@ -4,10 +4,14 @@ use std::{
     error::Error,
     io,
     net::SocketAddr,
-    time::{Duration, SystemTime},
+    time::{Duration, UNIX_EPOCH},
 };
 
-use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use entity::UnixMillis;
+use reqwest::{
+    RequestBuilder, Response, StatusCode,
+    header::{DATE, HeaderMap, RETRY_AFTER},
+};
 use tokio::time::Instant;
 
 use super::client::{Blocked, NotFound};
@@ -58,11 +62,11 @@ impl Reply {
     }
 }
 
-/// Makes a request, which has its own time limit.
+/// Makes a request, which has its own time limit. The time is `now` when it is answered.
 ///
 /// Whether it succeeded is decided by the status alone: a body that never ends changes nothing, and is
 /// not read to its end.
-pub(super) async fn fetch(request: RequestBuilder) -> Reply {
+pub(super) async fn fetch(request: RequestBuilder, now: impl Fn() -> UnixMillis) -> Reply {
     let begun = Instant::now();
     let mut response = match request.send().await {
         Ok(response) => response,
@@ -71,7 +75,7 @@ pub(super) async fn fetch(request: RequestBuilder) -> Reply {
         }
     };
     let status = response.status();
-    let (peer, retry_after) = (response.remote_addr(), retry_after(&response));
+    let (peer, retry_after) = (response.remote_addr(), retry_after(response.headers(), now()));
     let body = beginning(&mut response).await;
     Reply {
         took: begun.elapsed(),
@@ -96,9 +100,12 @@ async fn beginning(response: &mut Response) -> Vec<u8> {
     body
 }
 
-/// Bytes as text that every database keeps.
+/// Bytes as text that every database keeps, no longer than [`BODY`]: what stands for a byte that is no
+/// text has three.
 fn text(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).replace('\0', "\u{fffd}")
+    let mut text = String::from_utf8_lossy(body).replace('\0', "\u{fffd}");
+    text.truncate(text.floor_char_boundary(BODY));
+    text
 }
 
 fn word_of_status(status: StatusCode) -> Option<&'static str> {
@@ -110,16 +117,19 @@ fn word_of_status(status: StatusCode) -> Option<&'static str> {
     }
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+/// What the receiver asks for, in seconds or as a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: UnixMillis) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit()) {
+        // One that has no room in a number is as long as any.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     // As the receiver's own clock has it, if it says what that shows.
     let at = httpdate::parse_http_date(text).ok()?;
-    let date = response.headers().get("date").and_then(|date| date.to_str().ok());
-    let now = date.and_then(|date| httpdate::parse_http_date(date).ok());
-    at.duration_since(now.unwrap_or_else(SystemTime::now)).ok()
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let theirs = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    let ours = || UNIX_EPOCH + now.since(UnixMillis(0));
+    at.duration_since(theirs.unwrap_or_else(ours)).ok()
 }
 
 /// Why nothing came back, in a stable word.

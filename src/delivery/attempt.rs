@@ -17,20 +17,20 @@ use crate::{
 /// How long a delivery that could not be tried for reasons of ours is left alone.
 const OWN_FAULT: Duration = Duration::from_secs(30);
 
-/// Sends `payload` to an endpoint, signed at `now`.
+/// Sends `payload` to an endpoint, signed at the time that it is `now`.
 pub(super) async fn send(
     client: &Client,
     target: &Target,
     id: &str,
     payload: Vec<u8>,
-    now: UnixMillis,
+    now: impl Fn() -> UnixMillis,
 ) -> Reply {
     // What may be called can have changed since it was saved.
     let Ok(url) = client.parse(&target.row.url) else { return Reply::refused("url_refused") };
     let timeout = Duration::from_millis(u64::try_from(target.row.timeout_ms).unwrap_or(0));
-    let headers = headers(target, id, &payload, now);
+    let headers = headers(target, id, &payload, now());
     let request = client.http.post(url).headers(headers).timeout(timeout).body(payload);
-    fetch(request).await
+    fetch(request, now).await
 }
 
 fn headers(target: &Target, id: &str, payload: &[u8], now: UnixMillis) -> HeaderMap {
@@ -76,14 +76,14 @@ pub(super) async fn attempt(
     client: &Client,
     target: &Target,
     claimed: Claimed,
-    now: impl Fn() -> UnixMillis,
+    now: impl Fn() -> UnixMillis + Send + Sync,
 ) -> Settled {
     let Some(event) = &claimed.event else {
         return untried(claimed, Ending::Exhausted, Some("event_retired"));
     };
     let payload = body(target.row.format, event, target.client_id);
     let started_at = now();
-    let reply = send(client, target, event.id.as_str(), payload, started_at).await;
+    let reply = send(client, target, event.id.as_str(), payload, &now).await;
     let (ending, sign) = judge(&reply, target, &claimed, now());
     let made = record(&reply, started_at);
     Settled { attempt: Some(made), sign: Some(sign), ..untried(claimed, ending, None) }

@@ -70,6 +70,11 @@ impl Client {
             .dns_resolver(guard.clone())
             .redirect(redirect::Policy::none())
             .no_proxy()
+            // Also in a build where something else would have answers unpacked.
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
             .connect_timeout(CONNECT)
             // A policy that has changed is in force soon: nothing idles for long.
             .pool_idle_timeout(Duration::from_secs(30))

@@ -427,7 +427,7 @@ impl Deliveries {
     /// Sends an event to an endpoint here and now, whatever its breaker says. Nothing is written down.
     pub async fn try_out(&self, target: &Target, event: &event::Model) -> Reply {
         let payload = body(target.row.format, event, target.client_id);
-        let now = self.shared.clock.now();
+        let now = || self.shared.clock.now();
         send(&self.shared.client, target, event.id.as_str(), payload, now).await
     }
 }

@@ -63,7 +63,7 @@ impl NewMessage {
     }
 }
 
-fn message_key(chat: &str, sender: &str, wa_id: &str) -> String {
+pub(crate) fn message_key(chat: &str, sender: &str, wa_id: &str) -> String {
     format!("m:{chat}:{sender}:{wa_id}")
 }
 
@@ -86,8 +86,18 @@ pub struct Ciphertext {
 }
 
 impl Ciphertext {
+    /// What [`Self::dedupe_key`] is never below, and always is. Their first letters differ, so that this holds
+    /// in the order of any language: a database sorts as it was told to.
+    pub(crate) const KEYS: (&str, &str) = ("u", "v");
+
     pub fn dedupe_key(&self) -> String {
         format!("u:{}:{}:{}", self.chat, self.sender, self.wa_id)
+    }
+
+    /// Chat, sender and WhatsApp's id, from a [`Self::dedupe_key`].
+    pub(crate) fn parts(dedupe_key: &str) -> Option<(&str, &str, &str)> {
+        let mut parts = dedupe_key.strip_prefix("u:")?.splitn(3, ':');
+        Some((parts.next()?, parts.next()?, parts.next()?))
     }
 
     /// The key of the message itself, if it can be read after all.

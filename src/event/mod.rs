@@ -1,7 +1,7 @@
 //! What happened, in our words.
 //!
-//! Every fact, wherever it comes from, becomes an [`Event`]: an embedded client's events, later also
-//! those posted by sessions that run elsewhere. The same value then decides three things, each by a
+//! Every fact, wherever it comes from, becomes an [`Event`]: an embedded client's events, and those
+//! posted by sessions that run elsewhere. The same value then decides three things, each by a
 //! pure function: the session's status ([`status::apply`]), what streams and webhooks are told
 //! ([`payload`]), and what is stored besides.
 //!
@@ -9,21 +9,26 @@
 
 pub mod care;
 pub mod group;
+pub mod group_change;
 mod identifier;
 pub mod message;
 pub mod pairing;
 pub mod payload;
 pub mod reason;
+pub mod report;
 pub mod status;
 
 use entity::{UnixMillis, kind::EventKind};
 
 pub use care::{Care, LASTING};
 pub use group::Group;
+pub use group_change::{GroupChange, GroupTurn};
 pub use identifier::identifier;
+pub(crate) use message::message_key;
 pub use message::{Ack, AckLevel, Call, Ciphertext, HistoryMessage, NewMessage};
 pub use pairing::PairingFailure;
 pub use reason::{AuthFailure, Disconnect, Loss};
+pub use report::{ClientState, Report, Reported};
 
 /// Something that happened on a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +66,12 @@ pub enum Event {
     Ack(Ack),
     /// A voice or video call.
     Call(Call),
+    /// What a client that runs elsewhere says of its connection.
+    Reported(Report),
+    /// A group of the account was changed.
+    Group(GroupChange),
+    /// Something that a client which runs elsewhere has told, and that has no name here.
+    Unknown { name: String, data: serde_json::Value },
 }
 
 /// The account that a session turned out to be linked to.
@@ -136,6 +147,18 @@ impl Event {
                 make_names_storable([id, from]);
                 Vec::new()
             }
+            Self::Reported(Report { what, phone_number }) => {
+                let text = match what {
+                    Reported::State(_) => None,
+                    Reported::Disconnected { reason } => Some(reason),
+                    Reported::AuthFailure { msg } => Some(msg),
+                };
+                text.into_iter().chain(phone_number).collect()
+            }
+            Self::Group(GroupChange { id, chat, .. }) => {
+                make_names_storable([chat].into_iter().chain(id));
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         texts.into_iter().for_each(clear_nul);
@@ -160,6 +183,13 @@ impl Event {
             Self::Ciphertext(_) => EventKind::MessageCiphertext,
             Self::Ack(_) => EventKind::MessageAck,
             Self::Call(_) => EventKind::Call,
+            Self::Reported(report) => match report.what {
+                Reported::State(_) => EventKind::ChangeState,
+                Reported::Disconnected { .. } => EventKind::Disconnected,
+                Reported::AuthFailure { .. } => EventKind::AuthFailure,
+            },
+            Self::Group(change) => change.turn.event_kind(),
+            Self::Unknown { .. } => EventKind::Unknown,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Care, Change, Event, NewMessage, PairingFailure,
+    Care, Change, Event, GroupChange, NewMessage, PairingFailure, Report, Reported,
     message::{Ack, Call, Ciphertext, public_address},
 };
 use entity::{UnixMillis, state::Direction};
@@ -68,6 +68,9 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
         Event::Ciphertext(message) => json!({ "message": ciphertext_data(message, own) }),
         Event::Ack(ack) => ack_data(ack),
         Event::Call(call) => json!({ "call": call_data(call) }),
+        Event::Reported(report) => report_data(report),
+        Event::Group(change) => json!({ "group": group_data(change) }),
+        Event::Unknown { name, data } => json!({ "event": name, "data": data }),
     }
 }
 
@@ -144,6 +147,35 @@ fn call_data(call: &Call) -> Value {
         "isGroup": call.group,
         "stage": call.stage,
         "timestamp": call.at.as_secs(),
+    })
+}
+
+/// The members that an embedded session's event of the kind always has, where there is something to say.
+fn report_data(report: &Report) -> Value {
+    match &report.what {
+        Reported::State(state) => json!({ "state": state.word(), "message": state.sentence() }),
+        Reported::Disconnected { reason } => {
+            json!({ "reason": reason, "message": reason, "code": null, "nextAttemptAt": null })
+        }
+        Reported::AuthFailure { msg } => json!({
+            "msg": msg, "reason": REPORTED, "code": null, "until": null, "nextAttemptAt": null,
+        }),
+    }
+}
+
+/// The reason of what a client elsewhere has told without one.
+pub(super) const REPORTED: &str = "reported";
+
+fn group_data(change: &GroupChange) -> Value {
+    let participants: Vec<_> = change.participants.iter().map(|it| public_address(it)).collect();
+    json!({
+        "id": change.id,
+        "chat": public_address(&change.chat),
+        "author": change.author.as_deref().map(public_address),
+        "participants": participants,
+        "type": change.kind,
+        "body": change.body,
+        "timestamp": change.at.as_secs(),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use entity::{UnixMillis, session, state::SessionStatus};
 
-use super::{Change, Disconnect, Event, PairingFailure};
+use super::{Change, Disconnect, Event, PairingFailure, Report, Reported, payload::REPORTED};
 
 /// The status after `event`. Total and pure: the present status matters only where nothing changes.
 pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
@@ -19,6 +19,7 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
         Event::Disconnected(Disconnect::Failed) => SessionStatus::Error,
         Event::Disconnected(_) => SessionStatus::SessionNotConnected,
         Event::AuthFailure(_) => SessionStatus::AuthFailure,
+        Event::Reported(report) => report.status(),
         Event::PairingCode { .. }
         | Event::PairingFailed(_)
         | Event::PasskeyRequested
@@ -27,6 +28,8 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
         | Event::Ciphertext(_)
         | Event::Ack(_)
         | Event::Call(_)
+        | Event::Group(_)
+        | Event::Unknown { .. }
         | Event::HistoryProgress { .. } => status,
     }
 }
@@ -36,7 +39,7 @@ pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
 /// `at` is when it happened. Everything about the earlier status that is no longer true is cleared:
 /// a QR code that cannot be scanned any more, a percentage, the next try.
 pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
-    if matches!(event, Event::Message(_) | Event::Ciphertext(_) | Event::Ack(_) | Event::Call(_)) {
+    if !is_about_status(event) {
         row.last_active_at = row.last_active_at.max(Some(at));
         return;
     }
@@ -108,6 +111,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             row.banned_until = failure.until();
         }
         Event::Authenticated => forget_pairing_error(row),
+        Event::Reported(report) => reported(row, report, before, at),
         Event::ChangeState(Change::Connecting)
         | Event::PairingCode { .. }
         | Event::PairingFailed(_)
@@ -117,8 +121,56 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         | Event::Ciphertext(_)
         | Event::Ack(_)
         | Event::Call(_)
+        | Event::Group(_)
+        | Event::Unknown { .. }
         | Event::HistoryProgress { .. } => {}
     }
+}
+
+/// Whether an event tells something of the session itself, and not only that it is at work.
+pub const fn is_about_status(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::Message(_)
+            | Event::Ciphertext(_)
+            | Event::Ack(_)
+            | Event::Call(_)
+            | Event::Group(_)
+            | Event::Unknown { .. }
+    )
+}
+
+/// Writes what a client that runs elsewhere says of its connection. The status was another `before`.
+fn reported(row: &mut session::Model, report: &Report, before: SessionStatus, at: UnixMillis) {
+    row.phone_number = report.phone_number.clone().or(row.phone_number.take());
+    row.last_active_at = row.last_active_at.max(Some(at));
+    match &report.what {
+        Reported::State(state) => {
+            row.reconnecting = *state == super::ClientState::Reconnecting;
+            if state.is_end() {
+                ended(row, String::new(), state.word(), None, at);
+            }
+            row.message = state.sentence().map(ToOwned::to_owned);
+            if state.status() == SessionStatus::SessionConnected && before != state.status() {
+                row.connected_at = Some(at);
+                forget_pairing_error(row);
+            }
+        }
+        Reported::Disconnected { reason } => ended(row, reason.clone(), reason, None, at),
+        Reported::AuthFailure { msg } => ended(row, msg.clone(), REPORTED, None, at),
+    }
+}
+
+/// Learns whose a session is from an event that is older than its state. Whether that was not known.
+pub fn learn(row: &mut session::Model, event: &Event) -> bool {
+    let Event::Ready(account) = event else { return false };
+    if row.account_jid.is_some() || account.phone_number.is_none() {
+        return false;
+    }
+    row.phone_number.clone_from(&account.phone_number);
+    row.account_jid.clone_from(&account.jid);
+    row.push_name = row.push_name.take().or_else(|| account.push_name.clone());
+    true
 }
 
 /// Writes what is remembered of an event that leaves the status alone. Whether this is one.

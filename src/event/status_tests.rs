@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Account, AuthFailure, Disconnect, Loss,
+    Account, AuthFailure, ClientState, Disconnect, Loss,
     message::{Ack, AckLevel},
 };
 
@@ -51,8 +51,18 @@ pub(crate) fn row() -> session::Model {
         trouble: None,
         trouble_count: 0,
         throttled_until: None,
+        is_notification: None,
+        ai_config: None,
+        migrated_to: None,
+        migrated_at: None,
         generation: 1,
         created_at: UnixMillis(0),
+        session_data: None,
+        vps_session_id: None,
+        receiver_auth: None,
+        receiver_secret: None,
+        observed_at: None,
+        observed_mark: None,
         updated_at: UnixMillis(0),
     }
 }
@@ -99,6 +109,13 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::PasskeyRequested),
         Just(Event::AccountChanged(Account::default())),
         Just(ack()),
+        proptest::sample::select(ClientState::ALL.as_slice()).prop_map(|state| {
+            Event::Reported(Report { what: Reported::State(state), phone_number: None })
+        }),
+        Just(Event::Reported(Report {
+            what: Reported::Disconnected { reason: "LOGOUT".to_owned() },
+            phone_number: None,
+        })),
     ]
 }
 
@@ -197,4 +214,26 @@ fn an_account_is_not_forgotten_when_a_later_login_does_not_name_it() {
     apply(&mut row, &Event::Ready(account), UnixMillis(10));
     apply(&mut row, &Event::Ready(Account::default()), UnixMillis(20));
     assert_eq!(row.phone_number.as_deref(), Some("15550001111"));
+}
+
+#[test]
+fn a_status_is_since_it_was_another_and_not_since_it_was_said_again() {
+    let mut row = row();
+    let reconnecting = |reason| {
+        Event::ChangeState(Change::Reconnecting { reason, next_attempt_at: Some(UnixMillis(900)) })
+    };
+    let told = [
+        (10, Event::ChangeState(Change::Connecting), 10),
+        (20, reconnecting(Loss::ConnectionLost), 10),
+        (30, reconnecting(Loss::Silent), 10),
+        (40, Event::Ready(Account::default()), 40),
+        (50, Event::Ready(Account::default()), 40),
+        (60, Event::PasskeyRequested, 40),
+        (70, Event::ChangeState(Change::Connecting), 70),
+    ];
+    row.status = SessionStatus::SessionNotConnected;
+    for (at, event, since) in told {
+        apply(&mut row, &event, UnixMillis(at));
+        assert_eq!(row.status_since, UnixMillis(since), "after {event:?}");
+    }
 }

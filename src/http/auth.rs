@@ -66,6 +66,19 @@ pub(super) async fn authenticate(
     response
 }
 
+/// Says who shows a token, and lets pass whoever shows none: the handler asks for something else then.
+pub(super) async fn perhaps(
+    State(doorkeeper): State<Doorkeeper>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if bearer(request.headers()).is_some() {
+        authenticate(State(doorkeeper), request, next).await
+    } else {
+        next.run(request).await
+    }
+}
+
 impl Doorkeeper {
     /// Who asks, and for which organization.
     async fn identify(

@@ -51,18 +51,61 @@ where
     }
 }
 
+/// The same, unread: for what is signed as it came. [`Posted::members`] reads it.
+#[derive(Debug)]
+pub(crate) struct Posted(pub(crate) Bytes);
+
+impl<S> FromRequest<S> for Posted
+where
+    S: Send + Sync,
+    Limits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let limits = Limits::from_ref(state);
+        read_bytes(request, limits.large_body, limits.body_time).await.map(Self)
+    }
+}
+
+impl Posted {
+    /// The members of the JSON object that it is. No body at all is an empty object.
+    pub(crate) fn members(&self) -> Result<Map<String, Value>, ApiError> {
+        if self.0.is_empty() { Ok(Map::new()) } else { members(&self.0) }
+    }
+}
+
+/// A body as it came, whatever is in it.
+pub(crate) async fn whole(body: Body, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(time, bytes(body, limit))
+        .await
+        .map_err(|_| Problem::of(Code::RequestTimeout))?
+}
+
+/// Whether what is on the wire is something else than the body.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 async fn read(request: Request, limit: usize, time: Duration) -> Result<Fields, ApiError> {
+    let body = read_bytes(request, limit, time).await?;
+    if body.is_empty() { Ok(Fields::new(Map::new())) } else { object(&body) }
+}
+
+async fn read_bytes(request: Request, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let kind = Kind::of(&parts.headers);
     if kind == Kind::Other {
         return Err(Problem::of(Code::UnsupportedMediaType).into());
     }
-    let body = tokio::time::timeout(time, bytes(body, limit))
-        .await
-        .map_err(|_| Problem::of(Code::RequestTimeout))??;
+    let body = whole(body, limit, time).await?;
     match kind {
-        Kind::Unsaid if body.is_empty() => Ok(Fields::new(Map::new())),
-        Kind::Json => object(&body),
+        Kind::Unsaid if body.is_empty() => Ok(body),
+        // What says that it is JSON, and is nothing, is malformed.
+        Kind::Json if body.is_empty() => object(&body).map(|_| body),
+        Kind::Json => Ok(body),
         Kind::Unsaid | Kind::Other => Err(Problem::of(Code::UnsupportedMediaType).into()),
     }
 }
@@ -78,10 +121,7 @@ enum Kind {
 
 impl Kind {
     fn of(headers: &HeaderMap) -> Self {
-        let encoded = headers
-            .get(header::CONTENT_ENCODING)
-            .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if encoded {
+        if is_encoded(headers) {
             return Self::Other;
         }
         let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Self::Unsaid };
@@ -132,6 +172,10 @@ async fn discard(mut body: BodyDataStream) {
 }
 
 fn object(body: &[u8]) -> Result<Fields, ApiError> {
+    members(body).map(Fields::new)
+}
+
+fn members(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let malformed = |detail: String| {
         let mut problem = Problem::of(Code::MalformedJson);
         problem.errors.push(crate::service::FieldError { pointer: String::new(), detail });
@@ -139,7 +183,7 @@ fn object(body: &[u8]) -> Result<Fields, ApiError> {
     };
     // The message names line and column, and repeats nothing of the body.
     match serde_json::from_slice(body) {
-        Ok(Value::Object(members)) => Ok(Fields::new(members)),
+        Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(malformed("must be a JSON object".to_owned())),
         Err(error) => Err(malformed(error.to_string())),
     }

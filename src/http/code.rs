@@ -101,6 +101,26 @@ codes! {
         about: "The address was good until the time in it. Ask for a new one.",
         detail: "the signed address has expired",
     }
+    MetaSignatureRequired = "META_SIGNATURE_REQUIRED", UNAUTHORIZED, "The account's app has not signed it" {
+        about: "The address is one account's at Meta, and `X-Hub-Signature-256` is missing, is not `sha256=` and 64 hexadecimal digits, or is not \
+                the HMAC-SHA-256 of the body's bytes under the app's secret. The older `X-Hub-Signature` is not looked at.",
+        detail: "the body is not signed by the account's app",
+    }
+    MetaSignatureInvalid = "META_SIGNATURE_INVALID", FORBIDDEN, "No app of ours has signed it" {
+        about: "The address is shared, and `X-Hub-Signature-256` is missing, malformed, or not made with the app's secret of any account whose phone \
+                number or business account the body names. Which of these is not told.",
+        detail: "the body is not signed by the app of any account that it names",
+    }
+    MetaChallengeRefused = "META_CHALLENGE_REFUSED", FORBIDDEN, "The challenge is not answered" {
+        about: "`hub.mode` is not `subscribe`, there is no `hub.challenge`, or `hub.verify_token` is not that of an account which is complete and not disabled. \
+                Which of these is not told: `GET /api/meta/accounts` shows what an account lacks.",
+        detail: "the verify token is not one that is taken here",
+    }
+    MetaAccountDisabled = "META_ACCOUNT_DISABLED", FORBIDDEN, "The account takes no events" {
+        about: "The body is signed well, and every account that it is about is disabled, or not yet verified where the operator asks for that. \
+                Nothing of it was kept.",
+        detail: "the account takes no events",
+    }
     RouteNotFound = "ROUTE_NOT_FOUND", NOT_FOUND, "There is no such address" {
         about: "No route of the API has this address. `GET /openapi.json` has them all.",
         detail: "there is nothing at this address",
@@ -133,6 +153,18 @@ codes! {
         about: "The organization has no replay of this id.",
         detail: "there is no such replay",
     }
+    CampaignNotFound = "CAMPAIGN_NOT_FOUND", NOT_FOUND, "There is no such campaign" {
+        about: "The organization has no campaign of this id.",
+        detail: "there is no such campaign",
+    }
+    MetaAccountNotFound = "META_ACCOUNT_NOT_FOUND", NOT_FOUND, "There is no such account at Meta" {
+        about: "The organization has no account of this id, or no account has this address.",
+        detail: "there is no such account at Meta",
+    }
+    MetaEventNotFound = "META_EVENT_NOT_FOUND", NOT_FOUND, "There is no such event of Meta's" {
+        about: "The organization was told nothing of this id, or it is older than what is kept.",
+        detail: "there is no such event of Meta's",
+    }
     ProblemNotFound = "PROBLEM_NOT_FOUND", NOT_FOUND, "There is no such problem code" {
         about: "No problem document of this version has this code. `GET /problems` has them all.",
         detail: "there is no such problem code",
@@ -143,6 +175,10 @@ codes! {
                 the code that the caller knows is still the newest.",
         detail: "the session is stopped: start it to get a QR code",
         members: { "reason": "not_started", "sessionStatus": "session_not_connected" },
+    }
+    MessageHasNoMedia = "MESSAGE_HAS_NO_MEDIA", NOT_FOUND, "The message has no media" {
+        about: "The message is there, and nothing to be downloaded comes with it: it is a text, say, or does not tell where its media is.",
+        detail: "the message has no media that could be downloaded",
     }
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The address does not take this method" {
         about: "There is something at this address, and not for this method: `Allow` has those that it takes.",
@@ -171,6 +207,40 @@ codes! {
     SessionExternal = "SESSION_EXTERNAL", CONFLICT, "The session runs elsewhere" {
         about: "Only events of the session come here. It is started, stopped and written with where it runs.",
         detail: "the session runs elsewhere: only its events come here",
+    }
+    SessionMigrated = "SESSION_MIGRATED", CONFLICT, "Another session has taken over" {
+        about: "The session has handed over to another one of the same account, which has its history, its webhooks, its settings and its \
+                campaigns: use that one. `migratedTo` is its id. Nothing starts the old one again while the new one is there.",
+        detail: "another session of the account has taken over",
+        members: { "migratedTo": "shop-2" },
+    }
+    MigrationRefused = "MIGRATION_REFUSED", CONFLICT, "Sessions that were named cannot hand over" {
+        about: "None has. `sessions` has those that cannot, each with the `reason`: `running` (connected, or on its way: stop it first), \
+                `other_number`, `other_account` (the number was another account's then), `migrated_elsewhere`, `itself`, or `busy`, which passes.",
+        detail: "sessions that were named cannot hand over: see `sessions`",
+        members: { "sessions": [{ "sessionId": "shop-1", "reason": "running" }] },
+    }
+    SessionNeverConnected = "SESSION_NEVER_CONNECTED", CONFLICT, "The session was never connected" {
+        about: "Whose number the session has is not known before it was connected once: until then nothing is handed over to it.",
+        detail: "the session was never connected: whose number it has is not known",
+    }
+    SessionEmbedded = "SESSION_EMBEDDED", CONFLICT, "The session runs here" {
+        about: "Events are posted for sessions that run elsewhere (`origin: external`). What happens on this one is seen here.",
+        detail: "the session runs here: nobody else can tell what happens on it",
+    }
+    WebhookAuthMismatch = "WEBHOOK_AUTH_MISMATCH", CONFLICT, "The session's events are let in otherwise" {
+        about: "`webhookAuth` of the session says how whoever posts its events proves that he may: by a secret in the address or a \
+                header, or by a signature. A token is not taken beside that.",
+        detail: "the session's events are let in by its own secret, not by a token: see `webhookAuth`",
+    }
+    VpsSessionExists = "VPS_SESSION_EXISTS", CONFLICT, "The id is another session's where it runs" {
+        about: "A status that is reported names `vps_session_id` and nothing else, so one session at most has it.",
+        detail: "another session has this `vps_session_id`",
+    }
+    StatusWebhookClosed = "STATUS_WEBHOOK_CLOSED", FORBIDDEN, "The status webhook is closed" {
+        about: "The operator has set no key for it (`external.webhook_secret_key`, `WEBHOOK_SECRET_KEY`), and has not opened it to \
+                everybody (`external.allow_open`).",
+        detail: "nobody may report a status: set `external.webhook_secret_key`, or `external.allow_open` to let everybody",
     }
     SessionNotRunning = "SESSION_NOT_RUNNING", CONFLICT, "The session is stopped" {
         about: "This needs a session that runs: start it first.",
@@ -208,6 +278,37 @@ codes! {
     ReplayEnded = "REPLAY_ENDED", CONFLICT, "The replay has ended" {
         about: "There is nothing left to cancel.",
         detail: "the replay has come to its end",
+    }
+    MediaViewOnce = "MEDIA_VIEW_ONCE", CONFLICT, "The media is to be viewed once" {
+        about: "Its sender wants it to be opened once, on a phone. It is not handed out here.",
+        detail: "the media is to be viewed once, on a phone: it is not handed out",
+    }
+    MediaGone = "MEDIA_GONE", GONE, "WhatsApp no longer has the media" {
+        about: "WhatsApp keeps media for some weeks. The account's phone was asked to upload it again, and has lost it, or cannot be asked \
+                for it, as for what a channel has published.",
+        detail: "WhatsApp no longer has the media, and the phone cannot upload it again",
+    }
+    MediaTooLarge = "MEDIA_TOO_LARGE", PAYLOAD_TOO_LARGE, "The media is too large" {
+        about: "`size` is what the message announces, `limit` what is downloaded at most (`media.max_size`), both in bytes.",
+        detail: "the media is larger than what is downloaded: at most 104857600 bytes are",
+        members: { "size": 300_000_000, "limit": 104_857_600 },
+    }
+    RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", RANGE_NOT_SATISFIABLE, "The file has no such part" {
+        about: "`Range` asks for bytes that the file does not have. `size` is how many it has.",
+        detail: "the file is shorter than the part that is asked for",
+        members: { "size": 1024 },
+    }
+    TooManyMetaAccounts = "TOO_MANY_META_ACCOUNTS", CONFLICT, "The organization has all the accounts at Meta it may have" {
+        about: "No more can be made. Point one that is not needed at another number.",
+        detail: "the organization has as many accounts at Meta as it may have",
+    }
+    MetaNumberTaken = "META_NUMBER_TAKEN", CONFLICT, "The phone number is set up already" {
+        about: "Another account has this phone number with the same app, in this organization or in another: what Meta tells of a number goes to one of them.",
+        detail: "the phone number is set up already, with the same app",
+    }
+    MetaAccountIncomplete = "META_ACCOUNT_INCOMPLETE", CONFLICT, "The account is not complete" {
+        about: "An account that lacks some of its configuration cannot be verified. `missing` of the account names what it lacks.",
+        detail: "the account lacks some of its configuration: see `missing`",
     }
     BodyTooLarge = "BODY_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large" {
         about: "The detail has the number of bytes that this route reads.",
@@ -263,6 +364,19 @@ codes! {
     WhatsAppFailed = "WHATSAPP_FAILED", BAD_GATEWAY, "WhatsApp did not take it" {
         about: "The session is connected, and sending failed all the same. The message is kept as failed.",
         detail: "the WhatsApp client failed",
+    }
+    MediaDamaged = "MEDIA_DAMAGED", BAD_GATEWAY, "The media is not what was announced" {
+        about: "What WhatsApp's media hosts have does not decrypt, or has another length or hash than its message says. Nothing of it is handed \
+                out.",
+        detail: "what WhatsApp has is not what the message announced",
+    }
+    MediaUnavailable = "MEDIA_UNAVAILABLE", SERVICE_UNAVAILABLE, "The media is not here yet" {
+        about: "It passes: `Retry-After` says when to ask again. `reason` says why: `fetching` (it is on its way), `busy` (too much else is), \
+                `unreachable` (WhatsApp's media hosts), `phone_silent` (WhatsApp no longer has it, and the account's phone, which was asked to upload \
+                it again, has not answered), `session_not_connected` (the same, and the phone can be asked only when the session is connected), \
+                `failed` (it could not be stored).",
+        detail: "the media is on its way",
+        members: { "reason": "fetching" },
     }
     Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE, "Not possible just now" {
         about: "It passes: `Retry-After` says when to ask again.",

@@ -19,6 +19,23 @@ pub enum Origins {
     Any,
 }
 
+/// The layer of a route that pages of all origins may call, as seed 000 has it.
+pub(super) fn for_all() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::any())
+        .allow_methods([Method::POST, Method::OPTIONS])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("apikey"),
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("webhook-secret-key"),
+            HeaderName::from_static("x-client-info"),
+            HeaderName::from_static("x-webhook-secret"),
+        ])
+        .max_age(REMEMBERED)
+}
+
 impl Origins {
     /// Those that are named; none stands for all.
     pub fn of<'a>(names: impl Iterator<Item = Option<&'a str>>) -> Self {

@@ -3,7 +3,7 @@
 //! What each `code` means, and its status, is in [`Code`].
 
 use axum::{
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -12,7 +12,11 @@ use super::{code::Code, problem::Problem};
 use crate::{
     event::PairingFailure,
     qr,
-    service::{self, Conflict, Thing},
+    service::{
+        self, Conflict, Thing,
+        media::{MediaError, Obstacle},
+        meta::Refusal,
+    },
 };
 
 /// Why a request failed.
@@ -54,9 +58,26 @@ fn of_service(error: service::Error) -> Problem {
     match error {
         Error::NotFound(thing) => problem(not_found(thing)),
         Error::Invalid(errors) => Problem::invalid(errors),
+        // Its members are those that clients of the seed know.
+        Error::Conflict(Conflict::UserConnected) => {
+            let problem = problem(Code::SessionExists).status(StatusCode::BAD_REQUEST);
+            let message = problem.detail.clone().into_owned();
+            problem
+                .with("statusCode", StatusCode::BAD_REQUEST.as_u16())
+                .with("message", message)
+                .with("error", "Bad Request")
+        }
         Error::Conflict(conflict) => problem(conflicting(conflict)),
         Error::NotConnected { status } => {
             problem(Code::SessionNotConnected).with("sessionStatus", json!(status))
+        }
+        Error::Migrated { to } => problem(Code::SessionMigrated).with("migratedTo", json!(to)),
+        Error::NotHandedOver(sessions) => {
+            let sessions = sessions
+                .iter()
+                .map(|(id, why)| json!({ "sessionId": id, "reason": why.word() }))
+                .collect::<Vec<_>>();
+            problem(Code::MigrationRefused).with("sessions", sessions)
         }
         Error::KeyReused => problem(Code::IdempotencyKeyReused),
         Error::PairingRefused { failure, .. } => problem(pairing(failure))
@@ -67,13 +88,35 @@ fn of_service(error: service::Error) -> Problem {
         Error::SignatureInvalid => problem(Code::SignedUrlInvalid),
         Error::SignatureExpired => problem(Code::SignedUrlExpired),
         Error::Forbidden { needs } => problem(Code::Forbidden).with("needs", json!(needs)),
+        Error::Meta(refusal) => problem(of_meta(refusal)),
         Error::Elsewhere { node } => problem(Code::SessionOnOtherNode).with("node", node),
+        Error::Media(error) => of_media(&error, problem),
         Error::Unavailable { .. } => problem(Code::Unavailable),
         Error::StoreUnavailable(_) => problem(Code::DatabaseUnavailable),
         Error::Client(_) => problem(Code::WhatsAppFailed),
         Error::Store(_) => Problem::of(Code::Internal),
     }
     .retry_after(retry_after)
+}
+
+/// Why there is no file.
+fn of_media(error: &MediaError, problem: impl FnOnce(Code) -> Problem) -> Problem {
+    match error {
+        MediaError::None => problem(Code::MessageHasNoMedia),
+        MediaError::ViewOnce => problem(Code::MediaViewOnce),
+        MediaError::TooLarge { size, limit } => {
+            problem(Code::MediaTooLarge).with("size", json!(size)).with("limit", *limit)
+        }
+        MediaError::Gone => problem(Code::MediaGone),
+        MediaError::Damaged => problem(Code::MediaDamaged),
+        MediaError::Unavailable(obstacle) => {
+            let problem = problem(Code::MediaUnavailable).with("reason", obstacle.word());
+            match obstacle {
+                Obstacle::NotConnected(status) => problem.with("sessionStatus", json!(status)),
+                _ => problem,
+            }
+        }
+    }
 }
 
 /// What WhatsApp's refusal of a pairing code is answered with. Its own status is in the document, as
@@ -88,6 +131,16 @@ const fn pairing(failure: PairingFailure) -> Code {
     }
 }
 
+/// What Meta is answered. Where a seed says 403 to a signature, it is that.
+const fn of_meta(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::Challenge => Code::MetaChallengeRefused,
+        Refusal::Signature => Code::MetaSignatureInvalid,
+        Refusal::OwnSignature => Code::MetaSignatureRequired,
+        Refusal::Disabled => Code::MetaAccountDisabled,
+    }
+}
+
 const fn not_found(thing: Thing) -> Code {
     match thing {
         Thing::Session => Code::SessionNotFound,
@@ -97,15 +150,23 @@ const fn not_found(thing: Thing) -> Code {
         Thing::Webhook => Code::WebhookNotFound,
         Thing::Delivery => Code::DeliveryNotFound,
         Thing::Replay => Code::ReplayNotFound,
+        Thing::Campaign => Code::CampaignNotFound,
+        Thing::MetaAccount => Code::MetaAccountNotFound,
+        Thing::MetaEvent => Code::MetaEventNotFound,
     }
 }
 
 const fn conflicting(conflict: Conflict) -> Code {
     match conflict {
-        Conflict::SessionExists => Code::SessionExists,
+        Conflict::SessionExists | Conflict::UserConnected => Code::SessionExists,
         Conflict::TooManySessions => Code::TooManySessions,
         Conflict::PhoneNumberKnown => Code::PhoneNumberKnown,
         Conflict::SessionExternal => Code::SessionExternal,
+        Conflict::SessionNeverConnected => Code::SessionNeverConnected,
+        Conflict::SessionEmbedded => Code::SessionEmbedded,
+        Conflict::ReceiverAuth | Conflict::NoSecret => Code::WebhookAuthMismatch,
+        Conflict::VpsSessionExists => Code::VpsSessionExists,
+        Conflict::StatusWebhookClosed => Code::StatusWebhookClosed,
         Conflict::SessionNotRunning => Code::SessionNotRunning,
         Conflict::SessionAlreadyPaired => Code::SessionAlreadyPaired,
         Conflict::TooManyWebhooks => Code::TooManyWebhooks,
@@ -113,6 +174,9 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::DeliveryInFlight => Code::DeliveryInFlight,
         Conflict::EventRetired => Code::EventRetired,
         Conflict::ReplayEnded => Code::ReplayEnded,
+        Conflict::TooManyMetaAccounts => Code::TooManyMetaAccounts,
+        Conflict::MetaNumberTaken => Code::MetaNumberTaken,
+        Conflict::MetaAccountIncomplete => Code::MetaAccountIncomplete,
     }
 }
 

@@ -57,6 +57,32 @@ impl Fields {
         }
     }
 
+    /// Yes or no to set, `null` to clear, nothing to keep.
+    pub(crate) fn change_flag(&mut self, name: &str) -> Change<bool> {
+        match self.values.remove(name) {
+            None => Change::Keep,
+            Some(Value::Null) => Change::Clear,
+            Some(Value::Bool(flag)) => Change::To(flag),
+            Some(_) => {
+                self.fault::<()>(name, "must be true, false or null");
+                Change::Keep
+            }
+        }
+    }
+
+    /// An object of the caller's own to set, `null` to clear, nothing to keep.
+    pub(crate) fn change_object(&mut self, name: &str) -> Change<Map<String, Value>> {
+        match self.values.remove(name) {
+            None => Change::Keep,
+            Some(Value::Null) => Change::Clear,
+            Some(Value::Object(object)) => Change::To(object),
+            Some(_) => {
+                self.fault::<()>(name, "must be an object or null");
+                Change::Keep
+            }
+        }
+    }
+
     /// A whole number within limits to set, `null` to clear, nothing to keep.
     pub(crate) fn change_number(&mut self, name: &str, limits: RangeInclusive<i64>) -> Change<i64> {
         let number = match self.values.remove(name) {
@@ -134,6 +160,14 @@ impl Fields {
     ) -> Option<T> {
         let text = self.text(name)?;
         parse(&text).map_or_else(|error| self.fault(name, error.to_string()), Some)
+    }
+
+    /// An object, or nothing. `null` is nothing.
+    pub(crate) fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        match self.change_object(name) {
+            Change::To(members) => Some(members),
+            Change::Keep | Change::Clear => None,
+        }
     }
 
     /// Notes that something is wrong with a member.

@@ -29,6 +29,7 @@ mod operation;
 mod page;
 mod path;
 mod problem;
+mod range;
 mod request;
 mod route;
 mod server;
@@ -42,7 +43,7 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{limit::Meters, openapi::Document, traffic::Traffic, waiting::Waiting};
+use self::{api::Posts, limit::Meters, openapi::Document, traffic::Traffic, waiting::Waiting};
 use crate::{
     qr::Renderer,
     service::{self, Services},
@@ -54,7 +55,7 @@ pub use self::{
     cors::Origins,
     edge::Edge,
     limit::Quota,
-    route::{Access, Pace, Statement},
+    route::{Access, Key, Pace, Statement},
     server::{ServeOptions, serve},
     tls::{Reloaded, Tls, TlsError, TlsFiles},
 };
@@ -66,6 +67,10 @@ pub struct Limits {
     pub small_body: usize,
     /// Bytes of a body that carries a message.
     pub large_body: usize,
+    /// Bytes of what Meta posts.
+    pub meta_body: usize,
+    /// Bodies of Meta's that are in memory at a time.
+    pub meta_posts: usize,
     /// How long a body may take to arrive.
     pub body_time: Duration,
     /// How long an answer may take.
@@ -91,6 +96,9 @@ impl Default for Limits {
         Self {
             small_body: 64 << 10,
             large_body: 1 << 20,
+            // Meta says 3 MB.
+            meta_body: 4 << 20,
+            meta_posts: 64,
             body_time: Duration::from_secs(20),
             request_time: Duration::from_secs(30),
             longest_wait: Duration::from_mins(1),
@@ -113,6 +121,7 @@ pub struct HttpState {
     limits: Limits,
     waiting: Waiting,
     meters: Meters,
+    posts: Posts,
     edge: Edge,
     traffic: Traffic,
     /// Requests that change something, which are carried out whether or not their caller waits.
@@ -134,6 +143,7 @@ impl HttpState {
         Self {
             work,
             meters: Meters::new(&limits, services.clock().clone()),
+            posts: Posts::new(&limits),
             edge,
             traffic: Traffic::default(),
             document: Document::default(),
@@ -159,6 +169,7 @@ macro_rules! parts {
 parts! {
     services.sessions: service::Sessions,
     services.messages: service::Messages,
+    services.media: service::Media,
     services.events: service::Events,
     services.tokens: service::Tokens,
     services.signatures: service::Signatures,
@@ -167,6 +178,11 @@ parts! {
     services.health: service::Health,
     services.metrics: service::Metrics,
     services.webhooks: service::Webhooks,
+    services.campaigns: service::Campaigns,
+    services.external: service::External,
+    services.meta: service::Meta,
+    meters: Meters,
+    posts: Posts,
     renderer: Renderer,
     limits: Limits,
     waiting: Waiting,
@@ -178,10 +194,7 @@ parts! {
 pub fn router(mut state: HttpState) -> Router {
     let routes = api::routes(&state.limits);
     state.document = Document::of(&routes);
-    let mut all = route::router(routes, &state);
-    if let Some(cors) = state.edge.origins.layer() {
-        all = all.layer(cors);
-    }
+    let all = route::router(routes, &state);
     all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
         .layer(middleware::from_fn_with_state(state.traffic.clone(), request::observe))
         .layer(middleware::from_fn(edge::protect))

@@ -14,7 +14,7 @@ use super::{
     code::Code,
     operation::{Content, Field, Operation, Response, Tag},
     problem::Document as ProblemDocument,
-    route::{Access, Pace, Route, Statement},
+    route::{Access, Key, Pace, Route, Statement},
     signed,
 };
 
@@ -92,6 +92,18 @@ pub(super) fn document(routes: &[Route]) -> Value {
                     "description": "A token of the organization, `wag_…`. A new installation has an operator's in `operator.token` in its state directory.",
                 },
                 // Pages show schemes by name: behind the token, which most want.
+                "sessionSecret": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "secret",
+                    "description": "The secret of a session that runs elsewhere, `whsec_…`: shown when it is made.",
+                },
+                "webhookSecret": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-webhook-secret",
+                    "description": "The same in a header; or what the operator has set for the status webhook.",
+                },
                 "urlSignature": {
                     "type": "apiKey",
                     "in": "query",
@@ -122,7 +134,12 @@ impl Writer {
             "security": security(statement),
         });
         if let Some(members) = &operation.body {
-            written["requestBody"] = body(members);
+            written["requestBody"] = body(members, operation.is_open);
+        } else if let Some(example) = &operation.posted {
+            written["requestBody"] = json!({
+                "required": true,
+                "content": { "application/json": { "schema": {}, "example": example } },
+            });
         }
         written
     }
@@ -139,8 +156,11 @@ impl Writer {
                 codes.push(code);
             }
         }
+        for (status, code) in &operation.odd_problems {
+            by_status.entry(*status).or_default().push(*code);
+        }
         for (status, codes) in by_status {
-            let problem = self.problem(&codes);
+            let problem = self.problem(status, &codes);
             // A route that answers the status in its own way says so itself.
             responses.entry(status.to_string()).or_insert(problem);
         }
@@ -176,19 +196,21 @@ impl Writer {
     }
 
     /// The response that is a problem of one of these codes, which have one status.
-    fn problem(&mut self, codes: &[Code]) -> Value {
-        if let [code] = codes {
+    fn problem(&mut self, status: u16, codes: &[Code]) -> Value {
+        if let [code] = codes
+            && code.status().as_u16() == status
+        {
             let word = code.word();
             if !self.problems.contains_key(word) {
-                let response = self.problem_of(codes);
+                let response = self.problem_of(status, codes);
                 self.problems.insert(word, response);
             }
             return json!({ "$ref": format!("#/components/responses/{word}") });
         }
-        self.problem_of(codes)
+        self.problem_of(status, codes)
     }
 
-    fn problem_of(&mut self, codes: &[Code]) -> Value {
+    fn problem_of(&mut self, status: u16, codes: &[Code]) -> Value {
         let words: Vec<_> = codes.iter().map(|code| code.word()).collect();
         let about: Vec<_> = codes
             .iter()
@@ -197,7 +219,8 @@ impl Writer {
         let examples: Map<_, _> = codes
             .iter()
             .map(|code| {
-                let example = json!({ "summary": code.title(), "value": code.example() });
+                let mut example = json!({ "summary": code.title(), "value": code.example() });
+                example["value"]["status"] = status.into();
                 (code.word().to_owned(), example)
             })
             .collect();
@@ -206,7 +229,7 @@ impl Writer {
             headers["WWW-Authenticate"] =
                 json!({ "description": "`Bearer`", "schema": { "type": "string" } });
         }
-        if codes.iter().any(|code| matches!(code.status().as_u16(), 409 | 429 | 503)) {
+        if matches!(status, 409 | 429 | 503) {
             headers["Retry-After"] = json!({
                 "description": "After how many seconds to ask again, where that is known.",
                 "schema": { "type": "integer", "minimum": 1 },
@@ -243,6 +266,10 @@ fn description(statement: &Statement, operation: &Operation) -> String {
     let role = match statement.access {
         Access::Anybody => "Needs no token.".to_owned(),
         Access::AtLeast(role) => format!("Needs a token with the role `{}`.", role_word(role)),
+        Access::Holder(Key::Session) => {
+            "Needs a token with the role `manager`, the session's secret or a signature.".to_owned()
+        }
+        Access::Holder(Key::Status) => "Needs the key of the status webhook.".to_owned(),
     };
     let pace = match statement.pace {
         Pace::Prompt => "",
@@ -264,6 +291,10 @@ const fn role_word(role: Role) -> &'static str {
 fn security(statement: &Statement) -> Value {
     match statement.access {
         Access::Anybody => json!([]),
+        Access::Holder(Key::Session) => json!([
+            { "token": [role_word(Role::Manager)] }, { "sessionSecret": [] }, { "webhookSecret": [] },
+        ]),
+        Access::Holder(Key::Status) => json!([{ "webhookSecret": [] }]),
         Access::AtLeast(role) if statement.takes_signature => {
             json!([{ "token": [role_word(role)] }, { "urlSignature": [role_word(role)] }])
         }
@@ -293,7 +324,7 @@ fn parameters(statement: &Statement, operation: &Operation) -> Value {
             parameters.push(parameter);
         }
     }
-    if matches!(statement.access, Access::AtLeast(_)) {
+    if matches!(statement.access, Access::AtLeast(_) | Access::Holder(Key::Session)) {
         parameters.push(json!({ "$ref": "#/components/parameters/Organization" }));
     }
     parameters.push(json!({ "$ref": "#/components/parameters/RequestId" }));
@@ -308,7 +339,8 @@ fn variables(path: &str) -> impl Iterator<Item = &str> {
 /// What a variable part of an address may be: schema, meaning, example.
 fn variable(name: &str) -> (Value, &'static str, &'static str) {
     use entity::id::{
-        DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId,
+        CampaignId, DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId, OrganizationId,
+        ReplayId, SessionId, TokenId,
     };
 
     fn of<T: JsonSchema>() -> Value {
@@ -325,13 +357,25 @@ fn variable(name: &str) -> (Value, &'static str, &'static str) {
         "tokenId" => (of::<TokenId>(), "The token.", "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "webhookId" => (of::<EndpointId>(), "The endpoint.", "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "deliveryId" => (of::<DeliveryId>(), "The delivery.", "dlv_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "campaignId" => (of::<CampaignId>(), "The campaign.", "camp_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "replayId" => (of::<ReplayId>(), "The replay.", "rpl_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "accountId" => {
+            (of::<MetaAccountId>(), "The account at Meta.", "mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
+        "metaEventId" => {
+            (of::<MetaEventId>(), "The event of Meta's.", "mev_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
+        "callbackKey" => (
+            json!({ "type": "string" }),
+            "The last part of the account's `ownPath`.",
+            "n4Vv3m5N7P9R1T3VkQ8ZK4XG0V3M5N7P9R1T3VkQ8ZI",
+        ),
         "code" => (json!({ "type": "string" }), "The problem's `code`.", "SESSION_NOT_FOUND"),
         _ => (json!({ "type": "string" }), "", ""),
     }
 }
 
-fn body(members: &[Field]) -> Value {
+fn body(members: &[Field], is_open: bool) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     let mut example = Map::new();
@@ -359,7 +403,7 @@ fn body(members: &[Field]) -> Value {
                 "type": "object",
                 "properties": properties,
                 "required": required,
-                "additionalProperties": false,
+                "additionalProperties": is_open,
             },
             "example": example,
         } },
@@ -369,6 +413,17 @@ fn body(members: &[Field]) -> Value {
 /// Every problem that the route can answer: its own, and those of its kind.
 fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
     let mut codes = operation.problems.clone();
+    if let Access::Holder(key) = statement.access {
+        codes.extend([
+            Code::ValidationFailed,
+            Code::Unauthenticated,
+            Code::DatabaseUnavailable,
+            Code::Unavailable,
+        ]);
+        if key == Key::Session {
+            codes.extend([Code::Forbidden, Code::OrganizationNotFound]);
+        }
+    }
     if let Access::AtLeast(role) = statement.access {
         codes.extend([
             Code::ValidationFailed,
@@ -392,6 +447,9 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             "webhookId" => Some(Code::WebhookNotFound),
             "deliveryId" => Some(Code::DeliveryNotFound),
             "replayId" => Some(Code::ReplayNotFound),
+            "campaignId" => Some(Code::CampaignNotFound),
+            "accountId" => Some(Code::MetaAccountNotFound),
+            "metaEventId" => Some(Code::MetaEventNotFound),
             _ => None,
         });
     }

@@ -19,9 +19,12 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag {
     Sessions,
+    External,
     Messages,
     Events,
     Webhooks,
+    Campaigns,
+    Meta,
     Organizations,
     Tokens,
     Audit,
@@ -30,11 +33,14 @@ pub(super) enum Tag {
 
 impl Tag {
     /// In the order in which they are shown.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Sessions,
+        Self::External,
         Self::Messages,
         Self::Events,
         Self::Webhooks,
+        Self::Campaigns,
+        Self::Meta,
         Self::Organizations,
         Self::Tokens,
         Self::Audit,
@@ -44,9 +50,12 @@ impl Tag {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Sessions => "Sessions",
+            Self::External => "Sessions elsewhere",
             Self::Messages => "Messages",
             Self::Events => "Events",
             Self::Webhooks => "Webhooks",
+            Self::Campaigns => "Campaigns",
+            Self::Meta => "Meta's Cloud API",
             Self::Organizations => "Organizations",
             Self::Tokens => "Tokens",
             Self::Audit => "Audit log",
@@ -59,11 +68,16 @@ impl Tag {
             Self::Sessions => {
                 "One linked device each: made, started, scanned or paired, watched, stopped and deleted."
             }
+            Self::External => {
+                "Devices that other programs run, such as whatsapp-web.js: what happens on them is posted here."
+            }
             Self::Messages => "Sent and received, with how far each has come.",
             Self::Events => {
                 "Everything that happens, recorded once, with a number: as a stream, or page by page."
             }
             Self::Webhooks => "URLs that are told of events, and what became of each telling.",
+            Self::Campaigns => "Bulk sends: their names, and the sessions that they are sent from.",
+            Self::Meta => "Numbers at Meta's Cloud API, and what Meta tells of them.",
             Self::Organizations => "The tenants.",
             Self::Tokens => "Who may call for an organization.",
             Self::Audit => "Who changed what, when, and from where.",
@@ -160,6 +174,16 @@ pub(super) fn named_texts(name: &'static str, about: &'static str) -> Field {
     )
 }
 
+/// Members of the caller's own choosing.
+pub(super) fn object(name: &'static str, about: &'static str) -> Field {
+    Field::new(name, about, json!({ "type": "object" }))
+}
+
+/// What may be of several types.
+pub(super) fn any(name: &'static str, about: &'static str) -> Field {
+    Field::new(name, about, json!({}))
+}
+
 /// A point in time, as RFC 3339 writes it.
 pub(super) fn time(name: &'static str, about: &'static str) -> Field {
     Field::new(name, about, json!({ "type": "string", "format": "date-time" }))
@@ -209,9 +233,15 @@ pub(super) struct Operation {
     pub(super) headers: Vec<Field>,
     /// The members of its body, which is one JSON object.
     pub(super) body: Option<Vec<Field>>,
+    /// Whether the body may have other members besides.
+    pub(super) is_open: bool,
+    /// An example of a body that is read as bytes.
+    pub(super) posted: Option<Value>,
     pub(super) responses: Vec<Response>,
     /// Problems of its own.
     pub(super) problems: Vec<Code>,
+    /// Problems that are answered here with another status than elsewhere.
+    pub(super) odd_problems: Vec<(u16, Code)>,
 }
 
 /// Begins the description of a route.
@@ -224,8 +254,11 @@ pub(super) fn operation(id: &'static str, tag: Tag, summary: &'static str) -> Op
         query: Vec::new(),
         headers: Vec::new(),
         body: None,
+        is_open: false,
+        posted: None,
         responses: Vec::new(),
         problems: Vec::new(),
+        odd_problems: Vec::new(),
     }
 }
 
@@ -273,6 +306,24 @@ impl Operation {
         self
     }
 
+    /// More members of its body.
+    pub(super) fn also(mut self, members: impl IntoIterator<Item = Field>) -> Self {
+        self.body.get_or_insert_default().extend(members);
+        self
+    }
+
+    /// A body that may have other members besides: they are passed over.
+    pub(super) fn open_body(mut self, members: impl IntoIterator<Item = Field>) -> Self {
+        self.is_open = true;
+        self.body(members)
+    }
+
+    /// It takes bytes, whatever is in them; usually this.
+    pub(super) fn posted(mut self, example: Value) -> Self {
+        self.posted = Some(example);
+        self
+    }
+
     pub(super) fn answers<T: JsonSchema>(
         self,
         status: u16,
@@ -303,6 +354,12 @@ impl Operation {
         if let Some(response) = self.responses.last_mut() {
             response.headers.push((name, about));
         }
+        self
+    }
+
+    /// It refuses with this code under another status than elsewhere.
+    pub(super) fn refuses_with(mut self, status: u16, code: Code) -> Self {
+        self.odd_problems.push((status, code));
         self
     }
 

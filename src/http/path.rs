@@ -6,7 +6,10 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use entity::id::{DeliveryId, EndpointId, MessageId, OrganizationId, ReplayId, SessionId, TokenId};
+use entity::id::{
+    CampaignId, DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId, OrganizationId,
+    ReplayId, SessionId, TokenId,
+};
 
 use super::{error::ApiError, problem::Problem};
 use crate::service::{self, Thing};
@@ -57,11 +60,17 @@ ours! {
     EndpointPath(EndpointId): "webhookId", Webhook;
     /// `{replayId}`
     ReplayPath(ReplayId): "replayId", Replay;
+    /// `{campaignId}`
+    CampaignPath(CampaignId): "campaignId", Campaign;
     /// `{deliveryId}`
     DeliveryPath(DeliveryId): "deliveryId", Delivery;
+    /// `{accountId}`
+    MetaAccountPath(MetaAccountId): "accountId", MetaAccount;
+    /// `{metaEventId}`
+    MetaEventPath(MetaEventId): "metaEventId", MetaEvent;
 }
 
-async fn parameter<S: Send + Sync>(
+pub(crate) async fn parameter<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
     name: &str,

@@ -29,6 +29,8 @@ pub(crate) struct Problem {
     /// Members of this problem alone.
     pub(crate) members: Map<String, Value>,
     pub(crate) retry_after: Option<Duration>,
+    /// Where that of the code is not what an older contract says.
+    pub(crate) status: Option<StatusCode>,
 }
 
 /// What is written.
@@ -81,6 +83,7 @@ impl Problem {
             errors: Vec::new(),
             members: Map::new(),
             retry_after: None,
+            status: None,
         }
     }
 
@@ -96,6 +99,12 @@ impl Problem {
 
     pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// Answered with this status instead of the code's.
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
         self
     }
 
@@ -124,10 +133,11 @@ impl Problem {
     ///
     /// Headers of `response` stay: `Allow` and `WWW-Authenticate` are part of the answer.
     pub(super) fn write(self, response: Response, request_id: &str) -> Response {
+        let status = self.status.unwrap_or_else(|| self.code.status());
         let document = Document {
             r#type: self.code.address(),
             title: self.code.title(),
-            status: self.code.status().as_u16(),
+            status: status.as_u16(),
             success: false,
             code: self.code.word(),
             detail: &self.detail,
@@ -143,7 +153,7 @@ impl Problem {
         let document = serde_json::to_vec(&document).unwrap_or_default();
 
         let (mut parts, _) = response.into_parts();
-        parts.status = self.code.status();
+        parts.status = status;
         parts.extensions.remove::<Self>();
         parts.headers.remove(header::CONTENT_LENGTH);
         parts
@@ -163,7 +173,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
+        let mut response = self.status.unwrap_or_else(|| self.code.status()).into_response();
         response.extensions_mut().insert(self);
         response
     }

@@ -15,7 +15,8 @@ use axum::{
 use entity::state::Role;
 
 use super::{
-    HttpState, Limits, auth, code::Code, limit, operation::Operation, problem::Problem, request,
+    HttpState, Limits, auth, code::Code, cors, limit, operation::Operation, problem::Problem,
+    request,
 };
 
 /// Who may ask.
@@ -25,6 +26,23 @@ pub enum Access {
     Anybody,
     /// The holder of a token with this role or a higher one.
     AtLeast(Role),
+    /// Whoever shows what the route itself asks for.
+    Holder(Key),
+}
+
+/// What is shown instead of a token. The handler looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A session's own secret, or a manager's token.
+    Session,
+    /// What the operator has set for those who report statuses.
+    Status,
+}
+
+impl From<Key> for Access {
+    fn from(key: Key) -> Self {
+        Self::Holder(key)
+    }
 }
 
 impl From<Role> for Access {
@@ -63,6 +81,8 @@ pub struct Statement {
     pub is_metered: bool,
     /// Whether a signed address opens it, without a token.
     pub takes_signature: bool,
+    /// Whether pages of all origins may call it, whatever others may.
+    pub is_for_all_origins: bool,
     /// What it is called in the OpenAPI document.
     pub operation: &'static str,
 }
@@ -94,6 +114,7 @@ impl Route {
             pace: Pace::Prompt,
             is_metered: true,
             takes_signature: false,
+            is_for_all_origins: false,
             operation: operation.id,
         };
         Self { statement, operation, handler: on(filter, handler) }
@@ -109,6 +130,12 @@ impl Route {
     /// session, and read.
     pub(super) fn signable(mut self) -> Self {
         self.statement.takes_signature = true;
+        self
+    }
+
+    /// Pages of all origins may call it: what opens it is shown in a header that no browser adds by itself.
+    pub(super) fn for_all_origins(mut self) -> Self {
+        self.statement.is_for_all_origins = true;
         self
     }
 
@@ -158,7 +185,15 @@ methods! {
 /// The check of the token surrounds all routes that need one, and what is not there: what exists is
 /// not told to strangers. How often an address asks is counted before that. The role is checked before a handler reads anything of the request.
 pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState> {
+    let mut doorkeeper = auth::Doorkeeper {
+        tokens: state.services.tokens.clone(),
+        signatures: state.services.signatures.clone(),
+        signable: HashMap::new().into(),
+        organizations: state.services.organizations.clone(),
+        meters: state.meters.clone(),
+    };
     let mut unmetered = Router::new();
+    let mut public = Router::new();
     let mut open = Router::new();
     let mut guarded = Router::new();
     let mut signable = HashMap::new();
@@ -172,6 +207,13 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
                 unmetered = unmetered.route(statement.path, handler);
             }
             Access::Anybody => open = open.route(statement.path, handler),
+            Access::Holder(_) if statement.is_for_all_origins => {
+                public = public.route(statement.path, handler.layer(cors::for_all()));
+            }
+            Access::Holder(_) => {
+                let perhaps = middleware::from_fn_with_state(doorkeeper.clone(), auth::perhaps);
+                open = open.route(statement.path, handler.route_layer(perhaps));
+            }
             Access::AtLeast(role) => {
                 if statement.takes_signature {
                     signable.insert(statement.path, role);
@@ -182,17 +224,14 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
             }
         }
     }
-    let doorkeeper = auth::Doorkeeper {
-        tokens: state.services.tokens.clone(),
-        signatures: state.services.signatures.clone(),
-        signable: signable.into(),
-        organizations: state.services.organizations.clone(),
-        meters: state.meters.clone(),
-    };
+    doorkeeper.signable = signable.into();
     let guarded = guarded
         .fallback(async || Problem::of(Code::RouteNotFound))
         .layer(middleware::from_fn_with_state(doorkeeper, auth::authenticate));
-    open.merge(guarded)
-        .layer(middleware::from_fn_with_state(state.meters.clone(), limit::by_address))
-        .merge(unmetered)
+    let by_address = middleware::from_fn_with_state(state.meters.clone(), limit::by_address);
+    let mut all = open.merge(guarded).layer(by_address.clone()).merge(unmetered);
+    if let Some(cors) = state.edge.origins.layer() {
+        all = all.layer(cors);
+    }
+    all.merge(public.layer(by_address))
 }

@@ -30,12 +30,14 @@ impl Bite {
             Table::Messages
             | Table::SentMessages
             | Table::PendingInbound
+            | Table::MetaBodies
             | Table::WebhookAttempts => Self { rows: 20, most: 100 },
             Table::Events
             | Table::Idempotency
             | Table::MessageSecrets
             | Table::WebhookDeliveries
             | Table::Notices
+            | Table::MetaEvents
             | Table::WebhookEvents => Self { rows: 50, most: 400 },
         }
     }

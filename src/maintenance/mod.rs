@@ -35,6 +35,7 @@ pub struct Policy {
     pub sent_messages: Option<Duration>,
     pub pending_inbound: Option<Duration>,
     pub webhooks: Option<Duration>,
+    pub meta: Option<Duration>,
     /// The distance between sweeps, on average.
     pub interval: Duration,
 }
@@ -50,6 +51,7 @@ impl Policy {
             Table::WebhookDeliveries | Table::WebhookAttempts | Table::WebhookEvents => {
                 self.webhooks
             }
+            Table::MetaEvents | Table::MetaBodies => self.meta,
             // Each says itself when it ends.
             Table::MessageSecrets => Some(Duration::ZERO),
         }

@@ -235,15 +235,21 @@ impl Events {
 
     /// What all sessions of the feed look like now. [`Error::NotFound`] when its session is gone.
     pub async fn snapshot(&self, scope: &Scope) -> Result<Vec<StatusView>, Error> {
-        let now = self.store.clock().now();
         if let Some((_, id)) = &scope.session {
             let row = sessions::find(&self.store, &scope.caller, id).await?;
-            return Ok(vec![view(&row, now)]);
+            return Ok(vec![sessions::show(&self.store, &row).await?]);
         }
+        let now = self.store.clock().now();
         let organization = &scope.caller.organization_id;
-        let rows =
-            self.store.sessions().list(organization, &Filter::default(), &Page::all()).await?;
-        Ok(rows.iter().map(|row| view(row, now)).collect())
+        let sessions = self.store.sessions();
+        let rows = sessions.list(organization, &Filter::default(), &Page::all()).await?;
+        let mut migrated = sessions.migrated_in(organization).await?;
+        let show = |row: &entity::session::Model| {
+            let mut view = view(row, now);
+            view.handover.from = migrated.remove(&row.id).unwrap_or_default();
+            view
+        };
+        Ok(rows.iter().map(show).collect())
     }
 
     /// Whether the feed's session is still there. A deleted one can be made again under its id, and

@@ -140,6 +140,7 @@ impl Messages {
         {
             return self.settle(caller, made, send.queue).await;
         }
+        sessions::refuse_migrated(&self.store, &row).await?;
         if row.status != SessionStatus::SessionConnected && !send.queue {
             return Err(Error::NotConnected { status: row.status });
         }

@@ -6,10 +6,14 @@
 //! Every call names its caller, a [`Principal`]; what belongs to another organization is not there.
 
 pub mod audit;
+pub mod campaigns;
 pub mod created;
 pub mod events;
+pub mod external;
 pub mod health;
+pub mod media;
 pub mod messages;
+pub mod meta;
 pub mod metrics;
 pub mod organizations;
 pub mod recipient;
@@ -23,7 +27,7 @@ pub mod webhooks;
 use std::{net::IpAddr, time::Duration};
 
 use entity::{
-    id::{OrganizationId, TokenId},
+    id::{OrganizationId, SessionId, TokenId},
     state::{Role, SessionStatus},
 };
 
@@ -32,13 +36,17 @@ use crate::{
     delivery::Deliveries,
     event::PairingFailure,
     session::{self, PairError, SendError},
-    store::{self, Store, audit::By},
+    store::{self, Store, audit::By, handover::Obstacle},
 };
 
 pub use audit::Audit;
+pub use campaigns::Campaigns;
 pub use events::Events;
+pub use external::External;
 pub use health::Health;
+pub use media::Media;
 pub use messages::Messages;
+pub use meta::Meta;
 pub use metrics::Metrics;
 pub use organizations::Organizations;
 pub use refusal::{Conflict, Thing};
@@ -60,6 +68,7 @@ const LATER: Duration = Duration::from_secs(5);
 pub struct Services {
     pub sessions: Sessions,
     pub messages: Messages,
+    pub media: Media,
     pub events: Events,
     pub tokens: Tokens,
     pub signatures: Signatures,
@@ -68,6 +77,9 @@ pub struct Services {
     pub health: Health,
     pub metrics: Metrics,
     pub webhooks: Webhooks,
+    pub campaigns: Campaigns,
+    pub external: External,
+    pub meta: Meta,
 }
 
 impl Services {
@@ -78,12 +90,15 @@ impl Services {
         manager: session::Sessions,
         deliveries: &Deliveries,
         max_age: Duration,
+        meta: meta::Options,
     ) -> Self {
         let tokens = Tokens::new(store.clone());
+        let messages = Messages::new(store.clone(), manager.clone());
         Self {
+            media: Media::new(store.clone(), messages.clone(), manager.clone()),
             signatures: Signatures::new(store.clone(), tokens.clone()),
             sessions: Sessions::new(store.clone(), manager.clone()),
-            messages: Messages::new(store.clone(), manager.clone()),
+            messages,
             events: Events::new(store.clone()),
             tokens,
             organizations: Organizations::new(store.clone()),
@@ -91,7 +106,17 @@ impl Services {
             health: Health::new(store.clone(), manager.clone()),
             metrics: Metrics::new(store.clone(), manager, deliveries.clone()),
             webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
+            campaigns: Campaigns::new(store.clone()),
+            external: External::new(store.clone(), external::Policy::default()),
+            meta: Meta::new(store.clone(), meta),
         }
+    }
+
+    /// The same with what the operator has decided about sessions that run elsewhere.
+    #[must_use]
+    pub fn with_external(mut self, policy: external::Policy) -> Self {
+        self.external = self.external.with(policy);
+        self
     }
 
     /// What time it is.
@@ -161,6 +186,14 @@ pub enum Error {
     #[error("the session is not connected")]
     NotConnected { status: SessionStatus },
 
+    /// It starts no more; `to` is who has taken over, unless that was deleted just now.
+    #[error("another session of the account has taken over")]
+    Migrated { to: Option<SessionId> },
+
+    /// Sessions that were named cannot hand over, and why.
+    #[error("sessions that were named cannot hand over: see `sessions`")]
+    NotHandedOver(Vec<(SessionId, Obstacle)>),
+
     #[error("the idempotency key was used for another request")]
     KeyReused,
 
@@ -183,9 +216,16 @@ pub enum Error {
     #[error("the token's role does not allow this")]
     Forbidden { needs: Role },
 
+    /// Something of Meta's was not taken.
+    #[error(transparent)]
+    Meta(#[from] meta::Refusal),
+
     /// Another daemon runs the session, and did not answer. `node` is what people call it.
     #[error("another daemon runs the session, and did not answer")]
     Elsewhere { node: String },
+
+    #[error(transparent)]
+    Media(#[from] media::MediaError),
 
     /// It will pass.
     #[error("{what}")]
@@ -211,6 +251,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::Media(media::MediaError::Unavailable(obstacle)) => Some(obstacle.retry_after()),
             Self::StoreUnavailable(_) => Some(LATER),
             Self::Elsewhere { .. } => Some(SOON),
             Self::PairingRefused { retry_after, .. } => *retry_after,
@@ -253,6 +294,7 @@ impl From<session::Error> for Error {
             session::Error::Timeout => {
                 Self::Unavailable { what: "the session did not answer in time", retry_after: SOON }
             }
+            session::Error::Media(error) => error.into(),
             session::Error::Store(error) => error.into(),
             session::Error::Pair(error) => error.into(),
             session::Error::Send(SendError::PutOff { after, .. }) => Self::Unavailable {

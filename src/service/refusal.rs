@@ -10,6 +10,9 @@ pub enum Thing {
     Webhook,
     Delivery,
     Replay,
+    Campaign,
+    MetaAccount,
+    MetaEvent,
 }
 
 impl Thing {
@@ -23,6 +26,9 @@ impl Thing {
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
             Self::Replay => "replay",
+            Self::Campaign => "campaign",
+            Self::MetaAccount => "account at Meta",
+            Self::MetaEvent => "event of Meta's",
         }
     }
 }
@@ -38,6 +44,24 @@ pub enum Conflict {
     PhoneNumberKnown,
     #[error("the session runs elsewhere: only its events come here")]
     SessionExternal,
+    #[error("the session was never connected: whose number it has is not known")]
+    SessionNeverConnected,
+    #[error("the session runs here: nobody else can tell what happens on it")]
+    SessionEmbedded,
+    #[error("the session's events are let in by its own secret, not by a token: see `webhookAuth`")]
+    ReceiverAuth,
+    #[error("the session's events are let in by a token: there is no secret")]
+    NoSecret,
+    #[error("another session has this `vps_session_id`")]
+    VpsSessionExists,
+    #[error(
+        "nobody may report a status: set `external.webhook_secret_key`, or `external.allow_open` to \
+         let everybody"
+    )]
+    StatusWebhookClosed,
+    /// As the seed has it.
+    #[error("Sessão já existente")]
+    UserConnected,
     #[error("the session is stopped: start it first")]
     SessionNotRunning,
     #[error("the session is linked to an account: log out first")]
@@ -52,4 +76,10 @@ pub enum Conflict {
     EventRetired,
     #[error("the replay has come to its end")]
     ReplayEnded,
+    #[error("the organization has as many accounts at Meta as it may have")]
+    TooManyMetaAccounts,
+    #[error("the phone number is set up already, with the same app")]
+    MetaNumberTaken,
+    #[error("the account lacks some of its configuration: see `missing`")]
+    MetaAccountIncomplete,
 }

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use serde_json::{Map, Value};
+
 use super::FieldError;
 
 /// The longest message text, in characters. WhatsApp's own limit.
@@ -44,6 +46,20 @@ pub fn label(name: &str, text: &str, lengths: RangeInclusive<usize>) -> Result<S
         return Err(FieldError::new(name, "must not contain control characters"));
     }
     Ok(text.to_owned())
+}
+
+/// The longest configuration that a tenant keeps with a session, in bytes of compact JSON.
+pub const LONGEST_CONFIG: usize = 16 << 10;
+
+/// A tenant's own JSON object, as it is kept. PostgreSQL cannot keep a NUL, and JSON writes one in six letters.
+pub fn config(name: &str, object: &Map<String, Value>) -> Result<String, FieldError> {
+    // Strings as keys, and numbers that were read as JSON: nothing here can fail to be written.
+    let text = serde_json::to_string(object).unwrap_or_default();
+    if text.len() > LONGEST_CONFIG {
+        let detail = format!("must have at most {LONGEST_CONFIG} bytes as compact JSON");
+        return Err(FieldError::new(name, detail));
+    }
+    Ok(text)
 }
 
 /// A message's text. PostgreSQL cannot keep a NUL, and no phone shows one.

@@ -70,6 +70,7 @@ impl Ingest {
             event,
             at,
             care,
+            posted: None,
         };
         self.store.writer().record(new, Patience::Wait).await
     }

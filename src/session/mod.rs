@@ -11,6 +11,7 @@
 //! - `policy.rs` decides what happens when a client has ended, and after a restart of the process.
 //!   `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits; `watch.rs` notices
 //!   that a connection has gone silent.
+//! - `media/` has the files of messages, downloaded when somebody asks for them.
 //! - `history.rs` says what is kept of an account's past, and what that may cost.
 //! - [`view`] computes what a session looks like from outside.
 //!
@@ -27,12 +28,14 @@ mod history;
 mod identity;
 mod ingest;
 mod manager;
+mod media;
 mod online;
 mod outbox;
 mod ownership;
 mod pace;
 mod pairing;
 mod policy;
+mod recovery;
 mod runner;
 mod standing;
 pub mod view;
@@ -47,6 +50,7 @@ pub use self::{
     history::{HistoryStats, Keep, Settings as HistorySettings},
     identity::OnOtherAccount,
     manager::Sessions,
+    media::{Media, MediaError, MediaFile, MediaKind, Obstacle, Settings as MediaSettings},
     outbox::{NOT_ON_WHATSAPP, SendStats},
     ownership::{Membership, Ownership},
     pace::DialStats,
@@ -77,6 +81,8 @@ pub struct Options {
     pub dial_rate_per_second: u32,
     /// What is kept of the past of newly paired accounts.
     pub history: HistorySettings,
+    /// What downloads of media may cost.
+    pub media: MediaSettings,
     /// What to do when a session that belongs to one account is linked to another.
     pub on_other_account: OnOtherAccount,
     /// How long after another client has taken a connection over it is tried once more; never, if
@@ -117,6 +123,8 @@ pub enum Error {
     Pair(#[source] PairError),
     #[error("the message was not sent")]
     Send(#[source] SendError),
+    #[error("the phone did not upload the media again")]
+    Media(#[source] MediaError),
     #[error("the session did not answer in time")]
     Timeout,
     #[error("the database failed")]

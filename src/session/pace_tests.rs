@@ -177,3 +177,52 @@ async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
     clock.advance(Duration::from_secs(1));
     assert!(given(&mut turn).is_some());
 }
+
+#[tokio::test]
+async fn the_rate_is_halved_to_a_sixteenth_at_most_and_each_pause_begins_the_count_of_successes_anew()
+ {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 100, 10);
+    let limit = || {
+        pace.slow_down(clock.now() + Duration::from_secs(1));
+        clock.advance(Duration::from_secs(2));
+    };
+    for halvings in [1, 2, 3, 4, 4, 4] {
+        limit();
+        assert_eq!(pace.lock().halvings, halvings);
+    }
+    let succeed = async |times| {
+        for _ in 0..times {
+            clock.advance(Duration::from_secs(10));
+            pace.turn(Rank::routine(None)).await.unwrap().succeeded();
+        }
+    };
+    succeed(DIALS_PER_DOUBLING - 1).await;
+    limit();
+    succeed(DIALS_PER_DOUBLING - 1).await;
+    assert_eq!(pace.lock().halvings, 4, "not so many in a row");
+    succeed(1).await;
+    assert_eq!(pace.lock().halvings, 3);
+}
+
+#[tokio::test]
+async fn who_waits_is_woken_when_a_dial_ends_and_when_the_one_before_gives_up() {
+    let soon = Duration::from_secs(10);
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 1, 10);
+    let running = pace.turn(Rank::routine(None)).await.unwrap();
+    let tasks = TaskTracker::new();
+    let [first, second, third] =
+        [9, 5, 1].map(|active| tasks.spawn(waiting(&pace, active_at(active))));
+    tokio::task::yield_now().await;
+    clock.advance(Duration::from_secs(1));
+    drop(running);
+    let first = tokio::time::timeout(soon, first).await.expect("it is woken").unwrap().unwrap();
+
+    // Its turn has come, and it is gone before it takes it.
+    clock.advance(Duration::from_secs(1));
+    drop(first);
+    second.abort();
+    let third = tokio::time::timeout(soon, third).await.expect("it is woken").unwrap();
+    assert!(third.is_ok());
+}

@@ -384,3 +384,51 @@ fn a_rate_limit_is_about_the_address_only_when_it_refuses_the_dial_itself() {
         assert_eq!(pause(&end, policy.care()), None);
     }
 }
+
+/// The dial was answered with 429, and this many seconds were asked for.
+fn limited(asked: u64) -> End {
+    let retry_after = Some(Duration::from_secs(asked));
+    End::Dial(DialFailure::Upgrade { status: 429, retry_after })
+}
+
+#[test]
+fn a_pause_of_all_dials_is_shortened_by_nothing_but_a_connection_that_lasts() {
+    let mut policy = policy();
+    failed(&mut policy, &limited(600));
+    let until = policy.care().throttled_until;
+    assert!(until.is_some());
+    for end in [limited(60), End::Lost(Loss::ConnectionLost), unreachable()] {
+        failed(&mut policy, &end);
+        assert_eq!(policy.care().throttled_until, until, "after {end:?}");
+    }
+    policy.dialling();
+    policy.after(&End::Lost(Loss::ConnectionLost), about(true, MIDDLE));
+    assert_eq!(policy.care().throttled_until, None);
+}
+
+#[test]
+fn who_asks_for_fewer_dials_and_for_no_wait_is_left_alone_for_a_moment() {
+    let next = policy().after(&limited(0), about(false, LEAST));
+    assert_eq!(seconds(&next), Some(5));
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_no_session_away() {
+    let dialled = NOW + Duration::from_hours(1);
+    let row = session::Model { dial_failures: 2, last_dial_at: Some(dialled), ..after(&[]) };
+    let Resume::WaitAnew(care) = resume(&row, NOW, LEAST) else { panic!("it waits") };
+    assert_eq!(care.next_attempt_at.unwrap().since(NOW), Duration::from_millis(2_400));
+}
+
+#[test]
+fn a_restored_session_is_dialled_without_a_wait_that_would_hide_that_it_is_one() {
+    let unproved = |reason| session::Model {
+        dial_failures: 5,
+        last_dial_at: Some(NOW),
+        ..after(&[ready(), Event::Disconnected(reason)])
+    };
+    let resumed = resume(&unproved(Disconnect::Restored), NOW, MIDDLE);
+    assert!(matches!(resumed, Resume::Now(_)), "{resumed:?}");
+    let resumed = resume(&unproved(Disconnect::Stopped), NOW, MIDDLE);
+    assert!(matches!(resumed, Resume::WaitAnew(_)), "{resumed:?}");
+}

@@ -15,12 +15,14 @@ use super::{
     client::{Factory, PairError},
     identity::Identity,
     ingest::Ingest,
+    media::{Depot, MediaError, Renewal},
     online::{End, Ended, Lent, Online},
     outbox::{Outbox, SendStats},
     ownership::Tenure,
     pace::{Pace, Paused, Permit, Rank},
     pairing,
     policy::{self, Circumstances, Next, Policy},
+    recovery::{Asked, Recovery},
     standing::is_ended,
 };
 use crate::{
@@ -43,6 +45,15 @@ pub(super) enum Command {
         message: MessageId,
         answer: oneshot::Sender<Result<(), Error>>,
     },
+    /// Which media hosts there are. Not answered while there is no connection.
+    MediaHosts {
+        answer: oneshot::Sender<Vec<String>>,
+    },
+    /// Have the phone upload media again, in the same way.
+    RenewMedia {
+        renewal: Renewal,
+        answer: oneshot::Sender<Result<String, MediaError>>,
+    },
     /// Unlink the device, then end.
     Logout {
         answer: oneshot::Sender<LoggedOut>,
@@ -55,6 +66,8 @@ impl fmt::Debug for Command {
             Self::Dial => "Dial",
             Self::Pair { .. } => "Pair",
             Self::Send { .. } => "Send",
+            Self::MediaHosts { .. } => "MediaHosts",
+            Self::RenewMedia { .. } => "RenewMedia",
             Self::Logout { .. } => "Logout",
         })
     }
@@ -68,6 +81,8 @@ pub(super) struct Shared {
     pub(super) options: Arc<Options>,
     pub(super) factory: Factory,
     pub(super) pace: Pace,
+    /// Media that was downloaded.
+    pub(super) media: Depot,
     pub(super) tracker: TaskTracker,
     /// Panics of sessions' tasks.
     pub(super) panics: Arc<AtomicU64>,
@@ -115,6 +130,8 @@ pub(super) struct Runner {
     known: Identity,
     policy: Policy,
     may_renew: bool,
+    /// What the phone was asked for.
+    asked: Asked,
     /// Commands that came while it waited for its turn, and need a client.
     held: Vec<Command>,
     /// The next dial is one that an operator asked for.
@@ -146,6 +163,7 @@ impl Runner {
             stop: line.stop,
             policy: Policy::new(shared.options.rules(), start.care),
             may_renew: start.may_renew,
+            asked: Asked::default(),
             held: Vec::new(),
             urgent: start.operator,
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
@@ -257,6 +275,7 @@ impl Runner {
                 Some(command) = self.commands.recv() => match command {
                     Command::Dial => self.urgent = true,
                     Command::Send { message, answer } => self.outbox.expect(message, answer),
+                    Command::MediaHosts { .. } | Command::RenewMedia { .. } => {}
                     // Somebody holds a phone in his hand: answered as soon as there is a client.
                     Command::Pair { .. } => {
                         self.urgent = true;
@@ -344,6 +363,12 @@ impl Runner {
             outbox: &mut self.outbox,
             clock: &self.shared.clock,
             tracker: &self.shared.tracker,
+            recovery: Recovery::new(
+                self.shared.store.clone(),
+                self.shared.clock.clone(),
+                self.row.id.clone(),
+                self.asked.clone(),
+            ),
             unreadable: &self.shared.unreadable,
             known: &mut self.known,
             on_other_account: self.shared.options.on_other_account,
@@ -367,6 +392,7 @@ impl Runner {
                         answer.send(Err(Error::Pair(PairError::Unreachable))).ok();
                     }
                     Command::Send { message, answer } => self.outbox.expect(message, answer),
+                    Command::MediaHosts { .. } | Command::RenewMedia { .. } => {}
                     Command::Logout { answer } => {
                         answer.send(LoggedOut { unlinked: false }).ok();
                         return ControlFlow::Break(());

@@ -5,8 +5,9 @@ use entity::{
     UnixMillis,
     id::SessionId,
     session,
-    state::{DesiredState, SessionStatus},
+    state::{DesiredState, Origin, ReceiverAuth, SessionStatus},
 };
+use serde_json::{Map, Value};
 
 use crate::event::Group;
 
@@ -44,10 +45,30 @@ pub struct StatusView {
     /// How long WhatsApp refuses the account, after a ban.
     pub banned_until: Option<UnixMillis>,
     pub desired_state: DesiredState,
+    pub is_notification: bool,
+    /// The tenant's own.
+    pub ai_config: Option<Map<String, Value>>,
+    pub handover: Handover,
+    pub origin: Origin,
+    /// What the caller keeps with an external session: a JSON object, as text.
+    pub session_data: Option<String>,
+    /// How the events of an external session are let in.
+    pub receiver_auth: Option<ReceiverAuth>,
     pub connected_at: Option<UnixMillis>,
     pub last_active_at: Option<UnixMillis>,
     pub created_at: UnixMillis,
     pub updated_at: UnixMillis,
+}
+
+/// Whom the session has handed over to, and who to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// When it handed over; none if it has not.
+    pub at: Option<UnixMillis>,
+    /// To whom. Whoever shows it looks the name up.
+    pub to: Option<SessionId>,
+    /// Those that have handed over to it, the last first. Looked up as well.
+    pub from: Vec<SessionId>,
 }
 
 /// Why and when the session last ended.
@@ -92,7 +113,12 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         && row.qr.is_some()
         && row.qr_expires_at.is_some_and(|expires_at| now < expires_at);
     let group = Group::of(row.status, live);
-    let message = row.message.clone().unwrap_or_else(|| sentence(row, live).to_owned());
+    let handed_over_at = row.migrated_at.filter(|_| row.migrated_to.is_some());
+    let message = match (handed_over_at, &row.message) {
+        (Some(_), _) => HANDED_OVER.to_owned(),
+        (None, Some(message)) => message.clone(),
+        (None, None) => sentence(row, live).to_owned(),
+    };
     let last_disconnect =
         row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(|(reason, at)| {
             LastDisconnect { reason: reason.clone(), code: row.last_disconnect_code, at }
@@ -134,12 +160,21 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         account_changed,
         banned_until: row.banned_until.filter(|until| now < *until),
         desired_state: row.desired_state,
+        is_notification: row.is_notification.unwrap_or(false),
+        ai_config: row.ai_config.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+        handover: Handover { at: handed_over_at, ..Handover::default() },
+        origin: row.origin,
+        session_data: row.session_data.clone(),
+        receiver_auth: row.receiver_auth,
         connected_at: row.connected_at,
         last_active_at: row.last_active_at,
         created_at: row.created_at,
         updated_at: row.updated_at,
     }
 }
+
+/// What is said of a session that has handed over, whatever it ended with.
+const HANDED_OVER: &str = "Another session of the account has taken over: see migratedTo";
 
 /// The standard sentence of a status, where the event gave none of its own.
 fn sentence(row: &session::Model, scannable: bool) -> &'static str {

@@ -105,6 +105,20 @@ pub(super) async fn reassign(
     Ok(())
 }
 
+/// Frees a key that was claimed in this transaction, for nothing was done with it.
+pub(super) async fn unclaim(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: &Key,
+) -> Result<(), DbErr> {
+    Entity::delete_many()
+        .filter(idempotency::COLUMN.organization_id.eq(organization.clone()))
+        .filter(idempotency::COLUMN.key.eq(key.key.as_str()))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
 /// Frees the key that made a resource which shall never have been.
 pub(super) async fn release(
     txn: &DatabaseTransaction,

@@ -258,6 +258,22 @@ fn all_owned() -> sea_orm::sea_query::SelectStatement {
         .to_owned()
 }
 
+/// Those of `sessions` that living nodes own, at this moment.
+pub(super) async fn owned_among<C: ConnectionTrait>(
+    db: &C,
+    sessions: Vec<SessionKey>,
+) -> Result<HashSet<SessionKey>, DbErr> {
+    let owned: Vec<SessionKey> = node::Entity::find()
+        .select_only()
+        .column(lease::Column::SessionKey)
+        .join(JoinType::InnerJoin, owned_by())
+        .filter(lease::COLUMN.session_key.is_in(sessions))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(owned.into_iter().collect())
+}
+
 /// Those of `sessions` that `node` owns already.
 async fn owned(
     txn: &DatabaseTransaction,
@@ -306,6 +322,8 @@ async fn announce_migrated(
             "sessionId": row.session_id,
             "reason": "owner_changed",
             "message": "Another daemon runs the session from now on",
+            "migratedTo": null,
+            "phoneNumber": row.phone_number,
         });
         let kind = EventType::SessionMigrated;
         touched.extend(announce(txn, known, now, About::Session(&row), kind, &data).await?);

@@ -17,6 +17,7 @@ use sea_orm::{
 use super::{
     Error, Store,
     idempotency::{self, Claimed},
+    inherited::is_oldest_among,
     page::Page,
     writer::Patience,
 };
@@ -74,7 +75,7 @@ pub struct Filter {
 /// Queries over messages.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Messages {
@@ -122,7 +123,7 @@ impl Messages {
         Ok(found.map(|row| Created::Replayed(Box::new(row))))
     }
 
-    /// Looks one message of a session up.
+    /// Looks one message of a session up, or of one that has handed over to it.
     pub async fn find(
         &self,
         organization: &OrganizationId,
@@ -131,7 +132,7 @@ impl Messages {
     ) -> Result<Option<message::Model>, Error> {
         let found = message::Entity::find_by_id(id.clone())
             .filter(message::COLUMN.organization_id.eq(organization.clone()))
-            .filter(message::COLUMN.session_key.eq(session.clone()))
+            .filter(message::COLUMN.session_key.is_in(self.lineage(session).await?))
             .one(self.store.reader())
             .await?;
         Ok(found)
@@ -142,7 +143,8 @@ impl Messages {
         Ok(message::Entity::find_by_id(id.clone()).one(self.store.reader()).await?)
     }
 
-    /// Lists messages of a session, the newest first.
+    /// Lists messages of a session, the newest first, with those of sessions that have handed over to it. A
+    /// message that several of them have is there once, as the oldest row says.
     pub async fn list(
         &self,
         organization: &OrganizationId,
@@ -150,9 +152,13 @@ impl Messages {
         filter: &Filter,
         page: &Page<MessageId>,
     ) -> Result<Vec<message::Model>, Error> {
+        let lineage = self.lineage(session).await?;
         let mut query = message::Entity::find()
             .filter(message::COLUMN.organization_id.eq(organization.clone()))
-            .filter(message::COLUMN.session_key.eq(session.clone()));
+            .filter(message::COLUMN.session_key.is_in(lineage.iter().cloned()));
+        if lineage.len() > 1 {
+            query = query.filter(is_oldest_among(&lineage));
+        }
         if let Some(chat) = &filter.chat {
             query = query.filter(message::COLUMN.chat.eq(chat.as_str()));
         }
@@ -245,6 +251,27 @@ impl Messages {
                         .exec(txn)
                         .await?;
                     Ok(moved.rows_affected)
+                })
+            })
+            .await
+    }
+
+    /// Writes down where the media of a message is by now.
+    pub async fn move_media(&self, row: &message::Model, path: String) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        let (lane, id) = (row.session_key.to_string(), row.id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (id, path) = (id.clone(), path.clone());
+                Box::pin(async move {
+                    message::Entity::update_many()
+                        .col_expr(message::Column::MediaPath, Expr::value(path))
+                        .col_expr(message::Column::UpdatedAt, Expr::value(now))
+                        .filter(message::COLUMN.id.eq(id))
+                        .exec(txn)
+                        .await?;
+                    Ok(())
                 })
             })
             .await
@@ -343,6 +370,7 @@ fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> m
         body: new.body,
         target_wa_id: None,
         raw: None,
+        media_path: None,
         push_name: None,
         sent_at: now,
         offline: false,

@@ -13,7 +13,9 @@
 //! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `fence.rs` refuses what
 //!   somebody writes for a session that is not his any more. `commands.rs`: what daemons ask of each
 //!   other.
-//! - `webhooks/`: endpoints of tenants, and what is owed to them.
+//! - `handover/`: one session takes over from others of the same account. `inherited.rs`: their messages.
+//! - `webhooks/`: endpoints of tenants, and what is owed to them. `meta/`: numbers at Meta's Cloud API, and what
+//!   Meta has sent about them.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
 //! Reads go to a pool of their own and never wait for the writer; they see what was committed
@@ -27,6 +29,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod campaigns;
 mod checkpoints;
 pub mod commands;
 pub mod connect;
@@ -35,8 +38,10 @@ pub mod error;
 pub mod events;
 mod fence;
 mod group;
+pub mod handover;
 pub mod history;
 pub mod idempotency;
+mod inherited;
 pub mod installation;
 pub mod keys;
 mod lane;
@@ -44,6 +49,7 @@ pub mod leases;
 pub mod look;
 mod mark;
 pub mod messages;
+pub mod meta;
 pub mod nodes;
 pub mod organizations;
 pub mod page;
@@ -165,6 +171,16 @@ impl Store {
         sessions::Sessions::new(self.clone())
     }
 
+    /// Sessions that take over from others.
+    pub fn handovers(&self) -> handover::Handovers {
+        handover::Handovers::new(self.clone())
+    }
+
+    /// Bulk sends.
+    pub fn campaigns(&self) -> campaigns::Campaigns {
+        campaigns::Campaigns::new(self.clone())
+    }
+
     /// The messages, both ways.
     pub fn messages(&self) -> messages::Messages {
         messages::Messages::new(self.clone())
@@ -183,6 +199,11 @@ impl Store {
     /// Outbound webhooks: endpoints, and what is owed to them.
     pub fn webhooks(&self) -> webhooks::Webhooks {
         webhooks::Webhooks::new(self.clone())
+    }
+
+    /// Numbers at Meta's Cloud API, and what Meta has sent.
+    pub fn meta(&self) -> meta::Meta {
+        meta::Meta::new(self.clone())
     }
 
     /// The bearer tokens.

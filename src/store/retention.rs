@@ -13,7 +13,7 @@ use std::{
 
 use entity::{
     UnixMillis,
-    id::{AttemptId, DeliveryId, EventId, MessageId, OrganizationId},
+    id::{AttemptId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId, OrganizationId},
     writer_lane,
 };
 use sea_orm::{
@@ -51,11 +51,15 @@ pub enum Table {
     Notices,
     /// What endpoints were told. None that is still owed, as what is owed is younger; none in the feed.
     WebhookEvents,
+    /// What Meta has told.
+    MetaEvents,
+    /// What Meta has posted, which it was told in.
+    MetaBodies,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Events,
         Self::Messages,
         Self::Idempotency,
@@ -66,6 +70,8 @@ impl Table {
         Self::WebhookAttempts,
         Self::Notices,
         Self::WebhookEvents,
+        Self::MetaEvents,
+        Self::MetaBodies,
     ];
 
     /// What it is called: its name in the database, unless it is a part of another one.
@@ -88,6 +94,8 @@ impl Table {
             Self::WebhookDeliveries => "webhook_delivery",
             Self::WebhookAttempts => "webhook_attempt",
             Self::Notices | Self::WebhookEvents => "webhook_event",
+            Self::MetaEvents => "meta_event",
+            Self::MetaBodies => "meta_body",
         }
     }
 
@@ -98,7 +106,9 @@ impl Table {
             | Self::WebhookDeliveries
             | Self::WebhookAttempts
             | Self::Notices
-            | Self::WebhookEvents => "id",
+            | Self::WebhookEvents
+            | Self::MetaEvents
+            | Self::MetaBodies => "id",
             Self::Idempotency => "organization_id, key",
             Self::SentMessages => "device_id, chat_jid, message_id",
             Self::PendingInbound | Self::MessageSecrets => "device_id, chat, sender, message_id",
@@ -123,6 +133,8 @@ impl Table {
                 DeliveryId::new(before, 0)
             ),
             Self::WebhookAttempts => format!("id < '{}'", AttemptId::new(before, 0)),
+            Self::MetaEvents => format!("id < '{}'", MetaEventId::new(before, 0)),
+            Self::MetaBodies => format!("id < '{}'", MetaBodyId::new(before, 0)),
             // Zero is for ever.
             Self::MessageSecrets => format!("expires_at > 0 AND expires_at < {seconds}"),
         }
@@ -136,7 +148,9 @@ impl Table {
             | Self::WebhookDeliveries
             | Self::WebhookAttempts
             | Self::Notices
-            | Self::WebhookEvents => "id",
+            | Self::WebhookEvents
+            | Self::MetaEvents
+            | Self::MetaBodies => "id",
             Self::Idempotency => "created_at",
             // Few, and found by their device.
             Self::SentMessages | Self::PendingInbound => "stored_at",

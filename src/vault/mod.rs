@@ -57,18 +57,25 @@
 //! | `message.raw` | the message as it came: media keys, its secret |
 //! | `command.request`, `command.answer` | what daemons ask of each other: phone numbers, pairing codes |
 //! | `webhook_secret.secret`, `webhook_endpoint.headers` | what requests to an endpoint are signed with, and prove themselves by |
+//! | `session.receiver_secret` | what posted events of a session are signed with, or proved by |
+//! | `meta_account.app_secret`, `.previous_secret`, `.access_token` | what Meta signs with, and what the Graph API is called with |
+//! | `meta_body.body` | what Meta has posted: messages as they came |
 //! | `session.qr`, `event.payload` of `qr` events, `webhook_event.payload` of theirs | the pairing code, which holds the ADV secret |
 //!
 //! # What is not, and why
 //!
 //! | where | why |
 //! |---|---|
+//! | files of messages in the state directory | decrypted, and without a name: gone with the process |
 //! | `message.body`, other columns of `message`, other payloads of `event` and `webhook_event`, `webhook_endpoint.url`, `webhook_attempt.response` | history that is searched and listed; protect the disk |
 //! | `token.secret_hash`, `idempotency.fingerprint` | SHA-256 of what nobody can guess, or of no secret |
+//! | `meta_account.verify_hash`, `.app_print` | keyed hashes, under a key of the first organization's: they are looked up before it is known whose they are |
+//! | `meta_account.callback_key`, `meta_event` | a path that opens nothing without a signature; ids, kinds and times |
 //! | `wa_identity`, `wa_base_key` | public keys |
 //! | `wa_sync_version`, `wa_mutation_mac`, `wa_sync_key.fingerprint` | hashes and MACs; the keys behind them are sealed |
 //! | `wa_lid_mapping`, `wa_device_list`, `wa_group_metadata`, `wa_sender_key_device`, `session`, keys of rows | addresses that are looked up; no secrets, though personal |
-//! | `organization`, `vault`, `data_key` | names, numbers; the data keys are wrapped |
+//! | `session.ai_config` | shown to every viewer as it is; the API says that it is no place for secrets |
+//! | `organization`, `campaign`, `vault`, `data_key` | names, numbers; the data keys are wrapped |
 
 mod cell;
 mod keyring;

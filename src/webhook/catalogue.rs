@@ -15,6 +15,12 @@ pub fn example(kind: EventType) -> Value {
             "id": "0A1B2C3D4E5F", "from": "15550100300@c.us", "isVideo": false, "isGroup": false,
             "stage": "offer", "timestamp": 1_762_352_580,
         } }),
+        EventType::GroupJoined => group("add", None),
+        EventType::GroupLeft => group("remove", None),
+        EventType::GroupUpdated => group("subject", Some("Orders")),
+        EventType::Unknown => {
+            json!({ "event": "media_uploaded", "data": { "message": { "id": "3EB0C767D26A1D2E8A43" } } })
+        }
         EventType::SessionQr => {
             json!({ "qr": "2@example", "qrExpiresAt": "2025-11-05T14:24:00.000Z" })
         }
@@ -47,8 +53,9 @@ pub fn example(kind: EventType) -> Value {
         EventType::SessionCreated => session("shop", Some("15550100200")),
         EventType::SessionDeleted => session("shop", None),
         EventType::SessionMigrated => json!({
-            "sessionId": "shop", "reason": "owner_changed",
-            "message": "Another daemon runs the session from now on",
+            "sessionId": "shop", "reason": "handed_over",
+            "message": "Another session of the account has taken over",
+            "migratedTo": "shop-2", "phoneNumber": "15550100200",
         }),
         EventType::EndpointFailing => endpoint("active", None, 10),
         EventType::EndpointRecovered => endpoint("active", None, 0),
@@ -63,6 +70,16 @@ pub fn example(kind: EventType) -> Value {
 /// in the course of time, so none is forbidden.
 pub fn schema(kind: EventType) -> Value {
     let mut schema = schema_of(&example(kind), may_be_missing(kind));
+    if kind == EventType::Unknown {
+        // Whatever it is.
+        schema["properties"]["data"] = json!({});
+    }
+    if matches!(kind, EventType::GroupJoined | EventType::GroupLeft | EventType::GroupUpdated) {
+        for name in ["id", "type"] {
+            schema["properties"]["group"]["properties"][name] =
+                json!({ "type": ["string", "null"] });
+        }
+    }
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = kind.name().into();
     schema["description"] = kind.description().into();
@@ -70,7 +87,7 @@ pub fn schema(kind: EventType) -> Value {
 }
 
 /// Members that are texts, or numbers, or nothing.
-const NULLABLE_TEXTS: [&str; 19] = [
+const NULLABLE_TEXTS: [&str; 20] = [
     "author",
     "body",
     "by",
@@ -79,6 +96,7 @@ const NULLABLE_TEXTS: [&str; 19] = [
     "error",
     "failingSince",
     "lastSuccessAt",
+    "migratedTo",
     "nextAttemptAt",
     "phoneNumber",
     "pushName",
@@ -153,6 +171,18 @@ fn message(from_me: bool) -> Value {
         "timestamp": 1_762_352_580,
         "offline": false,
     })
+}
+
+fn group(kind: &str, body: Option<&str>) -> Value {
+    json!({ "group": {
+        "id": "3EB0C767D26A1D2E8A43",
+        "chat": "120363000000000001@g.us",
+        "author": "15550100300@c.us",
+        "participants": ["15550100400@c.us"],
+        "type": kind,
+        "body": body,
+        "timestamp": 1_762_352_580,
+    } })
 }
 
 fn ack(level: i16) -> Value {

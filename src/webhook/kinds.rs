@@ -55,6 +55,14 @@ types! {
     MessageAck = "message.ack",
     /// A voice or video call.
     Call = "call",
+    /// Somebody came into a group.
+    GroupJoined = "group.joined",
+    /// Somebody left a group, or was removed from it.
+    GroupLeft = "group.left",
+    /// A group has another name, picture or other settings.
+    GroupUpdated = "group.updated",
+    /// A client that runs elsewhere has told something that has no name here.
+    Unknown = "unknown",
     /// A pairing QR code.
     SessionQr = "session.qr",
     /// The phone accepted the pairing.
@@ -81,7 +89,7 @@ types! {
     SessionCreated = "session.created",
     /// A session was deleted, with all that was kept of it.
     SessionDeleted = "session.deleted",
-    /// Another daemon runs the session from now on.
+    /// Another session of the account has taken over, or another daemon runs the session from now on.
     SessionMigrated = "session.migrated",
     /// An endpoint fails again and again.
     EndpointFailing = "webhook.endpoint.failing",
@@ -130,6 +138,10 @@ impl EventType {
                 EventKind::MessageCreate => Self::MessageCreated,
                 EventKind::MessageAck => Self::MessageAck,
                 EventKind::Call => Self::Call,
+                EventKind::GroupJoin => Self::GroupJoined,
+                EventKind::GroupLeave => Self::GroupLeft,
+                EventKind::GroupUpdate => Self::GroupUpdated,
+                EventKind::Unknown => Self::Unknown,
             }
         }
     }
@@ -150,6 +162,9 @@ impl EventType {
             "account_changed" => &[Self::SessionAccountChanged],
             "message" => &[Self::MessageReceived],
             "message_create" => &[Self::MessageCreated],
+            "group_join" => &[Self::GroupJoined],
+            "group_leave" => &[Self::GroupLeft],
+            "group_update" => &[Self::GroupUpdated],
             "message_ack" => &[Self::MessageSent, Self::MessageAck],
             _ => &[],
         }

@@ -15,6 +15,9 @@ const PREFIX: &str = "whsec_";
 /// Bytes of a secret: the standard asks for 24 to 64.
 const LENGTH: usize = 32;
 
+/// Bytes of one whose text has no padding.
+const PLAIN_LENGTH: usize = 30;
+
 /// How old, or how far ahead, a timestamp may be.
 pub const TOLERANCE_SECONDS: i64 = 300;
 
@@ -28,6 +31,23 @@ impl SigningSecret {
         let mut bytes = Zeroizing::new(vec![0; LENGTH]);
         rand::fill(bytes.as_mut_slice());
         Self(bytes)
+    }
+
+    /// A new one that stands in an address as it is: its text needs no escapes.
+    pub fn generate_plain() -> Self {
+        // Of thirty bytes, so without padding. A few tries are enough.
+        let mut bytes = Zeroizing::new(vec![0; PLAIN_LENGTH]);
+        loop {
+            rand::fill(bytes.as_mut_slice());
+            if !STANDARD.encode(&*bytes).contains(['+', '/']) {
+                return Self(bytes);
+            }
+        }
+    }
+
+    /// Whether this text is the secret as its owner was shown it. Takes the same time whatever differs.
+    pub fn is(&self, shown: &str) -> bool {
+        is_same(&Zeroizing::new(self.reveal()), shown)
     }
 
     /// The secret with these bytes.
@@ -57,6 +77,14 @@ impl fmt::Debug for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningSecret(…)")
     }
+}
+
+/// Whether a text that is shown is the one that is wanted. Takes the same time whatever differs.
+pub fn is_same(wanted: &str, shown: &str) -> bool {
+    // Under a key that nobody knows, equal tags are equal texts, and a tag says nothing of its text.
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
+    let tag = hmac::sign(&key, wanted.as_bytes());
+    hmac::verify(&key, shown.as_bytes(), tag.as_ref()).is_ok()
 }
 
 /// The text is no secret.
@@ -165,6 +193,18 @@ mod tests {
         assert_eq!(check(ID, AT, SIGNATURE, BODY, AT + 301), Err(VerifyError::Timestamp));
         assert_eq!(check(ID, AT, SIGNATURE, BODY, AT - 301), Err(VerifyError::Timestamp));
         assert_eq!(check(ID, AT, SIGNATURE, BODY, AT + 300), Ok(()));
+    }
+
+    #[test]
+    fn a_plain_secret_needs_no_escapes_and_is_known_by_its_text() {
+        for _ in 0..20 {
+            let secret = SigningSecret::generate_plain();
+            let text = secret.reveal();
+            assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{text}");
+            assert_eq!(SigningSecret::parse(&text).unwrap().as_bytes(), secret.as_bytes());
+            assert!(secret.is(&text));
+            assert!(!secret.is(&text[1..]) && !secret.is("") && !secret.is(&format!("{text}0")));
+        }
     }
 
     #[test]

@@ -236,7 +236,15 @@ impl Victim {
     /// Another session, and another phone that scans its code.
     async fn pair(&mut self, daemon: &Process) {
         let session = format!("pair-{}", self.round);
-        let phone = self.whatsapp.phone(&format!("1556{:07}", self.round)).unwrap();
+        let number = format!("1556{:07}", self.round);
+        let phone = self.whatsapp.phone(&number).unwrap();
+        // One that was meant for the number, with something to say: it hands over.
+        let meant = format!("meant-{}", self.round);
+        let body = json!({ "sessionId": meant, "phoneNumber": number, "start": false });
+        daemon.ask(Method::POST, "/api/whatsapp/session", Some(body)).await;
+        let body = json!({ "to": BOB, "text": format!("from {meant}"), "queue": true });
+        let messages = format!("/api/whatsapp/session/{meant}/messages");
+        daemon.ask(Method::POST, &messages, Some(body)).await;
         let mut linked = false;
         if let Some(code) = daemon.code(&session).await {
             linked = phone.scan(&code).await.is_ok();

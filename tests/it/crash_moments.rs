@@ -20,7 +20,7 @@ pub(crate) enum Scene {
 }
 
 /// Every moment, where it is come to, and for the how-manieth time it shall be the last.
-pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 43] = [
+pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 46] = [
     ("start.before_migration", Scene::FirstStart, &[1]),
     ("start.migrated", Scene::FirstStart, &[1]),
     ("start.store_opened", Scene::Start, &[1]),
@@ -30,12 +30,15 @@ pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 43] = [
     ("lease.taken", Scene::Pairing, &[1]),
     ("session.device_made", Scene::Start, &[1]),
     ("session.started", Scene::Start, &[1]),
+    ("session.dialling", Scene::Start, &[1]),
     ("prekeys.stored", Scene::Pairing, &[1]),
     ("prekeys.uploaded", Scene::Pairing, &[1]),
     ("pairing.before_signing", Scene::Pairing, &[1]),
     ("pairing.signed", Scene::Pairing, &[1]),
     ("pairing.succeeded", Scene::Pairing, &[1]),
     ("pairing.kept", Scene::Pairing, &[1]),
+    ("handover.written", Scene::Pairing, &[1]),
+    ("outbound.adopted", Scene::Pairing, &[1]),
     ("pairing.before_signing", Scene::PairingUnsaved, &[1]),
     ("pairing.signed", Scene::PairingUnsaved, &[1]),
     ("device.before_save", Scene::Pairing, &[1, 2, 4, 6]),

@@ -172,10 +172,12 @@ impl Opened {
         let organization = self.store.organizations().ensure_default().await.unwrap();
         let new = NewSession {
             session_id: name.parse().unwrap(),
-            origin: entity::state::Origin::Embedded,
             user_id: None,
             phone_number: None,
             desired_state: entity::state::DesiredState::Running,
+            is_notification: None,
+            ai_config: None,
+            external: None,
         };
         self.store.sessions().create(&organization.id, new, None, By::default()).await.unwrap();
         let id = name.parse().unwrap();

@@ -121,6 +121,7 @@ impl<'a> Play<'a> {
             event: event(what, self.app),
             at: self.app.clock.now(),
             care: care(what, self.app),
+            posted: None,
         };
         let recorded = self.app.store.writer().record(new, Patience::Fail).await.unwrap();
         let Recorded::New { seq } = recorded else { return };
@@ -217,6 +218,7 @@ impl<'a> Play<'a> {
         if status["needsQR"] == true {
             let data = &answer.json()["data"];
             assert_eq!(data["qr"], status["qr"]);
+            assert_eq!(data["issuedAt"], status["qrIssuedAt"]);
             assert_eq!(data["expiresAt"], status["qrExpiresAt"]);
             assert_eq!(data["sequence"], status["qrSequence"]);
         } else {
@@ -276,7 +278,9 @@ fn flags(status: &Value, now: &str) {
     assert_eq!(status["isLoading"], matches!(word, "loading" | "connecting"), "{status}");
     assert_eq!(status["hasError"], matches!(word, "auth_failure" | "error"), "{status}");
     assert_eq!(status["qr"].is_null(), status["needsQR"] == false, "{status}");
-    assert_eq!(status["qrImage"].is_null(), status["qr"].is_null(), "{status}");
+    for of_a_code in ["qrImage", "qrIssuedAt", "qrExpiresAt"] {
+        assert_eq!(status[of_a_code].is_null(), status["qr"].is_null(), "{of_a_code} of {status}");
+    }
     assert!(status["since"].as_str().unwrap() <= now, "{status}");
     assert!(status["bannedUntil"].as_str().is_none_or(|until| now < until), "{status}");
     assert!(!status["message"].as_str().unwrap().is_empty());

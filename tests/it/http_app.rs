@@ -26,8 +26,10 @@ use wagate::{
     delivery::{self, Deliveries},
     event::{Account, Event, NewMessage},
     http::{self, Edge, HttpState, Limits, ServeOptions},
-    service::{Services, Tokens},
-    session::{HistorySettings, Membership, OnOtherAccount, Options, Ownership, Sessions},
+    service::{Services, Tokens, external::Policy, meta},
+    session::{
+        HistorySettings, MediaSettings, Membership, OnOtherAccount, Options, Ownership, Sessions,
+    },
     store::{
         Patience, Store,
         events::{NewEvent, Recorded},
@@ -39,6 +41,9 @@ use crate::{
     contract::{self, Seen},
     database::{Database, Opened},
 };
+
+/// What whoever reports a status must show.
+pub(crate) const STATUS_KEY: &str = "the key of the status webhook";
 
 /// A gateway that listens, and a client of it.
 pub(crate) struct App {
@@ -72,6 +77,37 @@ impl App {
 
     /// A gateway with something in front of it.
     pub(crate) async fn behind(opened: Opened, limits: Limits, edge: Edge) -> Self {
+        let external = Policy { key: Some(STATUS_KEY.to_owned().into()), ..Policy::default() };
+        Self::with_external(opened, limits, edge, external).await
+    }
+
+    /// A gateway whose operator has decided this about sessions that run elsewhere.
+    pub(crate) async fn with_external(
+        opened: Opened,
+        limits: Limits,
+        edge: Edge,
+        external: Policy,
+    ) -> Self {
+        Self::configured(opened, limits, edge, external, meta::Options::default()).await
+    }
+
+    /// A gateway whose operator has decided something about Meta's webhooks.
+    pub(crate) async fn with_meta(
+        database: &Database,
+        limits: Limits,
+        meta: meta::Options,
+    ) -> Self {
+        let opened = database.open().await;
+        Self::configured(opened, limits, Edge::default(), Policy::default(), meta).await
+    }
+
+    async fn configured(
+        opened: Opened,
+        limits: Limits,
+        edge: Edge,
+        external: Policy,
+        meta: meta::Options,
+    ) -> Self {
         // Another test of this process may have installed it.
         rustls::crypto::ring::default_provider().install_default().ok();
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
@@ -95,6 +131,7 @@ impl App {
             dial_rate_per_second: 1_000_000,
             on_other_account: OnOtherAccount::Refuse,
             history: HistorySettings::default(),
+            media: media_settings(),
         };
         let me = Membership { home: "test".to_owned(), name: "test".to_owned(), lease: None };
         let ownership = Ownership::join(store.clone(), clock.clone(), me).await.unwrap();
@@ -103,7 +140,8 @@ impl App {
         let stop = CancellationToken::new();
         let deliveries = deliveries(&store, "test", &tasks);
         let longest = Duration::from_hours(72);
-        let services = Services::new(&store, sessions.clone(), &deliveries, longest);
+        let services = Services::new(&store, sessions.clone(), &deliveries, longest, meta)
+            .with_external(external);
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -179,6 +217,28 @@ impl App {
         assert_eq!(self.post("/api/whatsapp/session", body).await.status, StatusCode::CREATED);
     }
 
+    /// Makes a session that runs elsewhere, and answers it as it was made.
+    pub(crate) async fn external(&self, id: &str, more: Value) -> Value {
+        let mut body = serde_json::json!({ "sessionId": id, "origin": "external" });
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let made = self.post("/api/whatsapp/session", body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+        made.json()["data"].clone()
+    }
+
+    /// Posts an event of a session that runs elsewhere, with the operator's token.
+    pub(crate) async fn tell(&self, id: &str, event: &str, data: Value) -> Answer {
+        let body = serde_json::json!({ "event": event, "data": data });
+        self.post(&format!("/api/whatsapp/webhook/{id}"), body).await
+    }
+
+    /// Stops the sessions alone: none is started any more.
+    pub(crate) async fn stop_sessions(&self) {
+        self.sessions.shutdown(Duration::from_secs(5)).await;
+    }
+
     pub(crate) async fn row(&self, id: &str) -> session::Model {
         let id: SessionId = id.parse().unwrap();
         self.store.sessions().find(&self.organization, &id).await.unwrap().unwrap()
@@ -193,6 +253,7 @@ impl App {
             event,
             at: self.clock.now(),
             care: None,
+            posted: None,
         };
         self.store.writer().record(new, Patience::Fail).await.unwrap()
     }
@@ -249,6 +310,18 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.opened.close().await;
+    }
+}
+
+/// Downloads of media, of which there are none.
+fn media_settings() -> MediaSettings {
+    MediaSettings {
+        directory: std::env::temp_dir(),
+        max_size: 1 << 20,
+        spool: 1 << 20,
+        keep: Duration::from_mins(1),
+        concurrency: 1,
+        time_limit: Duration::from_secs(10),
     }
 }
 

@@ -6,7 +6,7 @@ use entity::state::Role;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
 use wagate::{
-    http::{self, Access, Limits, Statement},
+    http::{self, Access, Key, Limits, Statement},
     service::Tokens,
     store::{audit::By, tokens::NewToken},
 };
@@ -14,6 +14,7 @@ use wagate::{
 use crate::{
     database::on_each,
     http_app::{Answer, App},
+    meta::{self, NUMBER, SECRET, SHARED, WABA, complete, deliver, set_up, text},
     webhooks_api::{endpoint, log},
 };
 
@@ -25,11 +26,16 @@ const SESSION: &str = "only-ours";
 /// What the members and parameters that some route cannot do without may be.
 fn example(pointer: &str) -> Value {
     match pointer {
+        "/user_id" => json!("user-1"),
         "/phoneNumber" | "/phone_number" => json!("6281234567890"),
         "/to" => json!("15550001111"),
         "/text" => json!("hello"),
         "/role" => json!("viewer"),
         "/since" => json!("2027-01-15T00:00:00Z"),
+        "/name" => json!("Sale"),
+        "/phoneNumberId" => json!("106540352242922"),
+        "/appSecret" => json!("test_app_secret"),
+        "/status" => json!("disabled"),
         "/url" | "/webhook_url" => json!("https://receiver.test/"),
         other => panic!("{other} is needed by some route: give an example of it here"),
     }
@@ -43,6 +49,10 @@ struct Ours {
     webhook: String,
     delivery: String,
     replay: String,
+    campaign: String,
+    account: String,
+    own_path: String,
+    meta_event: String,
 }
 
 impl Ours {
@@ -61,7 +71,16 @@ impl Ours {
             .post(&format!("/api/webhooks/{webhook}/replay"), json!({ "after_sequence": 0 }))
             .await;
         assert!(replay.status.is_success(), "{}", replay.text());
+        let campaign = app.post("/api/campaigns", json!({ "name": "Sale" })).await.json();
+        let account = set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let body = text(WABA, NUMBER, "wamid.only-ours", "a word of ours").to_string();
+        deliver(app, SHARED, SECRET, body.as_bytes()).await;
+        let told = meta::log(app, &app.token).await;
         Self {
+            campaign: campaign["data"]["id"].as_str().unwrap().to_owned(),
+            account: account["id"].as_str().unwrap().to_owned(),
+            own_path: account["ownPath"].as_str().unwrap().to_owned(),
+            meta_event: told[0]["id"].as_str().unwrap().to_owned(),
             message: sent.json()["data"]["id"].as_str().unwrap().to_owned(),
             organization: app.organization.to_string(),
             token: token["data"]["id"].as_str().unwrap().to_owned(),
@@ -82,6 +101,10 @@ impl Ours {
             .replace("{webhookId}", &self.webhook)
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
+            .replace("{campaignId}", &self.campaign)
+            .replace("{accountId}", &self.account)
+            .replace("/api/webhooks/whatsapp/{callbackKey}", &self.own_path)
+            .replace("{metaEventId}", &self.meta_event)
             .replace("{code}", "FORBIDDEN");
         assert!(!path.contains('{'), "{path}: make such a thing in this test");
         path
@@ -136,7 +159,9 @@ async fn every_route_is_closed_to_whoever_shows_no_valid_token() {
                     assert!(!problem.to_string().contains(SESSION));
                     assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"wagate\"");
                 } else {
-                    assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{route:?}");
+                    // Meta's signature is no token.
+                    let is_signed = route.operation == "receiveMetaEventsOfAccount";
+                    assert_eq!(answer.status == StatusCode::UNAUTHORIZED, is_signed, "{route:?}");
                 }
             }
         }
@@ -212,7 +237,8 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
         let stranger = app.stranger(database).await;
 
         for route in http::routes(&Limits::default()) {
-            if !is_guarded(&route) {
+            // Whose key is the operator's, no organization's token opens anything.
+            if !is_guarded(&route) || route.access == Access::Holder(Key::Status) {
                 continue;
             }
             let answer = as_stranger(&app, &route, &ours.address(&route), &stranger).await;
@@ -227,8 +253,13 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
             Answer::to(inside.bearer_auth(&stranger)).await.problem(404, "ORGANIZATION_NOT_FOUND");
 
             let text = String::from_utf8_lossy(&answer.body);
-            let Ours { message, organization, token, webhook, delivery, replay } = &ours;
-            for secret in [SESSION, message, organization, token, webhook, delivery, replay] {
+            let Ours { message, organization, token, webhook, delivery, replay, .. } = &ours;
+            let Ours { account, own_path, meta_event, campaign, .. } = &ours;
+            let more = [account, own_path, meta_event, campaign];
+            for secret in [SESSION, message, organization, token, webhook, delivery, replay]
+                .into_iter()
+                .chain(more.map(String::as_str))
+            {
                 assert!(!text.contains(secret), "{route:?}: {text}");
             }
         }

@@ -185,7 +185,7 @@ async fn an_address_opens_no_other_route_method_session_or_organization() {
             }
             signable += u32::from(route.takes_signature);
         }
-        assert_eq!(signable, 2);
+        assert_eq!(signable, 3);
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let other = Answer::to(app.anonymous(method, &url)).await;
             other.problem(401, "UNAUTHENTICATED");

@@ -10,6 +10,7 @@ use crate::{
     database::on_each,
     http_app::{Answer, App, json as with_json},
     http_events::Stream,
+    meta,
     receiver::Receiver,
     webhooks_api::{endpoint, log},
 };
@@ -40,6 +41,12 @@ async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
     let replay =
         app.post(&replay, json!({ "after_sequence": 0 })).await.json()["data"]["id"].clone();
     let delivery = log(app, &webhook).await[0]["id"].clone();
+    let campaign =
+        app.post("/api/campaigns", json!({ "name": "Ours" })).await.json()["data"]["id"].clone();
+    let account = meta::set_up(app, &app.token, meta::complete("1", "2", meta::SECRET)).await;
+    let told = meta::text("2", "1", "wamid.ours", "a word of ours").to_string();
+    meta::deliver(app, meta::SHARED, meta::SECRET, told.as_bytes()).await;
+    let told = meta::log(app, &app.token).await[0]["id"].clone();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     BTreeMap::from([
         ("sessionId", "only-ours".to_owned()),
@@ -49,6 +56,9 @@ async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
         ("webhookId", webhook),
         ("deliveryId", text(&delivery)),
         ("replayId", text(&replay)),
+        ("campaignId", text(&campaign)),
+        ("accountId", text(&account["id"])),
+        ("metaEventId", text(&told)),
         ("code", "FORBIDDEN".to_owned()),
     ])
 }
@@ -89,6 +99,7 @@ fn body(route: &Statement) -> Value {
         ("sendMessage", json!({ "to": "15550001111", "text": "hello" })),
         ("pairSession", json!({ "phoneNumber": "15550001111" })),
         ("createReplay", json!({ "after_sequence": 0 })),
+        ("setMetaAccountStatus", json!({ "status": "disabled" })),
     ];
     let found = all.into_iter().find(|(operation, _)| *operation == route.operation);
     found.map_or_else(|| Value::Object(Map::new()), |(_, body)| body)

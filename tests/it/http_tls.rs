@@ -13,7 +13,7 @@ use std::io::{BufRead as _, BufReader};
 use crate::{program, world::DEADLINE};
 
 /// Makes a certificate for this machine that signs itself.
-fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (certificate, key) =
         (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
     let made = Command::new("openssl")
@@ -45,14 +45,15 @@ fn client(certificate: &Path) -> reqwest::Client {
         .unwrap()
 }
 
-struct Daemon {
+/// A daemon that serves HTTPS; killed at the end of its test.
+pub(crate) struct Daemon {
     child: Child,
-    base: String,
+    pub(crate) base: String,
     log: std::io::Lines<BufReader<std::process::ChildStderr>>,
 }
 
 impl Daemon {
-    fn start(state: &Path, certificate: &Path, key: &Path) -> Self {
+    pub(crate) fn start(state: &Path, certificate: &Path, key: &Path) -> Self {
         let mut child = program::command(state)
             .env("WAGATE_HTTP__TLS_CERTIFICATE", certificate)
             .env("WAGATE_HTTP__TLS_KEY", key)

@@ -63,9 +63,18 @@ impl<'a> Cluster<'a> {
 
     /// Starts a daemon that reaches the database by this URL.
     pub(crate) fn start_through(&self, name: &'static str, url: &str) -> Node {
+        self.start_with(name, url, None)
+    }
+
+    /// Starts a daemon that stops still at a moment, as `src/fault.rs` says.
+    pub(crate) fn start_to_be_paused(&self, name: &'static str, moment: &str) -> Node {
+        self.start_with(name, &self.database.url, Some(moment))
+    }
+
+    fn start_with(&self, name: &'static str, url: &str, paused_at: Option<&str>) -> Node {
         let state = self.directory.path().join(name);
         let log = self.directory.path().join(format!("{name}.log"));
-        Node::start(name, &state, log, url, &self.whatsapp, self.lease)
+        Node::start(name, &state, log, url, &self.whatsapp, self.lease, paused_at)
     }
 
     /// Pairs sessions, whose first codes are asked of this daemon.
@@ -140,6 +149,7 @@ impl Node {
         url: &str,
         whatsapp: &Simulator,
         lease: &str,
+        paused_at: Option<&str>,
     ) -> Self {
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_wagate"))
@@ -161,6 +171,7 @@ impl Node {
             .env("WAGATE_WHATSAPP__URL", whatsapp.url())
             .env("WAGATE_WHATSAPP__VERSION", "2.3000.1042742319")
             .env("WAGATE_WHATSAPP__DIAL_RATE_PER_SECOND", "1000")
+            .envs(paused_at.map(|moment| ("PAUSE_WAGATE_AT", moment)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -178,7 +189,7 @@ impl Node {
         Self { name, child, base, token, http: http_client(), log }
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
     }
 
@@ -276,6 +287,13 @@ impl Node {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Whether its process is stopped, as by `SIGSTOP`.
+    pub(crate) fn is_paused(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, state) = stat.rsplit_once(") ").unwrap();
+        state.starts_with('T')
     }
 
     pub(crate) fn signal(&self, name: &str) {

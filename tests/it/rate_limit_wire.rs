@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use entity::UnixMillis;
+use serde_json::{Value, json};
 use wagate::{clock::Clock, config::Config};
 use wagate_simulator::{Fault, Lasting, Options, Scope};
 
@@ -12,6 +13,13 @@ use crate::{
     world::{ALICE, BOB, World},
 };
 
+/// The status object of a session that waits because of a rate limit; otherwise as it is, as an error.
+async fn limited(world: &World, name: &str) -> Result<Value, Value> {
+    let seen = world.status(name).await;
+    let limited = seen["lastDisconnect"]["reason"] == "rate_limited";
+    if limited && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
     on_each(async |world| {
@@ -19,19 +27,14 @@ async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
         let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
         world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
         phones[0].fault(Fault::Drop, Lasting::Once).await;
-        let limited = async |name: &str| {
-            let seen = world.status(name).await;
-            let limited = seen["lastDisconnect"]["reason"] == "rate_limited";
-            if limited && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
-        };
         let (seen, _) =
-            world.pass_until("the limit", SECOND, async || limited("sales").await).await;
+            world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
         assert_eq!(seen["lastDisconnect"]["code"], 429);
         assert!((9..=12).contains(&minutes(world, &seen)), "{seen}");
 
         // The other one loses its connection as well, and waits although nobody has told it to.
         phones[1].fault(Fault::Drop, Lasting::Once).await;
-        world.pass_until("the pause", SECOND, async || limited("other").await).await;
+        world.pass_until("the pause", SECOND, async || limited(world, "other").await).await;
         let dials = world.whatsapp.info().connections;
         world.stop_daemon().await;
         world.start_daemon().await;
@@ -48,6 +51,29 @@ async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
                 if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
             })
             .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_all_dials_outlasts_the_process_and_a_start_that_somebody_asks_for_is_no_storm()
+{
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        world.connect("other", BOB).await;
+        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
+        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+
+        // The other one is connected to the end of the process, and knows nothing of a limit.
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        world.pass_until("the pause", SECOND, async || limited(world, "other").await).await;
+        let start = world.post("/api/whatsapp/session/other/start", json!({})).await;
+        assert!(start.status.is_success(), "{}", start.body);
+        world.until_status("other", "session_connected").await;
+        assert_eq!(world.status("sales").await["reconnecting"], true);
     })
     .await;
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
 };
 use tokio_util::task::TaskTracker;
@@ -91,6 +91,8 @@ struct Shared {
     usual: Mutex<Behaviour>,
     /// Whose requests wait until they are let go; none for none.
     gate: Mutex<Option<Arc<Notify>>>,
+    /// What the last body without an end had when its reader went.
+    poured: watch::Sender<Option<u64>>,
 }
 
 impl Receiver {
@@ -103,6 +105,7 @@ impl Receiver {
             script: Mutex::default(),
             usual: Mutex::new(Behaviour::status(200)),
             gate: Mutex::default(),
+            poured: watch::Sender::new(None),
         });
         let tasks = TaskTracker::new();
         let task = tasks.spawn(listen(listener, shared.clone(), tasks.clone()));
@@ -128,6 +131,19 @@ impl Receiver {
         let gate = Arc::new(Notify::new());
         *self.shared.gate.lock().unwrap() = Some(gate.clone());
         gate
+    }
+
+    /// Requests that come from now on are answered at once again.
+    pub(crate) fn release(&self) {
+        *self.shared.gate.lock().unwrap() = None;
+    }
+
+    /// Waits until the reader of a body without an end has gone, and says how many bytes could be written by
+    /// then.
+    pub(crate) async fn poured(&self) -> u64 {
+        let mut poured = self.shared.poured.subscribe();
+        let gone = poured.wait_for(Option::is_some);
+        tokio::time::timeout(Duration::from_mins(1), gone).await.unwrap().unwrap().unwrap()
     }
 
     /// What has come so far.
@@ -191,7 +207,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) 
                 }
                 let next = shared.script.lock().unwrap().pop_front();
                 let behaviour = next.unwrap_or_else(|| shared.usual.lock().unwrap().clone());
-                if answer(stream.get_mut(), behaviour).await.is_none() {
+                if answer(stream.get_mut(), behaviour, &shared).await.is_none() {
                     return;
                 }
             }
@@ -225,7 +241,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
 }
 
 /// Does it; none if the connection is over.
-async fn answer(stream: &mut TcpStream, behaviour: Behaviour) -> Option<()> {
+async fn answer(stream: &mut TcpStream, behaviour: Behaviour, shared: &Shared) -> Option<()> {
     match behaviour {
         Behaviour::Answer(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
@@ -252,9 +268,12 @@ async fn answer(stream: &mut TcpStream, behaviour: Behaviour) -> Option<()> {
         Behaviour::Endless(status) => {
             let head = format!("HTTP/1.1 {status} X\r\ncontent-type: text/plain\r\n\r\n");
             stream.write_all(head.as_bytes()).await.ok()?;
-            loop {
-                stream.write_all(&[b'x'; 4096]).await.ok()?;
+            let mut poured = 0;
+            while stream.write_all(&[b'x'; 4096]).await.is_ok() {
+                poured += 4096;
             }
+            shared.poured.send_replace(Some(poured));
+            None
         }
         Behaviour::Nonsense => {
             stream.write_all(b"220 mail.example ESMTP ready\r\n").await.ok()?;

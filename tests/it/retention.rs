@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::{AttemptId, DeliveryId, EventId, MessageId},
+    id::{AttemptId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId},
     kind::MessageKind,
     session,
     state::{Direction, MessageStatus},
@@ -36,6 +36,7 @@ fn all_for(days: u32) -> Policy {
         sent_messages: kept,
         pending_inbound: kept,
         webhooks: kept,
+        meta: kept,
         interval: Duration::from_mins(10),
     }
 }
@@ -47,6 +48,7 @@ fn message(session: &session::Model, at: UnixMillis, n: usize, body: &str) -> Ne
         session_key: session.id.clone(),
         generation: None,
         care: None,
+        posted: None,
         event: Event::Message(Box::new(NewMessage {
             id: MessageId::new(at, rand::random()),
             wa_id: format!("{}-{n}", at.0),
@@ -128,6 +130,19 @@ async fn webhook_rows_of_now(database: &Database, opened: &Opened, organization:
             deliveries[0].0
         ),
     ];
+    let (body, told) = (MetaBodyId::new(now, 77), MetaEventId::new(now, 77));
+    let bytes = match database.kind {
+        Kind::Sqlite => "x'00'",
+        Kind::Postgres => "'\\x00'::bytea",
+    };
+    statements.push(format!(
+        "INSERT INTO meta_body VALUES ('{body}', '{organization}', '{name}', {bytes}, 1, false, 's', {millis})"
+    ));
+    statements.push(format!(
+        "INSERT INTO meta_event (id, organization_id, body_id, place, event_type, is_unrouted, event_ts, \
+         dedup_key, processed, created_at) VALUES ('{told}', '{organization}', '{body}', 'p', 't', false, \
+         {millis}, '{name}', false, {millis})"
+    ));
     for (id, state) in deliveries {
         statements.push(format!(
             "INSERT INTO webhook_delivery (id, organization_id, endpoint_id, event_id, event_type, \

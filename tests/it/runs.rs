@@ -24,6 +24,7 @@ async fn say(app: &App, generation: i64, event: Event) -> Recorded {
         event,
         at: app.clock.now(),
         care: None,
+        posted: None,
     };
     app.store.writer().record(new, Patience::Fail).await.unwrap()
 }

@@ -299,6 +299,7 @@ async fn rows_that_go_while_old_ones_are_sealed_leave_none_in_clear() {
                 event: qr,
                 at: session.created_at,
                 care: None,
+                posted: None,
             };
             opened.store.writer().record(new, wagate::store::Patience::Fail)
         });

@@ -47,6 +47,7 @@ fn connecting(session: &session::Model) -> NewEvent {
         event: Event::ChangeState(Change::Connecting),
         at: session.created_at,
         care: None,
+        posted: None,
     }
 }
 

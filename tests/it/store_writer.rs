@@ -413,6 +413,7 @@ fn message(session: &session::Model, wa_id: &str) -> NewEvent {
         })),
         at,
         care: None,
+        posted: None,
     }
 }
 

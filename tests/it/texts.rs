@@ -75,6 +75,7 @@ async fn record(opened: &Opened, session: &entity::session::Model, event: Event)
         session_key: session.id.clone(),
         generation: None,
         care: None,
+        posted: None,
         event,
         at: opened.clock.now(),
     };
@@ -110,6 +111,7 @@ async fn any_text_comes_back_from_the_store_as_it_was_but_for_nul() {
                 session_key: session.id.clone(),
                 generation: None,
                 care: None,
+                posted: None,
                 event: message,
                 at,
             };

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     database::{Database, Kind, on_each},
-    http_app::App,
+    http_app::{Answer, App, json as with_json},
     receiver::{Behaviour, Receiver},
     webhooks_api::endpoint,
 };
@@ -148,6 +149,50 @@ async fn an_endpoint_that_never_answers_holds_its_own_places_and_no_others() {
         };
         tokio::join!(running, meanwhile);
         assert_eq!(receiver.count(), 3 * OTHERS);
+        app.close().await;
+    })
+    .await;
+}
+
+/// Of sixty-four places, the daemon leaves one organization no more than three quarters.
+#[tokio::test]
+async fn an_organization_whose_receivers_never_answer_leaves_places_to_others() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (receiver, silent) = (Receiver::start().await, Receiver::start().await);
+        let gate = silent.hold();
+        for n in 0..10 {
+            let body = json!({
+                "url": format!("http://{}/{n}", silent.address), "event_types": ["message.*"],
+                "max_in_flight": 10, "timeout_ms": 30_000,
+            });
+            endpoint(&app, body).await;
+        }
+        app.session("shop").await;
+        let stranger = app.stranger(database).await;
+        let body = json!({ "url": receiver.url(), "event_types": ["session.created"] });
+        let made = with_json(app.anonymous(Method::POST, "/api/webhooks"), &body);
+        assert_eq!(Answer::to(made.bearer_auth(&stranger)).await.status, 201);
+        for n in 0..10 {
+            app.hear("shop", "4911", &n.to_string()).await;
+        }
+        let stop = CancellationToken::new();
+        let running = app.deliveries.clone().run(stop.clone());
+        let meanwhile = async {
+            silent.arrived(48).await;
+            for n in 1..=3 {
+                let body = json!({ "sessionId": format!("theirs-{n}"), "start": false });
+                let made = with_json(app.anonymous(Method::POST, "/api/whatsapp/session"), &body);
+                assert_eq!(Answer::to(made.bearer_auth(&stranger)).await.status, 201);
+                receiver.arrived(n).await;
+            }
+            assert_eq!(silent.count(), 48, "three quarters, and no more");
+            silent.usually(Behaviour::status(410));
+            silent.release();
+            gate.notify_waiters();
+            stop.cancel();
+        };
+        tokio::join!(running, meanwhile);
         app.close().await;
     })
     .await;

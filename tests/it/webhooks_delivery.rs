@@ -21,6 +21,7 @@ async fn an_endpoint_is_told_of_what_it_asked_for_and_of_nothing_else() {
         let app = App::start(database).await;
         let (all, messages, of_shop) =
             (Receiver::start().await, Receiver::start().await, Receiver::start().await);
+        let of_number = Receiver::start().await;
         app.session("shop").await;
         app.session("other").await;
         // Nobody is owed what was before.
@@ -29,6 +30,12 @@ async fn an_endpoint_is_told_of_what_it_asked_for_and_of_nothing_else() {
         endpoint(&app, json!({ "url": messages.url(), "event_types": ["message.*"] })).await;
         let filter =
             json!({ "url": of_shop.url(), "event_types": ["message"], "session_ids": ["shop"] });
+        endpoint(&app, filter).await;
+        // Of the two, one is connected with this number.
+        let filter = json!({
+            "url": of_number.url(), "event_types": ["message", "session.*"],
+            "phone_numbers": ["+62 812-3456-7890"],
+        });
         endpoint(&app, filter).await;
 
         app.hear("other", "4911", "to other").await;
@@ -52,6 +59,7 @@ async fn an_endpoint_is_told_of_what_it_asked_for_and_of_nothing_else() {
         );
         assert_eq!(types(&messages), ["message.received", "message.received"]);
         assert_eq!(types(&of_shop), ["message.received"]);
+        assert_eq!(types(&of_number), ["message.received", "session.ready"]);
         assert_eq!(of_shop.requests()[0].json()["session_id"], "shop");
 
         // A pairing code is sealed where it is kept and open where it is sent.

@@ -32,6 +32,8 @@ enum Scene {
     Refused,
     /// Two daemons on one PostgreSQL, of which one goes.
     Daemons,
+    /// A session that runs elsewhere, and whose client tells of groups.
+    Elsewhere,
     /// An endpoint that fails, recovers, gives up and is gone.
     Endpoint,
 }
@@ -57,6 +59,10 @@ const fn scene(kind: EventType) -> Scene {
         | EventType::SessionAccountChanged => Scene::Pairing,
         EventType::SessionAuthFailure => Scene::Refused,
         EventType::SessionMigrated => Scene::Daemons,
+        EventType::GroupJoined
+        | EventType::GroupLeft
+        | EventType::GroupUpdated
+        | EventType::Unknown => Scene::Elsewhere,
         EventType::EndpointFailing
         | EventType::EndpointRecovered
         | EventType::EndpointDisabled
@@ -252,11 +258,52 @@ async fn what_becomes_of_an_endpoint_arrives_at_the_others() {
     .await;
 }
 
+#[tokio::test]
+async fn what_a_client_elsewhere_tells_arrives() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        let body = json!({ "url": receiver.url(), "event_types": ["*"] });
+        let (_, secret) = endpoint(&app, body).await;
+        app.external("shop", json!({})).await;
+        let notice = |kind: &str| {
+            json!({ "notification": {
+                "id": { "fromMe": false, "remote": "1203@g.us", "id": "3EB0" },
+                "chatId": "1203@g.us", "author": "15550001111@c.us", "type": kind,
+                "recipientIds": ["15550002222@c.us"], "timestamp": app.clock.now().as_secs(),
+            } })
+        };
+        app.tell("shop", "group_join", notice("add")).await;
+        app.tell("shop", "group_leave", notice("remove")).await;
+        // A notice of which its client knows next to nothing.
+        app.tell("shop", "group_update", json!({ "chatId": "1203@g.us" })).await;
+        app.tell("shop", "media_uploaded", json!({ "list": [1, null, { "x": "\u{0}" }] })).await;
+        app.tell("shop", "battery_changed", Value::Null).await;
+        app.tell("shop", "change_state", json!({ "state": "TOS_BLOCK" })).await;
+        app.tell("shop", "disconnected", json!({ "reason": "NAVIGATION" })).await;
+        app.tell("shop", "auth_failure", json!({ "msg": "no" })).await;
+        app.deliveries.drive().await.unwrap();
+        let catalogue = app.get("/api/webhooks/event-types").await.json();
+        all_of(Scene::Elsewhere, &receiver, &secret, &catalogue).await;
+        assert_eq!(receiver.count(), 9, "all of them, and that the session was made");
+        app.close().await;
+    })
+    .await;
+}
+
 #[test]
 fn the_catalogue_is_the_list_of_types() {
     let names: BTreeSet<_> = EventType::ALL.iter().map(|kind| kind.name()).collect();
     assert_eq!(names.len(), EventType::ALL.len());
-    for scene_of in [Scene::Life, Scene::Pairing, Scene::Refused, Scene::Daemons, Scene::Endpoint] {
+    let scenes = [
+        Scene::Life,
+        Scene::Pairing,
+        Scene::Refused,
+        Scene::Daemons,
+        Scene::Elsewhere,
+        Scene::Endpoint,
+    ];
+    for scene_of in scenes {
         assert!(EventType::ALL.iter().any(|kind| scene(*kind) == scene_of), "{scene_of:?}");
     }
 }

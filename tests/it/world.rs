@@ -3,7 +3,7 @@
 use std::{future::Future, path::Path, process::Command, time::Duration};
 
 use reqwest::{Method, StatusCode};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -171,6 +171,22 @@ impl World {
         };
         other.execute_unprepared(hold).await.unwrap();
         other
+    }
+
+    /// Runs one statement on the daemon's database.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let url = self.config.database.url.as_ref().expect("every world has its database");
+        database::execute(url.expose(), sql).await;
+    }
+
+    /// The one number a query of the daemon's database returns.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        let url = self.config.database.url.as_ref().expect("every world has its database");
+        let db = database::connect_to(url.expose()).await;
+        let statement = Statement::from_string(db.get_database_backend(), sql);
+        let row = db.query_one_raw(statement).await.unwrap().unwrap();
+        db.close().await.unwrap();
+        row.try_get_by_index(0).unwrap()
     }
 
     /// Stops everything; the wire must have been spoken without a mistake.

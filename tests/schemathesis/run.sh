@@ -45,6 +45,7 @@ await() {
 simulator=$!
 await "$scratch/ready" "$simulator" "the simulator"
 whatsapp=$(head -n 1 "$scratch/ready")
+control=$(sed -n 2p "$scratch/ready")
 
 # Endpoints that are made up are called nowhere: no network is allowed.
 cd "$scratch"
@@ -83,10 +84,26 @@ WAGATE_REPLAY=$(ask POST "/api/webhooks/$WAGATE_WEBHOOK/replay" '{"after_sequenc
 # What may be revoked. Ids of answers are asked for again, and among those of tokens is our own: once that is
 # revoked, everything is a 401 and nothing is tested.
 WAGATE_SPARE_TOKEN=$(ask POST /api/tokens '{"role": "viewer", "label": "to be revoked"}' tok)
-for thing in "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
+# A session that is linked, and an image that it was sent.
+ask POST /api/whatsapp/session '{"sessionId": "linked"}' nothing
+tell() { curl -fsS -X POST "$control$1" -H 'Content-Type: application/json' -d "$2"; }
+qr=$(curl -fsS -H "Authorization: Bearer $WAGATE_TOKEN" "$base/api/whatsapp/session/linked/qr.json?wait=30" |
+    sed -n 's/.*"qr":"\([^"]*\)".*/\1/p')
+tell /phones '{"number": "15550001111"}' >"$scratch/told"
+tell /contacts '{"number": "15550002222"}' >>"$scratch/told"
+tell /scan "{\"phone\": \"15550001111\", \"qr\": \"$qr\"}" >>"$scratch/told"
+tell /media '{"from": "15550002222", "to": "15550001111", "kind": "image", "base64": "/9j/4AAQSkZJRg=="}' >>"$scratch/told"
+WAGATE_MEDIA_MESSAGE=
+tries=0
+while [ -z "$WAGATE_MEDIA_MESSAGE" ] && [ "$tries" -lt 300 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+    WAGATE_MEDIA_MESSAGE=$(ask GET /api/whatsapp/session/linked/messages '' msg)
+done
+for thing in "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
     [ -n "$thing" ] || { echo "something to ask for could not be made" >&2; exit 1; }
 done
-export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN
+export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_MEDIA_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN
 
 # Sessions that are made up dial: not more than a few.
 ask PATCH "/api/organizations/$WAGATE_ORGANIZATION" '{"maxSessions": 12}' org >"$scratch/limited"

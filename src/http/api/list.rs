@@ -16,7 +16,7 @@ use crate::{
     service::{
         Sessions,
         page::Page,
-        sessions::{Filter, Group, StatusFilter, StatusView, Summary},
+        sessions::{Filter, Group, Migrated, StatusFilter, StatusView, Summary},
         text,
     },
 };
@@ -27,7 +27,7 @@ pub(super) const LONGEST: i64 = 1000;
 /// The length of a page that has a cursor but no limit.
 const USUAL: u64 = 100;
 
-/// A session as the list shows it: exactly the seed's members.
+/// A session as the list shows it: exactly the seed's members, and two more of one that has handed over.
 #[expect(clippy::struct_excessive_bools, reason = "the flags are the contract")]
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +48,11 @@ struct Item {
     #[serde(rename = "hasQR")]
     has_qr: bool,
     last_updated: Timestamp,
+    /// The session that has taken over from this one; not there if none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migrated_to: Option<SessionId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migrated_at: Option<Timestamp>,
 }
 
 impl From<StatusView> for Item {
@@ -66,6 +71,8 @@ impl From<StatusView> for Item {
             is_loading: session.is_loading,
             has_error: session.has_error,
             last_updated: rfc3339(session.updated_at),
+            migrated_to: session.handover.to,
+            migrated_at: session.handover.at.map(rfc3339),
         }
     }
 }
@@ -139,13 +146,19 @@ pub(super) async fn list(
     let user_id = parameters
         .parsed("userId", |user| text::user_id("userId", user).map_err(|error| error.detail));
     let status = parameters.parsed("status", status_filter);
+    let migrated = parameters.parsed("migrated", |word| match word {
+        "true" => Ok(Migrated::Only),
+        "false" => Ok(Migrated::Without),
+        "include" => Ok(Migrated::With),
+        _ => Err("must be `true`, `false` or `include`"),
+    });
     let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
     let after = parameters.parsed("cursor", position);
     parameters.finish()?;
 
     let is_paged = limit.is_some() || after.is_some();
     let limit = limit.or_else(|| after.is_some().then_some(USUAL));
-    let filter = Filter { user_id, status };
+    let filter = Filter { user_id, status, migrated: migrated.unwrap_or_default() };
     let listing = sessions.list(&caller, &filter, &Page { after, limit }).await?;
     Ok(Json(List {
         success: true,

@@ -15,7 +15,7 @@ use entity::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{ok, with};
+use super::{media::MediaView, ok, with};
 use crate::{
     event::{
         message::public_address,
@@ -31,7 +31,8 @@ use crate::{
         path::{MessagePath, SessionPath},
     },
     service::{
-        Messages,
+        Media, Messages,
+        media::Description,
         messages::{Filter, SendText, is_queued},
         recipient,
     },
@@ -59,6 +60,8 @@ pub(super) struct MessageView {
     r#type: MessageKind,
     body: Option<String>,
     target_id: Option<String>,
+    /// What comes with it: an image, a video, a sound, a document or a sticker.
+    media: Option<MediaView>,
     push_name: Option<String>,
     timestamp: Timestamp,
     offline: bool,
@@ -77,10 +80,11 @@ pub(super) struct MessageView {
 }
 
 impl MessageView {
-    fn of(session_id: SessionId, row: message::Model) -> Self {
+    fn of(session_id: SessionId, row: message::Model, media: Option<Description>) -> Self {
         let from_me = row.direction == Direction::Outbound;
         let next_attempt_at = row.next_attempt_at.filter(|_| row.status == MessageStatus::Queued);
         Self {
+            media: media.map(|media| MediaView::of(media, &session_id, &row.id)),
             id: row.id,
             session_id,
             wa_id: row.wa_id,
@@ -139,7 +143,7 @@ pub(super) async fn send(
         (false, false) => StatusCode::CREATED,
     };
     let location = format!("/api/whatsapp/session/{session}/messages/{}", accepted.message.id);
-    let view = MessageView::of(session, accepted.message);
+    let view = MessageView::of(session, accepted.message, None);
     let mut response = ([(header::LOCATION, location)], with(status, view)).into_response();
     if accepted.replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
@@ -150,6 +154,7 @@ pub(super) async fn send(
 #[tracing::instrument(name = "http.messages.show", skip_all)]
 pub(super) async fn show(
     State(messages): State<Messages>,
+    State(media): State<Media>,
     Caller(caller): Caller,
     SessionPath(session): SessionPath,
     MessagePath(id): MessagePath,
@@ -157,7 +162,8 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let message = messages.find(&caller, &session, &id).await?;
-    Ok(ok(MessageView::of(session, message)))
+    let media = media.describe(&message).await?;
+    Ok(ok(MessageView::of(session, message, media)))
 }
 
 /// A page of messages, the newest first.
@@ -175,6 +181,7 @@ pub(super) struct List {
 #[tracing::instrument(name = "http.messages.list", skip_all)]
 pub(super) async fn list(
     State(messages): State<Messages>,
+    State(media): State<Media>,
     Caller(caller): Caller,
     SessionPath(session): SessionPath,
     mut parameters: Parameters,
@@ -193,13 +200,10 @@ pub(super) async fn list(
     parameters.finish()?;
     let limit = limit.unwrap_or(USUAL);
     let listing = messages.list(&caller, &session, &filter, after, limit).await?;
-    Ok(Json(List {
-        success: true,
-        next_cursor: listing.next.as_ref().map(cursor),
-        data: listing
-            .messages
-            .into_iter()
-            .map(|row| MessageView::of(session.clone(), row))
-            .collect(),
-    }))
+    let mut data = Vec::with_capacity(listing.messages.len());
+    for row in listing.messages {
+        let media = media.describe(&row).await?;
+        data.push(MessageView::of(session.clone(), row, media));
+    }
+    Ok(Json(List { success: true, next_cursor: listing.next.as_ref().map(cursor), data }))
 }

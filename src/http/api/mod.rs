@@ -2,18 +2,25 @@
 
 mod about;
 mod audit;
+mod campaigns;
+mod connect;
 mod dashboard;
 mod docs;
 mod events;
 mod health;
 mod list;
+mod media;
 mod messages;
+mod meta;
 mod metrics;
+mod migrate;
 mod organizations;
 mod problems;
 mod qr;
+mod receiver;
 mod sessions;
 mod status;
+mod status_webhook;
 mod stream;
 mod tokens;
 mod webhooks;
@@ -29,12 +36,13 @@ use entity::state::Role::{Admin, Manager, Operator, Viewer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(super) use self::meta::Posts;
 pub use self::{organizations::OrganizationView, tokens::TokenView};
 use super::{
     Limits,
     idempotency::IDEMPOTENCY_REPLAYED,
     page::cursor,
-    route::{Access::Anybody, Route, delete, get, patch, post},
+    route::{Access::Anybody, Key, Route, delete, get, patch, post},
 };
 use crate::service::page::Position;
 
@@ -139,6 +147,12 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             sessions::pair,
             about::sessions::pair(),
         ),
+        post(
+            "/api/whatsapp/session/{sessionId}/migrate",
+            Manager,
+            migrate::migrate,
+            about::sessions::migrate(),
+        ),
         get("/api/whatsapp/session/{sessionId}/qr", Viewer, qr::show, about::sessions::qr())
             .waits(),
         get(
@@ -177,6 +191,41 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             qr::sign,
             about::sessions::sign_qr(),
         ),
+        post("/api/whatsapp/connect", Manager, connect::connect, about::external::connect())
+            .waits(),
+        // Sessions that run elsewhere.
+        post(
+            "/api/whatsapp/webhook/{sessionId}",
+            Key::Session,
+            receiver::receive,
+            about::external::receive(),
+        ),
+        get(
+            "/api/whatsapp/webhook/{sessionId}",
+            Key::Session,
+            receiver::verify,
+            about::external::verify(),
+        ),
+        post(
+            "/api/whatsapp/session/{sessionId}/secret/rotate",
+            Manager,
+            sessions::rotate_secret,
+            about::external::rotate(),
+        ),
+        post(
+            "/api/whatsapp/status-webhook",
+            Key::Status,
+            status_webhook::report,
+            about::external::report_status(),
+        )
+        .for_all_origins(),
+        post(
+            "/functions/v1/whatsapp-status-webhook",
+            Key::Status,
+            status_webhook::report,
+            about::external::report_status_to_function(),
+        )
+        .for_all_origins(),
         // Messages.
         post(
             "/api/whatsapp/session/{sessionId}/messages",
@@ -196,6 +245,24 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             messages::show,
             about::messages::show(),
         ),
+        get(
+            "/api/whatsapp/session/{sessionId}/messages/{messageId}/media",
+            Viewer,
+            media::show,
+            about::messages::media(),
+        )
+        .waits()
+        .signable(),
+        post(
+            "/api/whatsapp/session/{sessionId}/messages/{messageId}/media/url",
+            Viewer,
+            media::sign,
+            about::messages::sign_media(),
+        ),
+        // Campaigns.
+        post("/api/campaigns", Manager, campaigns::create, about::campaigns::create()),
+        get("/api/campaigns", Viewer, campaigns::list, about::campaigns::list()),
+        get("/api/campaigns/{campaignId}", Viewer, campaigns::show, about::campaigns::show()),
         // What happens.
         get("/api/whatsapp/events", Viewer, events::feed, about::events::feed()).waits(),
         get("/api/whatsapp/events/page", Viewer, events::page, about::events::feed_page()).waits(),
@@ -215,6 +282,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         .waits(),
     ];
     routes.extend(webhooks::routes());
+    routes.extend(meta::routes());
     routes
 }
 

@@ -141,8 +141,8 @@ fn layout(parameters: &mut Parameters) -> Layout {
 #[schemars(rename = "SignedUrl")]
 pub(super) struct SignedUrlView {
     /// Relative to the daemon's address.
-    url: String,
-    expires_at: Timestamp,
+    pub(super) url: String,
+    pub(super) expires_at: Timestamp,
 }
 
 /// Signs the address of the code as an image.
@@ -187,7 +187,7 @@ pub(super) async fn sign(
 }
 
 /// The entity tags that the caller has.
-fn known(headers: &HeaderMap) -> Vec<&str> {
+pub(super) fn known(headers: &HeaderMap) -> Vec<&str> {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()

@@ -5,7 +5,10 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use entity::id::SessionId;
+use entity::{
+    id::SessionId,
+    state::{Origin, ReceiverAuth},
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,13 +19,18 @@ use super::{
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
-        idempotency::idempotency_key, path::SessionPath,
+        auth::Caller,
+        body::JsonObject,
+        error::ApiError,
+        fields::{Fields, Parameters},
+        idempotency::idempotency_key,
+        path::SessionPath,
     },
     service::{
-        Sessions,
-        sessions::{ChangeSession, CreateSession},
+        Principal, Sessions,
+        sessions::{ChangeSession, CreateExternal, CreateSession, WithSecret},
     },
+    webhook::SigningSecret,
 };
 
 #[tracing::instrument(name = "http.sessions.create", skip_all)]
@@ -36,17 +44,112 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;
+    let external = external(&mut body);
+    let start = body.flag("start");
+    if external.is_some() && start == Some(true) {
+        body.fault::<()>("start", "a session that runs elsewhere is started there");
+    }
     let create = CreateSession {
         session_id: body.parsed("sessionId", str::parse::<SessionId>),
         user_id: body.text("userId"),
         phone_number: body.text("phoneNumber"),
-        stopped: body.flag("start") == Some(false),
+        stopped: start == Some(false),
+        is_notification: body.flag("isNotification"),
+        ai_config: body.object("aiConfig"),
+        external,
     };
     body.finish()?;
     let outcome = sessions.create(&caller, create, key).await?;
-    let location = format!("/api/whatsapp/session/{}", outcome.made.session_id);
-    let view = showing.session(&caller, outcome.made).await;
+    let location = format!("/api/whatsapp/session/{}", outcome.made.session.session_id);
+    let view = MadeView::of(&showing, &caller, outcome.made).await;
     Ok(created(&location, outcome.replayed, view))
+}
+
+/// What the body says of a session that runs elsewhere; nothing of one that runs here.
+fn external(body: &mut Fields) -> Option<CreateExternal> {
+    let origin = body.parsed("origin", |word| {
+        serde_json::from_value(word.into()).map_err(|_| "must be `embedded` or `external`")
+    });
+    let (data, auth) = (body.object("sessionData"), receiver_auth(body));
+    if origin == Some(Origin::External) {
+        return Some(CreateExternal { data, auth: auth.unwrap_or(ReceiverAuth::Token) });
+    }
+    for (name, is_there) in [("sessionData", data.is_some()), ("webhookAuth", auth.is_some())] {
+        if is_there {
+            body.fault::<()>(name, "is for sessions that run elsewhere");
+        }
+    }
+    None
+}
+
+fn receiver_auth(body: &mut Fields) -> Option<ReceiverAuth> {
+    body.parsed("webhookAuth", |word| {
+        serde_json::from_value(word.into()).map_err(|_| "must be `token`, `secret` or `signature`")
+    })
+}
+
+/// A session as it was made or changed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MadeSession")]
+pub(super) struct MadeView {
+    #[serde(flatten)]
+    session: SessionView,
+    /// Of a session that runs elsewhere: what was made for its events, shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    /// Of a session that runs elsewhere: where its events go, with the secret if it stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_url: Option<String>,
+}
+
+impl MadeView {
+    async fn of(showing: &Showing, caller: &Principal, made: WithSecret) -> Self {
+        let WithSecret { session, secret } = made;
+        let url = session.receiver_auth.map(|auth| {
+            receiver_url(
+                &session.session_id,
+                secret.as_ref().filter(|_| auth == ReceiverAuth::Secret),
+            )
+        });
+        Self {
+            session: showing.session(caller, session).await,
+            secret: secret.map(|secret| secret.reveal()),
+            webhook_url: url,
+        }
+    }
+}
+
+/// Where events of a session are posted. The secret needs no escapes.
+fn receiver_url(id: &SessionId, secret: Option<&SigningSecret>) -> String {
+    let url = format!("/api/whatsapp/webhook/{id}");
+    secret.map_or_else(|| url.clone(), |secret| format!("{url}?secret={}", secret.reveal()))
+}
+
+/// A new secret of a session that runs elsewhere.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SessionSecret")]
+pub(super) struct SecretView {
+    /// Shown this once.
+    secret: String,
+    /// Where events go, with the secret. For those who sign, without what stands behind `?`.
+    url: String,
+}
+
+#[tracing::instrument(name = "http.sessions.rotate_secret", skip_all)]
+pub(super) async fn rotate_secret(
+    State(sessions): State<Sessions>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    parameters: Parameters,
+    JsonObject(body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    let secret = sessions.rotate_secret(&caller, &id).await?;
+    let url = receiver_url(&id, Some(&secret));
+    let view = SecretView { secret: secret.reveal(), url };
+    Ok(([(header::CACHE_CONTROL, "no-store")], ok(view)))
 }
 
 #[tracing::instrument(name = "http.sessions.change", skip_all)]
@@ -59,11 +162,17 @@ pub(super) async fn change(
     JsonObject(mut body): JsonObject,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
-    let change =
-        ChangeSession { user_id: body.change("userId"), phone_number: body.change("phoneNumber") };
+    let change = ChangeSession {
+        user_id: body.change("userId"),
+        phone_number: body.change("phoneNumber"),
+        is_notification: body.change_flag("isNotification"),
+        ai_config: body.change_object("aiConfig"),
+        data: body.change_object("sessionData"),
+        auth: receiver_auth(&mut body),
+    };
     body.finish()?;
-    let session = sessions.change(&caller, &id, change).await?;
-    Ok(ok(showing.session(&caller, session).await))
+    let changed = sessions.change(&caller, &id, change).await?;
+    Ok(ok(MadeView::of(&showing, &caller, changed).await))
 }
 
 #[tracing::instrument(name = "http.sessions.start", skip_all)]

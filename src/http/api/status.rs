@@ -7,10 +7,11 @@ use axum::{
 use entity::{
     UnixMillis,
     id::SessionId,
-    state::{DesiredState, SessionStatus},
+    state::{DesiredState, Origin, ReceiverAuth, SessionStatus},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::ok;
 use crate::{
@@ -78,6 +79,20 @@ pub(super) struct SessionView {
     desired_state: DesiredState,
     connected_at: Option<Timestamp>,
     last_active_at: Option<Timestamp>,
+    is_notification: bool,
+    /// The organization's own, as it was given.
+    ai_config: Option<Map<String, Value>>,
+    /// The session that has taken over from this one, which starts no more.
+    migrated_to: Option<SessionId>,
+    migrated_at: Option<Timestamp>,
+    /// Sessions that this one has taken over from, the last first.
+    migrated_from: Vec<SessionId>,
+    origin: Origin,
+    /// What the caller keeps with a session that runs elsewhere.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
+    session_data: Option<Value>,
+    /// How whoever posts the events of a session that runs elsewhere proves that he may.
+    webhook_auth: Option<ReceiverAuth>,
 }
 
 /// Why and when a session last ended.
@@ -222,6 +237,14 @@ impl SessionView {
             desired_state: session.desired_state,
             connected_at: session.connected_at.map(rfc3339),
             last_active_at: session.last_active_at.map(rfc3339),
+            is_notification: session.is_notification,
+            ai_config: session.ai_config,
+            migrated_to: session.handover.to,
+            migrated_at: session.handover.at.map(rfc3339),
+            migrated_from: session.handover.from,
+            origin: session.origin,
+            session_data: session.session_data.and_then(|json| serde_json::from_str(&json).ok()),
+            webhook_auth: session.receiver_auth,
         }
     }
 }

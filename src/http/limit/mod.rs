@@ -86,14 +86,14 @@ impl Meters {
     }
 
     /// Refuses an address from which too much was shown that opens nothing.
-    pub(super) fn may_try(&self, address: Option<IpAddr>) -> Result<(), Problem> {
+    pub(crate) fn may_try(&self, address: Option<IpAddr>) -> Result<(), Problem> {
         let (Some(meter), Some(address)) = (&self.meters.failures, address) else { return Ok(()) };
         let wait = meter.wait(&neighbourhood(address), self.clock.monotonic());
         if wait.is_zero() { Ok(()) } else { Err(refusal("failed_authentications", wait)) }
     }
 
     /// Something was shown from this address that opens nothing.
-    pub(super) fn failed(&self, address: Option<IpAddr>) {
+    pub(crate) fn failed(&self, address: Option<IpAddr>) {
         if let (Some(meter), Some(address)) = (&self.meters.failures, address) {
             meter.take(&neighbourhood(address), self.clock.monotonic());
         }

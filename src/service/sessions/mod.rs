@@ -1,39 +1,47 @@
 //! Sessions: made, started and stopped, paired, shown, and deleted.
 
+mod connect;
+mod input;
+mod migrate;
 mod qr;
 
-use std::str::FromStr;
+use std::collections::HashMap;
 
 use entity::{
     UnixMillis,
     id::{SessionId, SessionKey},
     kind::AuditAction,
     session,
-    state::{DesiredState, Origin, Role},
+    state::{DesiredState, Origin, ReceiverAuth, Role},
 };
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::{Map, Value, json};
 
 use super::{
-    Conflict, Error, FieldError, Principal, Thing,
+    Conflict, Error, Principal, Thing,
     created::{self, Created as Outcome},
-    recipient, text,
+    recipient,
 };
 use crate::{
     session::{PairError, PairingCode, Sessions as Manager, view::view},
     store::{
         Store,
         page::{Page, Position},
-        sessions::{Act, Created, NewSession, Settings},
+        sessions::{Act, Changed, Created, Receiver, Settings},
     },
+    webhook::SigningSecret,
 };
 
-pub use self::qr::{Code, NoCode, Qr};
+use self::input::{new_session, settings};
+pub use self::{
+    connect::{Connect, Connecting},
+    migrate::{HandedOver, MOST_SOURCES, Migration},
+    qr::{Code, NoCode, Qr},
+};
 // What these calls take and give, for those who may not know where it comes from.
 pub use crate::{
     event::Group,
-    session::view::{AccountChanged, LastDisconnect, Pairing, StatusView},
-    store::sessions::{Change, Filter, StatusFilter, Summary},
+    session::view::{AccountChanged, Handover, LastDisconnect, Pairing, StatusView},
+    store::sessions::{Change, Filter, Migrated, StatusFilter, Summary},
 };
 
 /// A session to be made.
@@ -45,6 +53,25 @@ pub struct CreateSession {
     pub phone_number: Option<String>,
     /// Whether it stays stopped until somebody starts it.
     pub stopped: bool,
+    pub is_notification: Option<bool>,
+    pub ai_config: Option<Map<String, Value>>,
+    /// Of one that runs elsewhere.
+    pub external: Option<CreateExternal>,
+}
+
+/// What a session that runs elsewhere has besides.
+#[derive(Clone, Debug)]
+pub struct CreateExternal {
+    /// What the caller keeps with it.
+    pub data: Option<Map<String, Value>>,
+    pub auth: ReceiverAuth,
+}
+
+/// A session as it was made or changed, with the secret that was made for its events. That is shown once.
+#[derive(Clone, Debug)]
+pub struct WithSecret {
+    pub session: StatusView,
+    pub secret: Option<SigningSecret>,
 }
 
 /// Changes of a session's settings, as the caller wrote them.
@@ -52,6 +79,12 @@ pub struct CreateSession {
 pub struct ChangeSession {
     pub user_id: Change<String>,
     pub phone_number: Change<String>,
+    pub is_notification: Change<bool>,
+    pub ai_config: Change<Map<String, Value>>,
+    /// Of an external session.
+    pub data: Change<Map<String, Value>>,
+    /// Of an external session.
+    pub auth: Option<ReceiverAuth>,
 }
 
 /// A list of sessions, or a page of it.
@@ -83,14 +116,23 @@ pub struct Sessions {
 
 impl CreateSession {
     /// The request in short: what it says, and what it leaves open.
-    fn parts(&self) -> [&str; 5] {
-        [
-            "session",
-            self.session_id.as_ref().map_or("", SessionId::as_str),
-            self.user_id.as_deref().unwrap_or_default(),
-            self.phone_number.as_deref().unwrap_or_default(),
-            if self.stopped { "stopped" } else { "running" },
-        ]
+    fn parts(&self) -> Vec<String> {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let mut parts = vec![
+            "session".to_owned(),
+            text(self.session_id.as_ref().map(SessionId::as_str)),
+            text(self.user_id.as_deref()),
+            text(self.phone_number.as_deref()),
+            if self.stopped { "stopped" } else { "running" }.to_owned(),
+        ];
+        if let Some(CreateExternal { data, auth }) = &self.external {
+            let data = data.clone().map(Value::Object).unwrap_or_default();
+            parts.extend([format!("{auth:?}"), data.to_string()]);
+        }
+        // Only where they are, so that keys of earlier versions stay what they were.
+        parts.extend(self.is_notification.map(|it| format!("isNotification {it}")));
+        parts.extend(self.ai_config.as_ref().map(|it| json!({ "aiConfig": it }).to_string()));
+        parts
     }
 }
 
@@ -107,7 +149,7 @@ impl Sessions {
     /// The state of one session.
     pub async fn find(&self, caller: &Principal, id: &SessionId) -> Result<StatusView, Error> {
         caller.require(Role::Viewer)?;
-        Ok(self.show(&self.row(caller, id).await?))
+        self.show(&self.row(caller, id).await?).await
     }
 
     /// Lists sessions, the oldest first, and counts them.
@@ -123,7 +165,7 @@ impl Sessions {
         // One row more than asked for says whether there is a next page.
         let one_more = Page { after: page.after.clone(), limit: page.limit.map(|n| n + 1) };
         let mut rows = sessions.list(organization, filter, &one_more).await?;
-        let summary = sessions.summary(organization, filter.user_id.as_deref()).await?;
+        let summary = sessions.summary(organization, filter).await?;
 
         let mut next = None;
         if let Some(limit) = page.limit.and_then(|limit| usize::try_from(limit).ok())
@@ -133,7 +175,17 @@ impl Sessions {
             next = rows.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
         }
         let at = self.store.clock().now();
-        Ok(Listing { sessions: rows.iter().map(|row| view(row, at)).collect(), summary, next, at })
+        let heirs: Vec<_> = rows.iter().filter_map(|row| row.migrated_to.clone()).collect();
+        let names = match heirs.as_slice() {
+            [] => HashMap::new(),
+            _ => sessions.names(organization, heirs).await?,
+        };
+        let show = |row: &session::Model| {
+            let mut view = view(row, at);
+            view.handover.to = row.migrated_to.as_ref().and_then(|heir| names.get(heir)).cloned();
+            view
+        };
+        Ok(Listing { sessions: rows.iter().map(show).collect(), summary, next, at })
     }
 
     /// Makes a session and, unless it shall stay stopped, starts it. Once for each key.
@@ -142,28 +194,34 @@ impl Sessions {
         caller: &Principal,
         create: CreateSession,
         key: Option<String>,
-    ) -> Result<Outcome<StatusView>, Error> {
+    ) -> Result<Outcome<WithSecret>, Error> {
         caller.require(Role::Manager)?;
-        let key = key.map(|key| created::key(key, &create.parts()));
+        let parts = create.parts();
+        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+        let key = key.map(|key| created::key(key, &parts));
         let new = new_session(create)?;
+        let secret = new.external.as_ref().and_then(|it| it.receiver.secret.clone());
         let starts = new.desired_state == DesiredState::Running;
         let sessions = self.store.sessions();
         let row = match sessions.create(&caller.organization_id, new, key, caller.by()).await? {
             Created::New(row) => row,
             Created::Before(row) => {
-                let made = self.find(caller, &row.session_id).await?;
+                let session = self.find(caller, &row.session_id).await?;
+                let made = WithSecret { session, secret: None };
                 return Ok(Outcome { made, replayed: true });
             }
             Created::KeyReused => return Err(Error::KeyReused),
             Created::Exists => {
                 return Err(Error::Conflict(Conflict::SessionExists));
             }
+            Created::VpsTaken => return Err(Error::Conflict(Conflict::VpsSessionExists)),
             Created::TooMany { .. } => {
                 return Err(Error::Conflict(Conflict::TooManySessions));
             }
         };
         if !starts {
-            return Ok(Outcome { made: self.show(&row), replayed: false });
+            let made = WithSecret { session: self.show(&row).await?, secret };
+            return Ok(Outcome { made, replayed: false });
         }
         if let Err(error) = self.manager.start(&row.id).await {
             // It exists and shall run: its status tells the rest, and the next start tries again.
@@ -173,8 +231,8 @@ impl Sessions {
                 "A new session could not be started"
             );
         }
-        let made = self.find(caller, &row.session_id).await?;
-        Ok(Outcome { made, replayed: false })
+        let session = self.find(caller, &row.session_id).await?;
+        Ok(Outcome { made: WithSecret { session, secret }, replayed: false })
     }
 
     /// Changes what the caller may set.
@@ -183,17 +241,45 @@ impl Sessions {
         caller: &Principal,
         id: &SessionId,
         change: ChangeSession,
-    ) -> Result<StatusView, Error> {
+    ) -> Result<WithSecret, Error> {
         caller.require(Role::Manager)?;
-        let settings = settings(change)?;
         let row = self.row(caller, id).await?;
+        let settings = settings(change, &row)?;
+        let secret = settings.receiver.as_ref().and_then(|it| it.secret.clone());
         if !settings.phone_number.is_keep() && row.account_jid.is_some() {
             return Err(Error::Conflict(Conflict::PhoneNumberKnown));
         }
         let sessions = self.store.sessions();
-        let changed =
-            sessions.change(&caller.organization_id, &row.id, settings, caller.by()).await?;
-        changed.map(|row| self.show(&row)).ok_or(Error::NotFound(Thing::Session))
+        let by = (AuditAction::SessionChanged, caller.by());
+        match sessions.change(&caller.organization_id, &row.id, settings, by).await? {
+            Changed::Done(row) => Ok(WithSecret { session: self.show(&row).await?, secret }),
+            Changed::Gone => Err(Error::NotFound(Thing::Session)),
+            Changed::VpsTaken => Err(Error::Conflict(Conflict::VpsSessionExists)),
+        }
+    }
+
+    /// Gives an external session a new secret. The one before opens nothing from then on.
+    pub async fn rotate_secret(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+    ) -> Result<SigningSecret, Error> {
+        caller.require(Role::Manager)?;
+        let row = self.row(caller, id).await?;
+        let auth = match row.receiver_auth {
+            Some(auth @ (ReceiverAuth::Secret | ReceiverAuth::Signature)) => auth,
+            Some(ReceiverAuth::Token) => return Err(Error::Conflict(Conflict::NoSecret)),
+            None => return Err(Error::Conflict(Conflict::SessionEmbedded)),
+        };
+        let secret = SigningSecret::generate_plain();
+        let receiver = Some(Receiver { auth, secret: Some(secret.clone()) });
+        let settings = Settings { receiver, ..Settings::default() };
+        let by = (AuditAction::SessionSecretRotated, caller.by());
+        let sessions = self.store.sessions();
+        match sessions.change(&caller.organization_id, &row.id, settings, by).await? {
+            Changed::Done(_) => Ok(secret),
+            Changed::Gone | Changed::VpsTaken => Err(Error::NotFound(Thing::Session)),
+        }
     }
 
     /// Has a session run, from now on and after every restart of the daemon.
@@ -201,8 +287,12 @@ impl Sessions {
         let row = self
             .want(caller, id, DesiredState::Running, (AuditAction::SessionStarted, json!({})))
             .await?;
-        self.manager.start(&row.id).await?;
-        self.find(caller, id).await
+        let outcome = self.manager.start(&row.id).await;
+        // A handover may have come in between.
+        let row = self.row(caller, id).await?;
+        refuse_migrated(&self.store, &row).await?;
+        outcome?;
+        self.show(&row).await
     }
 
     /// Has a session not run, from now on, until somebody starts it.
@@ -219,8 +309,12 @@ impl Sessions {
         let row = self
             .want(caller, id, DesiredState::Running, (AuditAction::SessionRestarted, json!({})))
             .await?;
-        self.manager.restart(&row.id).await?;
-        self.find(caller, id).await
+        let outcome = self.manager.restart(&row.id).await;
+        // A handover may have come in between.
+        let row = self.row(caller, id).await?;
+        refuse_migrated(&self.store, &row).await?;
+        outcome?;
+        self.show(&row).await
     }
 
     /// Unlinks a session's device at WhatsApp and forgets its keys. The session stays, stopped.
@@ -275,8 +369,21 @@ impl Sessions {
         id: &SessionId,
         unlink: bool,
     ) -> Result<Unlinked, Error> {
-        // Not wanted any more, in case the daemon ends halfway.
         let what = (AuditAction::SessionDeleted, json!({ "logout": unlink }));
+        let row = self.row(caller, id).await?;
+        if row.origin == Origin::External {
+            // Nothing of it is here but what was told.
+            let (organization, sessions) = (&caller.organization_id, self.store.sessions());
+            let act = Act { action: what.0, detail: what.1, by: caller.by() };
+            sessions.set_desired_state(organization, &row.id, DesiredState::Stopped, act).await?;
+            let deleted = sessions.delete(organization, &row.id).await?;
+            return if deleted {
+                Ok(Unlinked(false))
+            } else {
+                Err(Error::NotFound(Thing::Session))
+            };
+        }
+        // Not wanted any more, in case the daemon ends halfway.
         let row = self.want(caller, id, DesiredState::Stopped, what).await?;
         let logged_out = self.manager.erase(&row.id, unlink).await?;
         Ok(Unlinked(logged_out.unlinked))
@@ -293,21 +400,44 @@ impl Sessions {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
         embedded(&row)?;
+        if desired == DesiredState::Running {
+            refuse_migrated(&self.store, &row).await?;
+        }
         let act = Act { action, detail, by: caller.by() };
-        self.store
-            .sessions()
-            .set_desired_state(&caller.organization_id, &row.id, desired, act)
-            .await?
-            .ok_or(Error::NotFound(Thing::Session))
+        let sessions = self.store.sessions();
+        let changed =
+            sessions.set_desired_state(&caller.organization_id, &row.id, desired, act).await?;
+        if let Some(changed) = changed {
+            return Ok(changed);
+        }
+        refuse_migrated(&self.store, &self.row(caller, id).await?).await?;
+        Err(Error::NotFound(Thing::Session))
     }
 
     async fn row(&self, caller: &Principal, id: &SessionId) -> Result<session::Model, Error> {
         find(&self.store, caller, id).await
     }
 
-    fn show(&self, row: &session::Model) -> StatusView {
-        view(row, self.store.clock().now())
+    async fn show(&self, row: &session::Model) -> Result<StatusView, Error> {
+        show(&self.store, row).await
     }
+}
+
+/// What a session looks like, with whom it has handed over to, and who to it.
+pub(super) async fn show(store: &Store, row: &session::Model) -> Result<StatusView, Error> {
+    let mut view = view(row, store.clock().now());
+    let sessions = store.sessions();
+    view.handover.to = sessions.heir(row).await?;
+    view.handover.from = sessions.migrated_from(&row.id).await?;
+    Ok(view)
+}
+
+/// Refuses what a session that has handed over to another one does no more.
+pub(super) async fn refuse_migrated(store: &Store, row: &session::Model) -> Result<(), Error> {
+    if row.migrated_to.is_none() {
+        return Ok(());
+    }
+    Err(Error::Migrated { to: store.sessions().heir(row).await? })
 }
 
 /// Looks a session of the caller's organization up.
@@ -326,61 +456,4 @@ pub(super) fn embedded(row: &session::Model) -> Result<(), Error> {
         Origin::Embedded => Ok(()),
         Origin::External => Err(Error::Conflict(Conflict::SessionExternal)),
     }
-}
-
-fn new_session(create: CreateSession) -> Result<NewSession, Error> {
-    let mut errors = Vec::new();
-    let user_id = create.user_id.map(|user| text::user_id("userId", &user)).transpose();
-    let phone_number = create.phone_number.map(|number| digits(&number)).transpose();
-    let session_id = match create.session_id {
-        Some(id) => Ok(id),
-        None => SessionId::from_str(&format!("wa_{}", Uuid::new_v4()))
-            .map_err(|error| FieldError::new("sessionId", error.to_string())),
-    };
-    match (session_id, user_id, phone_number) {
-        (Ok(session_id), Ok(user_id), Ok(phone_number)) => Ok(NewSession {
-            session_id,
-            origin: Origin::Embedded,
-            user_id,
-            phone_number,
-            desired_state: if create.stopped {
-                DesiredState::Stopped
-            } else {
-                DesiredState::Running
-            },
-        }),
-        (session_id, user_id, phone_number) => {
-            errors.extend(session_id.err());
-            errors.extend(user_id.err());
-            errors.extend(phone_number.err());
-            Err(Error::Invalid(errors))
-        }
-    }
-}
-
-fn settings(change: ChangeSession) -> Result<Settings, Error> {
-    let user_id = checked(change.user_id, |user| text::user_id("userId", &user));
-    let phone_number = checked(change.phone_number, |number| digits(&number));
-    match (user_id, phone_number) {
-        (Ok(user_id), Ok(phone_number)) => Ok(Settings { user_id, phone_number }),
-        (user_id, phone_number) => {
-            Err(Error::Invalid(user_id.err().into_iter().chain(phone_number.err()).collect()))
-        }
-    }
-}
-
-fn checked(
-    change: Change<String>,
-    check: impl FnOnce(String) -> Result<String, FieldError>,
-) -> Result<Change<String>, FieldError> {
-    Ok(match change {
-        Change::Keep => Change::Keep,
-        Change::Clear => Change::Clear,
-        Change::To(text) => Change::To(check(text)?),
-    })
-}
-
-fn digits(number: &str) -> Result<String, FieldError> {
-    recipient::phone_number(number)
-        .map_err(|malformed| FieldError::new("phoneNumber", malformed.to_string()))
 }

@@ -32,7 +32,7 @@ use super::{
     leash::{Leashed, NOT_OURS, cut_with},
     wire::{Watched, Wire},
 };
-use crate::session::ownership::Tenure;
+use crate::{fault::moment, session::ownership::Tenure};
 
 /// How long the kernel waits for the other end to confirm what was sent before it gives the
 /// connection up. Our own watch on what is received is the rule; this is for a half-open socket to
@@ -159,6 +159,7 @@ impl TransportFactory for Dialler {
     async fn create_transport(
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
+        moment!("session.dialling");
         anyhow::ensure!(self.tenure.holds(), NOT_OURS);
         self.progress.reached(DIALLING);
         let uri: Uri = self.url.parse()?;
@@ -234,7 +235,43 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
+    use entity::{UnixMillis, id::NodeId};
+    use futures_util::poll;
+
     use super::*;
+    use crate::clock::Clock;
+
+    #[tokio::test]
+    async fn what_may_be_somebody_else_s_by_now_is_not_dialled() {
+        let clock = Clock::manual(UnixMillis(1_000));
+        let lease = Duration::from_secs(20);
+        let until = clock.monotonic() + lease;
+        let node = NodeId::new(UnixMillis(0), 1);
+        let tenure = Arc::new(Tenure::new(node, clock.clone(), Some(until)));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let (tracker, barrier) = (TaskTracker::new(), Barrier::default());
+        let connector = Arc::new(Connector::Plain);
+        let dialler = Dialler::new(Some(url), connector, tenure, tracker, barrier);
+        for ours in [true, false] {
+            if !ours {
+                clock.advance(lease);
+            }
+            // Its first step, at whose end a connection is asked for.
+            match poll!(dialler.create_transport()) {
+                Poll::Pending => assert!(ours, "it dials"),
+                Poll::Ready(Ok(_)) => panic!("nobody has answered"),
+                Poll::Ready(Err(refused)) => {
+                    assert_eq!((ours, refused.to_string()), (false, NOT_OURS.to_owned()));
+                }
+            }
+            // The kernel accepts as soon as it is asked for a connection.
+            assert_eq!(listener.accept().is_ok(), ours);
+        }
+    }
 
     #[test]
     fn a_dial_is_judged_by_how_far_it_came() {

@@ -29,6 +29,8 @@ pub(super) struct Http {
     /// Whether the media hosts are those of a simulator, which speaks no TLS.
     plain: bool,
     client: std::sync::OnceLock<Result<reqwest::Client, String>>,
+    /// For media: goes where it was sent and nowhere else, for as long as its caller says.
+    media: std::sync::OnceLock<Result<reqwest::Client, String>>,
 }
 
 impl Http {
@@ -44,18 +46,39 @@ impl Http {
     }
 
     fn client(&self) -> Result<&reqwest::Client, anyhow::Error> {
-        self.client
-            .get_or_init(|| {
-                reqwest::Client::builder()
-                    .connect_timeout(CONNECT_DEADLINE)
-                    .timeout(DEADLINE)
-                    .pool_max_idle_per_host(2)
-                    .build()
-                    .map_err(|error| error.to_string())
-            })
-            .as_ref()
-            .map_err(|error| anyhow::anyhow!("no HTTP client: {error}"))
+        built(&self.client, |builder| builder.timeout(DEADLINE))
     }
+
+    /// Asks for a file of media. Follows nobody elsewhere.
+    pub(super) async fn open(&self, url: &str) -> Result<reqwest::Response, anyhow::Error> {
+        let none = reqwest::redirect::Policy::none();
+        let client = built(&self.media, |builder| builder.redirect(none))?;
+        let call = client.get(self.reachable(url.to_owned()));
+        call.send().await.map_err(|error| error.without_url().into())
+    }
+
+    /// The media hosts of a simulator speak no TLS.
+    fn reachable(&self, mut url: String) -> String {
+        if self.plain && url.starts_with("https://127.0.0.1:") {
+            url.replace_range(.."https".len(), "http");
+        }
+        url
+    }
+}
+
+fn built(
+    client: &std::sync::OnceLock<Result<reqwest::Client, String>>,
+    limits: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<&reqwest::Client, anyhow::Error> {
+    client
+        .get_or_init(|| {
+            let builder = reqwest::Client::builder()
+                .connect_timeout(CONNECT_DEADLINE)
+                .pool_max_idle_per_host(2);
+            limits(builder).build().map_err(|error| error.to_string())
+        })
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("no HTTP client: {error}"))
 }
 
 impl Http {
@@ -65,10 +88,7 @@ impl Http {
         limit: usize,
     ) -> Result<HttpResponse, anyhow::Error> {
         let method = request.method.parse::<reqwest::Method>()?;
-        let mut url = request.url;
-        if self.plain && url.starts_with("https://127.0.0.1:") {
-            url.replace_range(.."https".len(), "http");
-        }
+        let url = self.reachable(request.url);
         let mut call = self.client()?.request(method, &url);
         for (name, value) in &request.headers {
             call = call.header(name, value);

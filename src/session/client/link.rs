@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 use wacore::{
@@ -18,9 +19,17 @@ use super::{
     Closing, PairError, Sender, Unrecorded,
     barrier::Barrier,
     dial::{DialFailure, Progress},
-    locked, translate,
+    locked, media, translate,
 };
-use crate::{clock::Clock, event::Account, fault::moment, session::PairingCode};
+use crate::{
+    clock::Clock,
+    event::Account,
+    fault::moment,
+    session::{
+        PairingCode,
+        media::{MediaError, Renewal},
+    },
+};
 
 /// How long a client may take to close in good order before it is abandoned.
 pub(in crate::session) const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
@@ -134,9 +143,45 @@ impl Link {
         answer: impl FnOnce(Result<PairingCode, PairError>) + Send + 'static,
     ) {
         let sender = self.sender();
-        let asking = async move { answer(sender.pair(phone_number, &clock).await) };
+        self.ask(async move { answer(sender.pair(phone_number, &clock).await) });
+    }
+
+    /// Asks which media hosts there are, without keeping the caller. No answer comes when the link is closed
+    /// before.
+    pub(in crate::session) fn media_hosts(&self, answer: oneshot::Sender<Vec<String>>) {
+        let client = Arc::clone(&self.client);
+        // Whoever asked may have given up; that is its right.
+        self.ask(async move {
+            answer.send(media::hosts(&client).await).ok();
+        });
+    }
+
+    /// Asks the phone to upload media again, in the same way.
+    pub(in crate::session) fn renew_media(
+        &self,
+        renewal: Renewal,
+        answer: oneshot::Sender<Result<String, MediaError>>,
+    ) {
+        let client = Arc::clone(&self.client);
+        self.ask(async move {
+            answer.send(media::renew(&client, &renewal).await).ok();
+        });
+    }
+
+    fn ask(&self, asking: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tracker.spawn(stop.run_until_cancelled_owned(asking).in_current_span());
+    }
+
+    /// Does something beside, for as long as the link is not closed.
+    pub(in crate::session) fn accompany(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(
+            async move {
+                stop.run_until_cancelled(work).await;
+            }
+            .in_current_span(),
+        );
     }
 
     /// Something that can send while the link is up.

@@ -12,6 +12,8 @@ mod hook;
 mod http;
 mod leash;
 mod link;
+pub(in crate::session) mod media;
+mod resend;
 mod send;
 mod signal;
 mod threads;
@@ -32,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 use wacore::store::DevicePropsOverride;
 use whatsapp_rust::{
-    CacheConfig, Client,
+    CacheConfig, CacheEntryConfig, Client,
     client::ClientBuilderError,
     store::{commands::DeviceCommand, persistence_manager::PersistenceManager},
 };
@@ -66,6 +68,13 @@ const OPEN_DEADLINE: Duration = Duration::from_mins(2);
 /// is under way gives its place to the next; with the library's 5,000 a busy session holds 45 MiB for
 /// people who wrote once.
 const CHAT_LANES: u64 = 128;
+
+/// How long the library remembers what the phone was asked for, to know an answer by it. A phone answers when
+/// it is switched on again; what is answered later is known by what the answer says of it.
+const PHONE_ANSWERS: Duration = Duration::from_hours(24);
+
+/// Messages asked for that it remembers.
+const PHONE_ASKED: u64 = 512;
 
 /// What all links of a process share, so that a session costs neither a TLS configuration nor an
 /// HTTP client nor a look-up of the version.
@@ -265,7 +274,11 @@ impl Factory {
 
 /// What a client keeps in memory.
 fn cache_config() -> CacheConfig {
-    CacheConfig { chat_lanes_capacity: CHAT_LANES, ..CacheConfig::default() }
+    CacheConfig {
+        chat_lanes_capacity: CHAT_LANES,
+        pdo_pending_requests: CacheEntryConfig::new(Some(PHONE_ANSWERS), PHONE_ASKED),
+        ..CacheConfig::default()
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

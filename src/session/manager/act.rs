@@ -49,6 +49,10 @@ impl Sessions {
                 let message = message.parse().map_err(|_| Error::NotFound)?;
                 self.do_send(key, message).await.map(|()| Answer::Done)
             }
+            Ask::RenewMedia { message } => {
+                let message = message.parse().map_err(|_| Error::NotFound)?;
+                self.do_renew_media(key, &message).await.map(|()| Answer::Done)
+            }
         }
     }
 
@@ -164,7 +168,7 @@ impl Sessions {
     }
 
     /// Asks the run of a session for something.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         key: &SessionKey,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -226,7 +230,7 @@ impl Sessions {
         Ok(())
     }
 
-    async fn not_connected(&self, key: &SessionKey) -> Error {
+    pub(super) async fn not_connected(&self, key: &SessionKey) -> Error {
         match self.shared.store.sessions().find_by_key(key).await {
             Ok(Some(row)) => Error::NotConnected { status: row.status },
             Ok(None) => Error::NotFound,

@@ -4,10 +4,13 @@
 //! closes slowly) keeps no other waiting, and so that a device is never open twice: a run begins
 //! only when the one before has ended.
 //!
+//! `media.rs` brings the files of messages, for which a session need not run.
+//!
 //! Here is what callers ask for, which is done by whichever daemon owns the session. `act.rs` does it,
 //! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end.
 
 mod act;
+mod media;
 mod resume;
 mod run;
 
@@ -29,6 +32,7 @@ use self::run::{Run, end};
 use super::{
     Error, HistoryStats, LoggedOut, Options, PairingCode, SendStats,
     client::Factory,
+    media::Depot,
     ownership::{Answer, Ask, Asked, Keeper, Ownership},
     pace::{DialStats, Pace},
     runner::Shared,
@@ -74,6 +78,7 @@ impl Sessions {
             store,
             factory: Factory::new(Arc::clone(&options), clock.clone(), tracker.clone()),
             pace: Pace::new(clock.clone(), options.dial_concurrency, options.dial_rate_per_second),
+            media: Depot::new(options.media.clone(), clock.clone(), tracker.clone()),
             options,
             tracker,
             panics: Arc::default(),
@@ -247,6 +252,7 @@ impl Sessions {
     /// or they go on after a restart.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.stopping.cancel();
+        self.shared.media.stop().cancel();
         let slots: Vec<Slot> =
             self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let ending =

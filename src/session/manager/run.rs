@@ -81,12 +81,16 @@ impl Sessions {
         if row.origin != Origin::Embedded {
             return Err(Error::NotFound);
         }
+        if row.migrated_to.is_some() {
+            return Err(Error::NotRunning);
+        }
         let device_id = match row.device_id {
             Some(device_id) => device_id,
             None => device::create(&shared.store, key).await?,
         };
         moment!("session.device_made");
-        let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
+        // None: deleted, or handed over to another one since the row was read.
+        let generation = sessions.begin_run(key).await?.ok_or(Error::NotRunning)?;
         let ingest = self.ingest(hold, &row, generation);
         let start = match why {
             Why::Operator => Start {

@@ -2,6 +2,8 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use entity::state::Direction;
+
 use super::{End, NEXT_STEP, Online, Phase};
 use crate::{
     event::{AuthFailure, Event, Loss, PairingFailure},
@@ -21,9 +23,12 @@ impl Online<'_> {
     /// Takes in what the client reports, in order.
     pub(super) async fn hear(&mut self, batch: &mut Vec<Signal>) {
         let mut facts = Vec::new();
+        // Whether there is something that the phone could be asked for.
+        let mut unread = false;
         for signal in batch.drain(..) {
-            if matches!(signal, Signal::Undecryptable(_)) {
+            if let Signal::Undecryptable(message) = &signal {
                 self.unreadable.fetch_add(1, Ordering::Relaxed);
+                unread |= message.direction == Direction::Outbound;
             }
             if let Signal::Ack(ack) = &signal {
                 self.outbox.settled(ack);
@@ -42,6 +47,10 @@ impl Online<'_> {
             self.change(signal).await;
         }
         self.record_facts(&mut facts).await;
+        // One that is not connected yet looks when it is.
+        if unread && matches!(self.phase, Phase::Connected { .. }) {
+            self.recovery.look(&self.link);
+        }
     }
 
     /// A change of the connection.
@@ -123,6 +132,7 @@ impl Online<'_> {
                 self.known.learn(&account);
                 self.say(Event::Ready(account)).await;
                 self.outbox.open(self.link.sender(), self.tracker);
+                self.recovery.look(&self.link);
             }
             Signal::StreamError { code: Some(429) } => self.end(End::Lost(Loss::RateLimited)),
             Signal::StreamError { code: Some(code @ 503) } => {

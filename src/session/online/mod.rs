@@ -21,6 +21,7 @@ use super::{
     outbox::Outbox,
     pace::Permit,
     pairing::{Answered, Pairing},
+    recovery::Recovery,
     runner::Command,
     watch::{Pulse, TICK, Watch},
 };
@@ -72,6 +73,7 @@ pub(super) struct Online<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    recovery: Recovery,
     unreadable: &'a AtomicU64,
     known: &'a mut Identity,
     on_other_account: OnOtherAccount,
@@ -105,6 +107,8 @@ pub(super) struct Lent<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
     pub(super) tracker: &'a TaskTracker,
+    /// Asks the phone for what it wrote and we could not read.
+    pub(super) recovery: Recovery,
     /// Counts messages that could not be decrypted.
     pub(super) unreadable: &'a AtomicU64,
     /// The account that the session belongs to.
@@ -126,6 +130,7 @@ impl<'a> Online<'a> {
             outbox,
             clock,
             tracker,
+            recovery,
             unreadable,
             known,
             on_other_account,
@@ -139,6 +144,7 @@ impl<'a> Online<'a> {
             outbox,
             clock,
             tracker,
+            recovery,
             unreadable,
             known,
             on_other_account,
@@ -213,8 +219,6 @@ impl<'a> Online<'a> {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            // It has been dialled, or is connected.
-            Command::Dial => {}
             Command::Pair { phone_number, answer } => {
                 if self.link.was_paired() || !matches!(self.phase, Phase::Dialling | Phase::Pairing)
                 {
@@ -224,6 +228,12 @@ impl<'a> Online<'a> {
                 self.pairing.ask(&self.link, self.clock, phone_number, answer);
             }
             Command::Send { message, answer } => self.outbox.expect(message, answer),
+            Command::MediaHosts { answer } if self.is_connected() => self.link.media_hosts(answer),
+            Command::RenewMedia { renewal, answer } if self.is_connected() => {
+                self.link.renew_media(renewal, answer);
+            }
+            // It has been dialled, or is connected; or it is not, and who asks is told so by no answer.
+            Command::Dial | Command::MediaHosts { .. } | Command::RenewMedia { .. } => {}
             Command::Logout { answer } => {
                 let mut logout = std::pin::pin!(self.link.logout());
                 let mut batch = Vec::with_capacity(BATCH);
@@ -268,6 +278,10 @@ impl<'a> Online<'a> {
         if let Some(permit) = self.permit.take() {
             permit.succeeded();
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected { .. })
     }
 
     /// Whether the connection has lasted for so long that nothing is wrong with connecting.

@@ -205,6 +205,7 @@ mod tests {
             body: None,
             target_wa_id: None,
             raw: None,
+            media_path: None,
             push_name: None,
             sent_at: NOW,
             offline: false,

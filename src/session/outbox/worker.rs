@@ -28,6 +28,9 @@ use crate::{
 /// Rows taken from the table at a time.
 const BATCH: u64 = 50;
 
+/// Rows taken over from another session at a time: a few milliseconds of the writer's.
+const ADOPTED: u64 = 200;
+
 /// How long to wait before what could not be sent over a connection that is still there is sent again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -70,12 +73,28 @@ impl Worker {
     /// put off stays so.
     async fn reopen(&self) {
         let messages = self.shared.store.messages();
+        self.adopt().await;
         if let Err(error) = messages.requeue_sending(&self.shared.key).await {
             warn_of(&error);
         }
         match messages.put_off_until_later(&self.shared.key).await {
             Ok(put_off) => self.shared.traffic().reopen(put_off),
             Err(error) => warn_of(&error),
+        }
+    }
+
+    /// Takes over what waits in sessions that have handed over to this one: the account is the same, and so
+    /// is the id that each is sent under. Bite by bite, so that nobody else who writes waits for it.
+    async fn adopt(&self) {
+        let messages = self.shared.store.messages();
+        loop {
+            match messages.adopt(&self.shared.key, ADOPTED).await {
+                Ok(0) => return,
+                Ok(_) => {
+                    moment!("outbound.adopted");
+                }
+                Err(error) => return warn_of(&error),
+            }
         }
     }
 

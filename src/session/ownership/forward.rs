@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Ownership;
 use crate::{
     event::PairingFailure,
-    session::{Error, LoggedOut, PairError, PairingCode, SendError},
+    session::{Error, LoggedOut, MediaError, Obstacle, PairError, PairingCode, SendError},
 };
 
 /// How long an answer is waited for: less than a request may take, so that whoever asked hears which
@@ -33,9 +33,19 @@ pub(in crate::session) enum Ask {
     Stop,
     Restart,
     Logout,
-    Erase { logout: bool },
-    Pair { phone_number: String },
-    Send { message: String },
+    Erase {
+        logout: bool,
+    },
+    Pair {
+        phone_number: String,
+    },
+    Send {
+        message: String,
+    },
+    /// Have the phone upload the media of a message again, and write down where it is.
+    RenewMedia {
+        message: String,
+    },
 }
 
 /// What can be answered.
@@ -82,6 +92,8 @@ pub(in crate::session) enum Refusal {
         detail: String,
     },
     SendToNobody,
+    MediaGone,
+    PhoneSilent,
     /// What helps is to ask again.
     Failed,
 }
@@ -146,6 +158,8 @@ impl Refusal {
             Error::Send(SendError::Refused(error)) => {
                 Self::SendRefused { detail: error.to_string() }
             }
+            Error::Media(MediaError::Gone) => Self::MediaGone,
+            Error::Media(_) => Self::PhoneSilent,
             error @ (Error::NoLease | Error::Store(_)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -181,6 +195,8 @@ impl Refusal {
                 Error::Send(SendError::PutOff { code, after })
             }
             Self::SendToNobody => Error::Send(SendError::NotOnWhatsApp),
+            Self::MediaGone => Error::Media(MediaError::Gone),
+            Self::PhoneSilent => Error::Media(MediaError::Unavailable(Obstacle::PhoneSilent)),
             Self::SendRefused { detail } => Error::Send(SendError::Refused(detail.into())),
         }
     }
@@ -259,6 +275,8 @@ mod tests {
             }),
             Error::Send(SendError::NotConnected),
             Error::Send(SendError::NotOnWhatsApp),
+            Error::Media(MediaError::Gone),
+            Error::Media(MediaError::Unavailable(Obstacle::PhoneSilent)),
             Error::Send(SendError::PutOff { code: 429, after: Some(Duration::from_secs(7)) }),
         ] {
             let said = error.to_string();

@@ -30,6 +30,7 @@ pub(in crate::store) fn row(
         body: message.body,
         target_wa_id: message.target_wa_id,
         raw: message.raw,
+        media_path: None,
         push_name: message.push_name,
         sent_at: message.sent_at,
         offline: message.offline,

@@ -4,7 +4,8 @@
 //! what is there (`present.rs`), decide in memory (`record.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `read.rs` finds them again.
+//! not at all. `read.rs` finds them again, `unread.rs` those that tell of a message
+//! nobody could read.
 
 mod messages;
 mod plan;
@@ -12,14 +13,20 @@ mod present;
 mod read;
 mod record;
 mod tell;
+mod unread;
+
+use std::time::Duration;
 
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
 };
 
-pub use self::read::{Entry, Events, Stretch, Wanted};
 pub(super) use self::{messages::row, record::record_batch};
+pub use self::{
+    read::{Entry, Events, Stretch, Wanted},
+    unread::Unread,
+};
 use super::secrets;
 use crate::{
     event::{Care, Event},
@@ -39,7 +46,25 @@ pub struct NewEvent {
     pub at: UnixMillis,
     /// What is to be remembered of the session's troubles with it; none to leave that as it is.
     pub care: Option<Care>,
+    /// What makes it recognisable when it is posted again; none of what a run of ours has seen.
+    pub posted: Option<Mark>,
 }
+
+/// What makes an event that was posted to us recognisable when it is posted again.
+///
+/// Messages, acknowledgements and calls are called by WhatsApp, whoever tells of them; this is for the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing else is ever called so.
+    Once(String),
+    /// What it says. It may be so again later: what says the same within some minutes is a repetition.
+    Lately(String),
+    /// What it says of the session's state: it is a repetition for as long as nothing else is said of it.
+    Latest(String),
+}
+
+/// The least time for which an event with [`Mark::Lately`] is recognised, and half of the most.
+const LATELY: Duration = Duration::from_mins(10);
 
 impl NewEvent {
     /// What makes a repetition recognisable; none for what is true each time it is said.
@@ -49,7 +74,24 @@ impl NewEvent {
             Event::Ciphertext(message) => Some(message.dedupe_key()),
             Event::Ack(ack) => Some(ack.dedupe_key()),
             Event::Call(call) => Some(call.dedupe_key()),
-            _ => None,
+            Event::Group(change) => change.dedupe_key().or_else(|| self.mark_key()),
+            _ => self.mark_key(),
+        }
+    }
+
+    /// The key that follows from how it was posted.
+    fn mark_key(&self) -> Option<String> {
+        match self.posted.as_ref()? {
+            Mark::Once(mark) => Some(format!("p:{mark}")),
+            Mark::Lately(mark) => Some(lately(mark, self.at, 0)),
+            Mark::Latest(_) => None,
+        }
+    }
+
+    /// What its session remembers of it, so that the same is not recorded twice in a row.
+    fn latest(&self) -> Option<&str> {
+        match self.posted.as_ref()? {
+            Mark::Once(mark) | Mark::Lately(mark) | Mark::Latest(mark) => Some(mark),
         }
     }
 
@@ -57,7 +99,10 @@ impl NewEvent {
     fn superseding_key(&self) -> Option<String> {
         match &self.event {
             Event::Ciphertext(message) => Some(message.message_key()),
-            _ => None,
+            _ => match self.posted.as_ref()? {
+                Mark::Lately(mark) => Some(lately(mark, self.at, 1)),
+                Mark::Once(_) | Mark::Latest(_) => None,
+            },
         }
     }
 
@@ -85,6 +130,12 @@ impl NewEvent {
     }
 }
 
+/// The key of what says this, in the stretch of time that `at` is in, or so many before.
+fn lately(mark: &str, at: UnixMillis, before: i64) -> String {
+    let stretch = i64::try_from(LATELY.as_millis()).unwrap_or(i64::MAX);
+    format!("l:{mark}:{}", at.0.div_euclid(stretch) - before)
+}
+
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -93,7 +144,8 @@ pub enum Recorded {
     },
     /// Recorded before. WhatsApp redelivers whatever it was not told we kept.
     Duplicate,
-    /// From a run that has been superseded, or a session that has been deleted.
+    /// From a run that has been superseded, or a session that has been deleted. Of what was posted: older than
+    /// what is known of the session.
     Stale,
     /// True, but nothing new: an acknowledgement below the level reached, or of no message of ours.
     Ignored,

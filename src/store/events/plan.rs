@@ -1,6 +1,6 @@
 //! What is to be written, and writing it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use entity::{
     UnixMillis,
@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) acks: HashMap<(SessionKey, String), Ack>,
     /// Sessions whose status columns changed.
     pub(super) statuses: HashSet<SessionKey>,
+    /// Sessions that became ready.
+    pub(super) ready: BTreeSet<SessionKey>,
     /// Sessions of which only the last activity moved.
     pub(super) active: HashSet<SessionKey>,
 }
@@ -140,6 +142,8 @@ fn status_columns(row: &session::Model) -> session::ActiveModel {
         trouble: Set(row.trouble),
         trouble_count: Set(row.trouble_count),
         throttled_until: Set(row.throttled_until),
+        observed_at: Set(row.observed_at),
+        observed_mark: Set(row.observed_mark.clone()),
         updated_at: Set(row.updated_at),
         ..Default::default()
     }

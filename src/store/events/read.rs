@@ -58,7 +58,7 @@ pub struct Stretch {
 /// Reading what happened.
 #[derive(Clone, Debug)]
 pub struct Events {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Events {

@@ -1,23 +1,27 @@
 //! Deciding what became of each event of a group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use entity::{
     UnixMillis, event,
-    id::{EndpointId, EventId},
-    state::Direction,
+    id::{EndpointId, EventId, OrganizationId, SessionKey},
+    organization,
+    state::{Direction, SessionStatus},
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
 use super::{
-    CHUNK, NewEvent, Recorded,
+    CHUNK, Mark, NewEvent, Recorded,
     plan::{Allocated, Plan},
     present::Present,
     tell::to_tell,
 };
 use crate::{
     event::{Ack, AckLevel, Event, NewMessage, payload, status},
-    store::webhooks::{self, Known},
+    store::{
+        handover,
+        webhooks::{self, Known},
+    },
 };
 
 /// How much `last_active_at` must have moved to be worth a statement.
@@ -37,7 +41,7 @@ pub(in crate::store) async fn record_batch(
     let decided: Vec<Decided> =
         events.iter().map(|event| decide(event, now, &mut present, &mut plan)).collect();
 
-    let Allocated { mut next_seq, versions } = plan.allocate(txn).await?;
+    let Allocated { mut next_seq, mut versions } = plan.allocate(txn).await?;
     let mut told = Vec::new();
     let mut rows = Vec::new();
     let mut answers = Vec::with_capacity(events.len());
@@ -83,9 +87,38 @@ pub(in crate::store) async fn record_batch(
         });
     }
     insert_all(txn, rows).await?;
+    let ready = std::mem::take(&mut plan.ready);
     plan.write(txn, now, &present).await?;
-    let touched = webhooks::owe(txn, known, now, &versions, told).await?;
+    let mut touched = BTreeSet::new();
+    if !ready.is_empty() {
+        // Boxed: rare, and large beside what every event needs.
+        touched = Box::pin(hand_over(txn, known, now, &present, ready, &mut versions)).await?;
+    }
+    touched.extend(webhooks::owe(txn, known, now, &versions, told).await?);
     Ok((answers, touched))
+}
+
+/// Has idle sessions hand over to those that have become ready, and are still. What endpoints choose may
+/// change with it, and counts for these events.
+async fn hand_over(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    now: UnixMillis,
+    present: &Present,
+    ready: BTreeSet<SessionKey>,
+    versions: &mut HashMap<OrganizationId, i64>,
+) -> Result<BTreeSet<EndpointId>, DbErr> {
+    let mut touched = BTreeSet::new();
+    let rows = ready.iter().filter_map(|key| present.sessions.get(key));
+    for row in rows.filter(|row| row.status == SessionStatus::SessionConnected) {
+        let Some(owed) = handover::at_ready(txn, known, now, row).await? else { continue };
+        let organization = organization::Entity::find_by_id(row.organization_id.clone());
+        if let Some(organization) = organization.one(txn).await? {
+            versions.insert(organization.id, organization.webhook_version);
+        }
+        touched.extend(owed);
+    }
+    Ok(touched)
 }
 
 /// Whether an event is new, and if not, why.
@@ -146,18 +179,38 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
             reached.unsent &= reached.level <= 0;
             plan.acks.insert(key, ack.clone());
         }
-        Event::Ciphertext(_) | Event::Call(_) => {}
+        event if !status::is_about_status(event) => {}
         _ if event.generation.is_some_and(|generation| generation != row.generation) => {
             return Decided::Not(Recorded::Stale);
         }
         _ => {
+            if let Some(mark) = event.latest() {
+                // It was true then, and something else has been since.
+                if row.observed_at.is_some_and(|observed_at| event.at < observed_at) {
+                    if status::learn(row, &event.event) {
+                        plan.statuses.insert(event.session_key.clone());
+                    }
+                    forget(present, event, dedupe_key.as_ref());
+                    return Decided::Not(Recorded::Stale);
+                }
+                if matches!(event.posted, Some(Mark::Latest(_)))
+                    && row.observed_mark.as_deref() == Some(mark)
+                {
+                    return Decided::Not(Recorded::Duplicate);
+                }
+                row.observed_at = Some(event.at);
+                row.observed_mark = Some(mark.to_owned());
+            }
             plan.statuses.insert(event.session_key.clone());
+            if matches!(event.event, Event::Ready(_)) {
+                plan.ready.insert(event.session_key.clone());
+            }
         }
     }
 
     let active_before = row.last_active_at.map_or(i64::MIN, |at| at.0);
     // "Last active" is about when we noticed: an offline message may be days old.
-    let at = if event.dedupe_key().is_some() { now } else { event.at };
+    let at = if status::is_about_status(&event.event) { event.at } else { now };
     status::apply(row, &event.event, at);
     if let Some(care) = &event.care {
         care.write(row);
@@ -173,6 +226,13 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     let count = 1 + i64::from(sent_before.is_some());
     *plan.counts.entry(event.organization_id.clone()).or_default() += count;
     Decided::New { dedupe_key, sent_before }
+}
+
+/// Uses a key up no more: what it stands for was not recorded.
+fn forget(present: &mut Present, event: &NewEvent, dedupe_key: Option<&String>) {
+    if let Some(key) = dedupe_key {
+        present.recorded.remove(&(event.session_key.clone(), key.clone()));
+    }
 }
 
 /// A level never goes down, and an error is one only while nothing better is known.

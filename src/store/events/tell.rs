@@ -15,6 +15,7 @@ pub(super) fn to_tell(
         Event::Message(message) => message.chat.as_str(),
         Event::Ack(ack) => ack.chat.as_str(),
         Event::Call(call) => call.from.as_str(),
+        Event::Group(change) => change.chat.as_str(),
         _ => "",
     };
     Told {

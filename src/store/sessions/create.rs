@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use entity::{
-    id::{OrganizationId, SessionId, SessionKey},
+    id::{EndpointId, OrganizationId, SessionId, SessionKey},
     kind::AuditAction,
     organization, session,
     state::{DesiredState, Origin, SessionStatus},
@@ -14,13 +14,16 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use super::Sessions;
+use super::{
+    Sessions,
+    external::{Receiver, SealedReceiver, SessionData, is_taken},
+};
 use crate::{
     store::{
         Error, Made,
         audit::{self, By},
         idempotency::{Key, made_before, release},
-        webhooks::announce_session,
+        webhooks::{Known, announce_session},
         writer::Patience,
     },
     webhook::EventType,
@@ -30,11 +33,22 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct NewSession {
     pub session_id: SessionId,
-    pub origin: Origin,
     pub user_id: Option<String>,
     /// Digits only.
     pub phone_number: Option<String>,
     pub desired_state: DesiredState,
+    pub is_notification: Option<bool>,
+    /// JSON text.
+    pub ai_config: Option<String>,
+    /// Of a session that runs elsewhere.
+    pub external: Option<NewExternal>,
+}
+
+/// What a session that runs elsewhere has besides.
+#[derive(Clone, Debug)]
+pub struct NewExternal {
+    pub data: Option<SessionData>,
+    pub receiver: Receiver,
 }
 
 /// What became of a session to be made.
@@ -43,6 +57,8 @@ pub enum Created {
     New(Box<session::Model>),
     /// The organization has a session of this id already.
     Exists,
+    /// Another session is called the same where it runs.
+    VpsTaken,
     /// The organization has as many as it may have.
     TooMany {
         limit: i64,
@@ -54,8 +70,8 @@ pub enum Created {
 }
 
 /// How many sessions an organization may have, if it has as many. Its row is locked, so that two
-/// daemons do not both make the last one.
-async fn is_full(
+/// daemons do not both make the last one. Sessions that have handed over are none that it can use.
+pub(super) async fn is_full(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
 ) -> Result<Option<i64>, DbErr> {
@@ -64,9 +80,42 @@ async fn is_full(
     organization::Entity::find_by_id(organization.clone()).lock_exclusive().one(txn).await?;
     let sessions = session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
+        .filter(session::COLUMN.migrated_to.is_null())
         .count(txn)
         .await?;
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
+}
+
+/// Writes a session's row, unless its id is taken or it is called as another one where it runs.
+pub(super) async fn insert(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    row: &session::Model,
+    by: &By,
+) -> Result<(Created, BTreeSet<EndpointId>), DbErr> {
+    let (now, owner) = (row.created_at, &row.organization_id);
+    if is_taken(txn, &row.id, row.vps_session_id.as_deref()).await? {
+        return Ok((Created::VpsTaken, BTreeSet::new()));
+    }
+    let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
+        .on_conflict_do_nothing_on([session::Column::OrganizationId, session::Column::SessionId])
+        .exec(txn)
+        .await?;
+    match inserted {
+        TryInsertResult::Inserted(_) => {
+            let kind = EventType::SessionCreated;
+            let touched = announce_session(txn, known, now, row, kind).await?;
+            let what = (AuditAction::SessionCreated, row.session_id.as_str());
+            let detail = json!({
+                "userId": row.user_id, "desiredState": row.desired_state, "origin": row.origin,
+            });
+            audit::write(txn, owner, by, now, what, &detail).await?;
+            Ok((Created::New(Box::new(row.clone())), touched))
+        }
+        TryInsertResult::Conflicted | TryInsertResult::Empty => {
+            Ok((Created::Exists, BTreeSet::new()))
+        }
+    }
 }
 
 impl Sessions {
@@ -78,12 +127,77 @@ impl Sessions {
         key: Option<Key>,
         by: By,
     ) -> Result<Created, Error> {
+        let row = self.new_row(organization, new).await?;
+        let now = row.created_at;
+        let known = self.store.writer().known().clone();
+        let created = self
+            .store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let (row, known) = (row.clone(), known.clone());
+                let (key, by) = (key.clone(), by.clone());
+                Box::pin(async move {
+                    let nobody = BTreeSet::new();
+                    let owner = &row.organization_id;
+                    let of = |id| {
+                        session::Entity::find()
+                            .filter(session::COLUMN.organization_id.eq(owner.clone()))
+                            .filter(session::COLUMN.id.eq(id))
+                    };
+                    let (key, id) = (key.as_ref(), row.id.as_str());
+                    match made_before(txn, owner, key, id, now, of).await? {
+                        None => {}
+                        Some(Made::New(row) | Made::Before(row)) => {
+                            return Ok((Created::Before(Box::new(row)), nobody));
+                        }
+                        Some(Made::KeyReused) => return Ok((Created::KeyReused, nobody)),
+                    }
+                    if let Some(limit) = is_full(txn, owner).await? {
+                        release(txn, owner, id).await?;
+                        return Ok((Created::TooMany { limit }, nobody));
+                    }
+                    let (created, touched) = insert(txn, &known, &row, &by).await?;
+                    if !matches!(created, Created::New(_)) {
+                        release(txn, owner, id).await?;
+                    }
+                    Ok((created, touched))
+                })
+            })
+            .await;
+        let (created, touched) = match created {
+            // Another daemon has just given another session that name.
+            Err(error) if error.is_unique_violation() => return Ok(Created::VpsTaken),
+            created => created?,
+        };
+        self.store.webhooks().touch(touched);
+        Ok(created)
+    }
+
+    pub(super) async fn new_row(
+        &self,
+        organization: &OrganizationId,
+        new: NewSession,
+    ) -> Result<session::Model, Error> {
         let now = self.store.clock().now();
-        let row = session::Model {
-            id: SessionKey::new(now, rand::random()),
+        let key = SessionKey::new(now, rand::random());
+        let origin = if new.external.is_some() { Origin::External } else { Origin::Embedded };
+        let (data, receiver) = match new.external {
+            None => (None, None),
+            Some(NewExternal { data, receiver }) => {
+                (data, Some(self.sealed(organization, &key, &receiver).await?))
+            }
+        };
+        let (receiver_auth, receiver_secret) = match receiver {
+            None => (None, None),
+            Some(SealedReceiver { auth, secret }) => (Some(auth), secret),
+        };
+        let (session_data, vps_session_id) =
+            data.map_or((None, None), |data| (Some(data.json), data.vps_session_id));
+        Ok(session::Model {
+            id: key,
             organization_id: organization.clone(),
             session_id: new.session_id,
-            origin: new.origin,
+            origin,
             user_id: new.user_id,
             phone_number: new.phone_number,
             push_name: None,
@@ -118,63 +232,19 @@ impl Sessions {
             trouble: None,
             trouble_count: 0,
             throttled_until: None,
+            is_notification: new.is_notification,
+            ai_config: new.ai_config,
+            migrated_to: None,
+            migrated_at: None,
+            session_data,
+            vps_session_id,
+            receiver_auth,
+            receiver_secret,
+            observed_at: None,
+            observed_mark: None,
             generation: 0,
             created_at: now,
             updated_at: now,
-        };
-        let known = self.store.writer().known().clone();
-        let (created, touched) = self
-            .store
-            .writer()
-            .run(organization.as_str(), Patience::Fail, move |txn| {
-                let (row, known) = (row.clone(), known.clone());
-                let (key, by) = (key.clone(), by.clone());
-                Box::pin(async move {
-                    let nobody = BTreeSet::new();
-                    let owner = &row.organization_id;
-                    let of = |id| {
-                        session::Entity::find()
-                            .filter(session::COLUMN.organization_id.eq(owner.clone()))
-                            .filter(session::COLUMN.id.eq(id))
-                    };
-                    let (key, id) = (key.as_ref(), row.id.as_str());
-                    match made_before(txn, owner, key, id, now, of).await? {
-                        None => {}
-                        Some(Made::New(row) | Made::Before(row)) => {
-                            return Ok((Created::Before(Box::new(row)), nobody));
-                        }
-                        Some(Made::KeyReused) => return Ok((Created::KeyReused, nobody)),
-                    }
-                    if let Some(limit) = is_full(txn, owner).await? {
-                        release(txn, owner, id).await?;
-                        return Ok((Created::TooMany { limit }, nobody));
-                    }
-                    let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
-                        .on_conflict_do_nothing_on([
-                            session::Column::OrganizationId,
-                            session::Column::SessionId,
-                        ])
-                        .exec(txn)
-                        .await?;
-                    Ok(match inserted {
-                        TryInsertResult::Inserted(_) => {
-                            let kind = EventType::SessionCreated;
-                            let touched = announce_session(txn, &known, now, &row, kind).await?;
-                            let what = (AuditAction::SessionCreated, row.session_id.as_str());
-                            let detail =
-                                json!({ "userId": row.user_id, "desiredState": row.desired_state });
-                            audit::write(txn, owner, &by, now, what, &detail).await?;
-                            (Created::New(Box::new(row)), touched)
-                        }
-                        TryInsertResult::Conflicted | TryInsertResult::Empty => {
-                            release(txn, owner, id).await?;
-                            (Created::Exists, nobody)
-                        }
-                    })
-                })
-            })
-            .await?;
-        self.store.webhooks().touch(touched);
-        Ok(created)
+        })
     }
 }

@@ -22,11 +22,31 @@ pub enum StatusFilter {
     Group(Group),
 }
 
+/// Whether sessions that have handed over to another one are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migrated {
+    #[default]
+    Without,
+    With,
+    Only,
+}
+
+impl Migrated {
+    fn condition(self) -> Condition {
+        match self {
+            Self::Without => Condition::all().add(session::COLUMN.migrated_to.is_null()),
+            Self::With => Condition::all(),
+            Self::Only => Condition::all().add(session::COLUMN.migrated_to.is_not_null()),
+        }
+    }
+}
+
 /// Which sessions to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub user_id: Option<String>,
     pub status: Option<StatusFilter>,
+    pub migrated: Migrated,
 }
 
 /// How many sessions are in each group.
@@ -86,7 +106,8 @@ impl Sessions {
         let now = self.store.clock().now();
         let mut query = session::Entity::find()
             .filter(session::COLUMN.organization_id.eq(organization.clone()))
-            .filter(of_user(filter.user_id.as_deref()));
+            .filter(of_user(filter.user_id.as_deref()))
+            .filter(filter.migrated.condition());
         if let Some(status) = filter.status {
             query = query.filter(has_status(status, now));
         }
@@ -107,15 +128,16 @@ impl Sessions {
         self.store.open_sessions(rows).await
     }
 
-    /// Counts sessions by group.
+    /// Counts sessions by group, whatever status is asked for.
     pub async fn summary(
         &self,
         organization: &OrganizationId,
-        user_id: Option<&str>,
+        filter: &Filter,
     ) -> Result<Summary, Error> {
         let of_caller = Condition::all()
             .add(session::COLUMN.organization_id.eq(organization.clone()))
-            .add(of_user(user_id));
+            .add(of_user(filter.user_id.as_deref()))
+            .add(filter.migrated.condition());
         let mut summary = Summary::default();
         for count in self.count(of_caller).await? {
             for (group, sessions) in count.groups() {
@@ -125,9 +147,10 @@ impl Sessions {
         Ok(summary)
     }
 
-    /// Counts the sessions of all organizations by status. A status that none has is left out.
+    /// Counts the sessions of all organizations by status. A status that none has is left out, and so are
+    /// sessions that have handed over.
     pub async fn count_all(&self) -> Result<Vec<StatusCount>, Error> {
-        self.count(Condition::all()).await
+        self.count(Migrated::Without.condition()).await
     }
 
     async fn count(&self, which: Condition) -> Result<Vec<StatusCount>, Error> {

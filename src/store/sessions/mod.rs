@@ -6,7 +6,10 @@
 
 mod claims;
 mod create;
+mod external;
+mod heirs;
 mod list;
+mod of_user;
 
 use std::collections::HashMap;
 
@@ -19,15 +22,18 @@ use entity::{
 };
 use sea_orm::{
     ActiveValue::{self, Set},
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Value,
+    ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Value,
     sea_query::Expr,
 };
 use serde_json::json;
 
 pub(super) use self::claims::{LIVE, take_back};
+use self::external::{SealedReceiver, is_taken};
 pub use self::{
-    create::{Created, NewSession},
-    list::{Filter, StatusCount, StatusFilter, Summary},
+    create::{Created, NewExternal, NewSession},
+    external::{Receiver, SessionData},
+    list::{Filter, Migrated, StatusCount, StatusFilter, Summary},
+    of_user::OfUser,
 };
 use super::{
     Error, Store,
@@ -79,6 +85,23 @@ pub struct Settings {
     pub user_id: Change<String>,
     /// Digits only.
     pub phone_number: Change<String>,
+    pub is_notification: Change<bool>,
+    /// JSON text.
+    pub ai_config: Change<String>,
+    /// Of an external session.
+    pub session_data: Change<SessionData>,
+    /// Of an external session.
+    pub receiver: Option<Receiver>,
+}
+
+/// What became of a change of settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    Done(Box<session::Model>),
+    /// There is no such session any more.
+    Gone,
+    /// Another session is called the same where it runs.
+    VpsTaken,
 }
 
 /// Queries over sessions.
@@ -146,17 +169,22 @@ impl Sessions {
         Ok(names.into_iter().collect())
     }
 
-    /// Changes settings; none when there is no such session any more.
+    /// Changes settings.
     pub async fn change(
         &self,
         organization: &OrganizationId,
         key: &SessionKey,
         settings: Settings,
-        by: By,
-    ) -> Result<Option<session::Model>, Error> {
+        (action, by): (AuditAction, By),
+    ) -> Result<Changed, Error> {
         let changed = [
             ("userId", !settings.user_id.is_keep()),
             ("phoneNumber", !settings.phone_number.is_keep()),
+            ("isNotification", !settings.is_notification.is_keep()),
+            // Its name alone: what it says is the tenant's own.
+            ("aiConfig", !settings.ai_config.is_keep()),
+            ("sessionData", !settings.session_data.is_keep()),
+            ("webhookAuth", settings.receiver.is_some()),
         ];
         let changed: Vec<_> = changed
             .into_iter()
@@ -164,16 +192,44 @@ impl Sessions {
             .map(|(name, _)| name)
             .collect();
         let detail = json!({ "changed": changed });
-        let act = Act { action: AuditAction::SessionChanged, detail, by };
-        let change = session::ActiveModel {
+        let act = Act { action, detail, by };
+        let mut change = session::ActiveModel {
             user_id: settings.user_id.into_active(),
             phone_number: settings.phone_number.into_active(),
+            is_notification: settings.is_notification.into_active(),
+            ai_config: settings.ai_config.into_active(),
             ..Default::default()
         };
-        self.update(organization, key, change, Some(act)).await
+        match settings.session_data {
+            Change::Keep => {}
+            Change::Clear => {
+                change.session_data = Set(None);
+                change.vps_session_id = Set(None);
+            }
+            Change::To(data) => {
+                if is_taken(self.store.reader(), key, data.vps_session_id.as_deref()).await? {
+                    return Ok(Changed::VpsTaken);
+                }
+                change.session_data = Set(Some(data.json));
+                change.vps_session_id = Set(data.vps_session_id);
+            }
+        }
+        if let Some(receiver) = &settings.receiver {
+            let SealedReceiver { auth, secret } = self.sealed(organization, key, receiver).await?;
+            change.receiver_auth = Set(Some(auth));
+            if secret.is_some() {
+                change.receiver_secret = Set(secret);
+            }
+        }
+        match self.update(organization, key, change, Some(act)).await {
+            // Another request has just given another session that name.
+            Err(error) if error.is_unique_violation() => Ok(Changed::VpsTaken),
+            changed => Ok(changed?.map_or(Changed::Gone, |row| Changed::Done(Box::new(row)))),
+        }
     }
 
-    /// Writes what the operator wants, and what he does; none when there is no such session any more.
+    /// Writes what the operator wants, and what he does; none when there is no such session any more, or
+    /// it shall run and has handed over to another one.
     pub async fn set_desired_state(
         &self,
         organization: &OrganizationId,
@@ -183,7 +239,28 @@ impl Sessions {
     ) -> Result<Option<session::Model>, Error> {
         let change =
             session::ActiveModel { desired_state: Set(desired_state), ..Default::default() };
-        self.update(organization, key, change, Some(act)).await
+        let only = match desired_state {
+            DesiredState::Running => Condition::all().add(session::COLUMN.migrated_to.is_null()),
+            DesiredState::Stopped => Condition::all(),
+        };
+        self.update_if(organization, key, change, Some(act), only).await
+    }
+
+    /// Has a session run for this phone number, or for the one that it has.
+    pub async fn take_up(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        phone_number: Option<String>,
+        act: Act,
+    ) -> Result<Option<session::Model>, Error> {
+        let change = session::ActiveModel {
+            desired_state: Set(DesiredState::Running),
+            phone_number: phone_number.map_or(ActiveValue::NotSet, |number| Set(Some(number))),
+            ..Default::default()
+        };
+        let only = Condition::all().add(session::COLUMN.migrated_to.is_null());
+        self.update_if(organization, key, change, Some(act), only).await
     }
 
     /// Forgets which account a session belonged to: any may be linked to it next.
@@ -239,13 +316,24 @@ impl Sessions {
         Ok(deleted)
     }
 
-    /// Begins a new run of a session and returns its number; none when the session is gone.
+    /// Begins a new run of a session and returns its number; none when the session is gone, or has handed
+    /// over to another one. A handover at this moment came before, or finds that the session runs.
+    pub async fn begin_run(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
+        self.count_run(key, Condition::all().add(session::COLUMN.migrated_to.is_null())).await
+    }
+
+    /// Takes the number of a run that is none, so that whatever an earlier one still says comes too late;
+    /// none when the session is gone.
     pub async fn next_generation(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
+        self.count_run(key, Condition::all()).await
+    }
+
+    async fn count_run(&self, key: &SessionKey, only: Condition) -> Result<Option<i64>, Error> {
         let (lane, key) = (key.to_string(), key.clone());
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
-                let key = key.clone();
+                let (key, only) = (key.clone(), only.clone());
                 Box::pin(async move {
                     let rows = session::Entity::update_many()
                         .col_expr(
@@ -253,6 +341,7 @@ impl Sessions {
                             Expr::col(session::Column::Generation).add(1_i64),
                         )
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(only)
                         .exec_with_returning(txn)
                         .await?;
                     Ok(rows.first().map(|row| row.generation))
@@ -331,6 +420,17 @@ impl Sessions {
         change: session::ActiveModel,
         act: Option<Act>,
     ) -> Result<Option<session::Model>, Error> {
+        self.update_if(organization, key, change, act, Condition::all()).await
+    }
+
+    async fn update_if(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        change: session::ActiveModel,
+        act: Option<Act>,
+        only: Condition,
+    ) -> Result<Option<session::Model>, Error> {
         let now = self.store.clock().now();
         let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
         let changed = self
@@ -338,13 +438,14 @@ impl Sessions {
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, key) = (organization.clone(), key.clone());
-                let (mut change, act) = (change.clone(), act.clone());
+                let (mut change, act, only) = (change.clone(), act.clone(), only.clone());
                 change.updated_at = Set(now);
                 Box::pin(async move {
                     let rows = session::Entity::update_many()
                         .set(change)
                         .filter(session::COLUMN.organization_id.eq(organization.clone()))
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(only)
                         .exec_with_returning(txn)
                         .await?;
                     let row = rows.into_iter().next();

@@ -35,6 +35,15 @@ pub struct Claiming {
     pub probe: bool,
 }
 
+/// What could be taken when it was looked for.
+#[derive(Debug)]
+pub struct Found {
+    candidates: Vec<Candidate>,
+    /// Endpoints of which the one delivery is a probe.
+    probes: Vec<EndpointId>,
+    at: UnixMillis,
+}
+
 /// A delivery that is ours to send.
 #[derive(Clone, Debug)]
 pub struct Claimed {
@@ -62,20 +71,33 @@ impl Webhooks {
         wanted: &[Claiming],
         lease: Duration,
     ) -> Result<Vec<Claimed>, Error> {
-        let now = self.store.clock().now();
-        let candidates = candidates(self.store.reader(), wanted, now).await?;
+        let found = self.find_due(wanted).await?;
+        self.take(me, found, lease).await
+    }
+
+    /// Looks for what is due for these endpoints.
+    pub async fn find_due(&self, wanted: &[Claiming]) -> Result<Found, Error> {
+        let at = self.store.clock().now();
+        let candidates = candidates(self.store.reader(), wanted, at).await?;
+        let is_found = |it: &&Claiming| candidates.iter().any(|at| at.endpoint_id == it.endpoint);
+        let probes = wanted.iter().filter(|it| it.probe).filter(is_found);
+        let probes = probes.map(|it| it.endpoint.clone()).collect();
+        Ok(Found { candidates, probes, at })
+    }
+
+    /// Takes what was found, as far as it can still be taken.
+    pub async fn take(
+        &self,
+        me: &str,
+        found: Found,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, Error> {
+        let Found { candidates, probes, at } = found;
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
         let claim: i64 = rand::random();
-        let probes: Vec<EndpointId> = wanted
-            .iter()
-            .filter(|it| {
-                it.probe && candidates.iter().any(|found| found.endpoint_id == it.endpoint)
-            })
-            .map(|it| it.endpoint.clone())
-            .collect();
-        let taken = self.take(me, claim, &candidates, probes.clone(), now, now + lease).await?;
+        let taken = self.mark(me, claim, &candidates, probes.clone(), at, at + lease).await?;
 
         let mut claimed = Vec::with_capacity(taken.len());
         for candidate in candidates {
@@ -87,8 +109,8 @@ impl Webhooks {
         Ok(claimed)
     }
 
-    /// Takes those that can still be taken; their ids, sorted.
-    async fn take(
+    /// Marks those that can still be taken; their ids, sorted.
+    async fn mark(
         &self,
         me: &str,
         claim: i64,

@@ -3,7 +3,7 @@
 //! - `fanout.rs`: in the transaction of an event, who is owed it. `announce.rs`: events about endpoints, and
 //!   about sessions themselves.
 //! - `endpoints.rs`, `create.rs`, `changes.rs`: a tenant's endpoints, making each once, and changing them.
-//!   `sealed.rs`: their secrets.
+//!   `choosing.rs`: which sessions they choose, when one takes over from others. `sealed.rs`: their secrets.
 //! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
 //! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is sent
@@ -16,6 +16,7 @@
 mod announce;
 mod candidates;
 mod changes;
+pub(super) mod choosing;
 mod claim;
 mod create;
 mod due;
@@ -42,7 +43,7 @@ pub(super) use self::{
 };
 pub use self::{
     changes::{EndpointChange, Resumed},
-    claim::{Claimed, Claiming},
+    claim::{Claimed, Claiming, Found},
     create::NewEndpoint,
     due::Waiting,
     endpoints::{EndpointFilter, Target},

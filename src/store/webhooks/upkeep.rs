@@ -13,6 +13,9 @@ use crate::{store::Error, webhook::schedule::LONGEST};
 /// Rows of one transaction.
 const CHUNK: u64 = 500;
 
+/// No delivery is taken for so long. One that seems to be was taken under a clock that was ahead.
+const NO_LEASE: Duration = Duration::from_hours(1);
+
 /// What is being sent: as its index has it.
 pub(super) const CLAIMED: &str = "state = 'claimed' AND lease_until > 0";
 
@@ -37,7 +40,11 @@ impl Webhooks {
         } else {
             format!("OR id NOT IN ({})", list(under_way))
         };
-        let over = format!("{CLAIMED} AND lease_until < {} AND (claimed_by <> $1 {mine})", now.0);
+        let over = format!(
+            "{CLAIMED} AND (lease_until < {} OR lease_until > {}) AND (claimed_by <> $1 {mine})",
+            now.0,
+            (now + NO_LEASE).0
+        );
         self.let_go(&over, me).await
     }
 

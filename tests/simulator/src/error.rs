@@ -58,6 +58,9 @@ pub enum Error {
     /// A chunk of history could not be written.
     #[error("history cannot be written: {0}")]
     History(String),
+    /// A file could not be read or encrypted.
+    #[error("the file cannot be sent: {0}")]
+    Media(String),
     /// Encrypting for a client failed.
     #[error("encrypting for {device}")]
     Encrypt {

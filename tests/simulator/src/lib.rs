@@ -58,7 +58,8 @@ pub use observe::{
 pub use options::Options;
 pub use people::{
     Addressing, Carriage, Contact, DeviceInfo, Generated, Group, History, HistoryChat, HistoryKind,
-    HistoryMessage, Linked, Phone, ReceiptPolicy, TypingState,
+    HistoryMessage, Linked, MediaDelivery, MediaFile, MediaKind, MediaLie, Phone, ReceiptPolicy,
+    Reupload, SentMedia, TypingState,
 };
 pub use server::Play;
 pub use signal::content::MessageKind;

@@ -58,6 +58,21 @@ impl Simulator {
         self.0.hub.media.address()
     }
 
+    /// The media host forgets a file.
+    pub fn forget_media(&self, path: &str) -> bool {
+        self.0.hub.media.forget(path)
+    }
+
+    /// What the media host was asked for, each with its query.
+    pub fn media_asked(&self) -> Vec<String> {
+        self.0.hub.media.asked()
+    }
+
+    /// The most files that the media host has handed over at once.
+    pub fn most_media_at_once(&self) -> usize {
+        self.0.hub.media.most_serving()
+    }
+
     /// Closes the listener and all connections, and keeps everybody: the server is away.
     pub async fn close(&self) {
         let listener = locked(&self.0.listener).clone();

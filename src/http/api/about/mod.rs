@@ -1,8 +1,10 @@
 //! What the routes say about themselves, one resource a file: the same as the handlers beside.
 
 pub(super) mod audit;
+pub(super) mod campaigns;
 pub(super) mod daemon;
 pub(super) mod events;
+pub(super) mod external;
 pub(super) mod messages;
 pub(super) mod organizations;
 pub(super) mod sessions;
@@ -11,7 +13,7 @@ pub(super) mod tokens;
 use serde_json::{Value, json};
 
 /// A point in time, for examples.
-const AT: &str = "2025-01-20T10:00:00.000Z";
+pub(super) const AT: &str = "2025-01-20T10:00:00.000Z";
 
 /// An answer with this in it.
 pub(super) fn success(data: &Value) -> Value {
@@ -19,6 +21,6 @@ pub(super) fn success(data: &Value) -> Value {
 }
 
 /// A page with this alone in it.
-fn page(data: &Value) -> Value {
+pub(super) fn page(data: &Value) -> Value {
     json!({ "success": true, "data": [data], "nextCursor": null })
 }

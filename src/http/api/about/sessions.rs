@@ -8,13 +8,15 @@ use crate::{
         api::{
             Success,
             list::{self, LONGEST},
+            migrate::MigrationView,
             qr::{LIFETIMES, QrView, SignedUrlView, limits},
-            sessions::{CodeView, DeletedView, LoggedOutView},
+            sessions::{CodeView, DeletedView, LoggedOutView, MadeView},
             status::SessionView,
         },
         code::Code,
         operation::{
-            Content, Field, Operation, Tag, flag, number, operation, phone_number, text, word,
+            Content, Field, Operation, Tag, flag, number, object, operation, phone_number, text,
+            texts, word,
         },
     },
     qr::Layout,
@@ -37,8 +39,42 @@ pub(super) fn example() -> Value {
         "reconnecting": false, "since": AT, "nextAttemptAt": null, "lastDisconnect": null,
         "bannedUntil": null, "pairing": { "attempts": 1, "lastError": null, "lastQrAt": AT },
         "accountChanged": null, "desiredState": "running", "connectedAt": null,
-        "lastActiveAt": null,
+        "lastActiveAt": null, "isNotification": false, "aiConfig": null, "migratedTo": null,
+        "migratedAt": null, "migratedFrom": [],
+        "lastActiveAt": null, "origin": "embedded", "sessionData": null, "webhookAuth": null,
     })
+}
+
+/// One that runs elsewhere, just made.
+fn elsewhere() -> Value {
+    let mut example = example();
+    let members = json!({
+        "origin": "external", "webhookAuth": "secret",
+        "sessionData": { "vps_session_id": "wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b" },
+        "secret": "whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+        "webhookUrl": "/api/whatsapp/webhook/shop-1?secret=whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+    });
+    for (name, value) in members.as_object().into_iter().flatten() {
+        example[name] = value.clone();
+    }
+    example
+}
+
+fn session_data() -> Field {
+    object(
+        "sessionData",
+        "Of a session that runs elsewhere: what the caller keeps with it. `vps_session_id` is what it is called there; no other \
+         session may have the same.",
+    )
+}
+
+fn webhook_auth() -> Field {
+    word(
+        "webhookAuth",
+        &["token", "secret", "signature"],
+        "Of a session that runs elsewhere: how whoever posts its events proves that he may. `secret` and `signature` make a secret, \
+         which is shown once.",
+    )
 }
 
 fn user_id() -> Field {
@@ -46,6 +82,20 @@ fn user_id() -> Field {
         .lengths(1..=LONGEST_USER_ID)
         .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$")
         .example("user-42")
+}
+
+/// Settings that are the organization's own.
+fn own_settings() -> [Field; 2] {
+    [
+        flag(
+            "isNotification",
+            "Whether the session's user wants notifications: the organization's own, no more.",
+        ),
+        object(
+            "aiConfig",
+            "A configuration of the organization's own, of at most 16 KiB; kept and shown as it is. No place for secrets: every viewer sees it.",
+        ),
+    ]
 }
 
 fn shown(operation: Operation, about: &'static str) -> Operation {
@@ -62,18 +112,23 @@ pub(in crate::http::api) fn create() -> Operation {
             user_id(),
             phone_number("phoneNumber", "The number that it is meant for, with country code."),
             flag("start", "Whether to start it.").usually(true).example(true),
+            word("origin", &["embedded", "external"], "Whether it runs here or elsewhere.")
+                .usually("embedded"),
+            session_data(),
+            webhook_auth().usually("token"),
         ])
+        .also(own_settings())
         .idempotent()
-        .answers::<Success<SessionView>>(201, "The session.", success(&example()))
+        .answers::<Success<MadeView>>(201, "The session.", success(&elsewhere()))
         .says("Location", "Where it is.")
-        .answers::<Success<SessionView>>(
+        .answers::<Success<MadeView>>(
             200,
             "The session that an earlier request with this key has made, as it is at present.",
             success(&example()),
         )
         .says("Location", "Where it is.")
         .says("Idempotency-Replayed", "`true`")
-        .refuses([Code::SessionExists, Code::TooManySessions])
+        .refuses([Code::SessionExists, Code::TooManySessions, Code::VpsSessionExists])
 }
 
 pub(in crate::http::api) fn list() -> Operation {
@@ -111,6 +166,12 @@ pub(in crate::http::api) fn list() -> Operation {
                 ],
                 "Only sessions of this group of the summary, or with this status.",
             ),
+            word(
+                "migrated",
+                &["true", "false", "include"],
+                "Whether sessions that have handed over to another one are listed and counted: they alone, not, or with the others.",
+            )
+            .usually("false"),
             number("limit", 1..=LONGEST, "The most sessions of the page."),
             text("cursor", "Where the page begins: `nextCursor` of the page before."),
         ])
@@ -132,9 +193,15 @@ pub(in crate::http::api) fn show() -> Operation {
 pub(in crate::http::api) fn change() -> Operation {
     let operation = operation("changeSession", Tag::Sessions, "Change a session's settings")
         .about("`null` clears a setting.")
-        .body([user_id(), phone_number("phoneNumber", "The number that it is meant for.")])
-        .refuses([Code::PhoneNumberKnown]);
-    shown(operation, "The session as it is then.")
+        .body([
+            user_id(),
+            phone_number("phoneNumber", "The number that it is meant for."),
+            session_data(),
+            webhook_auth(),
+        ])
+        .also(own_settings())
+        .refuses([Code::PhoneNumberKnown, Code::VpsSessionExists]);
+    operation.answers::<Success<MadeView>>(200, "The session as it is then.", success(&elsewhere()))
 }
 
 pub(in crate::http::api) fn delete() -> Operation {
@@ -163,6 +230,7 @@ pub(in crate::http::api) fn start() -> Operation {
         "Start a session",
         "It runs until it is stopped, over restarts of the daemon. Started twice, it is the same.",
     )
+    .refuses([Code::SessionMigrated])
 }
 
 pub(in crate::http::api) fn stop() -> Operation {
@@ -171,6 +239,7 @@ pub(in crate::http::api) fn stop() -> Operation {
 
 pub(in crate::http::api) fn restart() -> Operation {
     act("restartSession", "Stop a session and start it", "What is wanted of it is then: running.")
+        .refuses([Code::SessionMigrated])
 }
 
 pub(in crate::http::api) fn log_out() -> Operation {
@@ -203,6 +272,7 @@ pub(in crate::http::api) fn pair() -> Operation {
         )
         .refuses([
             Code::SessionExternal,
+            Code::SessionMigrated,
             Code::SessionNotRunning,
             Code::SessionNotConnected,
             Code::SessionAlreadyPaired,
@@ -217,6 +287,39 @@ pub(in crate::http::api) fn pair() -> Operation {
 }
 
 const LOOKS: &[&str] = &["image/png", "image/svg+xml", "text/plain; charset=utf-8"];
+
+pub(in crate::http::api) fn migrate() -> Operation {
+    let example = json!({
+        "sessionId": "shop-2", "dryRun": false,
+        "migrated": [{
+            "sessionId": "shop-1", "messages": 1204, "settings": ["isNotification"],
+            "webhooks": ["ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"], "campaigns": 1,
+        }],
+        "skipped": [],
+    });
+    operation("migrateSessions", Tag::Sessions, "Take over from other sessions of the account")
+        .about(
+            "A session that becomes connected takes over by itself from every other one of the organization with the same number that is \
+             not connected and not running. This is the same by hand. The history of the old sessions is read with that of the new one; \
+             endpoints that choose them, their settings and campaigns are the new one's. They stay, with `migratedTo`, and start no more. \
+             Done again, it changes nothing.",
+        )
+        .body([
+            texts("from", "The sessions that shall hand over: all of these, or none. Without it, all that can.")
+                .example(json!(["shop-1"])),
+            flag("dryRun", "Only tell what would be handed over.").usually(false),
+        ])
+        .answers::<Success<MigrationView>>(
+            200,
+            "What was handed over, or would be.",
+            success(&example),
+        )
+        .refuses([
+            Code::SessionMigrated,
+            Code::MigrationRefused,
+            Code::SessionNeverConnected,
+        ])
+}
 
 pub(in crate::http::api) fn qr() -> Operation {
     let json = Content::Json {

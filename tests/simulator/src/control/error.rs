@@ -57,7 +57,7 @@ impl IntoResponse for ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::BadNumber(_) | Error::BadQr(_) => StatusCode::BAD_REQUEST,
+            Error::BadNumber(_) | Error::BadQr(_) | Error::Media(_) => StatusCode::BAD_REQUEST,
             Error::UnknownPerson(_)
             | Error::UnknownGroup(_)
             | Error::UnknownScript(_)

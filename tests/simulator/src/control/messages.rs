@@ -2,11 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, Body, Query};
-use crate::{Receipt, ReceiptKind, SentMessage, Simulator, TypingState};
+use crate::{
+    Error, MediaDelivery, MediaFile, MediaKind, Receipt, ReceiptKind, SentMessage, Simulator,
+    TypingState,
+};
 
 /// The most messages one request makes.
 const MOST: usize = 100_000;
@@ -25,6 +29,19 @@ pub(super) struct Inject {
     count: Option<usize>,
     /// An id of the script's own choosing.
     id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SendMedia {
+    from: String,
+    to: String,
+    kind: MediaKind,
+    base64: String,
+    mimetype: Option<String>,
+    name: Option<String>,
+    #[serde(default)]
+    delivery: MediaDelivery,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +67,19 @@ pub(super) struct NewReceipt {
     to: String,
     ids: Vec<String>,
     kind: ReceiptKind,
+}
+
+pub(super) async fn media(
+    State(simulator): State<Simulator>,
+    Body(wanted): Body<SendMedia>,
+) -> Result<Json<Value>, ApiError> {
+    let contact = simulator.existing(&wanted.from)?.as_contact();
+    let bytes = BASE64.decode(&wanted.base64).map_err(|error| Error::Media(error.to_string()))?;
+    let mut file = MediaFile::new(wanted.kind, bytes).delivered(wanted.delivery);
+    file.mimetype = wanted.mimetype.or(file.mimetype);
+    file.name = wanted.name;
+    let sent = contact.send_media(&wanted.to, file).await?;
+    Ok(Json(json!({ "id": sent.id, "path": sent.path })))
 }
 
 pub(super) async fn inject(

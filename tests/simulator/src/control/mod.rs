@@ -14,6 +14,7 @@
 //! | `POST /link-code` | `{phone, code}`: types a code |
 //! | `POST /history` | `{phone, chunks, on_pairing?}`: the phone hands history to its companions, now or when they are linked |
 //! | `POST /inject` | `{from, to, text, count?}`: a contact (or a phone) writes |
+//! | `POST /media` | `{from, to, kind, base64, mimetype?, name?, delivery?}`: a contact (or a phone) sends a file |
 //! | `POST /typing` | `{from, to, state}` |
 //! | `GET /sent?account=` | what an account's clients sent, decrypted |
 //! | `POST /receipt` | `{from, to, ids, kind}`: a contact's receipt |
@@ -60,6 +61,7 @@ pub fn router(simulator: Simulator) -> Router {
         .route("/drop", post(people::cut))
         .route("/logout", post(people::logout))
         .route("/inject", post(messages::inject))
+        .route("/media", post(messages::media))
         .route("/typing", post(messages::typing))
         .route("/sent", get(messages::sent))
         .route("/receipt", post(messages::receipt))

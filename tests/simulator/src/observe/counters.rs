@@ -48,6 +48,8 @@ counters! {
     pairings,
     /// Stanzas received.
     stanzas_in,
+    /// Those of them that came on connections that a fault had made the server deaf on.
+    stanzas_unheard,
     /// Stanzas sent.
     stanzas_out,
     /// Bytes of encrypted frames received.
@@ -72,6 +74,8 @@ counters! {
     media_requests,
     /// Bytes the media host was asked for.
     media_bytes,
+    /// Files that phones were asked to upload again.
+    reuploads,
     /// Requests for something the simulator only knows how to answer with nothing.
     unknown_iqs,
     /// CPU time spent in the simulator's own tasks and calls, in nanoseconds.

@@ -7,6 +7,7 @@ use wacore_binary::builder::NodeBuilder;
 use waproto::buffa::MessageField;
 use waproto::whatsapp::{self as wa, message::protocol_message::Type as ProtocolType};
 
+use super::media::{MediaFile, SentMedia};
 use super::person::{Addressing, Person, ReceiptPolicy};
 use super::phone::{Phone, key};
 use crate::clock::unix_seconds;
@@ -72,6 +73,18 @@ impl Contact {
     /// Writes a text to an account; returns the message id once it is in the queues.
     pub async fn send_text(&self, to: &str, text: &str) -> Result<String, Error> {
         self.send(to, crate::text(text)).await
+    }
+
+    /// Sends a file to an account.
+    pub async fn send_media(&self, to: &str, file: MediaFile) -> Result<SentMedia, Error> {
+        let to = Recipient::Person(self.hub.existing(to)?);
+        self.hub.send_media(&self.person, &to, file).await
+    }
+
+    /// Sends a file to a group.
+    pub async fn send_group_media(&self, group: &str, file: MediaFile) -> Result<SentMedia, Error> {
+        let to = Recipient::Group(self.hub.group(group)?);
+        self.hub.send_media(&self.person, &to, file).await
     }
 
     /// Writes any message to an account.

@@ -86,6 +86,9 @@ pub struct HistoryMessage {
     pub id: String,
     /// What it says.
     pub text: String,
+    /// An image instead, of these bytes.
+    #[serde(skip)]
+    pub image: Option<Vec<u8>>,
     /// Whether the account wrote it.
     pub from_me: bool,
     /// In a group: who wrote it, by phone number.
@@ -131,6 +134,19 @@ impl HistoryChat {
     pub fn received(mut self, id: &str, text: &str, at: u64) -> Self {
         let (id, text) = (id.to_owned(), text.to_owned());
         self.messages.push(HistoryMessage { id, text, at, ..HistoryMessage::default() });
+        self
+    }
+
+    /// With one more image of the other side.
+    #[must_use]
+    pub fn received_image(mut self, id: &str, image: Vec<u8>, at: u64) -> Self {
+        let message = HistoryMessage {
+            id: id.to_owned(),
+            image: Some(image),
+            at,
+            ..HistoryMessage::default()
+        };
+        self.messages.push(message);
         self
     }
 

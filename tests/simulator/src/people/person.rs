@@ -9,6 +9,7 @@ use wacore_binary::Jid;
 use super::app_state::AppState;
 use super::companion::Companion;
 use super::history::History;
+use super::media::Reupload;
 use super::outbox::Outbox;
 use crate::address::{DeviceKey, PHONE};
 use crate::observe::Journal;
@@ -51,6 +52,10 @@ pub(crate) struct Habits {
     pub(crate) failing: u32,
     /// Whether the server tells others the LID.
     pub(crate) lid_known: bool,
+    /// Whether the phone hands over what a companion could not read and asks for.
+    pub(crate) resends: bool,
+    /// The ids of what companions have asked for, once for each time.
+    pub(crate) asked: Vec<String>,
 }
 
 /// A number, a phone, and its companions.
@@ -67,6 +72,8 @@ pub(crate) struct Person {
     pub(crate) outbox: Outbox,
     /// What the phone hands to each new companion.
     pub(crate) history: Mutex<Vec<History>>,
+    /// What the phone does when it is asked for a file again.
+    pub(crate) reupload: Mutex<Reupload>,
     pub(crate) journal: Journal,
     /// Accounts that have asked for this one's devices, to be told when they change.
     pub(crate) watchers: Mutex<HashSet<Arc<str>>>,
@@ -96,10 +103,13 @@ impl Person {
                 addressing: Addressing::default(),
                 failing: 0,
                 lid_known: true,
+                resends: true,
+                asked: Vec::new(),
             }),
             app_state,
             outbox: Outbox::default(),
             history: Mutex::default(),
+            reupload: Mutex::default(),
             journal: Journal::new(memory),
             watchers: Mutex::default(),
             companions: Mutex::default(),

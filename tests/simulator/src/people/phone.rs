@@ -10,6 +10,7 @@ use waproto::whatsapp as wa;
 
 use super::companion::{Companion, Registration};
 use super::history::History;
+use super::media::{MediaFile, Reupload, SentMedia};
 use super::person::{Addressing, Person, ReceiptPolicy};
 use crate::address::DeviceKey;
 use crate::clock::unix_seconds;
@@ -113,6 +114,26 @@ impl Phone {
         locked(&self.person.habits).receipts = policy;
     }
 
+    /// Chooses whether the phone hands over what a companion could not read and asks for. It does, at
+    /// first: what it wrote itself.
+    pub fn set_resends(&self, resends: bool) {
+        locked(&self.person.habits).resends = resends;
+    }
+
+    /// The ids of messages that companions have asked for, once for each time.
+    pub fn asked_for(&self) -> Vec<String> {
+        locked(&self.person.habits).asked.clone()
+    }
+
+    /// Waits until companions have asked for a message so often.
+    pub async fn wait_asked_for(&self, id: &str, times: usize) -> Result<(), Error> {
+        let what = format!("{} to be asked for {id}", self.person.pn);
+        self.wait(&what, |_| {
+            (self.asked_for().iter().filter(|asked| *asked == id).count() >= times).then_some(())
+        })
+        .await
+    }
+
     /// Scans a QR code; returns the number of the new device once the client has signed.
     pub async fn scan(&self, qr: &str) -> Result<u16, Error> {
         self.hub.counters.metered(self.hub.scan(&self.person, qr)).await
@@ -145,6 +166,17 @@ impl Phone {
     pub async fn send(&self, to: &str, message: wa::Message) -> Result<String, Error> {
         let to = Recipient::Person(self.hub.existing(to)?);
         self.hub.counters.metered(self.hub.write(&self.person, &to, message, None)).await
+    }
+
+    /// Sends a file from the phone itself.
+    pub async fn send_media(&self, to: &str, file: MediaFile) -> Result<SentMedia, Error> {
+        let to = Recipient::Person(self.hub.existing(to)?);
+        self.hub.send_media(&self.person, &to, file).await
+    }
+
+    /// Chooses what the phone does when a companion asks it for a file again.
+    pub fn set_reupload(&self, reupload: Reupload) {
+        *locked(&self.person.reupload) = reupload;
     }
 
     /// Chooses what the phone hands to each companion that is linked from now on, in this order.
@@ -231,6 +263,22 @@ impl Phone {
             companion.mention(ack.clone());
         }
         Ok(())
+    }
+
+    /// The server asks the connected companions for a sign of life, so many times. A client answers each at
+    /// once, and without looking anything up.
+    pub fn ping(&self, times: usize) {
+        for n in 0..times {
+            let ping = NodeBuilder::new("iq")
+                .attr("from", "s.whatsapp.net")
+                .attr("id", format!("ping-{n}"))
+                .attr("type", "get")
+                .attr("xmlns", "urn:xmpp:ping")
+                .build();
+            for companion in self.person.companions() {
+                companion.mention(ping.clone());
+            }
+        }
     }
 
     /// Waits until there have been `count` logins and a companion is still connected.

@@ -94,7 +94,9 @@ impl Hub {
         while let Some((node, size)) = reader.next().await? {
             self.counters.stanzas_in.one();
             self.counters.bytes_in.add(size);
-            if !link.is_deaf() {
+            if link.is_deaf() {
+                self.counters.stanzas_unheard.one();
+            } else {
                 tracing::trace!(stanza = %summary(&node), "received");
                 Box::pin(self.route(link, node)).await;
             }

@@ -23,6 +23,7 @@ use crate::people::companion::Companion;
 use crate::people::history::{
     Carriage, Generated, History, HistoryChat, HistoryKind, HistoryMessage,
 };
+use crate::people::media::{MediaFile, MediaKind};
 use crate::people::outbox::Written;
 use crate::people::person::Person;
 
@@ -177,7 +178,14 @@ impl Hub {
             let participant = from.map(|from| self.named(from, chat.by_lid)).transpose()?;
             let own = message.from_me.then(|| owner.pn_jid().to_string());
             let participant = if is_group { participant.or(own) } else { None };
-            let encoded = entry(&id, participant, message).encode_to_vec();
+            let said = match &message.image {
+                Some(image) => {
+                    let file = MediaFile::new(MediaKind::Image, image.clone());
+                    self.announce(&message.id, &file)?.0
+                }
+                None => crate::text(&message.text),
+            };
+            let encoded = entry(&id, participant, message, said).encode_to_vec();
             bytes.push(MESSAGES);
             bytes.extend(varint(encoded.len()));
             bytes.extend(encoded);
@@ -204,7 +212,12 @@ impl Hub {
     }
 }
 
-fn entry(chat: &str, participant: Option<String>, message: &HistoryMessage) -> wa::HistorySyncMsg {
+fn entry(
+    chat: &str,
+    participant: Option<String>,
+    message: &HistoryMessage,
+    said: wa::Message,
+) -> wa::HistorySyncMsg {
     wa::HistorySyncMsg {
         message: MessageField::some(wa::WebMessageInfo {
             key: MessageField::some(wa::MessageKey {
@@ -213,7 +226,7 @@ fn entry(chat: &str, participant: Option<String>, message: &HistoryMessage) -> w
                 id: Some(message.id.clone()),
                 participant: participant.clone(),
             }),
-            message: MessageField::some(crate::text(&message.text)),
+            message: MessageField::some(said),
             message_timestamp: Some(message.at),
             participant,
             ..Default::default()
@@ -254,6 +267,7 @@ impl Words {
             text,
             from_me: number % 3 == 2,
             from: None,
+            image: None,
             at: generated.newest_at.saturating_sub(u64::from(number)),
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug_span, info_span};
 
@@ -60,9 +60,40 @@ impl Hub {
             let hub = Arc::clone(&self);
             let opened = self.sockets.open(id, peer);
             self.spawn(debug_span!("connection", id), async move {
+                if asks_for_media(&stream).await {
+                    drop(opened);
+                    return hub.pass_to_media(stream).await;
+                }
                 let _opened = opened;
                 hub.serve(id, stream).await;
             });
+        }
+    }
+}
+
+impl Hub {
+    /// Hands a connection to the media host.
+    async fn pass_to_media(&self, mut stream: TcpStream) {
+        let Some(address) = self.media.address() else { return };
+        if let Ok(mut media) = TcpStream::connect(address).await {
+            // It ends when either side has had enough.
+            tokio::io::copy_bidirectional(&mut stream, &mut media).await.ok();
+        }
+    }
+}
+
+/// Whether what comes first is a request for a file, and no WebSocket.
+async fn asks_for_media(stream: &TcpStream) -> bool {
+    const REQUEST: &[u8] = b"GET /v/";
+    let mut head = [0; REQUEST.len()];
+    loop {
+        match stream.peek(&mut head).await {
+            Ok(count) if count == REQUEST.len() => return head == *REQUEST,
+            Ok(count) if count > 0 && head[..count] == REQUEST[..count] => {
+                // The rest of it is on its way.
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            Ok(_) | Err(_) => return false,
         }
     }
 }

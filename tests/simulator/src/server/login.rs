@@ -121,12 +121,11 @@ impl Hub {
         let old = companion.state().link.clone();
         if let Some(old) = old {
             let ends = tokio::time::timeout(self.options.replace_grace, old.until_gone()).await;
-            if ends.is_err() {
-                if !old.is_deaf() {
-                    let text = "the device logged in while it was connected";
-                    let kind = ViolationKind::LoggedInTwice;
-                    self.violations.record(kind, Some(&companion.key), text);
-                }
+            // One that we are deaf on stays open, to see what its client does.
+            if ends.is_err() && !old.is_deaf() {
+                let text = "the device logged in while it was connected";
+                let kind = ViolationKind::LoggedInTwice;
+                self.violations.record(kind, Some(&companion.key), text);
                 old.finish(conflict("replaced", None));
             }
         }

@@ -270,8 +270,12 @@ impl Hub {
             person.journal.push(|entries| &mut entries.received, sent.clone());
         }
         sender.person.journal.sent(&sent);
-        if own && copy_of.is_none() && meaning.kind == MessageKind::AppStateKeys {
-            self.share_keys_again(sender).await;
+        if own && copy_of.is_none() {
+            match meaning.kind {
+                MessageKind::AppStateKeys => self.share_keys_again(sender).await,
+                MessageKind::Peer => self.resend_placeholders(sender, &incoming.id, &message).await,
+                _ => {}
+            }
         }
         if !own && !matches!(sent.kind, MessageKind::AppStateKeys | MessageKind::Peer) {
             let policy = locked(&person.habits).receipts;

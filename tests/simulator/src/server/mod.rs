@@ -8,6 +8,7 @@
 mod code;
 mod connection;
 mod delivery;
+mod files;
 mod history;
 mod iq;
 mod link;
@@ -22,6 +23,7 @@ mod play;
 mod receipts;
 mod refusals;
 mod relay;
+mod requests;
 mod retries;
 mod router;
 mod strikes;

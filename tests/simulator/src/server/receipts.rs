@@ -41,6 +41,10 @@ impl Hub {
         let author = receipt.participant.clone().unwrap_or_else(|| to.clone());
         let author = self.directory.lookup(&author);
         sender.person.journal.push(|entries| &mut entries.receipts, receipt.clone());
+        if node.kind() == "server-error" {
+            self.upload_again(sender, node);
+            return;
+        }
         let Some(author) = author else {
             if !is_group(&to) {
                 let text = format!("a receipt to {to}, who is not on WhatsApp");

@@ -1,0 +1,145 @@
+//! Sessions that run elsewhere, and the call that connects a user.
+
+use serde_json::{Value, json};
+
+use super::{AT, success};
+use crate::{
+    http::{
+        api::{
+            Success,
+            connect::ConnectingView,
+            receiver::{ReceiptView, ReceiverView},
+            sessions::SecretView,
+        },
+        code::Code,
+        operation::{Field, Operation, Tag, any, object, operation, phone_number, text},
+    },
+    service::text::LONGEST_USER_ID,
+};
+
+fn receipt(event: &str) -> Value {
+    success(&json!({
+        "sessionId": "shop-1", "event": event, "recorded": true, "duplicate": false,
+        "outdated": false, "sequence": 4711, "status": "session_connected",
+    }))
+}
+
+fn secret() -> Field {
+    text(
+        "x-webhook-secret",
+        "The secret, where it is not in the address. `webhook-secret-key` is as good.",
+    )
+}
+
+pub(in crate::http::api) fn receive() -> Operation {
+    operation("receiveEvent", Tag::External, "Tell what happens on a session that runs elsewhere")
+        .about(
+            "For clients such as whatsapp-web.js. Known are `qr`, `authenticated`, `ready`, `loading_screen`, `change_state`, `disconnected`, \
+             `auth_failure`, `message`, `message_create`, `message_ack`, `message_revoke`, `message_reaction`, `call`, `group_join`, \
+             `group_leave` and `group_update`; any other event is kept as `unknown` and answered with 202.\n\nThe same event twice is recorded once, and \
+             answered with `duplicate: true`: messages are known by their id, acknowledgements by message and level, the rest by \
+             `Idempotency-Key`, or else by what they say. What happened before the session came to be as it is (`timestamp`) does not \
+             change how it is.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
+             by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",
+        )
+        .query([text("secret", "The session's secret.")])
+        .header(secret())
+        .header(text("webhook-id", "Of a signed request: its name."))
+        .header(text("webhook-timestamp", "Of a signed request: its time, in seconds."))
+        .header(text("webhook-signature", "Of a signed request: `v1,` and the signature."))
+        .header(text("Idempotency-Key", "What the client calls the event.").pattern("^[!-~]{1,255}$"))
+        .open_body([
+            text("event", "The event's name.").lengths(1..=128).required().example("ready"),
+            object("data", "What it tells.").example(json!({})),
+            any("timestamp", "When it happened: seconds or milliseconds since 1970, or RFC 3339.")
+                .example(1_737_367_200),
+        ])
+        .answers::<Success<ReceiptView>>(200, "What became of it.", receipt("ready"))
+        .answers::<Success<ReceiptView>>(
+            202,
+            "It has no name here, and is kept as it is.",
+            receipt("media_uploaded"),
+        )
+        .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch, Code::TooManySessions])
+}
+
+pub(in crate::http::api) fn verify() -> Operation {
+    let example = json!({
+        "sessionId": "shop-1", "webhookAuth": "secret", "status": "session_connected",
+        "message": "Events of this session are received here", "timestamp": AT,
+    });
+    operation("verifyReceiver", Tag::External, "Whether events of a session may be posted so")
+        .about("A signed request signs its empty body.")
+        .query([text("secret", "The session's secret.")])
+        .header(secret())
+        .answers::<Success<ReceiverView>>(200, "They may.", success(&example))
+        .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch])
+}
+
+pub(in crate::http::api) fn rotate() -> Operation {
+    let example = json!({
+        "secret": "whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+        "url": "/api/whatsapp/webhook/shop-1?secret=whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+    });
+    operation(
+        "rotateSessionSecret",
+        Tag::External,
+        "Give a session that runs elsewhere a new secret",
+    )
+    .about("It is shown once. The one before opens nothing from then on.")
+    .body([])
+    .answers::<Success<SecretView>>(200, "The new secret.", success(&example))
+    .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch])
+}
+
+fn report(id: &'static str) -> Operation {
+    operation(id, Tag::External, "Report the status of a session that runs elsewhere")
+        .about(
+            "The session is found by `vps_session_id` of its `sessionData`, and by nothing else. `status` is `connected`, `disconnected` or \
+             `reconnecting`, a status as sessions have it, or a state of whatsapp-web.js. What the operator has set as \
+             `external.webhook_secret_key` is to be shown in a header.",
+        )
+        .header(text("webhook-secret-key", "The key."))
+        .header(text("x-webhook-secret", "The same."))
+        .header(text("Idempotency-Key", "What the caller calls the report.").pattern("^[!-~]{1,255}$"))
+        .open_body([
+            text("sessionId", "`vps_session_id`.").required().example("wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b"),
+            text("status", "What has become of it.").required().example("connected"),
+            phone_number("phoneNumber", "The account's number."),
+            any("timestamp", "When: seconds or milliseconds since 1970, or RFC 3339.").example(AT),
+        ])
+        .answers::<Success<ReceiptView>>(200, "What became of it.", receipt("connected"))
+        .refuses([Code::SessionNotFound, Code::StatusWebhookClosed])
+}
+
+pub(in crate::http::api) fn report_status() -> Operation {
+    report("reportStatus")
+}
+
+/// Where seed 000 has it.
+pub(in crate::http::api) fn report_status_to_function() -> Operation {
+    report("reportStatusToFunction")
+}
+
+pub(in crate::http::api) fn connect() -> Operation {
+    let example = json!({
+        "status": "reconnecting", "qr_code": "2@AbCd…",
+        "session_id": "wa_0190d5c2-7b1e-7c3a-9a53-5b1f6c1d2e3f",
+    });
+    operation("connectUser", Tag::Sessions, "Connect one of the organization's users")
+        .about(
+            "Makes a session for the user, or takes one that he has and that is not connected, starts it, and waits some seconds for the code \
+             to scan. A session that was linked to another number is left alone, and one that cannot be started stays, stopped, and says why.",
+        )
+        .body([
+            text("user_id", "The organization's own user.")
+                .lengths(1..=LONGEST_USER_ID)
+                .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$")
+                .required().example("user-uuid-123"),
+            phone_number("phone_number", "The number that he will link.").required(),
+        ])
+        .answers::<ConnectingView>(201, "A new session.", example.clone())
+        .answers::<ConnectingView>(200, "A session that the user had.", example)
+        .refuses_with(400, Code::SessionExists)
+        .refuses([Code::TooManySessions, Code::SessionOnOtherNode])
+}

@@ -1,0 +1,58 @@
+//! `POST /api/whatsapp/connect`: a user asks to be connected. Members are written as seed 002 has them.
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use entity::id::SessionId;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    http::{auth::Caller, body::JsonObject, error::ApiError, fields::Parameters},
+    service::{Sessions, sessions::Connect},
+};
+
+/// How a session is, in the two words that the seed has for it here.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum Connection {
+    Connected,
+    Reconnecting,
+}
+
+/// A session on its way to be connected.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Connecting")]
+pub(super) struct ConnectingView {
+    status: Connection,
+    /// The code to scan. `null` when none was there in time, or none is needed.
+    qr_code: Option<String>,
+    session_id: SessionId,
+}
+
+/// 201 with a session that is new, 200 with one that the user had.
+#[tracing::instrument(name = "http.connect", skip_all)]
+pub(super) async fn connect(
+    State(sessions): State<Sessions>,
+    Caller(caller): Caller,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    let connect = Connect {
+        user_id: body.required_text("user_id"),
+        phone_number: body.required_text("phone_number"),
+    };
+    body.finish()?;
+    let connecting = sessions.connect(&caller, connect).await?;
+    let status = if connecting.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let view = ConnectingView {
+        status: if connecting.is_connected {
+            Connection::Connected
+        } else {
+            Connection::Reconnecting
+        },
+        qr_code: connecting.qr,
+        session_id: connecting.session_id,
+    };
+    Ok((status, Json(view)))
+}

@@ -1,0 +1,133 @@
+//! What Meta calls: a challenge, and events. No token: a request proves itself, or is refused.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{FromRequestParts, Query, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    http::{
+        HttpState, Limits, body, client::Client, code::Code, error::ApiError, limit::Meters,
+        path::parameter, problem::Problem,
+    },
+    service::{
+        self, Meta, Thing,
+        meta::{Door, Place, Refusal, Signature},
+    },
+};
+
+const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
+
+/// How long a request waits for its turn, before a byte of its body is read.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Bodies that are in memory at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Posts(Arc<Semaphore>);
+
+impl Posts {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Semaphore::new(limits.meta_posts)))
+    }
+}
+
+/// `{callbackKey}`, or an address without it.
+#[derive(Debug)]
+pub(super) struct At(Place);
+
+impl FromRequestParts<HttpState> for At {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, ApiError> {
+        // What is not UTF-8 is nobody's address.
+        let key = parameter(parts, state, "callbackKey").await;
+        Ok(Self(match key {
+            Ok(key) if key.is_empty() => Place::Shared,
+            key => Place::Own(key.unwrap_or_default()),
+        }))
+    }
+}
+
+/// The challenge, said back. Parameters that are not known are Meta's affair.
+#[tracing::instrument(name = "http.meta.challenge", skip_all)]
+pub(super) async fn challenge(
+    State(meta): State<Meta>,
+    State(meters): State<Meters>,
+    At(place): At,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let client = request.extensions().get::<Client>().map(|client| client.0);
+    // Tokens are not to be guessed. Events are not refused for it, whoever shares Meta's way to us.
+    meters.may_try(client)?;
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
+    let pairs = pairs.map(|Query(pairs)| pairs).unwrap_or_default();
+    let one = |name: &str| {
+        let mut found =
+            pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        found.next().filter(|_| found.next().is_none()).unwrap_or_default()
+    };
+    let said = (one("hub.mode"), one("hub.verify_token"), one("hub.challenge"));
+    let door = meta.door(&place).await?;
+    match meta.challenge(&door, said, client).await {
+        Ok(challenge) => {
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            let fresh = HeaderValue::from_static("no-store");
+            let headers = [(header::CONTENT_TYPE, plain), (header::CACHE_CONTROL, fresh)];
+            Ok((headers, challenge).into_response())
+        }
+        Err(error) => {
+            if matches!(error, service::Error::Meta(Refusal::Challenge)) {
+                meters.failed(client);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// 200 when it is on disk.
+#[tracing::instrument(name = "http.meta.receive", skip_all)]
+pub(super) async fn receive(
+    State(meta): State<Meta>,
+    State(limits): State<Limits>,
+    State(Posts(posts)): State<Posts>,
+    At(place): At,
+    request: Request,
+) -> Result<StatusCode, ApiError> {
+    let (parts, body) = request.into_parts();
+    let signature = signature(&parts.headers).ok_or_else(|| {
+        let refusal = match &place {
+            Place::Shared => Refusal::Signature,
+            Place::Own(_) => Refusal::OwnSignature,
+        };
+        service::Error::from(refusal)
+    })?;
+    if body::is_encoded(&parts.headers) {
+        // What is signed is what is on the wire.
+        return Err(Problem::of(Code::UnsupportedMediaType).into());
+    }
+    let Ok(Ok(_turn)) = timeout(TURN, posts.acquire()).await else { return Err(crowded()) };
+    let door = meta.door(&place).await?;
+    if matches!(door, Door::Nobody) {
+        return Err(service::Error::NotFound(Thing::MetaAccount).into());
+    }
+    let bytes = body::whole(body, limits.meta_body, limits.body_time).await?;
+    meta.receive(&door, &signature, &bytes).await?;
+    Ok(StatusCode::OK)
+}
+
+/// The one signature of a request.
+fn signature(headers: &HeaderMap) -> Option<Signature> {
+    let mut all = headers.get_all(SIGNATURE).iter();
+    let header = all.next().filter(|_| all.next().is_none())?;
+    Signature::parse(header.as_bytes())
+}
+
+fn crowded() -> ApiError {
+    Problem::new(Code::Unavailable, "too many events are being taken at once")
+        .retry_after(Some(Duration::from_secs(1)))
+        .into()
+}

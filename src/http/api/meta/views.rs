@@ -1,0 +1,229 @@
+//! Accounts and events, as the API shows them.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use entity::{
+    id::{MetaAccountId, MetaEventId, OrganizationId},
+    meta::{account, event, state::MetaStatus},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    event::payload::{Timestamp, rfc3339},
+    service::{
+        Meta,
+        meta::{DEFAULT_PATH, Detail, Overview, paired},
+    },
+};
+
+/// An account, without its secrets.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MetaAccount")]
+pub(super) struct AccountView {
+    id: MetaAccountId,
+    label: Option<String>,
+    phone_number_id: String,
+    waba_id: Option<String>,
+    display_phone_number: Option<String>,
+    app_id: Option<String>,
+    /// Whether it has an app's secret of its own.
+    has_app_secret: bool,
+    /// Until when the secret before is good beside it.
+    previous_app_secret_until: Option<Timestamp>,
+    has_access_token: bool,
+    /// Where Meta was told to call.
+    callback_path: String,
+    /// The same as Meta needs it; `null` while the operator has not said how Meta reaches the daemon.
+    callback_url: Option<String>,
+    /// The path that is this account's alone, which can be given to Meta in place of the shared one.
+    own_path: String,
+    status: MetaStatus,
+    last_verified_at: Option<Timestamp>,
+    has_complete_whats_app_config: bool,
+    /// What it lacks to be complete.
+    missing: Vec<&'static str>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl AccountView {
+    pub(super) fn of(meta: &Meta, row: account::Model) -> Self {
+        let missing = meta.missing(&row);
+        Self {
+            callback_url: meta.callback_url(&row.callback_path),
+            own_path: format!("{DEFAULT_PATH}/{}", row.callback_key),
+            id: row.id,
+            label: row.label,
+            phone_number_id: row.phone_number_id,
+            waba_id: row.waba_id,
+            display_phone_number: row.display_phone_number,
+            app_id: row.app_id,
+            has_app_secret: row.app_secret.is_some(),
+            previous_app_secret_until: row.previous_until.map(rfc3339),
+            has_access_token: row.access_token.is_some(),
+            callback_path: row.callback_path,
+            status: row.status,
+            last_verified_at: row.last_verified_at.map(rfc3339),
+            has_complete_whats_app_config: missing.is_empty(),
+            missing,
+            created_at: rfc3339(row.created_at),
+            updated_at: rfc3339(row.updated_at),
+        }
+    }
+}
+
+/// An account that was made or changed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "UpsertedMetaAccount")]
+pub(super) struct UpsertedView {
+    #[serde(flatten)]
+    pub(super) account: AccountView,
+    /// Shown this once, if it was made here: `null` for one that the request has given, and for an account
+    /// that was there.
+    pub(super) verify_token: Option<String>,
+}
+
+/// An account with another verify token.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "RotatedVerifyToken")]
+pub(super) struct RotatedView {
+    #[serde(flatten)]
+    pub(super) account: AccountView,
+    /// Shown this once.
+    pub(super) verify_token: String,
+}
+
+/// An organization's configuration, without its secrets. What stands outside of `accounts` is the oldest's.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "OrganizationWhatsApp")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, by its own name")]
+pub(super) struct OverviewView {
+    organization_id: OrganizationId,
+    name: String,
+    /// Whether there is an account, and each has all that it needs.
+    has_complete_whats_app_config: bool,
+    whatsapp_business_account_id: Option<String>,
+    whatsapp_phone_number_id: Option<String>,
+    whatsapp_app_id: Option<String>,
+    whatsapp_webhook_url: Option<String>,
+    has_whatsapp_access_token: bool,
+    has_whatsapp_webhook_verify_token: bool,
+    has_whatsapp_app_secret: bool,
+    accounts: Vec<AccountView>,
+}
+
+impl OverviewView {
+    pub(super) fn of(meta: &Meta, overview: Overview) -> Self {
+        let Overview { organization, accounts } = overview;
+        let accounts: Vec<_> = accounts.into_iter().map(|row| AccountView::of(meta, row)).collect();
+        let first = accounts.first();
+        Self {
+            organization_id: organization.id,
+            name: organization.name,
+            has_complete_whats_app_config: !accounts.is_empty()
+                && accounts.iter().all(|it| it.has_complete_whats_app_config),
+            whatsapp_business_account_id: first.and_then(|it| it.waba_id.clone()),
+            whatsapp_phone_number_id: first.map(|it| it.phone_number_id.clone()),
+            whatsapp_app_id: first.and_then(|it| it.app_id.clone()),
+            whatsapp_webhook_url: first.and_then(|it| it.callback_url.clone()),
+            has_whatsapp_access_token: first.is_some_and(|it| it.has_access_token),
+            has_whatsapp_webhook_verify_token: first.is_some(),
+            has_whatsapp_app_secret: first.is_some_and(|it| it.has_app_secret),
+            accounts,
+        }
+    }
+}
+
+/// One thing that Meta told.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MetaEvent")]
+pub(super) struct EventView {
+    id: MetaEventId,
+    /// The account that it is about. `null` if it is about none, about several, or about a number that
+    /// nobody has set up.
+    account_id: Option<MetaAccountId>,
+    /// `message`, `status`, `echo`, `call`, `error`, `history`; the field of Meta's for anything else;
+    /// `unknown` and `malformed` for a whole body that is not what Meta documents.
+    event_type: String,
+    /// Of what kind within that: `text`, `delivered`, …
+    subtype: Option<String>,
+    /// Meta's id of what it is about.
+    object_id: Option<String>,
+    /// When Meta says that it happened.
+    event_ts: Timestamp,
+    /// The same for every repetition, of which there is one entry.
+    dedup_key: String,
+    /// It names a number that nobody has set up.
+    unrouted: bool,
+    /// Whether what follows from it was carried out.
+    processed: bool,
+    processed_at: Option<Timestamp>,
+    created_at: Timestamp,
+}
+
+impl From<event::Model> for EventView {
+    fn from(row: event::Model) -> Self {
+        Self {
+            id: row.id,
+            account_id: row.account_id,
+            event_type: row.event_type,
+            subtype: row.subtype,
+            object_id: row.object_id,
+            event_ts: rfc3339(row.event_ts),
+            dedup_key: row.dedup_key,
+            unrouted: row.is_unrouted,
+            processed: row.processed,
+            processed_at: row.processed_at.map(rfc3339),
+            created_at: rfc3339(row.created_at),
+        }
+    }
+}
+
+/// One thing that Meta told, with the request that it came in.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MetaEventDetail")]
+pub(super) struct EventDetailView {
+    #[serde(flatten)]
+    event: EventView,
+    /// The thing itself, as Meta wrote it.
+    #[schemars(with = "Value")]
+    item: Option<Box<RawValue>>,
+    /// The whole request's body; `null` if it is no JSON, or no longer kept.
+    #[schemars(with = "Value")]
+    payload: Option<Box<RawValue>>,
+    /// The body in base64, if it is no JSON.
+    payload_base64: Option<String>,
+    /// Parts of the body were other organizations', and are not shown.
+    is_part: bool,
+    /// What the request was signed with.
+    signature: Option<String>,
+    received_at: Option<Timestamp>,
+}
+
+impl From<Detail> for EventDetailView {
+    fn from(detail: Detail) -> Self {
+        let Detail { event, body, payload, item } = detail;
+        let raw = |text: String| RawValue::from_string(paired(&text).into_owned()).ok();
+        let json = payload.as_ref().and_then(|bytes| {
+            let text = std::str::from_utf8(bytes).ok()?;
+            raw(text.trim_start_matches('\u{feff}').to_owned())
+        });
+        let other = payload.filter(|_| json.is_none());
+        Self {
+            event: event.into(),
+            item: item.and_then(raw),
+            payload: json,
+            payload_base64: other.map(|bytes| STANDARD.encode(bytes)),
+            is_part: body.as_ref().is_some_and(|body| body.is_part),
+            received_at: body.as_ref().map(|body| rfc3339(body.received_at)),
+            signature: body.map(|body| body.signature),
+        }
+    }
+}

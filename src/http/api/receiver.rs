@@ -1,0 +1,196 @@
+//! `/api/whatsapp/webhook/{sessionId}`: the events of a session that runs elsewhere.
+//!
+//! What is shown is looked at before anything of the body is read, and what opens nothing is counted, but does not
+//! stand in the way of what does: one client whose secret is old must not cost those beside it their events.
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use entity::{
+    id::SessionId,
+    state::{ReceiverAuth, SessionStatus},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{ok, with};
+use crate::{
+    event::payload::{Timestamp, rfc3339},
+    http::{
+        body::Posted, client::Client, error::ApiError, fields::Parameters,
+        idempotency::idempotency_key, limit::Meters, path::SessionPath,
+    },
+    service::{
+        self, External, Principal,
+        external::{Outcome, Proof, Receipt},
+    },
+};
+
+/// Where a secret may be shown beside the address.
+pub(super) const SECRET_HEADERS: [&str; 2] = ["x-webhook-secret", "webhook-secret-key"];
+
+/// The parameter of the address with the secret.
+const PARAMETER: &str = "secret";
+
+/// The longest secret that is looked at.
+const LONGEST: usize = 256;
+
+/// What became of an event.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "EventReceipt")]
+pub(super) struct ReceiptView {
+    session_id: SessionId,
+    /// The event's name, as its client has it.
+    event: String,
+    /// It is in the feed now.
+    recorded: bool,
+    /// It was there before: nothing has changed.
+    duplicate: bool,
+    /// Something newer is known of the session's state, which stays as it is.
+    outdated: bool,
+    /// Its number in the feed.
+    sequence: Option<i64>,
+    /// What the session is then.
+    status: SessionStatus,
+}
+
+impl From<Receipt> for ReceiptView {
+    fn from(receipt: Receipt) -> Self {
+        let sequence = match receipt.outcome {
+            Outcome::Recorded { seq } => Some(seq),
+            Outcome::Duplicate | Outcome::Older | Outcome::Nothing => None,
+        };
+        Self {
+            session_id: receipt.session_id,
+            event: receipt.event,
+            recorded: sequence.is_some(),
+            duplicate: receipt.outcome == Outcome::Duplicate,
+            outdated: receipt.outcome == Outcome::Older,
+            sequence,
+            status: receipt.status,
+        }
+    }
+}
+
+/// 200; 202 for an event that is new and has no name here.
+#[tracing::instrument(name = "http.receiver.receive", skip_all)]
+pub(super) async fn receive(
+    State(external): State<External>,
+    State(meters): State<Meters>,
+    SessionPath(id): SessionPath,
+    poster: Poster,
+    headers: HeaderMap,
+    body: Posted,
+) -> Result<Response, ApiError> {
+    let Poster { proof, client, parameters } = poster;
+    let admitted = external.admit(&proof, &id, &body.0).await;
+    let admitted = counted(&meters, client, admitted)?;
+    parameters.finish()?;
+    let key = idempotency_key(&headers)?;
+    let members = body.members()?;
+    // Who signs his requests numbers them.
+    let key = match (&key, &proof) {
+        (None, Proof::Signature { id, .. }) => Some(id.clone()),
+        _ => key,
+    };
+    let receipt = external.receive(admitted, &members, key.as_deref()).await?;
+    let is_new = matches!(receipt.outcome, Outcome::Recorded { .. });
+    let status = if is_new && !receipt.is_known { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok(with(status, ReceiptView::from(receipt)).into_response())
+}
+
+/// Where events may be posted, and how.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Receiver")]
+pub(super) struct ReceiverView {
+    session_id: SessionId,
+    /// How whoever posts proves that he may.
+    webhook_auth: Option<ReceiverAuth>,
+    status: SessionStatus,
+    message: &'static str,
+    timestamp: Timestamp,
+}
+
+#[tracing::instrument(name = "http.receiver.verify", skip_all)]
+pub(super) async fn verify(
+    State(external): State<External>,
+    State(meters): State<Meters>,
+    SessionPath(id): SessionPath,
+    poster: Poster,
+) -> Result<impl IntoResponse, ApiError> {
+    let Poster { proof, client, parameters } = poster;
+    let session = counted(&meters, client, external.verify(&proof, &id, b"").await)?;
+    parameters.finish()?;
+    Ok(ok(ReceiverView {
+        session_id: session.session_id,
+        webhook_auth: session.receiver_auth,
+        status: session.status,
+        message: "Events of this session are received here",
+        timestamp: rfc3339(external.now()),
+    }))
+}
+
+/// Counts what opened nothing.
+fn counted<T>(
+    meters: &Meters,
+    client: Option<IpAddr>,
+    admitted: Result<T, service::Error>,
+) -> Result<T, ApiError> {
+    if matches!(admitted, Err(service::Error::Unauthenticated)) {
+        meters.may_try(client)?;
+        meters.failed(client);
+    }
+    Ok(admitted?)
+}
+
+/// Who posts, and what he shows for it.
+#[derive(Debug)]
+pub(super) struct Poster {
+    proof: Proof,
+    client: Option<IpAddr>,
+    /// What else stands in the address.
+    parameters: Parameters,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Poster {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let mut parameters = Parameters::from_request_parts(parts, state).await?;
+        let caller = parts.extensions.get::<Principal>().cloned();
+        let client = parts.extensions.get::<Client>().map(|Client(address)| *address);
+        let proof = proof(caller, &mut parameters, &parts.headers);
+        Ok(Self { proof, client, parameters })
+    }
+}
+
+/// What whoever posts shows: a token, a secret or a signature, the first of these that is there.
+fn proof(caller: Option<Principal>, parameters: &mut Parameters, headers: &HeaderMap) -> Proof {
+    let in_address = parameters.text(PARAMETER);
+    if let Some(caller) = caller {
+        return Proof::Token(caller);
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let secret = in_address.or_else(|| secret_header(headers).map(ToOwned::to_owned));
+    if let Some(secret) = secret.filter(|secret| secret.len() <= LONGEST) {
+        return Proof::Secret(secret.into());
+    }
+    let timestamp = header("webhook-timestamp").and_then(|timestamp| timestamp.parse().ok());
+    match (header("webhook-id"), timestamp, header("webhook-signature")) {
+        (Some(id), Some(timestamp), Some(signatures)) if id.len() <= LONGEST => {
+            Proof::Signature { id: id.to_owned(), timestamp, signatures: signatures.to_owned() }
+        }
+        _ => Proof::Nothing,
+    }
+}
+
+/// The secret in a header.
+pub(super) fn secret_header(headers: &HeaderMap) -> Option<&str> {
+    SECRET_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok())
+}

@@ -1,0 +1,167 @@
+//! Messages, their acknowledgements, reactions and withdrawals, as whatsapp-web.js has them.
+
+use entity::{
+    UnixMillis,
+    id::{MessageId, in_order},
+    kind::MessageKind,
+    state::{Direction, MessageStatus},
+};
+
+use super::{
+    members::{Faults, Members},
+    post::Post,
+};
+use crate::{
+    event::{Ack, AckLevel, Event, NewMessage},
+    service::text::LONGEST_MESSAGE,
+};
+
+/// The longest word for what kind a message is.
+const LONGEST_KIND: usize = 64;
+
+/// The longest name that a person gives himself.
+const LONGEST_PUSH_NAME: usize = 256;
+
+/// When something was posted, and what time it is.
+type Times = (UnixMillis, UnixMillis);
+
+/// A message. `own`: it is the account's, unless it says otherwise.
+pub(super) fn message(message: &Members<'_>, own: bool, (at, now): Times) -> Option<NewMessage> {
+    let id = message.need("id", message.id("id"));
+    let from = message.need("from", message.address("from"));
+    let to = message.address("to");
+    let author = message.address("author");
+    let body = message.text("body", 0..=LONGEST_MESSAGE);
+    let kind = message.text("type", 0..=LONGEST_KIND);
+    let push_name = message.text("notifyName", 0..=LONGEST_PUSH_NAME);
+    let said = message.flag("fromMe");
+    let sent_at = message.moment("timestamp").map_or(at, |sent_at| sent_at.min(now));
+    let (id, from) = (id?, from?);
+    let from_me = said.or(id.from_me).unwrap_or(own);
+    let chat = if from_me { message.need("to", to.or(id.chat))? } else { from.clone() };
+    let is_group = chat.ends_with("@g.us");
+    let sender = author.filter(|_| is_group).unwrap_or(from);
+    let kind = kind.as_deref().map_or(MessageKind::Text, kind_of);
+    Some(NewMessage {
+        id: MessageId::new(now, in_order(rand::random())),
+        wa_id: id.id,
+        chat,
+        sender,
+        direction: if from_me { Direction::Outbound } else { Direction::Inbound },
+        kind,
+        body: body.filter(|body| !body.is_empty() || kind == MessageKind::Text),
+        target_wa_id: None,
+        raw: None,
+        push_name: push_name.filter(|name| !name.is_empty()),
+        sent_at,
+        is_group,
+        offline: false,
+        status: if from_me { MessageStatus::Sent } else { MessageStatus::Received },
+    })
+}
+
+/// What kind a message is: by the words of whatsapp-web.js, and by ours.
+fn kind_of(word: &str) -> MessageKind {
+    match word {
+        "chat" | "text" | "" => MessageKind::Text,
+        "image" => MessageKind::Image,
+        "video" => MessageKind::Video,
+        "audio" | "ptt" => MessageKind::Audio,
+        "document" => MessageKind::Document,
+        "sticker" => MessageKind::Sticker,
+        "location" => MessageKind::Location,
+        "vcard" | "multi_vcard" | "contact" => MessageKind::Contact,
+        "poll_creation" | "poll" => MessageKind::Poll,
+        "reaction" => MessageKind::Reaction,
+        "revoked" | "revoke" => MessageKind::Revoke,
+        _ => MessageKind::Unsupported,
+    }
+}
+
+/// An acknowledgement. It carries its message, which may be new to us: the one may overtake the other.
+pub(super) fn ack(post: &mut Post, data: &Members<'_>, now: UnixMillis) -> Option<()> {
+    let message_of = data.need("message", data.object("message"));
+    let id = message_of.as_ref().and_then(|it| it.need("id", it.id("id")));
+    let to = message_of.as_ref().and_then(|it| it.address("to"));
+    let level = data.need("ack", data.number("ack", -1..=4));
+    let (message_of, id, level) = (message_of?, id?, level?);
+    let level = match level {
+        -1 => AckLevel::Error,
+        1 => AckLevel::Sent,
+        2 => AckLevel::Delivered,
+        3 => AckLevel::Read,
+        4 => AckLevel::Played,
+        // It has not left yet: nothing to tell.
+        _ => return Some(()),
+    };
+    let chat = to.or_else(|| id.chat.clone()).unwrap_or_default();
+    let error = (level == AckLevel::Error).then(|| "reported".to_owned());
+    post.before = whole(&message_of, (post.at, now));
+    let by = chat.clone();
+    post.event = Some(Event::Ack(Ack { wa_id: id.id, chat, by, level, error, at: post.at }));
+    Some(())
+}
+
+/// The message of an acknowledgement, if it is all there and the account's own.
+fn whole(message_of: &Members<'_>, times: Times) -> Option<(UnixMillis, Event)> {
+    let aside = Faults::default();
+    let read = message(&message_of.aside(&aside), true, times);
+    let message = read.filter(|message| {
+        let is_own = message.direction == Direction::Outbound;
+        is_own && aside.is_empty() && message_of.has("timestamp")
+    })?;
+    Some((message.sent_at, Event::Message(Box::new(message))))
+}
+
+/// That a message was withdrawn. The notice has the id of what it withdraws.
+pub(super) fn revoke(data: &Members<'_>, (at, now): Times) -> Option<NewMessage> {
+    let notice = data.need("message", data.object("message"))?;
+    let name = ["revokedMessage", "revoked_msg"].into_iter().find(|name| data.has(name));
+    let revoked = name.and_then(|name| data.object(name));
+    let target = match &revoked {
+        Some(revoked) => revoked.need("id", revoked.id("id")),
+        None => notice.id("id"),
+    };
+    let message = message(&notice, false, (at, now));
+    let (target, message) = (target?.id, message?);
+    Some(NewMessage {
+        wa_id: format!("{target}:revoke"),
+        kind: MessageKind::Revoke,
+        body: None,
+        target_wa_id: Some(target),
+        sent_at: at,
+        ..message
+    })
+}
+
+/// A reaction; an empty one takes it back.
+pub(super) fn reaction(data: &Members<'_>, (at, now): Times) -> Option<NewMessage> {
+    let is_within = data.has("reaction") && !data.has("msgId");
+    let reaction = if is_within { data.object("reaction")? } else { data.clone() };
+    let emoji = reaction.need("reaction", reaction.text("reaction", 0..=LONGEST_KIND));
+    let target = reaction.need("msgId", reaction.id("msgId"));
+    let sender = reaction.need("senderId", reaction.address("senderId"));
+    let id = reaction.id("id");
+    let sent_at = reaction.moment("timestamp").map_or(at, |sent_at| sent_at.min(now));
+    let (emoji, target, sender) = (emoji?, target?, sender?);
+    let from_me = id.as_ref().and_then(|id| id.from_me).unwrap_or(false);
+    let chat = target.chat.clone().unwrap_or_else(|| sender.clone());
+    let wa_id =
+        id.map_or_else(|| format!("{}:reaction:{sender}:{}", target.id, sent_at.0), |id| id.id);
+    Some(NewMessage {
+        id: MessageId::new(now, in_order(rand::random())),
+        wa_id,
+        is_group: chat.ends_with("@g.us"),
+        chat,
+        sender,
+        direction: if from_me { Direction::Outbound } else { Direction::Inbound },
+        kind: MessageKind::Reaction,
+        body: Some(emoji),
+        target_wa_id: Some(target.id),
+        raw: None,
+        push_name: None,
+        sent_at,
+        offline: false,
+        status: if from_me { MessageStatus::Sent } else { MessageStatus::Received },
+    })
+}

@@ -1,0 +1,351 @@
+//! Sessions that run elsewhere: what their clients post becomes events like any other.
+//!
+//! - `post.rs`, `messages.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
+//!   `members.rs`, `address.rs`: how that is read.
+//! - `data.rs`: what callers keep with such a session.
+//!
+//! Here: who may post, and how a repetition is known.
+
+mod address;
+mod data;
+mod members;
+mod messages;
+mod post;
+
+use std::{fmt, sync::Arc};
+
+use entity::{
+    UnixMillis,
+    id::SessionId,
+    kind::EventKind,
+    session,
+    state::{DesiredState, Origin, ReceiverAuth, Role, SessionStatus},
+};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+pub use self::data::{LONGEST as LONGEST_DATA, session_data};
+use self::post::Post;
+use super::{Conflict, Error, Principal, Thing, text};
+use crate::{
+    event::{Event, status},
+    store::{
+        Patience, Store,
+        events::{Mark, NewEvent, Recorded},
+        sessions::{Created, NewExternal, NewSession, Receiver},
+    },
+    webhook::{SigningSecret, is_same, verify},
+};
+
+/// What the operator has decided about sessions that run elsewhere.
+#[derive(Clone, Default)]
+pub struct Policy {
+    /// What whoever reports a status must show.
+    pub key: Option<Zeroizing<String>>,
+    /// Whether anybody may report one where there is no key.
+    pub allow_open: bool,
+    /// Whether a session whose events are posted with a token is made if it is not there.
+    pub auto_create: bool,
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").finish_non_exhaustive()
+    }
+}
+
+/// What whoever posts an event shows.
+#[derive(Clone)]
+pub enum Proof {
+    Token(Principal),
+    /// The session's secret.
+    Secret(Zeroizing<String>),
+    /// A signature of Standard Webhooks.
+    Signature {
+        id: String,
+        /// Seconds since 1970.
+        timestamp: i64,
+        signatures: String,
+    },
+    Nothing,
+}
+
+// What is shown must not get into a log by accident.
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(…)",
+            Self::Secret(_) => "Secret(…)",
+            Self::Signature { .. } => "Signature(…)",
+            Self::Nothing => "Nothing",
+        })
+    }
+}
+
+/// Whose event is posted.
+#[derive(Clone, Debug)]
+pub enum Admitted {
+    Session(Box<session::Model>),
+    /// A session that is yet to be made.
+    New {
+        caller: Principal,
+        id: SessionId,
+    },
+}
+
+/// What became of something posted.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    pub session_id: SessionId,
+    /// The event's name, as its client has it.
+    pub event: String,
+    pub outcome: Outcome,
+    /// Whether the name means something here.
+    pub is_known: bool,
+    /// What the session is after it.
+    pub status: SessionStatus,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Recorded {
+        seq: i64,
+    },
+    /// It was recorded before.
+    Duplicate,
+    /// Something newer is known of the session's state.
+    Older,
+    /// There is nothing in it to record: a level that was reached, a message that is not known.
+    Nothing,
+}
+
+/// What is posted by clients elsewhere.
+#[derive(Clone, Debug)]
+pub struct External {
+    store: Store,
+    policy: Arc<Policy>,
+}
+
+impl External {
+    pub fn new(store: Store, policy: Policy) -> Self {
+        Self { store, policy: Arc::new(policy) }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> UnixMillis {
+        self.store.clock().now()
+    }
+
+    /// The same under another policy.
+    #[must_use]
+    pub fn with(self, policy: Policy) -> Self {
+        Self { policy: Arc::new(policy), ..self }
+    }
+
+    /// The session whose events may be posted with this. [`Error::NotFound`] of one that is yet to be made.
+    pub async fn verify(
+        &self,
+        proof: &Proof,
+        id: &SessionId,
+        body: &[u8],
+    ) -> Result<session::Model, Error> {
+        match self.admit(proof, id, body).await? {
+            Admitted::Session(row) => Ok(*row),
+            Admitted::New { .. } => Err(Error::NotFound(Thing::Session)),
+        }
+    }
+
+    /// The session whose event is posted, if it may be.
+    pub async fn admit(
+        &self,
+        proof: &Proof,
+        id: &SessionId,
+        body: &[u8],
+    ) -> Result<Admitted, Error> {
+        let now = self.store.clock().now();
+        match proof {
+            Proof::Nothing => Err(Error::Unauthenticated),
+            Proof::Token(caller) => self.of_token(caller, id).await,
+            Proof::Secret(shown) => {
+                self.of_secret(id, ReceiverAuth::Secret, |secret| secret.is(shown)).await
+            }
+            Proof::Signature { id: message, timestamp, signatures } => {
+                let at = now.as_secs();
+                self.of_secret(id, ReceiverAuth::Signature, |secret| {
+                    verify(secret, message, *timestamp, signatures, body, at).is_ok()
+                })
+                .await
+            }
+        }
+    }
+
+    async fn of_token(&self, caller: &Principal, id: &SessionId) -> Result<Admitted, Error> {
+        caller.require(Role::Manager)?;
+        let sessions = self.store.sessions();
+        let Some(row) = sessions.find(&caller.organization_id, id).await? else {
+            return if self.policy.auto_create {
+                Ok(Admitted::New { caller: caller.clone(), id: id.clone() })
+            } else {
+                Err(Error::NotFound(Thing::Session))
+            };
+        };
+        if row.origin != Origin::External {
+            return Err(Error::Conflict(Conflict::SessionEmbedded));
+        }
+        if row.receiver_auth != Some(ReceiverAuth::Token) {
+            return Err(Error::Conflict(Conflict::ReceiverAuth));
+        }
+        Ok(Admitted::Session(Box::new(row)))
+    }
+
+    /// The session with this id whose secret is the one that is meant. Its organization is not named, so there
+    /// may be several with the id. That there is none is not told.
+    async fn of_secret(
+        &self,
+        id: &SessionId,
+        auth: ReceiverAuth,
+        fits: impl Fn(&SigningSecret) -> bool + Send,
+    ) -> Result<Admitted, Error> {
+        let sessions = self.store.sessions();
+        for row in sessions.with_secret(id).await? {
+            if row.receiver_auth == Some(auth)
+                && let Some(secret) = sessions.receiver_secret(&row).await?
+                && fits(&secret)
+            {
+                return Ok(Admitted::Session(Box::new(row)));
+            }
+        }
+        Err(Error::Unauthenticated)
+    }
+
+    async fn create(&self, caller: &Principal, id: &SessionId) -> Result<session::Model, Error> {
+        let new = NewSession {
+            session_id: id.clone(),
+            user_id: None,
+            phone_number: None,
+            desired_state: DesiredState::Stopped,
+            is_notification: None,
+            ai_config: None,
+            external: Some(NewExternal {
+                data: None,
+                receiver: Receiver { auth: ReceiverAuth::Token, secret: None },
+            }),
+        };
+        let sessions = self.store.sessions();
+        let organization = &caller.organization_id;
+        match sessions.create(organization, new, None, caller.by()).await? {
+            Created::New(row) | Created::Before(row) => Ok(*row),
+            Created::TooMany { .. } => Err(Error::Conflict(Conflict::TooManySessions)),
+            // Another request was faster.
+            Created::Exists | Created::VpsTaken | Created::KeyReused => {
+                let found = sessions.find(organization, id).await?;
+                found.ok_or(Error::NotFound(Thing::Session))
+            }
+        }
+    }
+
+    /// Records what a session's client has posted; where the session is yet to be made, that is done first, once
+    /// it is clear that something can be read. `key` is what the client calls the request, so that a
+    /// repetition is known.
+    pub async fn receive(
+        &self,
+        admitted: Admitted,
+        body: &Map<String, Value>,
+        key: Option<&str>,
+    ) -> Result<Receipt, Error> {
+        let post = post::read(body, self.store.clock().now()).map_err(Error::Invalid)?;
+        let row = match admitted {
+            Admitted::Session(row) => *row,
+            Admitted::New { caller, id } => self.create(&caller, &id).await?,
+        };
+        self.record(&row, post, body, key).await
+    }
+
+    /// Refuses whoever does not show the key of the status webhook, if there is one.
+    pub fn may_report(&self, shown: Option<&str>) -> Result<(), Error> {
+        match (&self.policy.key, shown) {
+            (Some(key), Some(shown)) if is_same(key, shown) => Ok(()),
+            (Some(_), _) => Err(Error::Unauthenticated),
+            (None, _) if self.policy.allow_open => Ok(()),
+            (None, _) => Err(Error::Conflict(Conflict::StatusWebhookClosed)),
+        }
+    }
+
+    /// Records a status, of the session that is called as the post says where it runs.
+    pub async fn report(
+        &self,
+        body: &Map<String, Value>,
+        key: Option<&str>,
+    ) -> Result<Receipt, Error> {
+        let now = self.store.clock().now();
+        let (id, post) = post::status(body, now).map_err(Error::Invalid)?;
+        let found = self.store.sessions().find_by_vps_session_id(&id).await?;
+        let row = found.ok_or(Error::NotFound(Thing::Session))?;
+        self.record(&row, post, body, key).await
+    }
+
+    async fn record(
+        &self,
+        row: &session::Model,
+        post: Post,
+        body: &Map<String, Value>,
+        key: Option<&str>,
+    ) -> Result<Receipt, Error> {
+        let Post { name, before, event, at, is_timed } = post;
+        let is_known = !matches!(event, Some(Event::Unknown { .. }));
+        let writer = self.store.writer();
+        let new = |event, at, posted| NewEvent {
+            organization_id: row.organization_id.clone(),
+            session_key: row.id.clone(),
+            generation: None,
+            event,
+            at,
+            care: None,
+            posted,
+        };
+        if let Some((at, event)) = before {
+            writer.record(new(event, at, None), Patience::Fail).await?;
+        }
+        let outcome = match event {
+            None => Outcome::Nothing,
+            Some(event) => {
+                let mark = mark(&event, body, key, is_timed);
+                match writer.record(new(event, at, Some(mark)), Patience::Fail).await? {
+                    Recorded::New { seq } => Outcome::Recorded { seq },
+                    Recorded::Duplicate => Outcome::Duplicate,
+                    Recorded::Ignored => Outcome::Nothing,
+                    Recorded::Stale => Outcome::Older,
+                }
+            }
+        };
+        let after = self.store.sessions().find_by_key(&row.id).await?;
+        // Deleted meanwhile, and the event with it.
+        let after = after.ok_or(Error::NotFound(Thing::Session))?;
+        Ok(Receipt {
+            session_id: after.session_id,
+            event: name,
+            outcome,
+            is_known,
+            status: after.status,
+        })
+    }
+}
+
+/// By what a repetition is known.
+fn mark(event: &Event, body: &Map<String, Value>, key: Option<&str>, is_timed: bool) -> Mark {
+    if let Some(key) = key {
+        return Mark::Once(format!("k:{key}"));
+    }
+    let said = serde_json::to_vec(body).unwrap_or_default();
+    let hash = text::hex(&Sha256::digest(said));
+    // No two codes are the same, and nothing happens twice at one time.
+    if is_timed || event.kind() == EventKind::Qr {
+        Mark::Once(hash)
+    } else if status::is_about_status(event) {
+        Mark::Latest(hash)
+    } else {
+        Mark::Lately(hash)
+    }
+}

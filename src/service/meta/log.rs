@@ -1,0 +1,77 @@
+//! What was told, for its owner.
+
+use entity::{
+    id::MetaEventId,
+    meta::{body, event},
+    state::Role,
+};
+
+use super::Meta;
+use crate::{
+    meta::Envelope,
+    service::{Error, Principal, Thing},
+    store::{
+        meta::LogFilter,
+        page::{Page, Position},
+    },
+};
+
+/// A page of events, the newest first.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    pub events: Vec<event::Model>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Position<MetaEventId>>,
+}
+
+/// One event, with what Meta has posted.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    pub event: event::Model,
+    /// None when it is gone. Its bytes are sealed: see `payload`.
+    pub body: Option<body::Model>,
+    /// The body, as it came.
+    pub payload: Option<Vec<u8>>,
+    /// The event in it, as it was written.
+    pub item: Option<String>,
+}
+
+impl Meta {
+    /// Lists what the caller's organization was told.
+    pub async fn events(
+        &self,
+        caller: &Principal,
+        filter: &LogFilter,
+        page: Page<MetaEventId>,
+    ) -> Result<Listing, Error> {
+        caller.require(Role::Viewer)?;
+        let meta = self.store.meta();
+        let mut events = meta.events(&caller.organization_id, filter, &page.one_more()).await?;
+        let next = page.cut(&mut events, |row| Position { at: row.event_ts, id: row.id.clone() });
+        Ok(Listing { events, next })
+    }
+
+    /// Looks one event up.
+    pub async fn event(&self, caller: &Principal, id: &MetaEventId) -> Result<Detail, Error> {
+        caller.require(Role::Viewer)?;
+        let meta = self.store.meta();
+        let found = meta.event(&caller.organization_id, id).await?;
+        let (event, body) = found.ok_or(Error::NotFound(Thing::MetaEvent))?;
+        let payload = match &body {
+            Some(body) => meta.open_body(body).await?,
+            None => None,
+        };
+        let item = payload.as_deref().and_then(|bytes| item(bytes, &event.place));
+        Ok(Detail { event, body, payload, item })
+    }
+}
+
+/// What stands at a place of a body, as it was written.
+fn item(bytes: &[u8], place: &str) -> Option<String> {
+    let mut numbers = place.split('.').map(str::parse::<usize>);
+    let mut number = || numbers.next()?.ok();
+    let (entry, change, index) = (number()?, number()?, number()?);
+    let envelope = Envelope::read(bytes)?;
+    let change = envelope.entries.get(entry)?.changes.get(change)?;
+    change.written(index).map(|raw| raw.get().to_owned())
+}

@@ -1,0 +1,136 @@
+//! Numbers at Meta's Cloud API: set up by their organizations, challenged and told of by Meta.
+//!
+//! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts.
+//! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
+//!   what a request proves is in it. `routing.rs`: whose each change is.
+//! - `log.rs`: what was told, for its owner.
+//!
+//! # Whose a number is
+//!
+//! What Meta tells is believed by the app's secret that signs it. So an account may be pointed at a number by whoever
+//! shows the secret of the app; by an operator without, for the app of the whole installation. Of one app, a
+//! number is one account's. Several organizations may claim a number with several apps: each is told what its own app signs.
+
+mod accounts;
+mod challenge;
+mod ingest;
+mod input;
+mod log;
+mod routing;
+
+use std::sync::Arc;
+
+use entity::{id::OrganizationId, meta::account};
+use tokio::sync::OnceCell;
+
+use super::{Error, Thing, text};
+use crate::store::{Patience, Store};
+
+pub use self::{
+    accounts::{Overview, Upserted},
+    ingest::{Door, Place},
+    input::{AccountInput, DEFAULT_PATH, limits},
+    log::{Detail, Listing},
+};
+pub use crate::{
+    meta::{Signature, paired},
+    store::meta::{AccountFilter, LogFilter, Open},
+};
+
+/// What the operator decides about Meta's webhooks.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A verify token that is good for the whole installation.
+    pub default_verify_token: Option<Open>,
+    /// The secret of the app of accounts that have none of their own.
+    pub default_secret: Option<Open>,
+    /// Where Meta reaches us, without a slash at its end: `https://gateway.example.com`.
+    pub public_url: Option<String>,
+    /// Take events of verified accounts only.
+    pub require_verified: bool,
+}
+
+/// Why something of Meta's was not taken. It is told as little as possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the verify token is not one that is taken here")]
+    Challenge,
+    /// On an address that many share.
+    #[error("the body is not signed by the app of any account that it names")]
+    Signature,
+    /// On an account's own address.
+    #[error("the body is not signed by the account's app")]
+    OwnSignature,
+    #[error("the account takes no events")]
+    Disabled,
+}
+
+/// Accounts at Meta, and what Meta has told of them.
+#[derive(Clone, Debug)]
+pub struct Meta {
+    store: Store,
+    options: Arc<Options>,
+    /// The organization that an installation begins with.
+    home: Arc<OnceCell<OrganizationId>>,
+}
+
+impl Meta {
+    pub fn new(store: Store, options: Options) -> Self {
+        Self { store, options: options.into(), home: Arc::default() }
+    }
+
+    /// The address that Meta is to call for an account, if it is known how it reaches us.
+    pub fn callback_url(&self, path: &str) -> Option<String> {
+        if path.starts_with('/') {
+            self.options.public_url.as_ref().map(|base| format!("{base}{path}"))
+        } else {
+            Some(path.to_owned())
+        }
+    }
+
+    /// What an account lacks to be complete, by the names that the API has for it.
+    pub fn missing(&self, row: &account::Model) -> Vec<&'static str> {
+        let has_secret = row.app_secret.is_some() || self.options.default_secret.is_some();
+        [
+            ("wabaId", row.waba_id.is_some()),
+            ("appId", row.app_id.is_some()),
+            ("appSecret", has_secret),
+            ("accessToken", row.access_token.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_there)| (!is_there).then_some(name))
+        .collect()
+    }
+
+    /// The organization that the installation began with: the operator's.
+    async fn home(&self) -> Result<&OrganizationId, Error> {
+        let found = self
+            .home
+            .get_or_try_init(async || {
+                self.store.organizations().ensure_default().await.map(|row| row.id)
+            })
+            .await?;
+        Ok(found)
+    }
+
+    /// A keyed hash of a secret that is looked up before it is known whose it is. The key is the first
+    /// organization's, which is always there.
+    async fn print(&self, purpose: &str, secret: &str) -> Result<String, Error> {
+        let home = self.home().await?;
+        let sealer = self.store.sealer(home, Patience::Fail).await?;
+        Ok(text::hex(&sealer.sign(purpose, secret.as_bytes())))
+    }
+
+    async fn verify_hash(&self, token: &str) -> Result<String, Error> {
+        self.print("meta_account.verify_hash", token).await
+    }
+
+    async fn app_print(&self, secret: Option<&Open>) -> Result<String, Error> {
+        match secret {
+            Some(secret) => self.print("meta_account.app_print", secret.expose()).await,
+            None => Ok(String::new()),
+        }
+    }
+}
+
+const NOT_FOUND: Error = Error::NotFound(Thing::MetaAccount);

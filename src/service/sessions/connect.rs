@@ -1,0 +1,160 @@
+//! A user asks to be connected: the one call that makes a session, starts it and waits for its code.
+
+use std::time::Duration;
+
+use entity::{
+    UnixMillis,
+    id::SessionId,
+    kind::AuditAction,
+    session,
+    state::{DesiredState, Role},
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Error, Principal, Sessions,
+    input::{digits, named_session},
+};
+use crate::{
+    event::{Event, Report, Reported},
+    service::{Conflict, FieldError, Thing, events::Bell, text},
+    session::view::StatusView,
+    store::{
+        Patience,
+        events::NewEvent,
+        sessions::{Act, NewSession, OfUser},
+    },
+};
+
+/// How long a code is waited for. WhatsApp sends the first within a second or two of a dial.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Who asks to be connected.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    pub user_id: String,
+    pub phone_number: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Connecting {
+    pub session_id: SessionId,
+    pub is_connected: bool,
+    /// The code to scan, if there is one by now.
+    pub qr: Option<String>,
+    /// The session is new, and not one that the user had.
+    pub is_new: bool,
+}
+
+impl Sessions {
+    /// Connects a user: with a session that he has and that is not connected, or with a new one. Waits for a
+    /// code to scan, or for the connection.
+    ///
+    /// The session is there before its client is started. When the start fails it stays, stopped, and says why.
+    pub async fn connect(&self, caller: &Principal, connect: Connect) -> Result<Connecting, Error> {
+        caller.require(Role::Manager)?;
+        let user_id = text::user_id("user_id", &connect.user_id);
+        let phone_number = digits("phone_number", &connect.phone_number);
+        let (user_id, phone_number) = match (user_id, phone_number) {
+            (Ok(user_id), Ok(phone_number)) => (user_id, phone_number),
+            (user_id, phone_number) => {
+                let faults: Vec<FieldError> =
+                    user_id.err().into_iter().chain(phone_number.err()).collect();
+                return Err(Error::Invalid(faults));
+            }
+        };
+        let new = NewSession {
+            session_id: named_session(None)?,
+            user_id: Some(user_id.clone()),
+            phone_number: Some(phone_number.clone()),
+            desired_state: DesiredState::Running,
+            is_notification: None,
+            ai_config: None,
+            external: None,
+        };
+        let (sessions, organization) = (self.store.sessions(), &caller.organization_id);
+        let whose = (user_id.as_str(), phone_number.as_str());
+        let (row, is_new) = match sessions.for_user(organization, whose, new, caller.by()).await? {
+            OfUser::New(row) => (*row, true),
+            OfUser::Before(row) => (self.take_up(caller, *row, &phone_number).await?, false),
+            OfUser::Connected => return Err(Error::Conflict(Conflict::UserConnected)),
+            OfUser::TooMany => return Err(Error::Conflict(Conflict::TooManySessions)),
+            OfUser::Exists => return Err(Error::Conflict(Conflict::SessionExists)),
+        };
+        let begun_at = self.now();
+        if let Err(error) = self.manager.start(&row.id).await {
+            self.give_up(caller, &row, &error).await;
+            return Err(error.into());
+        }
+        let StatusView { session_id, is_connected, qr, .. } =
+            self.begun(caller, &row.session_id, begun_at).await?;
+        Ok(Connecting { session_id, is_connected, qr, is_new })
+    }
+
+    /// The session as soon as there is a code or a connection, or it is clear that there is none for now.
+    async fn begun(
+        &self,
+        caller: &Principal,
+        id: &SessionId,
+        begun_at: UnixMillis,
+    ) -> Result<StatusView, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut bell = Bell::of(&self.store);
+        loop {
+            let view = self.find(caller, id).await?;
+            let last = view.last_disconnect.as_ref();
+            let has_failed = view.has_error || last.is_some_and(|last| last.at >= begun_at);
+            let is_over = view.is_connected || view.qr.is_some() || has_failed;
+            if is_over || tokio::time::timeout_at(deadline, bell.rung()).await.is_err() {
+                return Ok(view);
+            }
+        }
+    }
+
+    /// Has a session that the user had before run, for this number.
+    async fn take_up(
+        &self,
+        caller: &Principal,
+        row: session::Model,
+        phone_number: &str,
+    ) -> Result<session::Model, Error> {
+        let (sessions, organization) = (self.store.sessions(), &caller.organization_id);
+        let detail = json!({ "by": "connect" });
+        let act = Act { action: AuditAction::SessionStarted, detail, by: caller.by() };
+        let number = Some(phone_number.to_owned()).filter(|_| row.account_jid.is_none());
+        sessions
+            .take_up(organization, &row.id, number, act)
+            .await?
+            .ok_or(Error::NotFound(Thing::Session))
+    }
+
+    /// Leaves a session that could not be started stopped, and writes down why. What cannot be written any
+    /// more is logged: the caller is told of the start.
+    async fn give_up(&self, caller: &Principal, row: &session::Model, why: &crate::session::Error) {
+        let detail = json!({ "by": "connect" });
+        let act = Act { action: AuditAction::SessionStopped, detail, by: caller.by() };
+        let sessions = self.store.sessions();
+        let organization = &caller.organization_id;
+        let stopped =
+            sessions.set_desired_state(organization, &row.id, DesiredState::Stopped, act).await;
+        let reason = format!("The session could not be started: {why}");
+        let event =
+            Event::Reported(Report { what: Reported::Disconnected { reason }, phone_number: None });
+        let said = NewEvent {
+            organization_id: organization.clone(),
+            session_key: row.id.clone(),
+            generation: None,
+            event,
+            at: self.now(),
+            care: None,
+            posted: None,
+        };
+        let said = self.store.writer().record(said, Patience::Fail).await;
+        for error in stopped.err().into_iter().chain(said.err()) {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, session.key = %row.id, "A failed start could not be written down");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Seed 002's call: a user asks to be connected, and scans what comes back.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    database,
+    http_app::App,
+    world::{ALICE, BOB, on_each},
+};
+
+const CONNECT: &str = "/api/whatsapp/connect";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_given_a_code_scans_it_and_is_connected_once() {
+    on_each(async |world| {
+        let body = json!({ "user_id": "user-uuid-123", "phone_number": ALICE });
+        let first = world.post(CONNECT, body.clone()).await;
+        assert_eq!(first.status, StatusCode::CREATED, "{}", first.body);
+        let members: Vec<_> = first.body.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["qr_code", "session_id", "status"], "the seed's bare shape");
+        assert_eq!(first.body["status"], "reconnecting");
+        let id = first.body["session_id"].as_str().unwrap().to_owned();
+        assert!(id.starts_with("wa_"));
+
+        // Asked again before anything was scanned: the same session, with its code.
+        let again = world.post(CONNECT, body.clone()).await;
+        assert_eq!(again.status, StatusCode::OK);
+        assert_eq!(again.body["session_id"], id.as_str());
+        let code = again.body["qr_code"].as_str().expect("a code").to_owned();
+
+        world.whatsapp.phone(ALICE).unwrap().scan(&code).await.unwrap();
+        let seen = world.until_status(&id, "session_connected").await;
+        assert_eq!(
+            (&seen["userId"], &seen["phoneNumber"]),
+            (&json!("user-uuid-123"), &json!(ALICE))
+        );
+        let refused = world.post(CONNECT, body).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
+        assert_eq!(refused.body["code"], "SESSION_EXISTS");
+        assert_eq!(refused.body["status"], 400);
+        for member in ["detail", "message"] {
+            assert_eq!(refused.body[member], "Sessão já existente");
+        }
+        // Another user is another matter.
+        let other = json!({ "user_id": "user-2", "phone_number": BOB });
+        assert_eq!(world.post(CONNECT, other).await.status, StatusCode::CREATED);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_stopped_is_taken_up_and_one_of_another_number_is_not() {
+    on_each(async |world| {
+        let body = json!({ "user_id": "user-1", "phone_number": ALICE });
+        let first = world.post(CONNECT, body.clone()).await;
+        let id = first.body["session_id"].as_str().unwrap().to_owned();
+        let code = world.until_qr(&id).await;
+        world.whatsapp.phone(ALICE).unwrap().scan(&code).await.unwrap();
+        world.until_status(&id, "session_connected").await;
+        world.post(&format!("/api/whatsapp/session/{id}/stop"), json!({})).await;
+
+        // It is linked: it connects, and there is nothing to scan.
+        let again = world.post(CONNECT, body).await;
+        assert_eq!((again.status, &again.body["session_id"]), (StatusCode::OK, &json!(id)));
+        assert_eq!(
+            (&again.body["status"], &again.body["qr_code"]),
+            (&json!("connected"), &Value::Null)
+        );
+
+        world.post(&format!("/api/whatsapp/session/{id}/stop"), json!({})).await;
+        let other = json!({ "user_id": "user-1", "phone_number": BOB });
+        let other = world.post(CONNECT, other).await;
+        assert_eq!(other.status, StatusCode::CREATED);
+        assert_ne!(other.body["session_id"], id.as_str());
+        assert_eq!(world.status(&id).await["phoneNumber"], ALICE, "that one is left alone");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_requests_of_one_user_at_once_make_one_session() {
+    database::on_each(async |database| {
+        let app = App::start(database).await;
+        let body = json!({ "user_id": "user-1", "phone_number": "6281234567890" });
+        let asked = (0..10).map(|_| app.post(CONNECT, body.clone()));
+        let answers = futures_util::future::join_all(asked).await;
+        let made = answers.iter().filter(|it| it.status == StatusCode::CREATED).count();
+        assert_eq!(made, 1);
+        let id = answers[0].json()["session_id"].clone();
+        for answer in &answers {
+            assert_eq!(answer.json()["session_id"], id);
+            // WhatsApp is not there: that is told at once.
+            assert!(answer.json()["qr_code"].is_null());
+        }
+        app.post(CONNECT, json!({ "user_id": "", "phone_number": "12" }))
+            .await
+            .invalid(&["/user_id", "/phone_number"]);
+        app.post(CONNECT, json!({})).await.invalid(&["/user_id", "/phone_number"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_leaves_the_session_disconnected_with_the_reason() {
+    database::on_each(async |database| {
+        let app = App::start(database).await;
+        app.stop_sessions().await;
+        app.clock.advance(Duration::from_secs(1));
+        let body = json!({ "user_id": "user-1", "phone_number": "6281234567890" });
+        app.post(CONNECT, body).await.problem(503, "UNAVAILABLE");
+        let listed = app.get("/api/whatsapp/session/list-realtime?userId=user-1").await.json();
+        assert_eq!(listed["summary"]["total"], 1, "it was there before the start");
+        let id = listed["data"][0]["sessionId"].as_str().unwrap();
+        let seen = app.get(&format!("/api/whatsapp/session/{id}")).await.json()["data"].clone();
+        assert_eq!(seen["status"], "session_not_connected");
+        assert_eq!(seen["desiredState"], "stopped");
+        let message = seen["message"].as_str().unwrap();
+        assert!(message.starts_with("The session could not be started: "), "{message}");
+        app.close().await;
+    })
+    .await;
+}

@@ -1,0 +1,140 @@
+//! The script of the examples, run by Node beside a stand-in for whatsapp-web.js, against a gateway.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    database::{on_each, skip},
+    http_app::App,
+};
+
+/// As whatsapp-web.js has its objects: with members that are not for others, and a way back to the client.
+const STAND_IN: &str = r"
+const { EventEmitter } = require('node:events');
+class Message {
+  constructor(client, data) {
+    Object.defineProperty(this, 'client', { value: client });
+    Object.assign(this, data, { _data: { large: 'x'.repeat(2_000_000) } });
+  }
+}
+class LocalAuth {}
+class Client extends EventEmitter {
+  constructor(options) {
+    super();
+    this.options = options;
+    this.itself = this;
+  }
+  initialize() {
+    const now = Math.floor(Date.now() / 1000);
+    const own = '6289876543210@c.us', other = '6281234567890@c.us';
+    const id = (fromMe, id) => ({ fromMe, remote: other, id, _serialized: `${fromMe}_${other}_${id}` });
+    const heard = new Message(this, { id: id(false, '3EB0A'), body: 'Hello', type: 'chat', from: other, to: own, fromMe: false, timestamp: now, ack: 1 });
+    const sent = new Message(this, { id: id(true, '3EB0B'), body: 'Hi', type: 'chat', from: own, to: other, fromMe: true, timestamp: now, ack: 0 });
+    this.emit('qr', '2@code');
+    this.emit('authenticated');
+    this.emit('loading_screen', '10', 'WhatsApp');
+    this.info = { wid: { server: 'c.us', user: '6289876543210', _serialized: own }, pushname: 'Shop', platform: 'android' };
+    this.emit('ready');
+    this.emit('message_create', heard);
+    this.emit('message', heard);
+    this.emit('message_create', sent);
+    for (const ack of [1, 2, 3]) this.emit('message_ack', sent, ack);
+    this.emit('message_reaction', { id: id(false, '3EB0C'), orphan: 0, timestamp: now, reaction: '👍', read: false, msgId: id(true, '3EB0B'), senderId: other });
+    this.emit('message_revoke_everyone', heard, null);
+    this.emit('call', { id: 'call-1', from: other, timestamp: now, isVideo: true, isGroup: false, fromMe: false });
+    this.emit('group_join', { id: { remote: '1203@g.us', id: 'n1' }, chatId: '1203@g.us', author: other, type: 'add', recipientIds: [own], timestamp: now });
+    this.emit('change_state', 'TIMEOUT');
+    this.emit('change_state', 'CONNECTED');
+  }
+}
+module.exports = { Client, LocalAuth };
+";
+
+struct Script(Child);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_forwards_what_a_client_emits() {
+    on_each(async |database| {
+        let opened = database.open_by_the_machine_s_clock().await;
+        let app = App::over(opened, wagate::http::Limits::default()).await;
+        let made = app.external("shop", json!({ "webhookAuth": "secret" })).await;
+        let modules = tempfile::tempdir().unwrap();
+        let module = modules.path().join("whatsapp-web.js");
+        fs::create_dir(&module).unwrap();
+        fs::write(module.join("index.js"), STAND_IN).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/whatsapp-web-js-forwarder.js");
+        let url = format!("{}{}", app.base, made["webhookUrl"].as_str().unwrap());
+        let node = Command::new("node")
+            .arg(script)
+            .env("NODE_PATH", modules.path())
+            .env("WAGATE_WEBHOOK", url)
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(node) = node else { return skip("no node") };
+        let mut node = Script(node);
+
+        let mut seen = Vec::new();
+        for _ in 0..600 {
+            let page = app.get("/api/whatsapp/session/shop/events/page?after=0&limit=100").await;
+            let page = page.json();
+            let events = page["data"].as_array().unwrap().iter();
+            let named: Vec<(String, Value)> = events
+                .map(|it| (it["event"].as_str().unwrap().to_owned(), it["data"].clone()))
+                .filter(|(name, _)| !name.contains('.'))
+                .collect();
+            seen = named;
+            if seen.last().is_some_and(|(_, data)| data["state"] == "CONNECTED") {
+                break;
+            }
+            assert!(
+                node.0.try_wait().unwrap().is_none() || !seen.is_empty(),
+                "the script has ended"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let names: Vec<_> = seen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "qr",
+                "authenticated",
+                "loading_screen",
+                "ready",
+                "message",
+                "message_create",
+                "message_ack",
+                "message_ack",
+                "message_ack",
+                "message",
+                "message",
+                "call",
+                "group_join",
+                "change_state",
+                "change_state"
+            ]
+        );
+        let kinds: Vec<_> =
+            seen.iter().filter_map(|(_, data)| data["message"]["type"].as_str()).collect();
+        assert_eq!(kinds, ["text", "text", "reaction", "revoke"]);
+        let shown = app.get("/api/whatsapp/session/shop").await.json()["data"].clone();
+        assert_eq!(shown["isConnected"], true);
+        assert_eq!(
+            (&shown["phoneNumber"], &shown["pushName"]),
+            (&json!("6289876543210"), &json!("Shop"))
+        );
+        app.close().await;
+    })
+    .await;
+}

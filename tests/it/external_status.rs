@@ -1,0 +1,193 @@
+//! The status webhook of a VPS: found by what the session is called there, let in by the operator's key.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use wagate::{
+    http::{Edge, Limits, Origins},
+    service::external::Policy,
+};
+
+use crate::{
+    database::on_each,
+    http_app::{Answer, App, STATUS_KEY, json as with_json},
+};
+
+const VPS: &str = "wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b";
+const PATHS: [&str; 2] = ["/api/whatsapp/status-webhook", "/functions/v1/whatsapp-status-webhook"];
+
+fn report(app: &App, path: &str, body: &Value) -> RequestBuilder {
+    with_json(app.anonymous(Method::POST, path), body)
+}
+
+async fn reported(app: &App, body: Value) -> Answer {
+    Answer::to(report(app, PATHS[0], &body).header("webhook-secret-key", STATUS_KEY)).await
+}
+
+async fn shop(app: &App) -> Value {
+    app.get("/api/whatsapp/session/shop").await.json()["data"].clone()
+}
+
+#[tokio::test]
+async fn a_status_is_written_to_the_session_that_is_called_so_where_it_runs() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({ "sessionData": { "vps_session_id": VPS } })).await;
+        for (path, header) in PATHS.into_iter().zip(["webhook-secret-key", "x-webhook-secret"]) {
+            let body = json!({
+                "sessionId": VPS, "status": "connected", "phoneNumber": "+62 812-3456-7890",
+                "timestamp": "2027-01-15T00:00:00.000Z",
+            });
+            let told = Answer::to(report(&app, path, &body).header(header, STATUS_KEY)).await;
+            assert_eq!(told.status, StatusCode::OK, "{}", told.text());
+            assert_eq!(told.json()["data"]["sessionId"], "shop");
+        }
+        let seen = shop(&app).await;
+        assert_eq!(
+            (&seen["status"], &seen["phoneNumber"]),
+            (&json!("session_connected"), &json!("6281234567890"))
+        );
+        assert!(seen["connectedAt"].is_string() && seen["lastActiveAt"].is_string());
+        // Never by our own id.
+        let own = json!({ "sessionId": "shop", "status": "disconnected" });
+        reported(&app, own).await.problem(404, "SESSION_NOT_FOUND");
+        assert_eq!(shop(&app).await["status"], "session_connected");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_words_of_the_seeds_and_of_their_clients_are_understood() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({ "sessionData": { "vps_session_id": VPS } })).await;
+        for (word, expected) in [
+            ("connected", "session_connected"),
+            ("disconnected", "session_not_connected"),
+            ("reconnecting", "connecting"),
+            ("session_connected", "session_connected"),
+            ("session_not_connected", "session_not_connected"),
+            ("connecting", "connecting"),
+            ("loading", "loading"),
+            ("auth_failure", "auth_failure"),
+            ("error", "error"),
+            ("qr_generated", "connecting"),
+            ("CONNECTED", "session_connected"),
+            ("CONFLICT", "session_not_connected"),
+        ] {
+            app.clock.advance(Duration::from_secs(1));
+            let told = reported(&app, json!({ "sessionId": VPS, "status": word })).await;
+            assert_eq!(told.json()["data"]["status"], expected, "{word}");
+            assert_eq!(shop(&app).await["status"], expected, "{word}");
+        }
+        let wrong = json!({ "status": "happy", "phoneNumber": "x", "timestamp": true });
+        reported(&app, wrong).await.invalid(&[
+            "/sessionId",
+            "/phoneNumber",
+            "/timestamp",
+            "/status",
+        ]);
+        // Late reports change nothing, and a repeated one is known.
+        let old = json!({ "sessionId": VPS, "status": "disconnected", "timestamp": 1_640_995_200 });
+        assert_eq!(reported(&app, old).await.json()["data"]["outdated"], true);
+        let body = json!({ "sessionId": VPS, "status": "connected" });
+        assert_eq!(reported(&app, body.clone()).await.json()["data"]["duplicate"], false);
+        assert_eq!(reported(&app, body).await.json()["data"]["duplicate"], true);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_key_is_needed_where_there_is_one_and_nobody_passes_where_there_is_none() {
+    on_each(async |database| {
+        let body = json!({ "sessionId": VPS, "status": "connected" });
+        for (policy, open) in [
+            (
+                Policy {
+                    key: Some(STATUS_KEY.to_owned().into()),
+                    allow_open: true,
+                    auto_create: false,
+                },
+                false,
+            ),
+            (Policy::default(), false),
+            (Policy { allow_open: true, ..Policy::default() }, true),
+        ] {
+            let has_key = policy.key.is_some();
+            let opened = database.open().await;
+            let app = App::with_external(opened, Limits::default(), Edge::default(), policy).await;
+            if app.get("/api/whatsapp/session/shop").await.status == StatusCode::NOT_FOUND {
+                app.external("shop", json!({ "sessionData": { "vps_session_id": VPS } })).await;
+            }
+            for path in PATHS {
+                let plain = Answer::to(report(&app, path, &body)).await;
+                let wrong = report(&app, path, &body).header("x-webhook-secret", "guess");
+                let wrong = Answer::to(wrong).await;
+                // A token is not what is asked for here.
+                let token = Answer::to(report(&app, path, &body).bearer_auth(&app.token)).await;
+                for answer in [plain, wrong, token] {
+                    match (has_key, open) {
+                        (true, _) => drop(answer.problem(401, "UNAUTHENTICATED")),
+                        (false, false) => {
+                            let problem = answer.problem(403, "STATUS_WEBHOOK_CLOSED");
+                            assert!(problem["detail"].as_str().unwrap().contains("allow_open"));
+                        }
+                        (false, true) => assert_eq!(answer.status, StatusCode::OK),
+                    }
+                }
+            }
+            app.close().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_of_any_origin_may_report_as_the_seed_has_it() {
+    on_each(async |database| {
+        // Also where others may be called only by some pages, or by none.
+        let named = Origins::of([Some("https://app.example.com")].into_iter());
+        for origins in [Origins::None, named] {
+            let opened = database.open().await;
+            let edge = Edge { origins, ..Edge::default() };
+            let app = App::behind(opened, Limits::default(), edge).await;
+            for path in PATHS {
+                let preflight = app
+                    .anonymous(Method::OPTIONS, path)
+                    .header("origin", "https://elsewhere.example")
+                    .header("access-control-request-method", "POST")
+                    .header("access-control-request-headers", "content-type,webhook-secret-key");
+                let preflight = Answer::to(preflight).await;
+                assert_eq!(preflight.status, StatusCode::OK, "{path}");
+                assert_eq!(preflight.header("access-control-allow-origin"), "*");
+                let headers = preflight.header("access-control-allow-headers");
+                for name in [
+                    "authorization",
+                    "x-client-info",
+                    "apikey",
+                    "content-type",
+                    "webhook-secret-key",
+                    "x-webhook-secret",
+                ] {
+                    assert!(headers.split(',').any(|it| it.trim() == name), "{name}: {headers}");
+                }
+                let body = json!({ "sessionId": VPS, "status": "connected" });
+                let refused =
+                    report(&app, path, &body).header("origin", "https://elsewhere.example");
+                let refused = Answer::to(refused).await;
+                refused.problem(401, "UNAUTHENTICATED");
+                assert_eq!(refused.header("access-control-allow-origin"), "*");
+            }
+            // Nothing else is open to them.
+            let other = app
+                .anonymous(Method::GET, "/api/whatsapp/session/list-realtime")
+                .header("origin", "https://elsewhere.example");
+            assert_eq!(Answer::to(other).await.header("access-control-allow-origin"), "");
+            app.close().await;
+        }
+    })
+    .await;
+}
