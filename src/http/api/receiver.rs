@@ -1,7 +1,8 @@
 //! `/api/whatsapp/webhook/{sessionId}`: the events of a session that runs elsewhere.
 //!
-//! What is shown is looked at before anything of the body is read, and what opens nothing is counted, but does not
-//! stand in the way of what does: one client whose secret is old must not cost those beside it their events.
+//! What is shown is looked at before the body is taken for JSON; its bytes are there by then, as a signature is over
+//! them. What opens nothing is counted, but does not stand in the way of what does: one client whose secret is old must
+//! not cost those beside it their events.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 // The page of /dashboard: what list-realtime says, kept current by the event stream.
 //
 // Everything is asked of this daemon, with the token typed into the page, which this tab alone keeps.
-// Nothing is computed here: flags, groups and sentences are the daemon's.
+// Flags and sentences are the daemon's; a session's group is read off its flags, as lists sort it.
 
 const API = "/api/whatsapp";
 const TOKEN = "wagate.token";
