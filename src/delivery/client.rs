@@ -27,6 +27,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// For the look-up alone.
 const LOOKUP: Duration = Duration::from_secs(4);
 
+/// Connections to one host that are kept open for what comes next. Endpoints of many organizations can be
+/// at one: a burst to them connects once, and not for each delivery.
+const IDLE: usize = 128;
+
 /// Looks a name up.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
@@ -78,7 +82,7 @@ impl Client {
             .connect_timeout(CONNECT)
             // A policy that has changed is in force soon: nothing idles for long.
             .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(8)
+            .pool_max_idle_per_host(IDLE)
             .user_agent(concat!("wagate/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { http, policy: Arc::new(policy), guard })

@@ -110,6 +110,7 @@ mod webhooks_api;
 mod webhooks_crowd;
 mod webhooks_delivery;
 mod webhooks_listen;
+mod webhooks_log;
 mod webhooks_metrics;
 mod webhooks_notices;
 mod webhooks_pace;

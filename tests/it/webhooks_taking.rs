@@ -1,4 +1,5 @@
 //! Between the look at what is due and its being taken all can have changed: taking decides again.
+//! And who goes first when more is due than there are places.
 
 use std::time::Duration;
 
@@ -116,6 +117,58 @@ async fn what_comes_first_and_is_to_be_sent_again_meanwhile_is_waited_for() {
         let found = look(&app, &id, Ordering::ByConversation).await;
         let taken = take(&app, "test", found).await;
         assert_eq!(taken.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), [&first["id"]]);
+        app.close().await;
+    })
+    .await;
+}
+
+/// A delivery that failed goes first by its schedule, and is not put behind all that is new.
+#[tokio::test]
+async fn what_is_tried_again_and_what_is_new_have_half_of_the_places_each() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("shop").await;
+        for (ordering, word) in
+            [(Ordering::None, "none"), (Ordering::ByConversation, "by_conversation")]
+        {
+            let receiver = Receiver::start().await;
+            receiver.usually(Behaviour::status(500));
+            let body = json!({ "url": receiver.url(), "ordering": word });
+            let (id, _) = endpoint(&app, body).await;
+            for n in 0..9 {
+                app.hear("shop", &format!("49110{n}"), "refused").await;
+            }
+            app.deliveries.drive().await.unwrap();
+            assert_eq!(receiver.count(), 9);
+            app.clock.advance(Duration::from_secs(10));
+            for n in 0..6 {
+                app.hear("shop", &format!("49111{n}"), "new").await;
+            }
+            app.clock.advance(Duration::from_secs(3));
+            let stats = app.get(&format!("/api/webhooks/{id}/stats")).await.json();
+            let oldest = stats["data"]["oldest_due_seconds"].as_i64().unwrap();
+            assert!(
+                (7..=9).contains(&oldest),
+                "of what is tried again, not of what is new: {oldest}"
+            );
+
+            let places = async |limit: usize| {
+                let wanted =
+                    [Claiming { endpoint: id.parse().unwrap(), ordering, limit, probe: false }];
+                let found = app.store.webhooks().find_due(&wanted).await.unwrap();
+                let taken = take(&app, "test", found).await;
+                let again = taken.iter().filter(|it| it.attempts > 0).count();
+                (again, taken.len() - again)
+            };
+            assert_eq!(places(1).await, (1, 0));
+            assert_eq!(places(4).await, (2, 2));
+            assert_eq!(places(5).await, (3, 2));
+            // What one leaves is the other's.
+            assert_eq!(places(4).await, (3, 1));
+            app.hear("shop", "491199", "new").await;
+            assert_eq!(places(4).await, (0, 2));
+            assert_eq!(app.delete(&format!("/api/webhooks/{id}")).await.status, 204);
+        }
         app.close().await;
     })
     .await;

@@ -96,22 +96,34 @@ fn sqlite(ordering: Ordering) -> String {
 
 /// What is due for an endpoint at `$2`, as far as order allows it.
 fn due(ordering: Ordering, columns: &str, endpoint: &str, limit: &str) -> String {
-    match ordering {
-        Ordering::None => format!(
-            "SELECT {columns} FROM webhook_delivery WHERE endpoint_id = {endpoint} \
-             AND state = 'pending' AND next_at <= $2 ORDER BY next_at, seq LIMIT {limit}"
-        ),
-        Ordering::ByConversation => format!(
-            "SELECT {columns} FROM webhook_delivery d WHERE endpoint_id = {endpoint} \
-             AND state = 'pending' AND next_at <= $2 AND {FIRST} ORDER BY next_at, seq LIMIT {limit}"
-        ),
+    let head = match ordering {
+        Ordering::None => "TRUE",
+        Ordering::ByConversation => FIRST,
         // The head of its one queue, if that is due; what waits behind it is not looked at.
-        Ordering::Strict => format!(
-            "SELECT {columns} FROM (SELECT * FROM webhook_delivery WHERE endpoint_id = {endpoint} \
-             AND order_key = '{STRICT}' AND state IN ('pending', 'claimed') \
-             ORDER BY seq LIMIT 1) AS h WHERE state = 'pending' AND next_at <= $2 LIMIT {limit}"
-        ),
-    }
+        Ordering::Strict => {
+            return format!(
+                "SELECT {columns} FROM (SELECT * FROM webhook_delivery WHERE endpoint_id = {endpoint} \
+                 AND order_key = '{STRICT}' AND state IN ('pending', 'claimed') \
+                 ORDER BY seq LIMIT 1) AS h WHERE state = 'pending' AND next_at <= $2 LIMIT {limit}"
+            );
+        }
+    };
+    // What was never sent is due at 0. Were it all to go first, a backlog that never empties would keep
+    // back what is tried again until it is too old; the other way round, a receiver that refuses some
+    // would hear of nothing new. So half of the places are for either, and what one leaves is the other's.
+    let of = |condition: &str| {
+        format!(
+            "SELECT * FROM webhook_delivery d WHERE endpoint_id = {endpoint} AND state = 'pending' \
+             AND {condition} AND {head} ORDER BY next_at, seq LIMIT {limit}"
+        )
+    };
+    let (first, again) = (of("next_at = 0"), of("next_at > 0 AND next_at <= $2"));
+    format!(
+        "SELECT {columns} FROM (\
+         SELECT f.*, 1 AS turn FROM ({first}) AS f UNION ALL \
+         SELECT a.*, CASE WHEN ROW_NUMBER() OVER (ORDER BY next_at, seq) <= ({limit} + 1) / 2 \
+         THEN 0 ELSE 2 END AS turn FROM ({again}) AS a) AS due ORDER BY turn, next_at, seq LIMIT {limit}"
+    )
 }
 
 /// Nothing that must go out before `d` is still open.

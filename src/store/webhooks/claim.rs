@@ -156,13 +156,14 @@ impl Webhooks {
                     _ => "",
                 };
                 // Who is meant is known by its id. Said plainly, the state would have planners look through
-                // an index of all that is pending.
+                // an index of all that is pending; and asked for with EXISTS, PostgreSQL would look for
+                // each endpoint's among all that are taken.
                 let take = format!(
                     "UPDATE webhook_delivery SET state = 'claimed', claim = $2, \
                      claimed_by = $1, lease_until = $3 WHERE id IN (\
                      SELECT d.id FROM webhook_delivery d WHERE {} \
-                     AND (d.state || '') = 'pending' AND EXISTS (SELECT 1 FROM webhook_endpoint e \
-                     WHERE e.id = d.endpoint_id AND e.state = 'active') \
+                     AND (d.state || '') = 'pending' AND 'active' = (SELECT e.state FROM webhook_endpoint e \
+                     WHERE e.id = d.endpoint_id) \
                      AND (d.order_key IS NULL OR {FIRST}){skip}) RETURNING id",
                     among(database, "d.id", 4)
                 );

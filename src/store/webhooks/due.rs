@@ -54,17 +54,7 @@ impl Webhooks {
         endpoint: &EndpointId,
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Error> {
-        let ask = format!(
-            "SELECT next_at, created_at FROM webhook_delivery WHERE endpoint_id = '{endpoint}' \
-             AND state = 'pending' ORDER BY next_at, seq LIMIT 1"
-        );
-        let db = self.store.reader();
-        let ask = Statement::from_string(db.get_database_backend(), ask);
-        let Some(row) = db.query_one_raw(ask).await? else { return Ok(None) };
-        let (next_at, created_at): (i64, i64) =
-            (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        let at = if next_at == 0 { created_at } else { next_at };
-        Ok((at <= now.0).then_some(UnixMillis(at)))
+        self.oldest_among(&[endpoint], now).await
     }
 
     /// How many endpoints are in each state, and how many of them fail.
@@ -87,17 +77,26 @@ impl Webhooks {
         if ids.is_empty() {
             return Ok(None);
         }
-        // What is due at once has been since it was made.
-        let parts: Vec<_> = ids
-            .into_iter()
-            .map(|id| {
-                format!(
-                    "SELECT * FROM (SELECT CASE WHEN next_at = 0 THEN created_at ELSE next_at END \
-                     AS at FROM webhook_delivery WHERE endpoint_id = '{id}' \
-                     AND state = 'pending' ORDER BY next_at, seq LIMIT 1) AS o"
-                )
-            })
-            .collect();
+        self.oldest_among(&ids, now).await
+    }
+
+    async fn oldest_among(
+        &self,
+        endpoints: &[&EndpointId],
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Error> {
+        // What is due at once has been since it was made; the oldest of it is not that of what is tried again.
+        let first = |id: &EndpointId, at: &str, condition: &str| {
+            format!(
+                "SELECT * FROM (SELECT {at} AS at FROM webhook_delivery WHERE endpoint_id = '{id}' \
+                 AND state = 'pending' AND {condition} ORDER BY next_at, seq LIMIT 1) AS o"
+            )
+        };
+        let again = format!("next_at > 0 AND next_at <= {}", now.0);
+        let parts = endpoints
+            .iter()
+            .flat_map(|id| [first(id, "created_at", "next_at = 0"), first(id, "next_at", &again)]);
+        let parts: Vec<_> = parts.collect();
         let mut oldest = None;
         for chunk in parts.chunks(100) {
             let ask = format!("SELECT MIN(at) FROM ({}) AS a", chunk.join(" UNION ALL "));
