@@ -43,7 +43,13 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{api::Posts, limit::Meters, openapi::Document, traffic::Traffic, waiting::Waiting};
+use self::{
+    api::{MetaPosts, Posts},
+    limit::Meters,
+    openapi::Document,
+    traffic::Traffic,
+    waiting::Waiting,
+};
 use crate::{
     qr::Renderer,
     service::{self, Services},
@@ -78,6 +84,10 @@ pub struct Limits {
     /// How long a long poll may wait.
     pub longest_wait: Duration,
     /// Streams and long polls at the same time.
+    /// The same of others who have proved nothing before their body is read.
+    pub posts: usize,
+    /// How long a place for such a body is waited for.
+    pub turn: Duration,
     pub streams: usize,
     /// How often a stream that has nothing to say says so.
     pub heartbeat: Duration,
@@ -106,6 +116,8 @@ impl Default for Limits {
             // Proxies close what is silent for a minute, some for half of one.
             heartbeat: Duration::from_secs(15),
             open_metrics: false,
+            posts: 64,
+            turn: Duration::from_secs(5),
             per_token: None,
             per_address: None,
             failed_authentications: None,
@@ -128,6 +140,7 @@ pub struct HttpState {
     work: TaskTracker,
     /// What is said about the routes.
     document: Document,
+    meta_posts: MetaPosts,
 }
 
 impl HttpState {
@@ -143,7 +156,8 @@ impl HttpState {
         Self {
             work,
             meters: Meters::new(&limits, services.clock().clone()),
-            posts: Posts::new(&limits),
+            meta_posts: MetaPosts::new(&limits, services.clock()),
+            posts: Posts::new(&limits, services.clock()),
             edge,
             traffic: Traffic::default(),
             document: Document::default(),
@@ -189,6 +203,7 @@ parts! {
     traffic: Traffic,
     document: Document,
 }
+    meta_posts: MetaPosts,
 
 /// Every route, with everything around it.
 pub fn router(mut state: HttpState) -> Router {

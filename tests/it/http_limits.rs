@@ -18,7 +18,7 @@ async fn as_token(app: &App, secret: &str) -> Answer {
     Answer::to(app.anonymous(Method::GET, "/").bearer_auth(secret)).await
 }
 
-fn behind_a_proxy(header: ForwardedHeader) -> Edge {
+pub(crate) fn behind_a_proxy(header: ForwardedHeader) -> Edge {
     let trusted = vec!["127.0.0.0/8".parse().unwrap()];
     Edge { proxies: Proxies { trusted, header }, ..Edge::default() }
 }

@@ -92,6 +92,7 @@ mod secrets;
 mod sessions_wire;
 mod shutdown_process;
 mod soak;
+mod slow_bodies;
 mod statuses_wire;
 mod store_checkpoints;
 mod store_commands;

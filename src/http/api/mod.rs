@@ -36,8 +36,8 @@ use entity::state::Role::{Admin, Manager, Operator, Viewer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub(super) use self::meta::Posts;
 pub use self::{organizations::OrganizationView, tokens::TokenView};
+pub(super) use self::{meta::Posts as MetaPosts, receiver::Posts};
 use super::{
     Limits,
     idempotency::IDEMPOTENCY_REPLAYED,

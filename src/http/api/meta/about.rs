@@ -243,7 +243,8 @@ fn receive_as(id: &'static str, refused: Code) -> Operation {
     operation(id, Tag::Meta, "Meta's events")
         .about(
             "For Meta. 200 says that the body is on disk, and each thing in it once. A body of several organizations' is verified for each. \
-             What is signed well and cannot be read is kept, too; it is answered 200, as Meta would only send the same again.",
+             What is signed well and cannot be read is kept, too; it is answered 200, as Meta would only send the same again.\n\nNo address is refused for how much it sends. \
+             Signatures that fit nothing are counted by address, and answered with 429 where there were too many; what is signed well is taken from there, too.",
         )
         .header(signature.required().example("sha256=dec6a680679a968e7e0319355b23599cbfc54502c0784668e9618baa0c633756"))
         .posted(posted())
@@ -266,6 +267,7 @@ pub(super) fn receive() -> Operation {
 
 pub(super) fn receive_short() -> Operation {
     receive_as("receiveMetaEventsShort", Code::MetaSignatureInvalid)
+            Code::RateLimited,
 }
 
 pub(super) fn receive_own() -> Operation {
