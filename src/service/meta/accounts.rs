@@ -19,13 +19,10 @@ use crate::{
     store::{
         Made, Patience,
         idempotency::Key,
-        meta::{Open, Put, Putting, Secrets},
+        meta::{MOST_ACCOUNTS, Open, Put, Putting, Secrets},
         page::{Page, Position},
     },
 };
-
-/// The most accounts of an organization.
-const MOST: u64 = 500;
 
 /// How often a change is tried again because somebody else was faster.
 const TRIES: usize = 8;
@@ -232,7 +229,7 @@ impl Meta {
         let putting = Putting {
             row,
             seen,
-            most: MOST,
+            most: MOST_ACCOUNTS,
             key,
             by: caller.by(),
             action: (!changed.is_empty()).then_some(action),
