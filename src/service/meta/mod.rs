@@ -36,7 +36,7 @@ pub use self::{
 };
 pub use crate::{
     meta::{Signature, paired},
-    store::meta::{AccountFilter, LogFilter, Open},
+    store::meta::{AccountFilter, LogFilter, MOST_ACCOUNTS, Open},
 };
 
 /// What the operator decides about Meta's webhooks.

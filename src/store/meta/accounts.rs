@@ -15,7 +15,7 @@ use super::Meta;
 use crate::store::{Error, page::Page};
 
 /// Which accounts are wanted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountFilter {
     pub status: Option<MetaStatus>,
     /// Meta's id of the number, to the letter.
@@ -129,6 +129,11 @@ impl Meta {
             .into_tuple()
             .all(reader)
             .await?;
+        let mut found = Vec::new();
+        for owner in owners {
+            let theirs = those.clone().filter(account::COLUMN.organization_id.eq(owner));
+            found.extend(oldest(theirs).all(reader).await?);
+        }
         Ok(found)
     }
 }
