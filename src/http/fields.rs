@@ -213,8 +213,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 /// The longest page of a list that has no other, and the usual one.
-pub(super) const LONGEST_PAGE: i64 = 500;
-pub(super) const USUAL_PAGE: u64 = 50;
+pub(crate) const LONGEST_PAGE: i64 = 500;
+pub(crate) const USUAL_PAGE: u64 = 50;
 
 impl Parameters {
     /// `limit` and `cursor`: which page of a list.

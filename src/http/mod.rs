@@ -56,7 +56,7 @@ use crate::{
 };
 
 pub use self::{
-    api::{OrganizationView, TokenView},
+    api::{AuditEntryView, OrganizationView, TokenView},
     client::{ForwardedHeader, Proxies},
     cors::Origins,
     edge::Edge,
@@ -64,6 +64,13 @@ pub use self::{
     route::{Access, Key, Pace, Statement},
     server::{ServeOptions, serve},
     tls::{Reloaded, Tls, TlsError, TlsFiles},
+};
+
+// What the command line reads and writes as the API does.
+pub(crate) use self::{
+    api::moment,
+    fields::{LONGEST_PAGE, USUAL_PAGE},
+    page::{cursor, position},
 };
 
 /// How much of everything one request may have, and without a token.
@@ -77,6 +84,10 @@ pub struct Limits {
     pub meta_body: usize,
     /// Bodies of Meta's that are in memory at a time.
     pub meta_posts: usize,
+    /// The same of others who have proved nothing before their body is read.
+    pub posts: usize,
+    /// How long a place for such a body is waited for.
+    pub turn: Duration,
     /// How long a body may take to arrive.
     pub body_time: Duration,
     /// How long an answer may take.
@@ -84,10 +95,6 @@ pub struct Limits {
     /// How long a long poll may wait.
     pub longest_wait: Duration,
     /// Streams and long polls at the same time.
-    /// The same of others who have proved nothing before their body is read.
-    pub posts: usize,
-    /// How long a place for such a body is waited for.
-    pub turn: Duration,
     pub streams: usize,
     /// How often a stream that has nothing to say says so.
     pub heartbeat: Duration,
@@ -109,6 +116,8 @@ impl Default for Limits {
             // Meta says 3 MB.
             meta_body: 4 << 20,
             meta_posts: 64,
+            posts: 64,
+            turn: Duration::from_secs(5),
             body_time: Duration::from_secs(20),
             request_time: Duration::from_secs(30),
             longest_wait: Duration::from_mins(1),
@@ -116,8 +125,6 @@ impl Default for Limits {
             // Proxies close what is silent for a minute, some for half of one.
             heartbeat: Duration::from_secs(15),
             open_metrics: false,
-            posts: 64,
-            turn: Duration::from_secs(5),
             per_token: None,
             per_address: None,
             failed_authentications: None,
@@ -133,6 +140,7 @@ pub struct HttpState {
     limits: Limits,
     waiting: Waiting,
     meters: Meters,
+    meta_posts: MetaPosts,
     posts: Posts,
     edge: Edge,
     traffic: Traffic,
@@ -140,7 +148,6 @@ pub struct HttpState {
     work: TaskTracker,
     /// What is said about the routes.
     document: Document,
-    meta_posts: MetaPosts,
 }
 
 impl HttpState {
@@ -196,6 +203,7 @@ parts! {
     services.external: service::External,
     services.meta: service::Meta,
     meters: Meters,
+    meta_posts: MetaPosts,
     posts: Posts,
     renderer: Renderer,
     limits: Limits,
@@ -203,7 +211,6 @@ parts! {
     traffic: Traffic,
     document: Document,
 }
-    meta_posts: MetaPosts,
 
 /// Every route, with everything around it.
 pub fn router(mut state: HttpState) -> Router {
