@@ -96,6 +96,8 @@ pub enum AuditAction {
     SessionPairing,
     SessionLoggedOut,
     SessionMigrated,
+    // Asked for, and done: between them its device is unlinked.
+    SessionDeletionAsked,
     SessionDeleted,
     SessionSecretRotated,
     WebhookCreated,

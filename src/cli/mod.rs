@@ -1,12 +1,13 @@
 //! The command line: what was asked for, and the exit code it ends with.
 //!
 //! - one file for each command that does more than say something;
-//! - `tenants.rs`: what `org.rs` and `token.rs` share;
+//! - `tenants.rs`: what `audit.rs`, `org.rs` and `token.rs` share;
 //! - `output.rs`: what the process prints, on which stream; `runtime.rs`: its threads.
 //!
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
 
 mod address;
+mod audit;
 mod backup;
 mod doctor;
 mod migrate;
@@ -73,6 +74,8 @@ enum Command {
     Org(org::Options),
     /// Make, list and revoke tokens; the daemon may run
     Token(token::Options),
+    /// Who changed what; the daemon may run
+    Audit(audit::Options),
     /// For whoever writes a receiver of webhooks
     #[command(subcommand)]
     Webhook(webhook::Command),
@@ -156,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Backup { file } => backup::backup(&config, &file),
         Command::Org(options) => org::run(&config, options),
         Command::Token(options) => token::run(&config, options),
+        Command::Audit(options) => audit::run(&config, options),
         Command::Webhook(command) => webhook::run(Ok(config), command),
         Command::Run => run::run(config, &read),
     }

@@ -1,4 +1,4 @@
-//! What `wagate org` and `wagate token` share: the database, opened beside a daemon that may run, and
+//! What `wagate audit`, `wagate org` and `wagate token` share: the database, opened beside a daemon that may run, and
 //! what is said of it.
 //!
 //! The services are the daemon's own, so the rules are the same and the audit log has every change, by
@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     config::Config,
     daemon,
-    service::{self, Organizations, Principal, Tokens},
+    service::{self, Audit, Organizations, Principal, Tokens},
     store::{Store, connect, keys},
     vault::{Vault, source},
 };
@@ -60,6 +60,7 @@ fn sentence(error: &service::Error) -> String {
 pub(super) struct Tenants {
     pub(super) organizations: Organizations,
     pub(super) tokens: Tokens,
+    pub(super) audit: Audit,
     /// Who asks, in the first organization.
     pub(super) operator: Principal,
 }
@@ -104,6 +105,7 @@ where
         let tenants = Tenants {
             organizations: Organizations::new(store.clone()),
             tokens: Tokens::new(store.clone()),
+            audit: Audit::new(store.clone()),
             operator: Principal::at_the_machine(first.id),
         };
         work(&tenants).await

@@ -11,11 +11,20 @@ use super::{
     Care, Change, Event, GroupChange, NewMessage, PairingFailure, Report, Reported,
     message::{Ack, Call, Ciphertext, public_address},
 };
-use entity::{UnixMillis, state::Direction};
+use entity::{UnixMillis, id::MessageId, state::Direction};
 
-/// The event's `data`. `own` is the address of the session's account, once it is known; `care` says
-/// whether an end is one for good.
-pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
+/// What is known besides of what an event is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// The address of the session's account.
+    pub own: Option<&'a str>,
+    /// Our own id of the message that is acknowledged.
+    pub message: Option<&'a MessageId>,
+}
+
+/// The event's `data`. `care` says whether an end is one for good.
+pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
+    let Known { own, message: acknowledged } = known;
     let next_attempt_at = || care.and_then(|care| care.next_attempt_at).map(rfc3339);
     match event {
         Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
@@ -66,7 +75,7 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
         Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
         Event::Message(message) => json!({ "message": message_data(message, own) }),
         Event::Ciphertext(message) => json!({ "message": ciphertext_data(message, own) }),
-        Event::Ack(ack) => ack_data(ack),
+        Event::Ack(ack) => ack_data(ack, acknowledged),
         Event::Call(call) => json!({ "call": call_data(call) }),
         Event::Reported(report) => report_data(report),
         Event::Group(change) => json!({ "group": group_data(change) }),
@@ -129,9 +138,14 @@ fn ends<'a>(
     }
 }
 
-fn ack_data(ack: &Ack) -> Value {
+fn ack_data(ack: &Ack, id: Option<&MessageId>) -> Value {
+    let to = public_address(&ack.chat);
+    let mut message = json!({ "id": ack.wa_id, "to": to, "fromMe": true });
+    if let Some(id) = id {
+        message["messageId"] = json!(id);
+    }
     json!({
-        "message": { "id": ack.wa_id, "to": public_address(&ack.chat), "fromMe": true },
+        "message": message,
         "ack": ack.level.level(),
         "by": public_address(&ack.by),
         "error": ack.error,

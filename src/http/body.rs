@@ -55,20 +55,12 @@ where
 #[derive(Debug)]
 pub(crate) struct Posted(pub(crate) Bytes);
 
-impl<S> FromRequest<S> for Posted
-where
-    S: Send + Sync,
-    Limits: FromRef<S>,
-{
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let limits = Limits::from_ref(state);
+impl Posted {
+    /// Reads it, once it is known that it may be.
+    pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
         read_bytes(request, limits.large_body, limits.body_time).await.map(Self)
     }
-}
 
-impl Posted {
     /// The members of the JSON object that it is. No body at all is an empty object.
     pub(crate) fn members(&self) -> Result<Map<String, Value>, ApiError> {
         if self.0.is_empty() { Ok(Map::new()) } else { members(&self.0) }

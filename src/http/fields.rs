@@ -213,15 +213,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 /// The longest page of a list that has no other, and the usual one.
-pub(super) const LONGEST_PAGE: i64 = 500;
-pub(super) const USUAL_PAGE: u64 = 50;
+pub(crate) const LONGEST_PAGE: i64 = 500;
+pub(crate) const USUAL_PAGE: u64 = 50;
 
 impl Parameters {
     /// `limit` and `cursor`: which page of a list.
     pub(crate) fn page<Id: FromStr>(&mut self) -> Page<Id> {
+        self.page_of(USUAL_PAGE)
+    }
+
+    /// The same of a list whose pages have so many entries if nobody says.
+    pub(crate) fn page_of<Id: FromStr>(&mut self, usual: u64) -> Page<Id> {
         let limit = self.number("limit", 1..=LONGEST_PAGE).and_then(|limit| limit.try_into().ok());
         let after = self.parsed("cursor", position);
-        Page { after, limit: Some(limit.unwrap_or(USUAL_PAGE)) }
+        Page { after, limit: Some(limit.unwrap_or(usual)) }
     }
 
     /// A whole number within limits.

@@ -43,14 +43,20 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{api::Posts, limit::Meters, openapi::Document, traffic::Traffic, waiting::Waiting};
+use self::{
+    api::{MetaPosts, Posts},
+    limit::Meters,
+    openapi::Document,
+    traffic::Traffic,
+    waiting::Waiting,
+};
 use crate::{
     qr::Renderer,
     service::{self, Services},
 };
 
 pub use self::{
-    api::{OrganizationView, TokenView},
+    api::{AuditEntryView, OrganizationView, TokenView},
     client::{ForwardedHeader, Proxies},
     cors::Origins,
     edge::Edge,
@@ -58,6 +64,13 @@ pub use self::{
     route::{Access, Key, Pace, Statement},
     server::{ServeOptions, serve},
     tls::{Reloaded, Tls, TlsError, TlsFiles},
+};
+
+// What the command line reads and writes as the API does.
+pub(crate) use self::{
+    api::moment,
+    fields::{LONGEST_PAGE, USUAL_PAGE},
+    page::{cursor, position},
 };
 
 /// How much of everything one request may have, and without a token.
@@ -71,6 +84,10 @@ pub struct Limits {
     pub meta_body: usize,
     /// Bodies of Meta's that are in memory at a time.
     pub meta_posts: usize,
+    /// The same of others who have proved nothing before their body is read.
+    pub posts: usize,
+    /// How long a place for such a body is waited for.
+    pub turn: Duration,
     /// How long a body may take to arrive.
     pub body_time: Duration,
     /// How long an answer may take.
@@ -99,6 +116,8 @@ impl Default for Limits {
             // Meta says 3 MB.
             meta_body: 4 << 20,
             meta_posts: 64,
+            posts: 64,
+            turn: Duration::from_secs(5),
             body_time: Duration::from_secs(20),
             request_time: Duration::from_secs(30),
             longest_wait: Duration::from_mins(1),
@@ -121,6 +140,7 @@ pub struct HttpState {
     limits: Limits,
     waiting: Waiting,
     meters: Meters,
+    meta_posts: MetaPosts,
     posts: Posts,
     edge: Edge,
     traffic: Traffic,
@@ -143,7 +163,8 @@ impl HttpState {
         Self {
             work,
             meters: Meters::new(&limits, services.clock().clone()),
-            posts: Posts::new(&limits),
+            meta_posts: MetaPosts::new(&limits, services.clock()),
+            posts: Posts::new(&limits, services.clock()),
             edge,
             traffic: Traffic::default(),
             document: Document::default(),
@@ -182,6 +203,7 @@ parts! {
     services.external: service::External,
     services.meta: service::Meta,
     meters: Meters,
+    meta_posts: MetaPosts,
     posts: Posts,
     renderer: Renderer,
     limits: Limits,

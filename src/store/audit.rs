@@ -11,7 +11,7 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait,
     IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Error, Store, page::Page};
 
@@ -46,6 +46,30 @@ pub(super) async fn write(
     .insert(txn)
     .await
     .map(drop)
+}
+
+/// Writes that what was asked for has come about, by whoever asked for it last since then; by nobody, if nobody has.
+pub(super) async fn write_done(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    (asked, since): (AuditAction, UnixMillis),
+    at: UnixMillis,
+    (done, target): (AuditAction, &str),
+) -> Result<(), DbErr> {
+    let entry = audit::Entity::find()
+        .filter(audit::COLUMN.organization_id.eq(organization.clone()))
+        .filter(audit::COLUMN.at.gte(since))
+        .filter(audit::COLUMN.action.eq(asked))
+        .filter(audit::COLUMN.target.eq(target))
+        .order_by_desc(audit::COLUMN.at)
+        .order_by_desc(audit::COLUMN.id)
+        .one(txn)
+        .await?;
+    let by = entry.map_or_else(By::default, |entry| By {
+        token_id: entry.token_id,
+        address: entry.address.and_then(|address| address.parse().ok()),
+    });
+    write(txn, organization, &by, at, (done, target), &json!({})).await
 }
 
 /// Which entries are wanted.

@@ -118,6 +118,8 @@ const fn may_be_missing(kind: EventType) -> &'static [&'static str] {
         EventType::MessageReceived | EventType::MessageCreated => {
             &["body", "messageId", "targetId", "pushName"]
         }
+        // Earlier ones have none.
+        EventType::MessageSent | EventType::MessageAck => &["messageId"],
         EventType::SessionChangeState => &["reason", "message", "code", "nextAttemptAt"],
         _ => &[],
     }
@@ -187,7 +189,10 @@ fn group(kind: &str, body: Option<&str>) -> Value {
 
 fn ack(level: i16) -> Value {
     json!({
-        "message": { "id": "3EB0C767D26A1D2E8A43", "to": "15550100300@c.us", "fromMe": true },
+        "message": {
+            "id": "3EB0C767D26A1D2E8A43", "messageId": "msg_01JBXQK7G0000000000000000",
+            "to": "15550100300@c.us", "fromMe": true,
+        },
         "ack": level, "by": "15550100300@c.us", "error": null, "timestamp": 1_762_352_580,
     })
 }

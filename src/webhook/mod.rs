@@ -25,6 +25,6 @@ pub use self::{
     address::AddressPolicy,
     filter::Filter,
     kinds::EventType,
-    signature::{SigningSecret, is_same, sign, verify},
+    signature::{SigningSecret, is_fresh, is_same, sign, verify},
     target::TargetPolicy,
 };

@@ -141,10 +141,12 @@ pub fn verify(
     if !fits {
         return Err(VerifyError::Signature);
     }
-    if now.abs_diff(timestamp) > TOLERANCE_SECONDS.unsigned_abs() {
-        return Err(VerifyError::Timestamp);
-    }
-    Ok(())
+    if is_fresh(timestamp, now) { Ok(()) } else { Err(VerifyError::Timestamp) }
+}
+
+/// Whether what was signed then is not too old, nor from too far ahead, as seen at `now` (in seconds).
+pub const fn is_fresh(timestamp: i64, now: i64) -> bool {
+    now.abs_diff(timestamp) <= TOLERANCE_SECONDS.unsigned_abs()
 }
 
 fn content(id: &str, timestamp: i64, body: &[u8]) -> Vec<u8> {

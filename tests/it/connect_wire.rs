@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
     database,
     http_app::App,
-    world::{ALICE, BOB, on_each},
+    world::{ALICE, Answer, BOB, on_each},
 };
 
 const CONNECT: &str = "/api/whatsapp/connect";
@@ -76,6 +76,44 @@ async fn a_session_that_was_stopped_is_taken_up_and_one_of_another_number_is_not
         assert_eq!(other.status, StatusCode::CREATED);
         assert_ne!(other.body["session_id"], id.as_str());
         assert_eq!(world.status(&id).await["phoneNumber"], ALICE, "that one is left alone");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_sent_again_under_its_key_comes_to_what_it_came_to() {
+    on_each(async |world| {
+        let ask = async |key: &str, number: &str| {
+            let body = json!({ "user_id": "user-1", "phone_number": number });
+            let request = world.request(Method::POST, CONNECT).header("idempotency-key", key);
+            Answer::of(request.json(&body)).await
+        };
+        let first = ask("first", ALICE).await;
+        assert_eq!(first.status, StatusCode::CREATED, "{}", first.body);
+        let id = first.body["session_id"].clone();
+        let again = ask("first", ALICE).await;
+        assert_eq!((again.status, &again.body["session_id"]), (StatusCode::OK, &id));
+        let code = again.body["qr_code"].as_str().expect("a code").to_owned();
+        let other = ask("first", BOB).await;
+        assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", other.body);
+        // A key may stand for a session that was there, as well.
+        let taken_up = ask("second", ALICE).await;
+        assert_eq!((taken_up.status, &taken_up.body["session_id"]), (StatusCode::OK, &id));
+
+        world.whatsapp.phone(ALICE).unwrap().scan(&code).await.unwrap();
+        world.until_status(id.as_str().unwrap(), "session_connected").await;
+        // Without its key it is refused now; under it, it has been carried out.
+        for key in ["first", "second"] {
+            let again = ask(key, ALICE).await;
+            assert_eq!((again.status, &again.body["session_id"]), (StatusCode::OK, &id));
+            assert_eq!(again.body["status"], "connected");
+        }
+        // What was refused leaves its key free.
+        assert_eq!(ask("third", ALICE).await.status, StatusCode::BAD_REQUEST);
+        world.delete(&format!("/api/whatsapp/session/{}", id.as_str().unwrap())).await;
+        assert_eq!(ask("third", ALICE).await.status, StatusCode::CREATED);
+        // What is gone is not made anew.
+        assert_eq!(ask("first", ALICE).await.status, StatusCode::UNPROCESSABLE_ENTITY);
     })
     .await;
 }

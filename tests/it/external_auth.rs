@@ -202,6 +202,14 @@ async fn an_unknown_session_is_made_only_where_the_operator_wants_that() {
         told.invalid(&["/data/qr"]);
         let told = app.tell("new-1", "ready", json!({})).await;
         assert_eq!(told.status, StatusCode::OK, "{}", told.text());
+        // The same again, and at once, makes no second one, and nothing twice.
+        let told = app.tell("new-1", "ready", json!({})).await.json();
+        assert_eq!(told["data"]["duplicate"], true);
+        let many = (0..6).map(|_| app.tell("new-3", "ready", json!({})));
+        let many = futures_util::future::join_all(many).await;
+        assert!(many.iter().all(|it| it.status == StatusCode::OK));
+        let recorded = many.iter().filter(|it| it.json()["data"]["recorded"] == true);
+        assert_eq!(recorded.count(), 1);
         let shown = app.get("/api/whatsapp/session/new-1").await.json()["data"].clone();
         assert_eq!((&shown["origin"], &shown["isConnected"]), (&json!("external"), &json!(true)));
         // A look makes nothing, and nor does whoever shows no token.
@@ -211,7 +219,7 @@ async fn an_unknown_session_is_made_only_where_the_operator_wants_that() {
             .problem(401, "UNAUTHENTICATED");
         app.get("/api/whatsapp/session/new-2").await.problem(404, "SESSION_NOT_FOUND");
         let all: Value = app.get("/api/whatsapp/session/list-realtime").await.json();
-        assert_eq!(all["summary"]["total"], 1);
+        assert_eq!(all["summary"]["total"], 2);
         app.close().await;
     })
     .await;

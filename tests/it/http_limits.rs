@@ -18,7 +18,7 @@ async fn as_token(app: &App, secret: &str) -> Answer {
     Answer::to(app.anonymous(Method::GET, "/").bearer_auth(secret)).await
 }
 
-fn behind_a_proxy(header: ForwardedHeader) -> Edge {
+pub(crate) fn behind_a_proxy(header: ForwardedHeader) -> Edge {
     let trusted = vec!["127.0.0.0/8".parse().unwrap()];
     Edge { proxies: Proxies { trusted, header }, ..Edge::default() }
 }
@@ -36,6 +36,47 @@ async fn the_rate_that_a_token_gets_is_the_configured_one() {
         }
         // The burst, and ten in each of the 9.867 seconds between the first and the last.
         assert_eq!(answered, 5 + 98);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rate_that_an_address_gets_is_the_configured_one_whatever_it_shows() {
+    on(Kind::Sqlite, async |database| {
+        let limits = Limits { per_address: Some(Quota::new(10, SECOND, 5)), ..Limits::default() };
+        let edge = behind_a_proxy(ForwardedHeader::XForwardedFor);
+        let app = App::behind(database.open().await, limits, edge).await;
+        let other = app.token_of(&app.organization, Role::Viewer).await;
+        let addresses = ["198.51.100.7", "2001:db8:1:2::7"];
+        let mut answered = [0; 2];
+        let mut refused = [0; 2];
+        // Three times as often as is allowed, for ten seconds, with a token, with another one and with none.
+        for number in 0..300 {
+            for (at, address) in addresses.into_iter().enumerate() {
+                let request = match number % 3 {
+                    0 => app.request(Method::GET, "/"),
+                    1 => app.anonymous(Method::GET, "/").bearer_auth(&other),
+                    _ => app.anonymous(Method::GET, "/dashboard"),
+                };
+                let answer = Answer::to(request.header("x-forwarded-for", address)).await;
+                let policy = answer.header("ratelimit-policy");
+                assert_eq!(policy, "\"address\";q=5;w=1", "{}", answer.status);
+                if answer.status == 200 {
+                    answered[at] += 1;
+                    continue;
+                }
+                assert_eq!(answer.problem(429, "RATE_LIMITED")["limit"], "address");
+                assert_eq!(answer.header("retry-after"), "1");
+                assert_eq!(answer.header("ratelimit"), "\"address\";r=0;t=1");
+                assert_eq!(answer.header("x-ratelimit-remaining"), "0");
+                refused[at] += 1;
+            }
+            app.clock.advance(Duration::from_millis(33));
+        }
+        // The burst, and ten in each of the 9.867 seconds between the first and the last, for each of them.
+        assert_eq!(answered, [5 + 98; 2]);
+        assert_eq!(refused, [300 - 103; 2]);
         app.close().await;
     })
     .await;

@@ -18,7 +18,7 @@ use crate::{
     webhooks_api::{endpoint, log},
 };
 
-const ROLES: [Role; 4] = [Role::Viewer, Role::Manager, Role::Admin, Role::Operator];
+pub(crate) const ROLES: [Role; 4] = [Role::Viewer, Role::Manager, Role::Admin, Role::Operator];
 
 /// What only the first organization has: no answer to another may contain it.
 const SESSION: &str = "only-ours";
@@ -113,7 +113,7 @@ impl Ours {
 
 /// A request to this route that is refused for one reason at least: what it asks for is not known.
 /// Whoever may not ask is refused before that is noticed.
-fn nonsense(app: &App, route: &Statement, path: &str) -> RequestBuilder {
+pub(crate) fn nonsense(app: &App, route: &Statement, path: &str) -> RequestBuilder {
     app.anonymous(route.method.clone(), &format!("{path}?colour=red"))
 }
 

@@ -56,6 +56,11 @@ async fn a_sent_message_climbs_from_sent_to_read() {
             .map(|(_, data)| data["ack"].as_i64().unwrap())
             .collect();
         assert!(acks.is_sorted() && acks.last() == Some(&3), "{acks:?}");
+        // Whoever goes by events knows the message by the id that he was given for it.
+        let events = world.events("sales").await;
+        let about = events.iter().filter(|(name, _)| name.starts_with("message_"));
+        let named: Vec<_> = about.map(|(_, data)| &data["message"]["messageId"]).collect();
+        assert!(named.len() >= 2 && named.iter().all(|it| **it == id.as_str()), "{named:?}");
     })
     .await;
 }

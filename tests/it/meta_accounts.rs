@@ -338,6 +338,27 @@ async fn an_organization_s_configuration_is_shown_whole_and_says_whether_it_is_c
         assert_eq!(part["hasCompleteWhatsAppConfig"], false);
         assert_eq!(part["accounts"].as_array().unwrap().len(), 2);
         assert_eq!(part["whatsappPhoneNumberId"], NUMBER);
+        // What is said of all does not depend on what of it is shown.
+        let shown = async |query: &str| {
+            let mut page = app.get(&format!("{path}?{query}")).await.json();
+            let accounts = page["data"]["accounts"].as_array().unwrap();
+            let numbers: Vec<_> = accounts.iter().map(|it| it["phoneNumberId"].clone()).collect();
+            page["data"]["accounts"] = part["accounts"].clone();
+            assert_eq!(page["data"], part, "{query}");
+            (numbers, page["nextCursor"].as_str().map(ToOwned::to_owned))
+        };
+        let (first, next) = shown("limit=1").await;
+        assert_eq!(first, [NUMBER]);
+        let (second, end) = shown(&format!("limit=1&cursor={}", next.unwrap())).await;
+        assert_eq!((second, end), (vec![json!("2")], None));
+        for (query, numbers) in [
+            ("status=unverified", vec![NUMBER, "2"]),
+            ("status=disabled", vec![]),
+            ("phoneNumberId=2", vec!["2"]),
+            ("limit=500", vec![NUMBER, "2"]),
+        ] {
+            assert_eq!(shown(query).await, (numbers.into_iter().map(Into::into).collect(), None));
+        }
         let (_, other) = tenant(&app, "other").await;
         get(&app, &other, &path).await.problem(404, "ORGANIZATION_NOT_FOUND");
         app.close().await;

@@ -512,11 +512,58 @@ async fn a_database_that_takes_no_writes_is_503_and_what_was_posted_is_taken_whe
         database.execute("ALTER TABLE meta_event RENAME TO gone").await;
         let body = text(WABA, NUMBER, "1", "hi").to_string();
         let answer = deliver(&app, SHARED, SECRET, body.as_bytes()).await;
-        assert!(answer.status.is_server_error(), "{}", answer.status);
+        answer.problem(503, "DATABASE_UNAVAILABLE");
+        assert_eq!(answer.header("retry-after"), "5");
         assert_eq!(rows(database, "meta_body").await, 0, "all of it, or nothing");
         database.execute("ALTER TABLE gone RENAME TO meta_event").await;
         assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
         assert_eq!(rows(database, "meta_event").await, 1);
+        // Nor is it 500 where it cannot be read.
+        database.execute("ALTER TABLE meta_account RENAME TO gone").await;
+        for path in [SHARED, SHORT, "/api/webhooks/whatsapp/some-key"] {
+            let answer = deliver(&app, path, SECRET, body.as_bytes()).await;
+            answer.problem(503, "DATABASE_UNAVAILABLE");
+            let query = "hub.mode=subscribe&hub.challenge=1&hub.verify_token=verify-it";
+            let challenge =
+                Answer::to(app.anonymous(Method::GET, &format!("{path}?{query}"))).await;
+            challenge.problem(503, "DATABASE_UNAVAILABLE");
+        }
+        database.execute("ALTER TABLE gone RENAME TO meta_account").await;
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_organization_keeps_another_s_secret_from_being_tried() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (_, theirs) = tenant(&app, "theirs").await;
+        for number in 0..70 {
+            let secret = format!("their_app_secret_{number}");
+            set_up(&app, &theirs, complete(&format!("7{number}"), WABA, &secret)).await;
+        }
+        // More than are looked at in one go, and older than ours.
+        let (id, _) = tenant(&app, "many").await;
+        let rows: Vec<_> = (0..500)
+            .map(|number| {
+                format!(
+                    "('mac_{number:026}', '{id}', '8{number}', '{WABA}', '', 'x', '/x', 'key-{number}', 'verified', 1, 0, 0)"
+                )
+            })
+            .collect();
+        let columns = "id, organization_id, phone_number_id, waba_id, app_print, verify_hash, callback_path, callback_key, status, version, created_at, updated_at";
+        let insert = format!("INSERT INTO meta_account ({columns}) VALUES {}", rows.join(", "));
+        database.execute(&insert).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let ours = text(WABA, NUMBER, "1", "hi").to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, ours.as_bytes()).await.status, 200);
+        // What names the business account alone.
+        let about = json!({ "field": "account_update", "value": { "event": "VERIFIED_ACCOUNT" } });
+        let about = changes(WABA, &[about]).to_string();
+        assert_eq!(deliver(&app, SHORT, SECRET, about.as_bytes()).await.status, 200);
+        assert_eq!(log(&app, &app.token).await.len(), 2);
+        assert_eq!(log(&app, &theirs).await.len(), 0);
         app.close().await;
     })
     .await;

@@ -1,4 +1,4 @@
-//! `wagate org` and `wagate token`, beside a daemon that runs.
+//! `wagate org`, `wagate token` and `wagate audit`, beside a daemon that runs.
 
 use std::process::Command;
 
@@ -84,6 +84,34 @@ async fn tenants_are_made_at_the_command_line_while_the_daemon_runs_and_take_eff
                 "organization_created"
             ]
         );
+
+        // The same at the command line, page by page.
+        let (mut listed, mut cursor) = (Vec::new(), None);
+        loop {
+            let mut words = vec!["audit", "list", "--org", "2", "--limit", "2"];
+            words
+                .extend(cursor.as_deref().map(|cursor| ["--cursor", cursor]).into_iter().flatten());
+            let page = told(wagate(), &words);
+            assert!(page["data"].as_array().unwrap().len() <= 2);
+            listed.extend(page["data"].as_array().unwrap().clone());
+            let Some(next) = page["nextCursor"].as_str() else { break };
+            cursor = Some(next.to_owned());
+        }
+        assert_eq!(Value::from(listed), audit["data"]);
+        let filtered = ["audit", "list", "--org", "2", "--action", "token_revoked", "--target", id];
+        assert_eq!(told(wagate(), &filtered)["data"].as_array().unwrap().len(), 1);
+        let since = ["audit", "list", "--org", "2", "--since", "2999-01-01T00:00:00Z"];
+        assert_eq!(told(wagate(), &since)["data"], Value::Array(Vec::new()));
+        let table =
+            wagate().args(["audit", "list", "--org", "2", "--limit", "4"]).output().unwrap();
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert!(table.starts_with("AT") && table.contains("token_revoked"), "{table}");
+        assert!(table.contains("\nMore with --cursor "), "{table}");
+        for wrong in [["--action", "nonsense"], ["--limit", "501"], ["--cursor", "nonsense"]] {
+            let mut command = wagate();
+            command.args(["audit", "list"]).args(wrong);
+            assert_eq!(ended(command).0, Some(64), "{wrong:?}");
+        }
 
         let next_id = next["id"].as_str().unwrap();
         told(wagate(), &["token", "revoke", next_id, "--org", "2"]);

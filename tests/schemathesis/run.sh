@@ -52,6 +52,7 @@ cd "$scratch"
 WAGATE_STATE_DIR="$scratch/state" WAGATE_HTTP__LISTEN=127.0.0.1:0 WAGATE_WHATSAPP__URL="$whatsapp" \
     WAGATE_LIMITS__PER_TOKEN=off WAGATE_LIMITS__PER_ADDRESS=off WAGATE_LIMITS__FAILED_AUTHENTICATIONS=off \
     WAGATE_WHATSAPP__VERSION=2.3000.1042742319 WAGATE_WEBHOOKS__DENY_CIDRS=0.0.0.0/0,::/0 \
+    WAGATE_EXTERNAL__WEBHOOK_SECRET_KEY=schemathesis \
     "$WAGATE" >"$scratch/said" 2>"$scratch/log" &
 daemon=$!
 await "$scratch/said" "$daemon" "the daemon"
@@ -100,9 +101,30 @@ while [ -z "$WAGATE_MEDIA_MESSAGE" ] && [ "$tries" -lt 300 ]; do
     sleep 0.1
     WAGATE_MEDIA_MESSAGE=$(ask GET /api/whatsapp/session/linked/messages '' msg)
 done
-for thing in "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
+# Sessions that run elsewhere, by a token and by a secret, what happens on one, and what it is called there.
+ask POST /api/whatsapp/session '{"sessionId": "sealed", "origin": "external", "webhookAuth": "secret"}' nothing
+ask POST /api/whatsapp/session '{"sessionId": "elsewhere", "origin": "external",
+    "sessionData": {"vps_session_id": "wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b"}}' nothing
+ask POST /api/whatsapp/webhook/elsewhere '{"event": "ready", "data": {}}' nothing
+# A number at Meta, and what Meta has told of it.
+WAGATE_META_ACCOUNT=$(ask POST /api/meta/accounts \
+    '{"phoneNumberId": "106540352242922", "wabaId": "102290129340398", "appId": "1", "appSecret": "test_app_secret", "accessToken": "t", "verifyToken": "verify-it"}' mac)
+# Another, whose verify token stays as it is.
+challenged=$(ask POST /api/meta/accounts \
+    '{"phoneNumberId": "106540352242923", "wabaId": "102290129340398", "appId": "1", "appSecret": "test_app_secret", "accessToken": "t", "verifyToken": "verify-it-too"}' mac)
+WAGATE_META_KEY=$(curl -fsS -H "Authorization: Bearer $WAGATE_TOKEN" "$base/api/meta/accounts/$challenged" |
+    sed -n 's,.*"ownPath":"/api/webhooks/whatsapp/\([^"]*\)".*,\1,p')
+printf '%s' '{"object": "whatsapp_business_account", "entry": [{"id": "102290129340398", "changes": [{"field": "messages", "value": {
+    "messaging_product": "whatsapp", "metadata": {"phone_number_id": "106540352242922"}, "messages": [
+    {"from": "16505551234", "id": "wamid.1", "timestamp": "1799999000", "type": "text", "text": {"body": "hello"}}]}}]}]}' >"$scratch/posted"
+signature=$("$venv/bin/python" -c 'import hashlib, hmac, sys
+print(hmac.new(b"test_app_secret", open(sys.argv[1], "rb").read(), hashlib.sha256).hexdigest())' "$scratch/posted")
+curl -fsS -X POST "$base/webhook" -H "X-Hub-Signature-256: sha256=$signature" --data-binary "@$scratch/posted"
+WAGATE_META_EVENT=$(ask GET /api/meta/events '' mev)
+for thing in "$WAGATE_META_ACCOUNT" "$WAGATE_META_KEY" "$WAGATE_META_EVENT" "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
     [ -n "$thing" ] || { echo "something to ask for could not be made" >&2; exit 1; }
 done
+export WAGATE_META_ACCOUNT WAGATE_META_KEY WAGATE_META_EVENT
 export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_MEDIA_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN
 
 # Sessions that are made up dial: not more than a few.

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuditEntry")]
-pub(super) struct EntryView {
+pub struct EntryView {
     id: AuditId,
     at: Timestamp,
     action: AuditAction,

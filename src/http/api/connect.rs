@@ -1,12 +1,23 @@
 //! `POST /api/whatsapp/connect`: a user asks to be connected. Members are written as seed 002 has them.
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
 use entity::id::SessionId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    http::{auth::Caller, body::JsonObject, error::ApiError, fields::Parameters},
+    http::{
+        auth::Caller,
+        body::JsonObject,
+        error::ApiError,
+        fields::Parameters,
+        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
+    },
     service::{Sessions, sessions::Connect},
 };
 
@@ -29,18 +40,20 @@ pub(super) struct ConnectingView {
     session_id: SessionId,
 }
 
-/// 201 with a session that is new, 200 with one that the user had.
+/// 201 with a session that is new, 200 with one that the user had, or that the same request came to before.
 #[tracing::instrument(name = "http.connect", skip_all)]
 pub(super) async fn connect(
     State(sessions): State<Sessions>,
     Caller(caller): Caller,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(mut body): JsonObject,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     parameters.finish()?;
     let connect = Connect {
         user_id: body.required_text("user_id"),
         phone_number: body.required_text("phone_number"),
+        idempotency_key: idempotency_key(&headers)?,
     };
     body.finish()?;
     let connecting = sessions.connect(&caller, connect).await?;
@@ -54,5 +67,9 @@ pub(super) async fn connect(
         qr_code: connecting.qr,
         session_id: connecting.session_id,
     };
-    Ok((status, Json(view)))
+    let mut response = (status, Json(view)).into_response();
+    if connecting.replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }

@@ -36,8 +36,11 @@ use entity::state::Role::{Admin, Manager, Operator, Viewer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub(super) use self::meta::Posts;
-pub use self::{organizations::OrganizationView, tokens::TokenView};
+pub(crate) use self::webhooks::moment;
+pub use self::{
+    audit::EntryView as AuditEntryView, organizations::OrganizationView, tokens::TokenView,
+};
+pub(super) use self::{meta::Posts as MetaPosts, receiver::Posts};
 use super::{
     Limits,
     idempotency::IDEMPOTENCY_REPLAYED,

@@ -1,13 +1,13 @@
 //! `/api/whatsapp/webhook/{sessionId}`: the events of a session that runs elsewhere.
 //!
-//! What is shown is looked at before the body is taken for JSON; its bytes are there by then, as a signature is over
-//! them. What opens nothing is counted, but does not stand in the way of what does: one client whose secret is old must
-//! not cost those beside it their events.
+//! What is shown is looked at before a byte of the body is read. A signature is over the body, so there it is looked at
+//! whether any can be good, and the body is read in one of few places. What opens nothing is counted, but does not stand
+//! in the way of what does: one client whose secret is old must not cost those beside it their events.
 
 use std::net::IpAddr;
 
 use axum::{
-    extract::{FromRequestParts, State},
+    extract::{FromRef, FromRequestParts, Request, State},
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -20,10 +20,17 @@ use serde::Serialize;
 
 use super::{ok, with};
 use crate::{
+    clock::Clock,
     event::payload::{Timestamp, rfc3339},
     http::{
-        body::Posted, client::Client, error::ApiError, fields::Parameters,
-        idempotency::idempotency_key, limit::Meters, path::SessionPath,
+        HttpState, Limits,
+        body::Posted,
+        client::Client,
+        error::ApiError,
+        fields::Parameters,
+        idempotency::idempotency_key,
+        limit::{Meters, Places, Share},
+        path::SessionPath,
     },
     service::{
         self, External, Principal,
@@ -78,21 +85,76 @@ impl From<Receipt> for ReceiptView {
     }
 }
 
+/// What is posted by whoever has proved nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    /// Signed events.
+    Events,
+    /// Reports of the status webhook.
+    Reports,
+}
+
+impl Lane {
+    pub(super) const fn with_share(self) -> (Self, Share) {
+        (self, Share::Most)
+    }
+}
+
+/// Bodies that are in memory at a time, of whoever has proved nothing yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Posts(pub(super) Places<Lane>);
+
+impl Posts {
+    pub(crate) fn new(limits: &Limits, clock: &Clock) -> Self {
+        Self(Places::new(limits.posts, limits.turn, clock.clone()))
+    }
+}
+
+/// What bodies are read with.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    pub(super) meters: Meters,
+    pub(super) posts: Places<Lane>,
+    pub(super) limits: Limits,
+}
+
+impl FromRef<HttpState> for Desk {
+    fn from_ref(state: &HttpState) -> Self {
+        let Posts(posts) = FromRef::from_ref(state);
+        Self { meters: FromRef::from_ref(state), posts, limits: FromRef::from_ref(state) }
+    }
+}
+
 /// 200; 202 for an event that is new and has no name here.
 #[tracing::instrument(name = "http.receiver.receive", skip_all)]
 pub(super) async fn receive(
     State(external): State<External>,
-    State(meters): State<Meters>,
+    State(desk): State<Desk>,
     SessionPath(id): SessionPath,
-    poster: Poster,
-    headers: HeaderMap,
-    body: Posted,
+    Poster { proof, client, parameters }: Poster,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let Poster { proof, client, parameters } = poster;
-    let admitted = external.admit(&proof, &id, &body.0).await;
-    let admitted = counted(&meters, client, admitted)?;
+    let key = idempotency_key(request.headers());
+    let (admitted, body) = match &proof {
+        Proof::Signature { timestamp, .. } => {
+            // Nothing of this session can be signed so: its body needs no reading.
+            counted(&desk.meters, client, external.may_sign(&id, *timestamp).await)?;
+            let has_failed = desk.meters.may_try(client).is_err();
+            let place = desk.posts.enter(Lane::Events.with_share(), client, has_failed).await?;
+            let body = place.read(Posted::read(request, &desk.limits)).await?;
+            let admitted = external.admit(&proof, &id, &body.0).await;
+            let admitted = counted(&desk.meters, client, admitted)?;
+            place.was_good();
+            (admitted, body)
+        }
+        Proof::Token(_) | Proof::Secret(_) | Proof::Nothing => {
+            let admitted = external.admit(&proof, &id, b"").await;
+            let admitted = counted(&desk.meters, client, admitted)?;
+            (admitted, Posted::read(request, &desk.limits).await?)
+        }
+    };
     parameters.finish()?;
-    let key = idempotency_key(&headers)?;
+    let key = key?;
     let members = body.members()?;
     // Who signs his requests numbers them.
     let key = match (&key, &proof) {
@@ -138,14 +200,13 @@ pub(super) async fn verify(
 }
 
 /// Counts what opened nothing.
-fn counted<T>(
+pub(super) fn counted<T>(
     meters: &Meters,
     client: Option<IpAddr>,
     admitted: Result<T, service::Error>,
 ) -> Result<T, ApiError> {
     if matches!(admitted, Err(service::Error::Unauthenticated)) {
-        meters.may_try(client)?;
-        meters.failed(client);
+        meters.opened_nothing(client)?;
     }
     Ok(admitted?)
 }

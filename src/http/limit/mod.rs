@@ -1,6 +1,7 @@
 //! How often anybody may ask: limits for each token and for each address.
 //!
 //! - `quota.rs`: the algorithm. `meter.rs`: one quota for each of many callers.
+//! - `places.rs`: how many bodies are in memory before it is known who sent them.
 //!
 //! `governor` has the same algorithm. It gives no look without taking, which failed authentications
 //! need, and its stores grow with the number of addresses: what would be left of it is `quota.rs`.
@@ -10,6 +11,7 @@
 //! now). A daemon limits what it is asked itself: with several of them, each has limits of its own.
 
 mod meter;
+mod places;
 mod quota;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -22,6 +24,7 @@ use axum::{
 };
 use entity::id::TokenId;
 
+pub(crate) use self::places::{Places, Share};
 pub use self::quota::Quota;
 use self::{meter::Meter, quota::Verdict};
 use super::{Limits, client::Client, code::Code, problem::Problem};
@@ -97,6 +100,16 @@ impl Meters {
         if let (Some(meter), Some(address)) = (&self.meters.failures, address) {
             meter.take(&neighbourhood(address), self.clock.monotonic());
         }
+    }
+}
+
+impl Meters {
+    /// Counts what opened nothing, where it is looked at whatever was shown before: from where there was too much
+    /// of it, whoever shows more is told to wait.
+    pub(crate) fn opened_nothing(&self, address: Option<IpAddr>) -> Result<(), Problem> {
+        self.may_try(address)?;
+        self.failed(address);
+        Ok(())
     }
 }
 

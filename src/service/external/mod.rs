@@ -35,7 +35,7 @@ use crate::{
         events::{Mark, NewEvent, Recorded},
         sessions::{Created, NewExternal, NewSession, Receiver},
     },
-    webhook::{SigningSecret, is_same, verify},
+    webhook::{SigningSecret, is_fresh, is_same, verify},
 };
 
 /// What the operator has decided about sessions that run elsewhere.
@@ -181,6 +181,17 @@ impl External {
         }
     }
 
+    /// Refuses what cannot be signed well, whatever is signed: its time is over, or nothing here is signed.
+    pub async fn may_sign(&self, id: &SessionId, timestamp: i64) -> Result<(), Error> {
+        let is_fresh = is_fresh(timestamp, self.store.clock().now().as_secs());
+        let may = |row: &session::Model| row.receiver_auth == Some(ReceiverAuth::Signature);
+        if is_fresh && self.store.sessions().with_secret(id).await?.iter().any(may) {
+            Ok(())
+        } else {
+            Err(Error::Unauthenticated)
+        }
+    }
+
     async fn of_token(&self, caller: &Principal, id: &SessionId) -> Result<Admitted, Error> {
         caller.require(Role::Manager)?;
         let sessions = self.store.sessions();
@@ -271,6 +282,11 @@ impl External {
             (None, _) if self.policy.allow_open => Ok(()),
             (None, _) => Err(Error::Conflict(Conflict::StatusWebhookClosed)),
         }
+    }
+
+    /// Whether anybody may report, whatever he shows.
+    pub fn is_open(&self) -> bool {
+        self.policy.key.is_none()
     }
 
     /// Records a status, of the session that is called as the post says where it runs.

@@ -19,13 +19,10 @@ use crate::{
     store::{
         Made, Patience,
         idempotency::Key,
-        meta::{Open, Put, Putting, Secrets},
+        meta::{MOST_ACCOUNTS, Open, Put, Putting, Secrets},
         page::{Page, Position},
     },
 };
-
-/// The most accounts of an organization.
-const MOST: u64 = 500;
 
 /// How often a change is tried again because somebody else was faster.
 const TRIES: usize = 8;
@@ -48,8 +45,12 @@ pub struct Upserted {
 #[derive(Clone, Debug)]
 pub struct Overview {
     pub organization: organization::Model,
-    /// The oldest first.
-    pub accounts: Vec<account::Model>,
+    /// The oldest account of all, whatever page was asked for.
+    pub first: Option<account::Model>,
+    /// There is an account, and each has all that it needs.
+    pub is_complete: bool,
+    /// The page that was asked for, the oldest first.
+    pub page: Listing,
 }
 
 /// A page of accounts.
@@ -76,8 +77,17 @@ impl Meta {
         page: Page<MetaAccountId>,
     ) -> Result<Listing, Error> {
         caller.require(Role::Viewer)?;
+        self.page(&caller.organization_id, filter, page).await
+    }
+
+    async fn page(
+        &self,
+        organization: &OrganizationId,
+        filter: &AccountFilter,
+        page: Page<MetaAccountId>,
+    ) -> Result<Listing, Error> {
         let meta = self.store.meta();
-        let mut accounts = meta.accounts(&caller.organization_id, filter, &page.one_more()).await?;
+        let mut accounts = meta.accounts(organization, filter, &page.one_more()).await?;
         let next =
             page.cut(&mut accounts, |row| Position { at: row.created_at, id: row.id.clone() });
         Ok(Listing { accounts, next })
@@ -93,19 +103,32 @@ impl Meta {
         self.store.meta().account(&caller.organization_id, id).await?.ok_or(NOT_FOUND)
     }
 
-    /// All of an organization's accounts. Another than the caller's is there for operators alone.
+    /// An organization's configuration, and a page of its accounts. Another than the caller's is there for
+    /// operators alone.
     pub async fn overview(
         &self,
         caller: &Principal,
         organization: &OrganizationId,
+        filter: &AccountFilter,
+        page: Page<MetaAccountId>,
     ) -> Result<Overview, Error> {
         caller.require(Role::Viewer)?;
         let is_own = *organization == caller.organization_id || caller.role >= Role::Operator;
         let found = self.store.organizations().find(organization).await?.filter(|_| is_own);
         let organization = found.ok_or(Error::NotFound(Thing::Organization))?;
         let all = AccountFilter::default();
-        let accounts = self.store.meta().accounts(&organization.id, &all, &Page::all()).await?;
-        Ok(Overview { organization, accounts })
+        let all = self.store.meta().accounts(&organization.id, &all, &Page::all()).await?;
+        let is_complete = !all.is_empty() && all.iter().all(|row| self.missing(row).is_empty());
+        let first = all.first().cloned();
+        let is_whole = *filter == AccountFilter::default()
+            && page.after.is_none()
+            && page.limit.is_none_or(|limit| all.len() as u64 <= limit);
+        let page = if is_whole {
+            Listing { accounts: all, next: None }
+        } else {
+            self.page(&organization.id, filter, page).await?
+        };
+        Ok(Overview { organization, first, is_complete, page })
     }
 
     /// Makes an account of a phone number, or changes the one that the organization has.
@@ -232,7 +255,7 @@ impl Meta {
         let putting = Putting {
             row,
             seen,
-            most: MOST,
+            most: MOST_ACCOUNTS,
             key,
             by: caller.by(),
             action: (!changed.is_empty()).then_some(action),

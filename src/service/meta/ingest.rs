@@ -14,15 +14,13 @@ use sha2::{Digest, Sha256};
 use super::{
     Meta, NOT_FOUND, Open, Refusal,
     routing::{Route, Routing, Signer},
+    trial::{self, Claim},
 };
 use crate::{
     meta::{Envelope, Names, Signature, is_signed_by, part},
     service::{Error, text},
     store::meta::Kept,
 };
-
-/// The most secrets that are tried for one body. Only accounts of the numbers in it have one to try.
-const MOST_SECRETS: usize = 64;
 
 /// How far ahead of ours Meta's clock may be.
 const AHEAD: Duration = Duration::from_hours(24);
@@ -125,29 +123,30 @@ impl Meta {
             candidates.retain(|it| it.id != row.id);
             candidates.insert(0, row.as_ref().clone());
         }
-        let mut tried = Vec::<(Open, bool)>::new();
-        let mut is_good = |secret: Option<&Open>| {
-            let Some(secret) = secret else { return false };
-            if let Some((_, known)) = tried.iter().find(|(it, _)| it == secret) {
-                return *known;
-            }
-            let is_good = tried.len() < MOST_SECRETS
-                && is_signed_by(secret.expose().as_bytes(), bytes, signature);
-            tried.push((secret.clone(), is_good));
-            is_good
-        };
+        let mut claims = Vec::with_capacity(candidates.len());
         let now = self.now();
-        let mut signers = Vec::new();
         for row in candidates {
             let secrets = self.store.meta().secrets(&row).await?;
             let current = if row.app_secret.is_some() {
-                secrets.app.as_ref()
+                secrets.app
             } else {
-                self.options.default_secret.as_ref()
+                self.options.default_secret.clone()
             };
-            let is_current = is_good(current);
             let is_kept = row.previous_until.is_some_and(|until| now < until);
-            if is_current || (is_kept && is_good(secrets.previous.as_ref())) {
+            let previous = secrets.previous.filter(|_| is_kept);
+            claims.push(Claim { row, current, previous });
+        }
+        let own = match door {
+            Door::Own(row) => Some(&row.id),
+            Door::Shared | Door::Nobody => None,
+        };
+        let fits = |secret: &Open| is_signed_by(secret.expose().as_bytes(), bytes, signature);
+        let good = trial::good(&claims, own, &names.numbers, fits);
+        let mut signers = Vec::new();
+        for Claim { row, current, previous } in claims {
+            let is_good = |secret: Option<Open>| secret.is_some_and(|it| good.contains(&it));
+            let is_current = is_good(current);
+            if is_current || is_good(previous) {
                 let is_open = match row.status {
                     MetaStatus::Verified => true,
                     MetaStatus::Unverified => !self.options.require_verified,

@@ -175,16 +175,25 @@ fn visible(name: &str, text: &str, lengths: RangeInclusive<usize>) -> Result<Str
     Err(FieldError::new(name, format!("must be {least} to {most} visible ASCII characters")))
 }
 
+/// Where Meta calls. It is shown, and written down in the audit log, so there is no place for a secret in it.
 fn callback(name: &str, text: &str) -> Result<String, FieldError> {
     let is_short = limits::CALLBACK.contains(&text.len());
-    let is_path = text.starts_with('/') && text.bytes().all(|it| it.is_ascii_graphic());
-    let is_url = text.starts_with("https://") && Url::parse(text).is_ok();
-    let detail = "must be a path that begins with `/`, or an https URL, of at most 200 characters";
-    if is_short && (is_path || is_url) {
-        Ok(text.to_owned())
-    } else {
-        Err(FieldError::new(name, detail))
+    let is_path = text.starts_with('/')
+        && !text.starts_with("//")
+        && text.bytes().all(|it| it.is_ascii_graphic());
+    let url =
+        Url::parse(text).ok().filter(|url| url.scheme() == "https" && text.starts_with("https://"));
+    if !is_short || (!is_path && url.is_none()) {
+        let detail =
+            "must be a path that begins with `/`, or an https URL, of at most 200 characters";
+        return Err(FieldError::new(name, detail));
     }
+    let has_name = url.is_some_and(|url| !url.username().is_empty() || url.password().is_some());
+    if has_name || text.contains(['?', '#']) {
+        let detail = "must have no query, no fragment, no user name and no password: it is shown, and written down";
+        return Err(FieldError::new(name, detail));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -216,6 +225,27 @@ mod tests {
             ]
         );
         assert!(!errors.iter().any(|it| it.detail.contains("short")));
+    }
+
+    #[test]
+    fn an_address_has_no_place_for_a_secret() {
+        let of = |text: &str| callback("callbackPath", text);
+        for good in ["/api/webhooks/whatsapp", "https://x.example/hook", "https://x.example/@me"] {
+            assert_eq!(of(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "https://user:hunter2@x.example/hook",
+            "https://hunter2@x.example/hook",
+            "https://:hunter2@x.example/hook",
+            "https://x.example/hook?key=hunter2",
+            "https://x.example/hook#hunter2",
+            "/hook?key=hunter2",
+            "/hook#hunter2",
+        ] {
+            let error = of(bad).unwrap_err();
+            assert!(error.detail.starts_with("must have no query"), "{bad}");
+            assert!(!error.detail.contains("hunter2"));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts.
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
-//!   what a request proves is in it. `routing.rs`: whose each change is.
+//!   what a request proves is in it. `trial.rs`: who has signed it.
+//!   `routing.rs`: whose each change is.
 //! - `log.rs`: what was told, for its owner.
 //!
 //! # Whose a number is
@@ -17,6 +18,7 @@ mod ingest;
 mod input;
 mod log;
 mod routing;
+mod trial;
 
 use std::sync::Arc;
 
@@ -34,7 +36,7 @@ pub use self::{
 };
 pub use crate::{
     meta::{Signature, paired},
-    store::meta::{AccountFilter, LogFilter, Open},
+    store::meta::{AccountFilter, LogFilter, MOST_ACCOUNTS, Open},
 };
 
 /// What the operator decides about Meta's webhooks.

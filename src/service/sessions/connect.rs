@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     event::{Event, Report, Reported},
-    service::{Conflict, FieldError, Thing, events::Bell, text},
+    service::{Conflict, FieldError, Thing, created, events::Bell, text},
     session::view::StatusView,
     store::{
         Patience,
@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Connect {
     pub user_id: String,
     pub phone_number: String,
+    /// What the caller calls the request.
+    pub idempotency_key: Option<String>,
 }
 
 /// What came of it.
@@ -46,6 +48,15 @@ pub struct Connecting {
     pub qr: Option<String>,
     /// The session is new, and not one that the user had.
     pub is_new: bool,
+    /// An earlier request with the same key has come to it: nothing was done.
+    pub replayed: bool,
+}
+
+impl Connecting {
+    fn of(view: StatusView, is_new: bool, replayed: bool) -> Self {
+        let StatusView { session_id, is_connected, qr, .. } = view;
+        Self { session_id, is_connected, qr, is_new, replayed }
+    }
 }
 
 impl Sessions {
@@ -76,7 +87,15 @@ impl Sessions {
         };
         let (sessions, organization) = (self.store.sessions(), &caller.organization_id);
         let whose = (user_id.as_str(), phone_number.as_str());
-        let (row, is_new) = match sessions.for_user(organization, whose, new, caller.by()).await? {
+        let parts = ["connect", whose.0, whose.1];
+        let key = connect.idempotency_key.map(|key| created::key(key, &parts));
+        let found = sessions.for_user(organization, whose, (new, key), caller.by()).await?;
+        let (row, is_new) = match found {
+            OfUser::Replayed(row) => {
+                let view = self.begun(caller, &row.session_id, row.created_at).await?;
+                return Ok(Connecting::of(view, false, true));
+            }
+            OfUser::KeyReused => return Err(Error::KeyReused),
             OfUser::New(row) => (*row, true),
             OfUser::Before(row) => (self.take_up(caller, *row, &phone_number).await?, false),
             OfUser::Connected => return Err(Error::Conflict(Conflict::UserConnected)),
@@ -88,9 +107,8 @@ impl Sessions {
             self.give_up(caller, &row, &error).await;
             return Err(error.into());
         }
-        let StatusView { session_id, is_connected, qr, .. } =
-            self.begun(caller, &row.session_id, begun_at).await?;
-        Ok(Connecting { session_id, is_connected, qr, is_new })
+        let view = self.begun(caller, &row.session_id, begun_at).await?;
+        Ok(Connecting::of(view, is_new, false))
     }
 
     /// The session as soon as there is a code or a connection, or it is clear that there is none for now.

@@ -369,7 +369,7 @@ impl Sessions {
         id: &SessionId,
         unlink: bool,
     ) -> Result<Unlinked, Error> {
-        let what = (AuditAction::SessionDeleted, json!({ "logout": unlink }));
+        let what = (AuditAction::SessionDeletionAsked, json!({ "logout": unlink }));
         let row = self.row(caller, id).await?;
         if row.origin == Origin::External {
             // Nothing of it is here but what was told.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use entity::{
     event,
-    id::SessionKey,
+    id::{MessageId, SessionKey},
     message, session,
     state::{Direction, MessageStatus},
 };
@@ -22,8 +22,10 @@ pub(super) struct Present {
 }
 
 /// How far an outbound message has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reached {
+    /// The message's own id.
+    pub(super) id: Option<MessageId>,
     pub(super) level: i16,
     /// It was sent here, and nobody was told yet that WhatsApp has it.
     pub(super) unsent: bool,
@@ -65,25 +67,35 @@ impl Present {
         let acked: Vec<_> = events.iter().filter_map(|event| ack(event)).collect();
         let mut levels = HashMap::new();
         for chunk in acked.chunks(CHUNK) {
-            let found: Vec<(SessionKey, String, i16, MessageStatus)> = message::Entity::find()
-                .select_only()
-                .column(message::Column::SessionKey)
-                .column(message::Column::WaId)
-                .column(message::Column::Ack)
-                .column(message::Column::Status)
-                .filter(message::COLUMN.session_key.is_in(keys.iter().cloned()))
-                .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|ack| ack.wa_id.clone())))
-                .filter(message::COLUMN.direction.eq(Direction::Outbound))
-                .into_tuple()
-                .all(txn)
-                .await?;
-            levels.extend(found.into_iter().map(|(session, wa_id, level, status)| {
+            let found: Vec<(MessageId, SessionKey, String, i16, MessageStatus)> =
+                message::Entity::find()
+                    .select_only()
+                    .column(message::Column::Id)
+                    .column(message::Column::SessionKey)
+                    .column(message::Column::WaId)
+                    .column(message::Column::Ack)
+                    .column(message::Column::Status)
+                    .filter(message::COLUMN.session_key.is_in(keys.iter().cloned()))
+                    .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|ack| ack.wa_id.clone())))
+                    .filter(message::COLUMN.direction.eq(Direction::Outbound))
+                    .into_tuple()
+                    .all(txn)
+                    .await?;
+            levels.extend(found.into_iter().map(|(id, session, wa_id, level, status)| {
                 // What a phone sent is `sent` from the start.
                 let unsent = level <= 0 && status != MessageStatus::Sent;
-                ((session, wa_id), Reached { level, unsent })
+                ((session, wa_id), Reached { id: Some(id), level, unsent })
             }));
         }
         Ok(Self { sessions, recorded, levels })
+    }
+}
+
+impl Present {
+    /// Our own id of the message that an event acknowledges.
+    pub(super) fn acknowledged(&self, event: &NewEvent) -> Option<&MessageId> {
+        let Event::Ack(ack) = &event.event else { return None };
+        self.levels.get(&(event.session_key.clone(), ack.wa_id.clone()))?.id.as_ref()
     }
 }
 

@@ -60,6 +60,7 @@ pub(in crate::store) async fn record_batch(
                 let own = session.and_then(|session| session.account_jid.as_deref());
                 let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
                     let id = EventId::new(now, rand::random());
+                    let known = payload::Known { own, message: present.acknowledged(event) };
                     let row = event::Model {
                         dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
                         id,
@@ -67,7 +68,8 @@ pub(in crate::store) async fn record_batch(
                         seq,
                         session_key: event.session_key.clone(),
                         kind: event.event.kind(),
-                        payload: payload::data(&event.event, own, event.care.as_ref()).to_string(),
+                        payload: payload::data(&event.event, known, event.care.as_ref())
+                            .to_string(),
                         occurred_at: event.at,
                         recorded_at: now,
                     };
@@ -152,7 +154,8 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
         Event::Message(message) => {
             if message.direction == Direction::Outbound {
                 let key = (event.session_key.clone(), message.wa_id.clone());
-                present.levels.entry(key).or_default();
+                let reached = present.levels.entry(key).or_default();
+                reached.id.get_or_insert_with(|| message.id.clone());
             }
             plan.messages.push((
                 event.organization_id.clone(),

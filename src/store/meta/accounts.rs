@@ -8,21 +8,22 @@ use entity::{
 };
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait as _,
+    Select,
 };
 
 use super::Meta;
 use crate::store::{Error, page::Page};
 
 /// Which accounts are wanted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountFilter {
     pub status: Option<MetaStatus>,
     /// Meta's id of the number, to the letter.
     pub phone_number_id: Option<String>,
 }
 
-/// The most accounts that are looked at for one request of Meta's.
-const MOST: u64 = 500;
+/// The most accounts of one organization: all of them are looked at for a request of Meta's.
+pub const MOST: u64 = 500;
 
 impl Meta {
     /// Looks an account up.
@@ -82,13 +83,7 @@ impl Meta {
 
     /// The accounts with this verify token, whosever they are, by its hash.
     pub async fn with_verify_token(&self, hash: &str) -> Result<Vec<account::Model>, Error> {
-        let found = account::Entity::find()
-            .filter(account::COLUMN.verify_hash.eq(hash))
-            .order_by_asc(account::COLUMN.id)
-            .limit(MOST)
-            .all(self.store.reader())
-            .await?;
-        Ok(found)
+        self.of_everybody(Condition::all().add(account::COLUMN.verify_hash.eq(hash))).await
     }
 
     /// The account whose own path ends so.
@@ -111,12 +106,34 @@ impl Meta {
         }
         let number = account::Column::PhoneNumberId.is_in(numbers.iter().cloned());
         let waba = account::Column::WabaId.is_in(wabas.iter().cloned());
-        let found = account::Entity::find()
-            .filter(Condition::any().add(number).add(waba))
-            .order_by_asc(account::COLUMN.id)
-            .limit(MOST)
-            .all(self.store.reader())
+        self.of_everybody(Condition::any().add(number).add(waba)).await
+    }
+
+    /// The accounts of which this is true, whosever they are. The oldest first, but where there are very many: then those of one
+    /// organization after those of the other, so that none of them leaves no room for another's.
+    async fn of_everybody(&self, condition: Condition) -> Result<Vec<account::Model>, Error> {
+        let those = account::Entity::find().filter(condition);
+        let reader = self.store.reader();
+        let oldest =
+            |those: Select<account::Entity>| those.order_by_asc(account::COLUMN.id).limit(MOST);
+        let found = oldest(those.clone()).all(reader).await?;
+        if u64::try_from(found.len()).is_ok_and(|found| found < MOST) {
+            return Ok(found);
+        }
+        let owners: Vec<OrganizationId> = those
+            .clone()
+            .select_only()
+            .column(account::Column::OrganizationId)
+            .distinct()
+            .order_by_asc(account::COLUMN.organization_id)
+            .into_tuple()
+            .all(reader)
             .await?;
+        let mut found = Vec::new();
+        for owner in owners {
+            let theirs = those.clone().filter(account::COLUMN.organization_id.eq(owner));
+            found.extend(oldest(theirs).all(reader).await?);
+        }
         Ok(found)
     }
 }

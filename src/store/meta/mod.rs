@@ -13,7 +13,7 @@ mod sealed;
 use super::Store;
 
 pub use self::{
-    accounts::AccountFilter,
+    accounts::{AccountFilter, MOST as MOST_ACCOUNTS},
     change::{Put, Putting},
     ingest::Kept,
     log::LogFilter,

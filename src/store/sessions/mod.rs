@@ -279,7 +279,8 @@ impl Sessions {
         self.update(organization, key, change, None).await
     }
 
-    /// Deletes a session with all its events and messages. Whether there was one.
+    /// Deletes a session with all its events and messages, and writes down that it is gone, and who has asked for
+    /// it. Whether there was one.
     pub async fn delete(
         &self,
         organization: &OrganizationId,
@@ -306,6 +307,9 @@ impl Sessions {
                     let Some(row) = found else { return Ok(None) };
                     let kind = EventType::SessionDeleted;
                     let touched = announce_session(txn, &known, now, &row, kind).await?;
+                    let asked = (AuditAction::SessionDeletionAsked, row.created_at);
+                    let done = (AuditAction::SessionDeleted, row.session_id.as_str());
+                    audit::write_done(txn, &row.organization_id, asked, now, done).await?;
                     session::Entity::delete_by_id(row.id).exec(txn).await?;
                     Ok(Some(touched))
                 })

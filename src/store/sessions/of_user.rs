@@ -7,14 +7,19 @@ use entity::{
     organization, session,
     state::{Origin, SessionStatus},
 };
-use sea_orm::{EntityTrait, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{
     Sessions,
     create::{Created, NewSession, insert, is_full},
     external::of_user,
 };
-use crate::store::{Error, audit::By, writer::Patience};
+use crate::store::{
+    Error, Made,
+    audit::By,
+    idempotency::{Key, made_before, reassign, unclaim},
+    writer::Patience,
+};
 
 /// The session of a user who asks to be connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,10 @@ pub enum OfUser {
     Before(Box<session::Model>),
     /// He has one that is connected.
     Connected,
+    /// The same request came to it before.
+    Replayed(Box<session::Model>),
+    /// The key was used for another request, or what it came to is gone.
+    KeyReused,
     TooMany,
     /// The id that was made up is taken.
     Exists,
@@ -33,12 +42,12 @@ impl Sessions {
     /// The session for a user who asks to be connected with this phone number: one that he has and that is
     /// not connected, or `new`. One that was linked to another number is left alone.
     ///
-    /// Two requests at the same time get the same one.
+    /// Two requests at the same time get the same one, and so do two with one key, whatever came between them.
     pub async fn for_user(
         &self,
         organization: &OrganizationId,
         (user_id, phone_number): (&str, &str),
-        new: NewSession,
+        (new, key): (NewSession, Option<Key>),
         by: By,
     ) -> Result<OfUser, Error> {
         let row = self.new_row(organization, new).await?;
@@ -49,6 +58,7 @@ impl Sessions {
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, known, by) = (row.clone(), known.clone(), by.clone());
+                let key = key.clone();
                 let (user_id, phone_number) = (user_id.clone(), phone_number.clone());
                 Box::pin(async move {
                     let nobody = BTreeSet::new();
@@ -58,21 +68,45 @@ impl Sessions {
                         .lock_exclusive()
                         .one(txn)
                         .await?;
+                    let key = key.as_ref();
+                    let of = |id| {
+                        session::Entity::find()
+                            .filter(session::COLUMN.organization_id.eq(owner.clone()))
+                            .filter(session::COLUMN.id.eq(id))
+                    };
+                    let (id, now) = (row.id.as_str(), row.created_at);
+                    match made_before(txn, owner, key, id, now, of).await? {
+                        None => {}
+                        Some(Made::New(row) | Made::Before(row)) => {
+                            return Ok((OfUser::Replayed(Box::new(row)), nobody));
+                        }
+                        Some(Made::KeyReused) => return Ok((OfUser::KeyReused, nobody)),
+                    }
                     let his = of_user(txn, owner, &user_id).await?;
-                    if his.iter().any(|it| it.status == SessionStatus::SessionConnected) {
-                        return Ok((OfUser::Connected, nobody));
+                    let is_connected =
+                        his.iter().any(|it| it.status == SessionStatus::SessionConnected);
+                    let (found, touched) = if is_connected {
+                        (OfUser::Connected, nobody)
+                    } else if let Some(usable) = usable(his, &phone_number) {
+                        (OfUser::Before(Box::new(usable)), nobody)
+                    } else if is_full(txn, owner).await?.is_some() {
+                        (OfUser::TooMany, nobody)
+                    } else {
+                        let (created, touched) = insert(txn, &known, &row, &by).await?;
+                        let made = match created {
+                            Created::New(row) => OfUser::New(row),
+                            _ => OfUser::Exists,
+                        };
+                        (made, touched)
+                    };
+                    match (&found, key) {
+                        (_, None) | (OfUser::New(_), _) => {}
+                        (OfUser::Before(row), Some(key)) => {
+                            reassign(txn, owner, key, row.id.as_str()).await?;
+                        }
+                        (_, Some(key)) => unclaim(txn, owner, key).await?,
                     }
-                    if let Some(usable) = usable(his, &phone_number) {
-                        return Ok((OfUser::Before(Box::new(usable)), nobody));
-                    }
-                    if is_full(txn, owner).await?.is_some() {
-                        return Ok((OfUser::TooMany, nobody));
-                    }
-                    let (created, touched) = insert(txn, &known, &row, &by).await?;
-                    Ok(match created {
-                        Created::New(row) => (OfUser::New(row), touched),
-                        _ => (OfUser::Exists, touched),
-                    })
+                    Ok((found, touched))
                 })
             })
             .await?;

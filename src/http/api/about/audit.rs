@@ -23,7 +23,8 @@ pub(in crate::http::api) fn list() -> Operation {
         "tokenId": "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3W", "address": "192.0.2.7",
     });
     operation("listAuditEntries", Tag::Audit, "Who changed what")
-        .about("Changes of configuration and credentials in the organization, the newest first. No secret is ever in it.")
+        .about("Changes of configuration and credentials in the organization, the newest first. No secret is ever in it. A session is deleted in two \
+             steps: `session_deletion_asked` when somebody asks for it, and `session_deleted`, by the same, when it is gone.")
         .query([
             word("action", &actions, "Only entries of this action."),
             text("target", "Only entries about what has this id.").pattern("^[^\\u0000]*$"),

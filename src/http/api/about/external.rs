@@ -39,7 +39,8 @@ pub(in crate::http::api) fn receive() -> Operation {
              `group_leave` and `group_update`; any other event is kept as `unknown` and answered with 202.\n\nThe same event twice is recorded once, and \
              answered with `duplicate: true`: messages are known by their id, acknowledgements by message and level, the rest by \
              `Idempotency-Key`, or else by what they say. What happened before the session came to be as it is (`timestamp`) does not \
-             change how it is.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
+             change how it is. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
+             posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
              by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",
         )
         .query([text("secret", "The session's secret.")])
@@ -138,8 +139,14 @@ pub(in crate::http::api) fn connect() -> Operation {
                 .required().example("user-uuid-123"),
             phone_number("phone_number", "The number that he will link.").required(),
         ])
+        .idempotent()
         .answers::<ConnectingView>(201, "A new session.", example.clone())
-        .answers::<ConnectingView>(200, "A session that the user had.", example)
+        .answers::<ConnectingView>(
+            200,
+            "A session that the user had; or that an earlier request with this key came to, as it is now.",
+            example,
+        )
+        .says("Idempotency-Replayed", "`true`, if an earlier request with this key came to it.")
         .refuses_with(400, Code::SessionExists)
         .refuses([Code::TooManySessions, Code::SessionOnOtherNode])
 }

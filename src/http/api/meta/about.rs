@@ -4,7 +4,7 @@ use entity::meta::state::MetaStatus;
 use serde_json::{Value, json};
 
 use super::views::{
-    AccountView, EventDetailView, EventView, OverviewView, RotatedView, UpsertedView,
+    AccountView, EventDetailView, EventView, OverviewPage, RotatedView, UpsertedView,
 };
 use crate::{
     http::{
@@ -13,9 +13,10 @@ use crate::{
             about::{AT, page, success},
         },
         code::Code,
+        fields::LONGEST_PAGE,
         operation::{Content, Field, Operation, Tag, flag, label, operation, text, time, word},
     },
-    service::meta::limits,
+    service::meta::{MOST_ACCOUNTS, limits},
 };
 
 const ID: &str = "mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V";
@@ -127,14 +128,18 @@ pub(super) fn upsert() -> Operation {
         .refuses([Code::TooManyMetaAccounts, Code::MetaNumberTaken, Code::MetaAccountIncomplete])
 }
 
+fn filters() -> [Field; 2] {
+    [
+        word("status", &["unverified", "verified", "disabled"], "Only accounts in this state."),
+        text("phoneNumberId", "Only the accounts of this number, by Meta's id of it.")
+            .pattern("^[^\\u0000]*$"),
+    ]
+}
+
 pub(super) fn list() -> Operation {
     operation("listMetaAccounts", Tag::Meta, "The organization's accounts")
         .about("The oldest first. No secret is in it.")
-        .query([
-            word("status", &["unverified", "verified", "disabled"], "Only accounts in this state."),
-            text("phoneNumberId", "Only the accounts of this number, by Meta's id of it.")
-                .pattern("^[^\\u0000]*$"),
-        ])
+        .query(filters())
         .paged()
         .answers::<List<AccountView>>(200, "A page of accounts.", page(&account()))
 }
@@ -168,17 +173,23 @@ pub(super) fn set_status() -> Operation {
 }
 
 pub(super) fn overview() -> Operation {
-    let overview = json!({
+    let mut overview = success(&json!({
         "organizationId": "org_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "name": "Toko Budi",
         "hasCompleteWhatsAppConfig": true, "whatsappBusinessAccountId": WABA,
         "whatsappPhoneNumberId": NUMBER, "whatsappAppId": "670843887433847",
         "whatsappWebhookUrl": "https://gateway.example.com/api/webhooks/whatsapp",
         "hasWhatsappAccessToken": true, "hasWhatsappWebhookVerifyToken": true,
         "hasWhatsappAppSecret": true, "accounts": [account()],
-    });
+    }));
+    overview["nextCursor"] = Value::Null;
     operation("getOrganizationWhatsApp", Tag::Meta, "An organization's configuration at Meta")
-        .about("Another than the token's own is shown to operators alone.")
-        .answers::<Success<OverviewView>>(200, "The configuration.", success(&overview))
+        .about(
+            "With its accounts, the oldest first: all of them, or those of a page or a state, with `nextCursor` beside `data`. What stands beside \
+             them is of all accounts, whatever was asked for. Another organization than the token's own is shown to operators alone.",
+        )
+        .query(filters())
+        .pages_of(LONGEST_PAGE, MOST_ACCOUNTS)
+        .answers::<OverviewPage>(200, "The configuration.", overview)
 }
 
 pub(super) fn list_events() -> Operation {
@@ -243,7 +254,8 @@ fn receive_as(id: &'static str, refused: Code) -> Operation {
     operation(id, Tag::Meta, "Meta's events")
         .about(
             "For Meta. 200 says that the body is on disk, and each thing in it once. A body of several organizations' is verified for each. \
-             What is signed well and cannot be read is kept, too; it is answered 200, as Meta would only send the same again.",
+             What is signed well and cannot be read is kept, too; it is answered 200, as Meta would only send the same again.\n\nNo address is refused for how much it sends. \
+             Signatures that fit nothing are counted by address, and answered with 429 where there were too many; what is signed well is taken from there, too.",
         )
         .header(signature.required().example("sha256=dec6a680679a968e7e0319355b23599cbfc54502c0784668e9618baa0c633756"))
         .posted(posted())
@@ -255,6 +267,7 @@ fn receive_as(id: &'static str, refused: Code) -> Operation {
             Code::BodyTooLarge,
             Code::UnsupportedMediaType,
             Code::RequestTimeout,
+            Code::RateLimited,
             Code::DatabaseUnavailable,
             Code::Unavailable,
         ])

@@ -8,7 +8,7 @@ use axum::{
 };
 use entity::meta::state::MetaStatus;
 
-use super::views::{AccountView, OverviewView, RotatedView, UpsertedView};
+use super::views::{AccountView, OverviewPage, RotatedView, UpsertedView};
 use crate::{
     http::{
         api::{List, created, ok, webhooks::moment, with},
@@ -21,7 +21,7 @@ use crate::{
     },
     service::{
         Meta,
-        meta::{AccountFilter, AccountInput},
+        meta::{AccountFilter, AccountInput, MOST_ACCOUNTS},
     },
 };
 
@@ -50,6 +50,14 @@ const STATUS: &str = "must be `unverified`, `verified` or `disabled`";
 
 fn status(body: &mut Fields) -> Option<MetaStatus> {
     body.parsed("status", |word| MetaStatus::of_word(word).ok_or(STATUS))
+}
+
+/// Which accounts are wanted.
+fn filter(parameters: &mut Parameters) -> AccountFilter {
+    AccountFilter {
+        status: parameters.parsed("status", |word| MetaStatus::of_word(word).ok_or(STATUS)),
+        phone_number_id: parameters.text("phoneNumberId"),
+    }
 }
 
 /// 201 for a new account, 200 for one that was there and is changed.
@@ -82,10 +90,7 @@ pub(super) async fn list(
     Caller(caller): Caller,
     mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
-    let filter = AccountFilter {
-        status: parameters.parsed("status", |word| MetaStatus::of_word(word).ok_or(STATUS)),
-        phone_number_id: parameters.text("phoneNumberId"),
-    };
+    let filter = filter(&mut parameters);
     let page = parameters.page();
     parameters.finish()?;
     let listing = meta.list(&caller, &filter, page).await?;
@@ -163,11 +168,13 @@ pub(super) async fn overview(
     State(meta): State<Meta>,
     Caller(caller): Caller,
     OrganizationPath(id): OrganizationPath,
-    parameters: Parameters,
+    mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
+    let filter = filter(&mut parameters);
+    let page = parameters.page_of(MOST_ACCOUNTS);
     parameters.finish()?;
-    let overview = meta.overview(&caller, &id).await?;
-    Ok(ok(OverviewView::of(&meta, overview)))
+    let overview = meta.overview(&caller, &id, &filter, page).await?;
+    Ok(Json(OverviewPage::of(&meta, overview)))
 }
 
 /// A secret is in it, which no cache is to keep.

@@ -1,18 +1,22 @@
 //! What Meta calls: a challenge, and events. No token: a request proves itself, or is refused.
 
-use std::{sync::Arc, time::Duration};
-
 use axum::{
     extract::{FromRequestParts, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use entity::id::OrganizationId;
 
 use crate::{
+    clock::Clock,
     http::{
-        HttpState, Limits, body, client::Client, code::Code, error::ApiError, limit::Meters,
-        path::parameter, problem::Problem,
+        HttpState, Limits, body,
+        client::Client,
+        code::Code,
+        error::ApiError,
+        limit::{Meters, Places, Share},
+        path::parameter,
+        problem::Problem,
     },
     service::{
         self, Meta, Thing,
@@ -22,16 +26,25 @@ use crate::{
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 
-/// How long a request waits for its turn, before a byte of its body is read.
-const TURN: Duration = Duration::from_secs(5);
+/// Whose bodies share places.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    /// On the addresses that many share.
+    Shared,
+    /// On an organization's own.
+    Own(OrganizationId),
+}
 
 /// Bodies that are in memory at a time.
+///
+/// What Meta may send is not bounded by address: it calls for everybody from a few. An address that has shown too
+/// much that opens nothing waits longer, and is still listened to (see [`Places`]).
 #[derive(Clone, Debug)]
-pub(crate) struct Posts(Arc<Semaphore>);
+pub(crate) struct Posts(Places<Lane>);
 
 impl Posts {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self(Arc::new(Semaphore::new(limits.meta_posts)))
+    pub(crate) fn new(limits: &Limits, clock: &Clock) -> Self {
+        Self(Places::new(limits.meta_posts, limits.turn, clock.clone()))
     }
 }
 
@@ -71,7 +84,7 @@ pub(super) async fn challenge(
         found.next().filter(|_| found.next().is_none()).unwrap_or_default()
     };
     let said = (one("hub.mode"), one("hub.verify_token"), one("hub.challenge"));
-    let door = meta.door(&place).await?;
+    let door = meta.door(&place).await.map_err(awaited)?;
     match meta.challenge(&door, said, client).await {
         Ok(challenge) => {
             let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -83,7 +96,7 @@ pub(super) async fn challenge(
             if matches!(error, service::Error::Meta(Refusal::Challenge)) {
                 meters.failed(client);
             }
-            Err(error.into())
+            Err(awaited(error).into())
         }
     }
 }
@@ -92,30 +105,46 @@ pub(super) async fn challenge(
 #[tracing::instrument(name = "http.meta.receive", skip_all)]
 pub(super) async fn receive(
     State(meta): State<Meta>,
+    State(meters): State<Meters>,
     State(limits): State<Limits>,
     State(Posts(posts)): State<Posts>,
     At(place): At,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
+    let client = request.extensions().get::<Client>().map(|client| client.0);
+    // What opens nothing is counted, and not looked at any less: one owner's wrong secret is no other's fault.
+    let counted = |error: service::Error| -> ApiError {
+        match error {
+            error @ (service::Error::Meta(Refusal::Signature | Refusal::OwnSignature)
+            | service::Error::NotFound(Thing::MetaAccount)) => {
+                meters.opened_nothing(client).map_or_else(Into::into, |()| error.into())
+            }
+            error => awaited(error).into(),
+        }
+    };
     let (parts, body) = request.into_parts();
     let signature = signature(&parts.headers).ok_or_else(|| {
         let refusal = match &place {
             Place::Shared => Refusal::Signature,
             Place::Own(_) => Refusal::OwnSignature,
         };
-        service::Error::from(refusal)
+        counted(refusal.into())
     })?;
     if body::is_encoded(&parts.headers) {
         // What is signed is what is on the wire.
         return Err(Problem::of(Code::UnsupportedMediaType).into());
     }
-    let Ok(Ok(_turn)) = timeout(TURN, posts.acquire()).await else { return Err(crowded()) };
-    let door = meta.door(&place).await?;
-    if matches!(door, Door::Nobody) {
-        return Err(service::Error::NotFound(Thing::MetaAccount).into());
-    }
-    let bytes = body::whole(body, limits.meta_body, limits.body_time).await?;
-    meta.receive(&door, &signature, &bytes).await?;
+    let door = meta.door(&place).await.map_err(&counted)?;
+    let lane = match &door {
+        Door::Nobody => return Err(counted(service::Error::NotFound(Thing::MetaAccount))),
+        Door::Shared => (Lane::Shared, Share::Most),
+        Door::Own(row) => (Lane::Own(row.organization_id.clone()), Share::Quarter),
+    };
+    let has_failed = meters.may_try(client).is_err();
+    let turn = posts.enter(lane, client, has_failed).await?;
+    let bytes = turn.read(body::whole(body, limits.meta_body, limits.body_time)).await?;
+    meta.receive(&door, &signature, &bytes).await.map_err(&counted)?;
+    turn.was_good();
     Ok(StatusCode::OK)
 }
 
@@ -126,8 +155,10 @@ fn signature(headers: &HeaderMap) -> Option<Signature> {
     Signature::parse(header.as_bytes())
 }
 
-fn crowded() -> ApiError {
-    Problem::new(Code::Unavailable, "too many events are being taken at once")
-        .retry_after(Some(Duration::from_secs(1)))
-        .into()
+/// Whatever is wrong with the database, it is ours: Meta is to send it again.
+fn awaited(error: service::Error) -> service::Error {
+    match error {
+        service::Error::Store(error) => service::Error::StoreUnavailable(error),
+        error => error,
+    }
 }

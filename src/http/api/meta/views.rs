@@ -11,6 +11,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     event::payload::{Timestamp, rfc3339},
+    http::page::cursor,
     service::{
         Meta,
         meta::{DEFAULT_PATH, Detail, Overview, paired},
@@ -97,6 +98,25 @@ pub(super) struct RotatedView {
     pub(super) verify_token: String,
 }
 
+/// An organization's configuration, with a page of its accounts.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub(super) struct OverviewPage {
+    #[schemars(extend("const" = true))]
+    success: bool,
+    data: OverviewView,
+    /// Where the next page of `accounts` begins; `null` after the last.
+    next_cursor: Option<String>,
+}
+
+impl OverviewPage {
+    pub(super) fn of(meta: &Meta, overview: Overview) -> Self {
+        let next_cursor = overview.page.next.as_ref().map(cursor);
+        Self { success: true, data: OverviewView::of(meta, overview), next_cursor }
+    }
+}
+
 /// An organization's configuration, without its secrets. What stands outside of `accounts` is the oldest's.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -114,19 +134,19 @@ pub(super) struct OverviewView {
     has_whatsapp_access_token: bool,
     has_whatsapp_webhook_verify_token: bool,
     has_whatsapp_app_secret: bool,
+    /// All of them, unless a page or only some were asked for.
     accounts: Vec<AccountView>,
 }
 
 impl OverviewView {
-    pub(super) fn of(meta: &Meta, overview: Overview) -> Self {
-        let Overview { organization, accounts } = overview;
-        let accounts: Vec<_> = accounts.into_iter().map(|row| AccountView::of(meta, row)).collect();
-        let first = accounts.first();
+    fn of(meta: &Meta, overview: Overview) -> Self {
+        let Overview { organization, first, is_complete, page } = overview;
+        let first = first.map(|row| AccountView::of(meta, row));
+        let first = first.as_ref();
         Self {
             organization_id: organization.id,
             name: organization.name,
-            has_complete_whats_app_config: !accounts.is_empty()
-                && accounts.iter().all(|it| it.has_complete_whats_app_config),
+            has_complete_whats_app_config: is_complete,
             whatsapp_business_account_id: first.and_then(|it| it.waba_id.clone()),
             whatsapp_phone_number_id: first.map(|it| it.phone_number_id.clone()),
             whatsapp_app_id: first.and_then(|it| it.app_id.clone()),
@@ -134,7 +154,7 @@ impl OverviewView {
             has_whatsapp_access_token: first.is_some_and(|it| it.has_access_token),
             has_whatsapp_webhook_verify_token: first.is_some(),
             has_whatsapp_app_secret: first.is_some_and(|it| it.has_app_secret),
-            accounts,
+            accounts: page.accounts.into_iter().map(|row| AccountView::of(meta, row)).collect(),
         }
     }
 }

@@ -10,7 +10,7 @@ mod stats;
 mod types;
 mod views;
 
-pub(super) use self::replays::moment;
+pub(crate) use self::replays::moment;
 
 use entity::state::Role::{Manager, Viewer};
 

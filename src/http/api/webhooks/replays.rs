@@ -77,7 +77,7 @@ impl From<replay::Model> for ReplayView {
 }
 
 /// A time, as requests give one.
-pub(in crate::http::api) fn moment(text: &str) -> Result<UnixMillis, &'static str> {
+pub(crate) fn moment(text: &str) -> Result<UnixMillis, &'static str> {
     let at = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| "must be a time, as in `2025-01-20T10:00:00Z`")?;
     let millis = i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
