@@ -29,6 +29,7 @@ mod fleet_wire;
 mod handover;
 mod handover_at_once;
 mod handover_by_hand;
+mod handover_external;
 mod handover_history;
 mod handover_left;
 mod handover_wire;

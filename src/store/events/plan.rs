@@ -13,7 +13,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{messages::insert_messages, present::Present};
+use super::{NewEvent, messages::insert_messages, present::Present};
 use crate::event::{Ack, NewMessage};
 
 /// What is to be written, collected while deciding.
@@ -26,7 +26,7 @@ pub(super) struct Plan {
     pub(super) acks: HashMap<(SessionKey, String), Ack>,
     /// Sessions whose status columns changed.
     pub(super) statuses: HashSet<SessionKey>,
-    /// Sessions that became ready.
+    /// Sessions that became connected, and whose number is known.
     pub(super) ready: BTreeSet<SessionKey>,
     /// Sessions of which only the last activity moved.
     pub(super) active: HashSet<SessionKey>,
@@ -42,6 +42,13 @@ pub(super) struct Allocated {
 }
 
 impl Plan {
+    /// Notes that others may hand over to the session of `event`. That is done under the lock of its organization's
+    /// row, which goes with taking numbers, be they none: what comes too late is no event.
+    pub(super) fn became_connected(&mut self, event: &NewEvent) {
+        self.ready.insert(event.session_key.clone());
+        self.counts.entry(event.organization_id.clone()).or_default();
+    }
+
     /// Takes sequence numbers for the new events and says where each organization's begin.
     ///
     /// The organization's row stays locked until the transaction ends, so numbers become visible in
