@@ -27,6 +27,7 @@ mod external_sessions;
 mod external_status;
 mod fleet_wire;
 mod handover;
+mod handover_acks;
 mod handover_at_once;
 mod handover_by_hand;
 mod handover_external;

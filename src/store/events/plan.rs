@@ -14,7 +14,7 @@ use sea_orm::{
 };
 
 use super::{NewEvent, messages::insert_messages, present::Present};
-use crate::event::{Ack, NewMessage};
+use crate::event::{Ack, AckLevel, NewMessage};
 
 /// What is to be written, collected while deciding.
 #[derive(Default)]
@@ -84,13 +84,21 @@ impl Plan {
     ) -> Result<(), DbErr> {
         insert_messages(txn, now, self.messages).await?;
         for ((session, wa_id), ack) in self.acks {
+            // Also as those have it that have handed over to the session. Each by itself never goes down.
+            let before = present.predecessors.get(&session).into_iter().flatten();
+            let sessions = before.chain([&session]).cloned();
+            let advances = match ack.level {
+                AckLevel::Error => message::COLUMN.ack.eq(0),
+                level => message::COLUMN.ack.lt(level.level()),
+            };
             message::Entity::update_many()
                 .col_expr(message::Column::Ack, Expr::value(ack.level.level()))
                 .col_expr(message::Column::Status, Expr::value(ack.level.status()))
                 .col_expr(message::Column::Error, Expr::value(ack.error))
                 .col_expr(message::Column::UpdatedAt, Expr::value(now))
-                .filter(message::COLUMN.session_key.eq(session))
+                .filter(message::COLUMN.session_key.is_in(sessions))
                 .filter(message::COLUMN.wa_id.eq(wa_id))
+                .filter(advances)
                 .filter(message::COLUMN.direction.eq(Direction::Outbound))
                 .exec(txn)
                 .await?;
