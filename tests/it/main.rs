@@ -33,6 +33,7 @@ mod handover_by_hand;
 mod handover_external;
 mod handover_history;
 mod handover_left;
+mod handover_swept;
 mod handover_wire;
 mod history_wire;
 mod honesty;
