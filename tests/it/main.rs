@@ -23,6 +23,7 @@ mod external_auth;
 mod external_day;
 mod external_forwarder;
 mod external_receiver;
+mod external_rotation;
 mod external_sessions;
 mod external_status;
 mod fleet_wire;

@@ -208,11 +208,10 @@ impl External {
         auth: ReceiverAuth,
         fits: impl Fn(&SigningSecret) -> bool + Send,
     ) -> Result<Admitted, Error> {
-        let sessions = self.store.sessions();
+        let (sessions, now) = (self.store.sessions(), self.store.clock().now());
         for row in sessions.with_secret(id).await? {
             if row.receiver_auth == Some(auth)
-                && let Some(secret) = sessions.receiver_secret(&row).await?
-                && fits(&secret)
+                && sessions.receiver_secrets(&row, now).await?.iter().any(&fits)
             {
                 return Ok(Admitted::Session(Box::new(row)));
             }
