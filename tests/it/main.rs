@@ -22,6 +22,7 @@ mod documents;
 mod external_auth;
 mod external_day;
 mod external_forwarder;
+mod external_media;
 mod external_receiver;
 mod external_rotation;
 mod external_sessions;

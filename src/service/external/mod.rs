@@ -1,6 +1,6 @@
 //! Sessions that run elsewhere: what their clients post becomes events like any other.
 //!
-//! - `post.rs`, `messages.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
+//! - `post.rs`, `messages.rs`, `media.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
 //!   `members.rs`, `address.rs`: how that is read.
 //! - `data.rs`: what callers keep with such a session.
 //!
@@ -8,6 +8,7 @@
 
 mod address;
 mod data;
+mod media;
 mod members;
 mod messages;
 mod post;
