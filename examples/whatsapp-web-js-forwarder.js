@@ -32,7 +32,8 @@ function forward(event, data = {}) {
   if (waiting.length === 1) drain();
 }
 
-const plain = ({ _data, ...message }) => message; // What the page has of it besides is large.
+// What the page has of it besides is large; what a file is called is there alone.
+const plain = ({ _data: { mimetype, filename, size } = {}, ...message }) => ({ ...message, mimetype, filename, size });
 client.on('qr', (qr) => forward('qr', { qr }));
 client.on('authenticated', () => forward('authenticated'));
 client.on('ready', () => forward('ready', { info: { wid: client.info.wid, pushname: client.info.pushname } }));

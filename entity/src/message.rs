@@ -33,7 +33,8 @@ pub struct Model {
     pub body: Option<String>,
     /// For reactions, edits, revokes and replies: WhatsApp's id of the message meant.
     pub target_wa_id: Option<String>,
-    /// The protobuf message as it came, for what we do not read (yet).
+    /// The protobuf message as it came, for what we do not read (yet). Of a session that runs elsewhere, what its client
+    /// says of the message's file, as JSON.
     pub raw: Option<Vec<u8>>,
     /// Where the phone has put its media when it was asked for it again: a path at WhatsApp's media hosts.
     pub media_path: Option<String>,

@@ -103,6 +103,9 @@ pub struct Model {
     pub receiver_auth: Option<ReceiverAuth>,
     /// What he proves it with, if that is the session's own secret; sealed.
     pub receiver_secret: Option<Vec<u8>>,
+    /// The secret before that, sealed, and until when it is as good.
+    pub previous_receiver_secret: Option<Vec<u8>>,
+    pub previous_receiver_until: Option<UnixMillis>,
     /// When what was last told of an external session's state was so, by its own word.
     pub observed_at: Option<UnixMillis>,
     /// The hash of what that was.

@@ -32,7 +32,7 @@ use crate::{
     fault::moment,
     http::{self, HttpState},
     lifecycle::Stop,
-    maintenance::Maintenance,
+    maintenance::{self, Maintenance},
     service,
     session::{self, Ownership, Sessions},
     state_dir::{self, StateDir},
@@ -253,6 +253,8 @@ impl Daemon {
 
         let maintenance = Maintenance::new(store.clone(), policy(&config), stop.soft.clone()).run();
         background.spawn(maintenance.instrument(info_span!("maintenance")));
+        let handovers = maintenance::look_again(store.clone(), stop.soft.clone());
+        background.spawn(handovers.instrument(info_span!("handovers")));
         let sending = deliveries.run(stop.soft.clone());
         background.spawn(sending.instrument(info_span!("delivery")));
         background.spawn(copies.clone().run(stop.soft.clone()).instrument(info_span!("copies")));

@@ -23,7 +23,7 @@ pub struct NewMessage {
     pub body: Option<String>,
     /// WhatsApp's id of the message that a reaction, edit, revoke or reply is about.
     pub target_wa_id: Option<String>,
-    /// The protobuf message as it came.
+    /// The protobuf message as it came; of one that was posted, what is said of its file.
     pub raw: Option<Vec<u8>>,
     pub push_name: Option<String>,
     pub sent_at: UnixMillis,

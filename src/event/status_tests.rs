@@ -61,6 +61,8 @@ pub(crate) fn row() -> session::Model {
         vps_session_id: None,
         receiver_auth: None,
         receiver_secret: None,
+        previous_receiver_secret: None,
+        previous_receiver_until: None,
         observed_at: None,
         observed_mark: None,
         updated_at: UnixMillis(0),

@@ -50,7 +50,9 @@ pub use self::{
     history::{HistoryStats, Keep, Settings as HistorySettings},
     identity::OnOtherAccount,
     manager::Sessions,
-    media::{Media, MediaError, MediaFile, MediaKind, Obstacle, Settings as MediaSettings},
+    media::{
+        Media, MediaError, MediaFile, MediaKind, Obstacle, Settings as MediaSettings, ToldMedia,
+    },
     outbox::{NOT_ON_WHATSAPP, SendStats},
     ownership::{Membership, Ownership},
     pace::DialStats,

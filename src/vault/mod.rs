@@ -57,7 +57,7 @@
 //! | `message.raw` | the message as it came: media keys, its secret |
 //! | `command.request`, `command.answer` | what daemons ask of each other: phone numbers, pairing codes |
 //! | `webhook_secret.secret`, `webhook_endpoint.headers` | what requests to an endpoint are signed with, and prove themselves by |
-//! | `session.receiver_secret` | what posted events of a session are signed with, or proved by |
+//! | `session.receiver_secret`, `.previous_receiver_secret` | what posted events of a session are signed with, or proved by |
 //! | `meta_account.app_secret`, `.previous_secret`, `.access_token` | what Meta signs with, and what the Graph API is called with |
 //! | `meta_body.body` | what Meta has posted: messages as they came |
 //! | `session.qr`, `event.payload` of `qr` events, `webhook_event.payload` of theirs | the pairing code, which holds the ADV secret |

@@ -19,7 +19,8 @@ const { EventEmitter } = require('node:events');
 class Message {
   constructor(client, data) {
     Object.defineProperty(this, 'client', { value: client });
-    Object.assign(this, data, { _data: { large: 'x'.repeat(2_000_000) } });
+    Object.assign(this, data);
+    this._data = { ...data._data, large: 'x'.repeat(2_000_000) };
   }
 }
 class LocalAuth {}
@@ -43,6 +44,7 @@ class Client extends EventEmitter {
     this.emit('message_create', heard);
     this.emit('message', heard);
     this.emit('message_create', sent);
+    this.emit('message', new Message(this, { id: id(false, '3EB0D'), body: '', type: 'document', hasMedia: true, from: other, to: own, fromMe: false, timestamp: now, _data: { mimetype: 'application/pdf', filename: 'Bill.pdf', size: 48213 } }));
     for (const ack of [1, 2, 3]) this.emit('message_ack', sent, ack);
     this.emit('message_reaction', { id: id(false, '3EB0C'), orphan: 0, timestamp: now, reaction: '👍', read: false, msgId: id(true, '3EB0B'), senderId: other });
     this.emit('message_revoke_everyone', heard, null);
@@ -114,6 +116,7 @@ async fn the_script_forwards_what_a_client_emits() {
                 "ready",
                 "message",
                 "message_create",
+                "message",
                 "message_ack",
                 "message_ack",
                 "message_ack",
@@ -127,7 +130,14 @@ async fn the_script_forwards_what_a_client_emits() {
         );
         let kinds: Vec<_> =
             seen.iter().filter_map(|(_, data)| data["message"]["type"].as_str()).collect();
-        assert_eq!(kinds, ["text", "text", "reaction", "revoke"]);
+        assert_eq!(kinds, ["text", "text", "document", "reaction", "revoke"]);
+        let page = app.get("/api/whatsapp/session/shop/messages").await.json();
+        let document = page["data"].as_array().unwrap().iter().find(|it| it["waId"] == "3EB0D");
+        let media = &document.unwrap()["media"];
+        assert_eq!(
+            (&media["mimetype"], &media["fileName"], &media["size"]),
+            (&json!("application/pdf"), &json!("Bill.pdf"), &json!(48_213))
+        );
         let shown = app.get("/api/whatsapp/session/shop").await.json()["data"].clone();
         assert_eq!(shown["isConnected"], true);
         assert_eq!(

@@ -1,5 +1,7 @@
 //! `/api/whatsapp/session`: the session as a resource, and what can be done with it.
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     http::{HeaderMap, header},
@@ -29,6 +31,7 @@ use crate::{
     service::{
         Principal, Sessions,
         sessions::{ChangeSession, CreateExternal, CreateSession, WithSecret},
+        webhooks::LONGEST_OVERLAP,
     },
     webhook::SigningSecret,
 };
@@ -128,13 +131,19 @@ fn receiver_url(id: &SessionId, secret: Option<&SigningSecret>) -> String {
 
 /// A new secret of a session that runs elsewhere.
 #[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 #[schemars(rename = "SessionSecret")]
 pub(super) struct SecretView {
     /// Shown this once.
     secret: String,
     /// Where events go, with the secret. For those who sign, without what stands behind `?`.
     url: String,
+    /// Until when the secret before is as good.
+    old_secret_until: Timestamp,
 }
+
+/// For how long the secret before a new one is good if nothing is said.
+const OVERLAP: Duration = Duration::from_hours(24);
 
 #[tracing::instrument(name = "http.sessions.rotate_secret", skip_all)]
 pub(super) async fn rotate_secret(
@@ -142,13 +151,17 @@ pub(super) async fn rotate_secret(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    JsonObject(mut body): JsonObject,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
+    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
+    let overlap = body.number("overlapSeconds", 0..=longest).flatten();
     body.finish()?;
-    let secret = sessions.rotate_secret(&caller, &id).await?;
+    let overlap =
+        overlap.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs);
+    let (secret, until) = sessions.rotate_secret(&caller, &id, overlap).await?;
     let url = receiver_url(&id, Some(&secret));
-    let view = SecretView { secret: secret.reveal(), url };
+    let view = SecretView { secret: secret.reveal(), url, old_secret_until: rfc3339(until) };
     Ok(([(header::CACHE_CONTROL, "no-store")], ok(view)))
 }
 

@@ -8,6 +8,7 @@ use entity::{
 };
 
 use super::{
+    media,
     members::{Faults, Members},
     post::Post,
 };
@@ -42,6 +43,7 @@ pub(super) fn message(message: &Members<'_>, own: bool, (at, now): Times) -> Opt
     let is_group = chat.ends_with("@g.us");
     let sender = author.filter(|_| is_group).unwrap_or(from);
     let kind = kind.as_deref().map_or(MessageKind::Text, kind_of);
+    let (kind, raw) = media::read(message, kind);
     Some(NewMessage {
         id: MessageId::new(now, in_order(rand::random())),
         wa_id: id.id,
@@ -51,7 +53,7 @@ pub(super) fn message(message: &Members<'_>, own: bool, (at, now): Times) -> Opt
         kind,
         body: body.filter(|body| !body.is_empty() || kind == MessageKind::Text),
         target_wa_id: None,
-        raw: None,
+        raw,
         push_name: push_name.filter(|name| !name.is_empty()),
         sent_at,
         is_group,
@@ -128,6 +130,7 @@ pub(super) fn revoke(data: &Members<'_>, (at, now): Times) -> Option<NewMessage>
         wa_id: format!("{target}:revoke"),
         kind: MessageKind::Revoke,
         body: None,
+        raw: None,
         target_wa_id: Some(target),
         sent_at: at,
         ..message

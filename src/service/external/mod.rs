@@ -1,6 +1,6 @@
 //! Sessions that run elsewhere: what their clients post becomes events like any other.
 //!
-//! - `post.rs`, `messages.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
+//! - `post.rs`, `messages.rs`, `media.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
 //!   `members.rs`, `address.rs`: how that is read.
 //! - `data.rs`: what callers keep with such a session.
 //!
@@ -8,6 +8,7 @@
 
 mod address;
 mod data;
+mod media;
 mod members;
 mod messages;
 mod post;
@@ -219,11 +220,10 @@ impl External {
         auth: ReceiverAuth,
         fits: impl Fn(&SigningSecret) -> bool + Send,
     ) -> Result<Admitted, Error> {
-        let sessions = self.store.sessions();
+        let (sessions, now) = (self.store.sessions(), self.store.clock().now());
         for row in sessions.with_secret(id).await? {
             if row.receiver_auth == Some(auth)
-                && let Some(secret) = sessions.receiver_secret(&row).await?
-                && fits(&secret)
+                && sessions.receiver_secrets(&row, now).await?.iter().any(&fits)
             {
                 return Ok(Admitted::Session(Box::new(row)));
             }

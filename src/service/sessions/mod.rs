@@ -5,7 +5,7 @@ mod input;
 mod migrate;
 mod qr;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -26,7 +26,7 @@ use crate::{
     store::{
         Store,
         page::{Page, Position},
-        sessions::{Act, Changed, Created, Receiver, Settings},
+        sessions::{Act, Changed, Created},
     },
     webhook::SigningSecret,
 };
@@ -258,28 +258,28 @@ impl Sessions {
         }
     }
 
-    /// Gives an external session a new secret. The one before opens nothing from then on.
+    /// Gives an external session a new secret, and says until when the one before is as good.
     pub async fn rotate_secret(
         &self,
         caller: &Principal,
         id: &SessionId,
-    ) -> Result<SigningSecret, Error> {
+        overlap: Duration,
+    ) -> Result<(SigningSecret, UnixMillis), Error> {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
-        let auth = match row.receiver_auth {
-            Some(auth @ (ReceiverAuth::Secret | ReceiverAuth::Signature)) => auth,
+        match row.receiver_auth {
+            Some(ReceiverAuth::Secret | ReceiverAuth::Signature) => {}
             Some(ReceiverAuth::Token) => return Err(Error::Conflict(Conflict::NoSecret)),
             None => return Err(Error::Conflict(Conflict::SessionEmbedded)),
-        };
-        let secret = SigningSecret::generate_plain();
-        let receiver = Some(Receiver { auth, secret: Some(secret.clone()) });
-        let settings = Settings { receiver, ..Settings::default() };
-        let by = (AuditAction::SessionSecretRotated, caller.by());
-        let sessions = self.store.sessions();
-        match sessions.change(&caller.organization_id, &row.id, settings, by).await? {
-            Changed::Done(_) => Ok(secret),
-            Changed::Gone | Changed::VpsTaken => Err(Error::NotFound(Thing::Session)),
         }
+        let secret = SigningSecret::generate_plain();
+        let until = self.store.clock().now() + overlap;
+        let detail = json!({ "overlapSeconds": overlap.as_secs() });
+        let act = Act { action: AuditAction::SessionSecretRotated, detail, by: caller.by() };
+        let (organization, sessions) = (&caller.organization_id, self.store.sessions());
+        let is_done =
+            sessions.rotate_receiver_secret(organization, &row.id, &secret, until, act).await?;
+        if is_done { Ok((secret, until)) } else { Err(Error::NotFound(Thing::Session)) }
     }
 
     /// Has a session run, from now on and after every restart of the daemon.

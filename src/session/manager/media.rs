@@ -11,7 +11,7 @@ use entity::{
 use super::Sessions;
 use crate::{
     session::{
-        Error, Media, MediaError, MediaFile, Obstacle,
+        Error, Media, MediaError, MediaFile, Obstacle, ToldMedia,
         client::media::{Fetch, FetchError, is_path, read},
         media::{Found, PATIENCE, Renewal, Source, nameless},
         ownership::Ask,
@@ -30,7 +30,7 @@ impl Sessions {
         row: &message::Model,
     ) -> Result<Option<Media>, store::Error> {
         let raw = self.shared.store.raw(row).await?;
-        Ok(raw.as_deref().and_then(read))
+        Ok(raw.as_deref().and_then(|raw| read(raw).or_else(|| ToldMedia::read(raw, row.kind))))
     }
 
     /// The most bytes that a file may have.

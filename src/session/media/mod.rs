@@ -10,17 +10,18 @@
 
 mod depot;
 mod file;
+mod told;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use entity::state::SessionStatus;
 use zeroize::Zeroizing;
 
-pub use self::file::MediaFile;
 pub(super) use self::{
     depot::{Depot, Found, PATIENCE},
     file::nameless,
 };
+pub use self::{file::MediaFile, told::ToldMedia};
 
 /// What downloads may cost, over all sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]

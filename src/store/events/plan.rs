@@ -13,8 +13,8 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{messages::insert_messages, present::Present};
-use crate::event::{Ack, NewMessage};
+use super::{NewEvent, messages::insert_messages, present::Present};
+use crate::event::{Ack, AckLevel, NewMessage};
 
 /// What is to be written, collected while deciding.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub(super) struct Plan {
     pub(super) acks: HashMap<(SessionKey, String), Ack>,
     /// Sessions whose status columns changed.
     pub(super) statuses: HashSet<SessionKey>,
-    /// Sessions that became ready.
+    /// Sessions that became connected, and whose number is known.
     pub(super) ready: BTreeSet<SessionKey>,
     /// Sessions of which only the last activity moved.
     pub(super) active: HashSet<SessionKey>,
@@ -42,6 +42,13 @@ pub(super) struct Allocated {
 }
 
 impl Plan {
+    /// Notes that others may hand over to the session of `event`. That is done under the lock of its organization's
+    /// row, which goes with taking numbers, be they none: what comes too late is no event.
+    pub(super) fn became_connected(&mut self, event: &NewEvent) {
+        self.ready.insert(event.session_key.clone());
+        self.counts.entry(event.organization_id.clone()).or_default();
+    }
+
     /// Takes sequence numbers for the new events and says where each organization's begin.
     ///
     /// The organization's row stays locked until the transaction ends, so numbers become visible in
@@ -77,13 +84,21 @@ impl Plan {
     ) -> Result<(), DbErr> {
         insert_messages(txn, now, self.messages).await?;
         for ((session, wa_id), ack) in self.acks {
+            // Also as those have it that have handed over to the session. Each by itself never goes down.
+            let before = present.predecessors.get(&session).into_iter().flatten();
+            let sessions = before.chain([&session]).cloned();
+            let advances = match ack.level {
+                AckLevel::Error => message::COLUMN.ack.eq(0),
+                level => message::COLUMN.ack.lt(level.level()),
+            };
             message::Entity::update_many()
                 .col_expr(message::Column::Ack, Expr::value(ack.level.level()))
                 .col_expr(message::Column::Status, Expr::value(ack.level.status()))
                 .col_expr(message::Column::Error, Expr::value(ack.error))
                 .col_expr(message::Column::UpdatedAt, Expr::value(now))
-                .filter(message::COLUMN.session_key.eq(session))
+                .filter(message::COLUMN.session_key.is_in(sessions))
                 .filter(message::COLUMN.wa_id.eq(wa_id))
+                .filter(advances)
                 .filter(message::COLUMN.direction.eq(Direction::Outbound))
                 .exec(txn)
                 .await?;

@@ -17,9 +17,14 @@ use crate::event::{Ack, Event};
 pub(super) struct Present {
     pub(super) sessions: HashMap<SessionKey, session::Model>,
     pub(super) recorded: HashSet<(SessionKey, String)>,
-    /// The level that outbound messages have reached, by WhatsApp's id.
-    pub(super) levels: HashMap<(SessionKey, String), Reached>,
+    /// Those that have handed over to sessions for which there are acknowledgements.
+    pub(super) predecessors: HashMap<SessionKey, Vec<SessionKey>>,
+    /// The level that outbound messages have reached, by WhatsApp's id: the highest that a session has them at, or one
+    /// that has handed over to it.
+    pub(super) levels: Levels,
 }
+
+type Levels = HashMap<(SessionKey, String), Reached>;
 
 /// How far an outbound message has come.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +34,22 @@ pub(super) struct Reached {
     pub(super) level: i16,
     /// It was sent here, and nobody was told yet that WhatsApp has it.
     pub(super) unsent: bool,
+}
+
+impl Reached {
+    /// Adds what another session has of this message; `own` is the one that was told. An error is one only
+    /// while nothing better is known.
+    fn join(&mut self, other: &Self, own: bool) {
+        self.level = match (self.level, other.level) {
+            (-1, level @ 1..) | (level @ 1.., -1) => level,
+            (-1, _) | (_, -1) => -1,
+            (one, another) => one.max(another),
+        };
+        self.unsent &= other.unsent;
+        if own {
+            self.id.clone_from(&other.id);
+        }
+    }
 }
 
 impl Present {
@@ -64,39 +85,72 @@ impl Present {
             recorded.extend(found);
         }
 
-        let acked: Vec<_> = events.iter().filter_map(|event| ack(event)).collect();
-        let mut levels = HashMap::new();
-        for chunk in acked.chunks(CHUNK) {
-            let found: Vec<(MessageId, SessionKey, String, i16, MessageStatus)> =
-                message::Entity::find()
-                    .select_only()
-                    .column(message::Column::Id)
-                    .column(message::Column::SessionKey)
-                    .column(message::Column::WaId)
-                    .column(message::Column::Ack)
-                    .column(message::Column::Status)
-                    .filter(message::COLUMN.session_key.is_in(keys.iter().cloned()))
-                    .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|ack| ack.wa_id.clone())))
-                    .filter(message::COLUMN.direction.eq(Direction::Outbound))
-                    .into_tuple()
-                    .all(txn)
-                    .await?;
-            levels.extend(found.into_iter().map(|(id, session, wa_id, level, status)| {
-                // What a phone sent is `sent` from the start.
-                let unsent = level <= 0 && status != MessageStatus::Sent;
-                ((session, wa_id), Reached { id: Some(id), level, unsent })
-            }));
-        }
-        Ok(Self { sessions, recorded, levels })
+        let (predecessors, levels) = levels(txn, events).await?;
+        Ok(Self { sessions, recorded, predecessors, levels })
     }
-}
 
-impl Present {
     /// Our own id of the message that an event acknowledges.
     pub(super) fn acknowledged(&self, event: &NewEvent) -> Option<&MessageId> {
         let Event::Ack(ack) = &event.event else { return None };
         self.levels.get(&(event.session_key.clone(), ack.wa_id.clone()))?.id.as_ref()
     }
+}
+
+/// What the messages have reached that are acknowledged. They may be rows of sessions that have handed over to
+/// the one that was told: those stay where they are.
+async fn levels(
+    txn: &DatabaseTransaction,
+    events: &[&NewEvent],
+) -> Result<(HashMap<SessionKey, Vec<SessionKey>>, Levels), DbErr> {
+    let (mut predecessors, mut levels) = (HashMap::<_, Vec<_>>::new(), Levels::new());
+    let acked: Vec<_> =
+        events.iter().filter_map(|event| Some((&event.session_key, ack(event)?))).collect();
+    if acked.is_empty() {
+        return Ok((predecessors, levels));
+    }
+    let told: HashSet<&SessionKey> = acked.iter().map(|(session, _)| *session).collect();
+    let before: Vec<(SessionKey, SessionKey)> = session::Entity::find()
+        .select_only()
+        .column(session::Column::Id)
+        .column(session::Column::MigratedTo)
+        .filter(session::COLUMN.migrated_to.is_in(told.iter().copied().cloned()))
+        .into_tuple()
+        .all(txn)
+        .await?;
+    let heirs: HashMap<&SessionKey, &SessionKey> =
+        before.iter().map(|(session, heir)| (session, heir)).collect();
+    for (session, heir) in &before {
+        predecessors.entry(heir.clone()).or_default().push(session.clone());
+    }
+    let keys: HashSet<&SessionKey> =
+        told.into_iter().chain(before.iter().map(|(session, _)| session)).collect();
+    for chunk in acked.chunks(CHUNK) {
+        let found: Vec<(MessageId, SessionKey, String, i16, MessageStatus)> = message::Entity::find()
+            .select_only()
+            .column(message::Column::Id)
+            .column(message::Column::SessionKey)
+            .column(message::Column::WaId)
+            .column(message::Column::Ack)
+            .column(message::Column::Status)
+            .filter(message::COLUMN.session_key.is_in(keys.iter().copied().cloned()))
+            .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|(_, ack)| ack.wa_id.clone())))
+            .filter(message::COLUMN.direction.eq(Direction::Outbound))
+            .into_tuple()
+            .all(txn)
+            .await?;
+        for (id, session, wa_id, level, status) in found {
+            // What a phone sent is `sent` from the start.
+            let unsent = level <= 0 && status != MessageStatus::Sent;
+            let reached = Reached { id: Some(id), level, unsent };
+            for of in heirs.get(&session).copied().into_iter().chain([&session]) {
+                levels
+                    .entry((of.clone(), wa_id.clone()))
+                    .and_modify(|it| it.join(&reached, *of == session))
+                    .or_insert_with(|| reached.clone());
+            }
+        }
+    }
+    Ok((predecessors, levels))
 }
 
 fn ack<'a>(event: &'a &NewEvent) -> Option<&'a Ack> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use entity::{
     UnixMillis, event,
     id::{EndpointId, EventId, OrganizationId, SessionKey},
-    organization,
+    organization, session,
     state::{Direction, SessionStatus},
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
@@ -100,7 +100,7 @@ pub(in crate::store) async fn record_batch(
     Ok((answers, touched))
 }
 
-/// Has idle sessions hand over to those that have become ready, and are still. What endpoints choose may
+/// Has idle sessions hand over to those that have become connected, and are still. What endpoints choose may
 /// change with it, and counts for these events.
 async fn hand_over(
     txn: &DatabaseTransaction,
@@ -192,6 +192,9 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
                 if row.observed_at.is_some_and(|observed_at| event.at < observed_at) {
                     if status::learn(row, &event.event) {
                         plan.statuses.insert(event.session_key.clone());
+                        if is_connected_with_number(row) {
+                            plan.became_connected(event);
+                        }
                     }
                     forget(present, event, dedupe_key.as_ref());
                     return Decided::Not(Recorded::Stale);
@@ -205,16 +208,19 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
                 row.observed_mark = Some(mark.to_owned());
             }
             plan.statuses.insert(event.session_key.clone());
-            if matches!(event.event, Event::Ready(_)) {
-                plan.ready.insert(event.session_key.clone());
-            }
         }
     }
 
     let active_before = row.last_active_at.map_or(i64::MIN, |at| at.0);
     // "Last active" is about when we noticed: an offline message may be days old.
     let at = if status::is_about_status(&event.event) { event.at } else { now };
+    let before = is_connected_with_number(row);
     status::apply(row, &event.event, at);
+    // A client elsewhere has more than one word for it.
+    let has_become_so = !before || matches!(event.event, Event::Ready(_));
+    if has_become_so && is_connected_with_number(row) && status::is_about_status(&event.event) {
+        plan.became_connected(event);
+    }
     if let Some(care) = &event.care {
         care.write(row);
     }
@@ -229,6 +235,11 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
     let count = 1 + i64::from(sent_before.is_some());
     *plan.counts.entry(event.organization_id.clone()).or_default() += count;
     Decided::New { dedupe_key, sent_before }
+}
+
+/// Whether a session is one that others may hand over to.
+fn is_connected_with_number(row: &session::Model) -> bool {
+    row.status == SessionStatus::SessionConnected && row.phone_number.is_some()
 }
 
 /// Uses a key up no more: what it stands for was not recorded.

@@ -1,8 +1,9 @@
 //! One session takes over from others of the same account.
 //!
 //! When a session becomes connected, every other one of its organization with its number that nobody runs
-//! hands over to it, in the transaction of the `ready` that says so ([`at_ready`]). By hand it is asked for with
-//! [`Handovers::carry_out`]; [`Handovers::plan`] says what would come of it.
+//! hands over to it, in the transaction of the `ready`, or of what else says so ([`at_ready`]). What could not then is
+//! looked at again ([`Handovers::sweep`]). By hand it is asked for with [`Handovers::carry_out`]; [`Handovers::plan`] says
+//! what would come of it.
 //!
 //! # What is moved, and what is not
 //!
@@ -18,12 +19,13 @@
 //! The organization's row is locked first, as by every event: so of two handovers in one organization the second sees
 //! what the first has done, and of two sessions that become ready at once neither takes the other for idle. Then
 //! the rows of the old sessions, *skipping* those that somebody else has locked: nothing is ever waited for, and what is
-//! being changed at this moment is left alone, until the next time. A session comes to run by a change of its own
+//! being changed at this moment is left alone, until it is looked at again (`sweep.rs`). A session comes to run by a change of its own
 //! row ([`Sessions::begin_run`](super::sessions::Sessions::begin_run)), which a handover forbids and which is seen by it: one of
 //! both wins.
 
 mod carry;
 mod judge;
+mod sweep;
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -240,6 +240,8 @@ impl Sessions {
             vps_session_id,
             receiver_auth,
             receiver_secret,
+            previous_receiver_secret: None,
+            previous_receiver_until: None,
             observed_at: None,
             observed_mark: None,
             generation: 0,

@@ -1,20 +1,27 @@
 //! Sessions that run elsewhere: found by what they are called there, and by who may post their events.
 
 use entity::{
+    UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
     session,
     state::{Origin, ReceiverAuth},
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::LockType,
+};
 
-use super::Sessions;
+use super::{Act, Sessions};
 use crate::{
-    store::{Error, writer::Patience},
+    store::{Error, audit, writer::Patience},
     vault::{Column, OpenError, Part},
     webhook::SigningSecret,
 };
 
 const SECRET: Column = Column::new("session", "receiver_secret");
+const PREVIOUS: Column = Column::new("session", "previous_receiver_secret");
 
 /// What the caller keeps with an external session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,21 +69,87 @@ impl Sessions {
         self.store.open_sessions(found).await
     }
 
-    /// The secret by which a session's events are let in; none when it has none, or it does not open.
-    pub async fn receiver_secret(
+    /// The secrets by which a session's events are let in at `now`, the present one first; none when it has none, or
+    /// they do not open.
+    pub async fn receiver_secrets(
         &self,
         row: &session::Model,
-    ) -> Result<Option<SigningSecret>, Error> {
-        let Some(stored) = &row.receiver_secret else { return Ok(None) };
+        now: UnixMillis,
+    ) -> Result<Vec<SigningSecret>, Error> {
+        let previous = row
+            .previous_receiver_secret
+            .as_ref()
+            .filter(|_| row.previous_receiver_until.is_some_and(|until| now < until));
+        let stored = [(SECRET, row.receiver_secret.as_ref()), (PREVIOUS, previous)];
+        let stored: Vec<_> =
+            stored.into_iter().filter_map(|(column, stored)| Some((column, stored?))).collect();
+        if stored.is_empty() {
+            return Ok(Vec::new());
+        }
         let sealer = self.store.sealer(&row.organization_id, Patience::Fail).await?;
-        let opened = sealer.open(SECRET, &[Part::from(row.id.as_str())], stored);
-        Ok(opened
-            .inspect_err(|error: &OpenError| {
-                let error: &dyn std::error::Error = error;
-                tracing::error!(error, session.key = %row.id, "A session's secret does not open");
+        let open = |(column, stored): (Column, &Vec<u8>)| {
+            let opened = sealer.open(column, &[Part::from(row.id.as_str())], stored);
+            opened
+                .inspect_err(|error: &OpenError| {
+                    let error: &dyn std::error::Error = error;
+                    tracing::error!(error, session.key = %row.id, "A session's secret does not open");
+                })
+                .ok()
+                .map(SigningSecret::from_bytes)
+        };
+        Ok(stored.into_iter().filter_map(open).collect())
+    }
+
+    /// Gives an external session this secret. The one that it has is as good until `until`, the one before that no
+    /// longer. Whether there was such a session, with a secret.
+    pub async fn rotate_receiver_secret(
+        &self,
+        organization: &OrganizationId,
+        key: &SessionKey,
+        secret: &SigningSecret,
+        until: UnixMillis,
+        act: Act,
+    ) -> Result<bool, Error> {
+        let now = self.store.clock().now();
+        let sealer = self.store.sealer(organization, Patience::Fail).await?;
+        let new = sealer.seal(SECRET, &[Part::from(key.as_str())], secret.as_bytes());
+        let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (organization, key) = (organization.clone(), key.clone());
+                let (sealer, new, act) = (sealer.clone(), new.clone(), act.clone());
+                Box::pin(async move {
+                    // Locked: of two that come at once the second keeps the secret that the first has given.
+                    let found = session::Entity::find_by_id(key)
+                        .filter(session::COLUMN.organization_id.eq(organization.clone()))
+                        .lock(LockType::NoKeyUpdate)
+                        .one(txn)
+                        .await?;
+                    let Some(row) = found else { return Ok(false) };
+                    let Some(stored) = &row.receiver_secret else { return Ok(false) };
+                    let part = [Part::from(row.id.as_str())];
+                    // What does not open opens nothing, now as later.
+                    let previous = sealer
+                        .open(SECRET, &part, stored)
+                        .ok()
+                        .filter(|_| now < until)
+                        .map(|secret| sealer.seal(PREVIOUS, &part, &secret));
+                    let change = session::ActiveModel {
+                        id: Unchanged(row.id.clone()),
+                        previous_receiver_until: Set(previous.as_ref().map(|_| until)),
+                        previous_receiver_secret: Set(previous),
+                        receiver_secret: Set(Some(new)),
+                        updated_at: Set(now),
+                        ..Default::default()
+                    };
+                    change.update(txn).await?;
+                    let what = (act.action, row.session_id.as_str());
+                    audit::write(txn, &organization, &act.by, now, what, &act.detail).await?;
+                    Ok(true)
+                })
             })
-            .ok()
-            .map(SigningSecret::from_bytes))
+            .await
     }
 
     pub(super) async fn sealed(

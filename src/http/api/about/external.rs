@@ -12,9 +12,9 @@ use crate::{
             sessions::SecretView,
         },
         code::Code,
-        operation::{Field, Operation, Tag, any, object, operation, phone_number, text},
+        operation::{Field, Operation, Tag, any, number, object, operation, phone_number, text},
     },
-    service::text::LONGEST_USER_ID,
+    service::{text::LONGEST_USER_ID, webhooks::LONGEST_OVERLAP},
 };
 
 fn receipt(event: &str) -> Value {
@@ -81,14 +81,18 @@ pub(in crate::http::api) fn rotate() -> Operation {
     let example = json!({
         "secret": "whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
         "url": "/api/whatsapp/webhook/shop-1?secret=whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
+        "oldSecretUntil": AT,
     });
+    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
     operation(
         "rotateSessionSecret",
         Tag::External,
         "Give a session that runs elsewhere a new secret",
     )
-    .about("It is shown once. The one before opens nothing from then on.")
-    .body([])
+    .about("It is shown once. The one before is as good for a while, so that its client has time to learn the new one.")
+    .body([number("overlapSeconds", 0..=longest, "For how long the secret before is good.")
+        .usually(86_400)
+        .example(3600)])
     .answers::<Success<SecretView>>(200, "The new secret.", success(&example))
     .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch])
 }

@@ -1,0 +1,70 @@
+//! Acknowledgements that clients elsewhere post, in every order and again: the level is the same.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt as _, stream};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use serde_json::json;
+
+use crate::{database::on_each, external_day::all_messages, http_app::App};
+
+/// Levels of one message with repetitions, in some order, and after how many of them the message comes itself.
+fn acknowledgements() -> impl Strategy<Value = (Vec<i64>, usize)> {
+    let levels = proptest::collection::vec(prop_oneof![Just(-1_i64), 0..=4_i64], 1..9);
+    levels.prop_flat_map(|levels| {
+        let twice: Vec<_> = levels.iter().chain(&levels).copied().collect();
+        (Just(twice).prop_shuffle(), 0..levels.len() * 2)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_in_any_order_with_any_repetitions_give_the_same_level() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[6; 32]);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let cases: Vec<_> =
+            (0..60).map(|_| acknowledgements().new_tree(&mut runner).unwrap().current()).collect();
+        let mut expected = BTreeMap::new();
+        let now = app.clock.now().as_secs();
+        let mut posts = Vec::new();
+        for (number, (levels, itself)) in cases.iter().enumerate() {
+            let id = format!("3EB0{number:04}");
+            let message = json!({
+                "id": id, "from": "6281200000001@c.us", "to": "4915110000001@c.us", "fromMe": true,
+                "body": "x", "timestamp": now,
+            });
+            let mut told = Vec::new();
+            for (place, level) in levels.iter().enumerate() {
+                if place == *itself {
+                    told.push(("message_create", json!({ "message": message })));
+                }
+                told.push(("message_ack", json!({ "message": message, "ack": level })));
+            }
+            posts.push(told);
+            let highest = levels.iter().copied().filter(|level| *level != 0).max();
+            expected.insert(id, highest.unwrap_or(0));
+        }
+        let app_ref = &app;
+        let told = stream::iter(posts).map(async |told| {
+            for (event, data) in told {
+                let answer = app_ref.tell("shop", event, data).await;
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            }
+        });
+        told.buffer_unordered(16).collect::<Vec<_>>().await;
+        let reached: BTreeMap<String, i64> = all_messages(&app, "shop")
+            .await
+            .iter()
+            .map(|row| (row["waId"].as_str().unwrap().to_owned(), row["ack"].as_i64().unwrap()))
+            .collect();
+        assert_eq!(reached, expected);
+        app.close().await;
+    })
+    .await;
+}
