@@ -25,6 +25,7 @@ pub mod config;
 pub mod copies;
 pub mod daemon;
 pub mod delivery;
+pub mod descriptors;
 pub mod device;
 pub mod event;
 mod fault;

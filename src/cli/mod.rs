@@ -13,8 +13,10 @@ mod migrate;
 mod org;
 mod output;
 mod rekey;
+mod reload;
 mod run;
 mod runtime;
+mod sockets;
 mod tenants;
 mod token;
 mod webhook;
@@ -53,7 +55,8 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Run the daemon (the default)
-    Run,
+    #[command(alias = "run")]
+    Serve,
     /// Tell whether the configuration is usable, without opening anything
     CheckConfig,
     /// Tell what is wrong here, and what to do about it; changes nothing
@@ -129,8 +132,9 @@ pub fn main() -> ExitCode {
             return if mistake { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let loaded = config::load(&cli.overrides.into_sources());
-    let command = cli.command.unwrap_or(Command::Run);
+    let command = cli.command.unwrap_or(Command::Serve);
+    let sources = cli.overrides.into_sources();
+    let loaded = config::load(&sources);
     let Loaded { config, file } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -157,7 +161,7 @@ pub fn main() -> ExitCode {
         Command::Org(options) => org::run(&config, options),
         Command::Token(options) => token::run(&config, options),
         Command::Webhook(command) => webhook::run(Ok(config), command),
-        Command::Run => run::run(config, &read),
+        Command::Serve => run::run(config, &read, sources),
     }
 }
 

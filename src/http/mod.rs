@@ -43,7 +43,8 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{api::Posts, limit::Meters, openapi::Document, traffic::Traffic, waiting::Waiting};
+pub(crate) use self::limit::Meters;
+use self::{api::Posts, openapi::Document, traffic::Traffic, waiting::Waiting};
 use crate::{
     qr::Renderer,
     service::{self, Services},
@@ -153,6 +154,11 @@ impl HttpState {
             limits,
         }
     }
+
+    /// How often anybody may ask, which can be changed at any time.
+    pub(crate) fn meters(&self) -> Meters {
+        self.meters.clone()
+    }
 }
 
 /// Lets a handler receive one part of the state by its type.
@@ -191,8 +197,18 @@ parts! {
 }
 
 /// Every route, with everything around it.
-pub fn router(mut state: HttpState) -> Router {
+pub fn router(state: HttpState) -> Router {
     let routes = api::routes(&state.limits);
+    surrounded(routes, state)
+}
+
+/// What the machine's own watchers ask: `/livez`, `/readyz`, `/metrics`, without a token. For a listener
+/// that only they reach.
+pub fn admin_router(state: HttpState) -> Router {
+    surrounded(api::admin_routes(), state)
+}
+
+fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     state.document = Document::of(&routes);
     let all = route::router(routes, &state);
     all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))

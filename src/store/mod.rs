@@ -266,6 +266,12 @@ impl Store {
     /// past the lock, to a commit that needs a place on the disk.
     pub async fn ping(&self) -> Result<(), Error> {
         self.reader.execute_unprepared("SELECT 1").await?;
+        self.turn().await
+    }
+
+    /// The write of a ping alone. It comes back in any case, and says so when the database is away,
+    /// unless what writes hangs for good.
+    pub async fn turn(&self) -> Result<(), Error> {
         self.writer
             .run("ping", Patience::Fail, |txn| Box::pin(async move { write_nothing(txn).await }))
             .await

@@ -65,6 +65,7 @@ mod meta_events;
 mod meta_ingest;
 mod node;
 mod nodes_wire;
+mod notify_process;
 mod outage;
 mod pairing_wire;
 #[path = "../../examples/support/postgres.rs"]

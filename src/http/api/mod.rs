@@ -286,6 +286,15 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
     routes
 }
 
+/// Those of the listener that is for the machine's own watchers. They need no token there.
+pub(super) fn admin_routes() -> Vec<Route> {
+    vec![
+        get("/livez", Anybody, health::live, about::daemon::live()).unmetered(),
+        get("/readyz", Anybody, health::ready, about::daemon::ready()).unmetered(),
+        get("/metrics", Anybody, metrics::show_to_anybody, about::daemon::metrics()).unmetered(),
+    ]
+}
+
 /// What a request that succeeded is answered with.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
