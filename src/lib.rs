@@ -34,6 +34,7 @@ pub mod lifecycle;
 pub mod maintenance;
 pub mod meta;
 pub mod qr;
+pub mod restore;
 pub mod service;
 pub mod session;
 pub mod state_dir;

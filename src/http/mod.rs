@@ -51,7 +51,7 @@ use crate::{
 };
 
 pub use self::{
-    api::{OrganizationView, TokenView},
+    api::{ListedSession, OrganizationView, TokenView},
     client::{ForwardedHeader, Proxies},
     cors::Origins,
     edge::Edge,

@@ -53,6 +53,7 @@ pub mod meta;
 pub mod nodes;
 pub mod organizations;
 pub mod page;
+pub mod restore;
 pub mod retention;
 pub mod schema;
 mod sealing;

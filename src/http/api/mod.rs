@@ -37,7 +37,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(super) use self::meta::Posts;
-pub use self::{organizations::OrganizationView, tokens::TokenView};
+pub use self::{list::Item as ListedSession, organizations::OrganizationView, tokens::TokenView};
 use super::{
     Limits,
     idempotency::IDEMPOTENCY_REPLAYED,
