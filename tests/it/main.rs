@@ -54,6 +54,7 @@ mod layering;
 mod lessons;
 mod load;
 mod log_process;
+mod log_secrets;
 mod master_key;
 mod media_files;
 mod media_wire;
