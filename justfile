@@ -31,6 +31,15 @@ clippy:
 doc:
     RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --lib --examples
 
+# Whether systemd can read the units, and how much it thinks they are exposed; after `just test`, which builds the program
+units:
+    systemd/check.sh target/debug/wagate
+
+# The Debian package, tried in a copy of this system; after `just test`
+package:
+    sudo -E packaging/test.sh target/debug/wagate
+    sudo -E packaging/systemd.sh target/debug/wagate
+
 # That the production build cannot be pointed at anything but WhatsApp
 production:
     cargo build -p wagate -p wagate-production --bins

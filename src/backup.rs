@@ -101,7 +101,7 @@ async fn dump(url: &DatabaseUrl, partial: &Path, target: &Path) -> Result<(), Er
 }
 
 /// The URL as it may be seen, and the password it held.
-fn without_password(url: &str) -> (String, Option<String>) {
+pub(crate) fn without_password(url: &str) -> (String, Option<String>) {
     let Ok(mut parsed) = Url::parse(url) else { return (url.to_owned(), None) };
     let password =
         parsed.password().map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned());

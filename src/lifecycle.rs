@@ -94,18 +94,27 @@ pub fn notify_reloading() {
     }
 }
 
-/// Tells systemd again and again that tasks get their turns, if it wants to know (`WatchdogSec=`).
+/// Tells systemd again and again that the daemon works, if it wants to know (`WatchdogSec=`), and each
+/// time only when `ping` has come back.
 ///
-/// A process that hangs is then ended and started again. That the database or WhatsApp is away is no
-/// reason; that is waited for.
-pub async fn feed_watchdog() {
+/// A process whose tasks get no turns, or whose pings are never answered, is then ended and started
+/// again. A ping that is answered "the database is away" has come back: a restart would mend nothing.
+pub async fn feed_watchdog<P: Future>(ping: impl Fn() -> P) {
     let asked = sd_notify::watchdog_enabled();
     let Some(patience) = asked.filter(|patience| !patience.is_zero()) else { return };
     loop {
-        notify(&[NotifyState::Watchdog]);
-        // Two that are late do no harm yet.
-        tokio::time::sleep(patience / 3).await;
+        sign_of_life(&ping, || notify(&[NotifyState::Watchdog])).await;
+        // The rest is for the ping.
+        tokio::time::sleep(patience / WATCHDOG_TURNS).await;
     }
+}
+
+/// How often the watchdog is fed in the time it waits, if pings took none.
+pub const WATCHDOG_TURNS: u32 = 4;
+
+async fn sign_of_life<P: Future>(ping: impl Fn() -> P, tell: impl Fn()) {
+    ping().await;
+    tell();
 }
 
 /// Tells systemd that the daemon is on its way out.
@@ -122,7 +131,23 @@ fn notify(states: &[NotifyState<'_>]) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn there_is_no_sign_of_life_before_the_ping_has_come_back() {
+        let told = Cell::new(0);
+        let tell = || told.set(told.get() + 1);
+        assert!(sign_of_life(std::future::pending::<()>, tell).now_or_never().is_none());
+        assert_eq!(told.get(), 0);
+        // Whatever it says.
+        let away = || std::future::ready(Err::<(), _>("the database is away"));
+        assert!(sign_of_life(away, tell).now_or_never().is_some());
+        assert_eq!(told.get(), 1);
+    }
 
     #[test]
     fn the_second_wish_is_the_hard_one() {

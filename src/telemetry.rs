@@ -15,26 +15,55 @@ use std::{
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
-    fmt,
+    fmt, reload,
     util::{SubscriberInitExt, TryInitError},
 };
 
 use crate::config::{self, Format};
 
+/// The log of this process. What is logged can be changed; in which form, cannot.
+pub struct Telemetry {
+    replace: Replace,
+}
+
+type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
 /// Starts logging for the whole process. Called once, by the program; tests have their own.
-pub fn init(log: &config::Log) -> Result<(), TryInitError> {
-    let subscriber = fmt::Subscriber::builder()
+pub fn init(log: &config::Log) -> Result<Telemetry, TryInitError> {
+    let builder = fmt::Subscriber::builder()
         .with_env_filter(filter(log))
         .with_writer(std::io::stderr)
         .with_ansi(log.format == Format::Human && std::io::stderr().is_terminal());
-    match log.format {
-        Format::Human => subscriber.finish().try_init()?,
-        Format::Json => {
-            subscriber.json().flatten_event(true).with_current_span(false).finish().try_init()?;
+    let replace: Replace = match log.format {
+        Format::Human => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.finish().try_init()?;
+            Box::new(move |filter| handle.reload(filter))
         }
-    }
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.finish().try_init()?;
+            Box::new(move |filter| handle.reload(filter))
+        }
+    };
     panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(Telemetry { replace })
+}
+
+impl Telemetry {
+    /// From now on logs what `log` says, for as much as goes through `tracing`, which all of ours does.
+    pub fn reload(&self, log: &config::Log) -> Result<(), reload::Error> {
+        (self.replace)(filter(log))
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
 }
 
 fn filter(log: &config::Log) -> EnvFilter {

@@ -1,15 +1,29 @@
 //! `wagate backup`: copies the database, whether the daemon runs or not.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
+
+use serde_json::json;
 
 use super::{
     output::{complain, say},
     runtime,
+    tenants::json as shown,
 };
 use crate::{backup, config::Config};
 
+/// What `wagate backup` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Options {
+    /// The file to make; it must not be there
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Copies the database into a new file.
-pub(super) fn backup(config: &Config, target: &Path) -> ExitCode {
+pub(super) fn run(config: &Config, Options { file: target, json }: &Options) -> ExitCode {
     let runtime = match runtime::build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -21,7 +35,13 @@ pub(super) fn backup(config: &Config, target: &Path) -> ExitCode {
     let url = config.database.url_in(&config.state_dir);
     match runtime.block_on(backup::run(&url, target)) {
         Ok(()) => {
-            say(&format!("The database is copied to {}.\n", target.display()));
+            if *json {
+                let bytes = target.metadata().map(|it| it.len()).ok();
+                let file = target.display().to_string();
+                say(&shown(&json!({ "file": file, "bytes": bytes })));
+            } else {
+                say(&format!("The database is copied to {}.\n", target.display()));
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {

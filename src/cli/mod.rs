@@ -1,7 +1,7 @@
 //! The command line: what was asked for, and the exit code it ends with.
 //!
 //! - one file for each command that does more than say something;
-//! - `tenants.rs`: what `audit.rs`, `org.rs` and `token.rs` share;
+//! - `tenants.rs`: what `audit.rs`, `org.rs`, `session.rs` and `token.rs` share;
 //! - `output.rs`: what the process prints, on which stream; `runtime.rs`: its threads.
 //!
 //! To add a command: a variant of [`Command`], a file, a line in [`main`].
@@ -14,8 +14,13 @@ mod migrate;
 mod org;
 mod output;
 mod rekey;
+mod reload;
+mod restore;
 mod run;
 mod runtime;
+mod session;
+mod shell;
+mod sockets;
 mod tenants;
 mod token;
 mod webhook;
@@ -23,6 +28,7 @@ mod webhook;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use self::output::{complain, say};
 use crate::{
@@ -54,9 +60,14 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Run the daemon (the default)
-    Run,
+    #[command(alias = "run")]
+    Serve,
     /// Tell whether the configuration is usable, without opening anything
-    CheckConfig,
+    CheckConfig {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Tell what is wrong here, and what to do about it; changes nothing
     Doctor(doctor::Options),
     /// The steps of the database's schema
@@ -65,20 +76,31 @@ enum Command {
     /// Replace the master key that secrets in the database are sealed under; the daemon may run
     Rekey(rekey::Options),
     /// Copy the database into a new file, while the daemon runs
-    Backup {
-        /// The file to make; it must not be there
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    Backup(backup::Options),
+    /// Put such a copy in the place of a database that is not there; the daemon must be stopped
+    Restore(restore::Options),
     /// Make, list and change organizations; the daemon may run
     Org(org::Options),
     /// Make, list and revoke tokens; the daemon may run
     Token(token::Options),
     /// Who changed what; the daemon may run
     Audit(audit::Options),
+    /// List sessions; the daemon may run
+    Session(session::Options),
     /// For whoever writes a receiver of webhooks
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// Print what makes a shell complete this command line
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write pages for man(1)
+    #[command(hide = true)]
+    Man {
+        /// A directory for one page for each command; without it, the program's is printed
+        directory: Option<PathBuf>,
+    },
 }
 
 /// Settings that win over the environment and the file.
@@ -132,14 +154,25 @@ pub fn main() -> ExitCode {
             return if mistake { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let loaded = config::load(&cli.overrides.into_sources());
-    let command = cli.command.unwrap_or(Command::Run);
+    let command = match cli.command.unwrap_or(Command::Serve) {
+        // About the program itself, whatever is configured.
+        Command::Completions { shell } => return shell::completions(shell),
+        Command::Man { directory } => return shell::man(directory.as_deref()),
+        command => command,
+    };
+    let sources = cli.overrides.into_sources();
+    let loaded = config::load(&sources);
     let Loaded { config, file } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             return match command {
                 Command::Doctor(options) => doctor::run(Err(error), options),
                 Command::Webhook(command) => webhook::run(Err(error), command),
+                Command::CheckConfig { json: true } => {
+                    let error = output::Chain(&error).to_string();
+                    say(&tenants::json(&json!({ "usable": false, "error": error })));
+                    ExitCode::from(USAGE)
+                }
                 _ => {
                     complain(&error);
                     ExitCode::from(USAGE)
@@ -151,17 +184,25 @@ pub fn main() -> ExitCode {
     match command {
         Command::Doctor(options) => doctor::run(Ok(Loaded { config, file }), options),
         Command::Migrate(command) => migrate::run(&config, command),
-        Command::CheckConfig => {
-            say(&format!("The configuration is usable ({read}).\n"));
+        Command::CheckConfig { json } => {
+            say(&if json {
+                let file = file.map(|path| path.display().to_string());
+                tenants::json(&json!({ "usable": true, "file": file }))
+            } else {
+                format!("The configuration is usable ({read}).\n")
+            });
             ExitCode::SUCCESS
         }
         Command::Rekey(options) => rekey::run(&config, &options),
-        Command::Backup { file } => backup::backup(&config, &file),
+        Command::Backup(options) => backup::run(&config, &options),
+        Command::Restore(options) => restore::run(&config, &options),
         Command::Org(options) => org::run(&config, options),
         Command::Token(options) => token::run(&config, options),
         Command::Audit(options) => audit::run(&config, options),
+        Command::Session(options) => session::run(&config, options),
         Command::Webhook(command) => webhook::run(Ok(config), command),
-        Command::Run => run::run(config, &read),
+        Command::Serve => run::run(config, &read, sources),
+        Command::Completions { .. } | Command::Man { .. } => unreachable!("they are done"),
     }
 }
 
@@ -180,7 +221,7 @@ mod tests {
     fn flags_stand_before_or_after_the_command() {
         for line in ["wagate --listen :1 check-config", "wagate check-config --listen :1"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            assert!(matches!(cli.command, Some(Command::CheckConfig)));
+            assert!(matches!(cli.command, Some(Command::CheckConfig { json: false })));
             let flags = cli.overrides.into_sources().flags;
             assert_eq!(flags.len(), 1);
             assert_eq!((flags[0].key, flags[0].value.as_str()), ("http.listen", ":1"));

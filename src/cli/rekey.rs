@@ -6,9 +6,12 @@
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
+use serde_json::{Value, json};
+
 use super::{
     output::{complain, say},
     runtime,
+    tenants::json as shown,
 };
 use crate::{
     config::Config,
@@ -29,6 +32,9 @@ pub(super) struct Options {
     /// File with the new master key, made when it is not there [default: the old one is replaced]
     #[arg(long, value_name = "FILE")]
     new_key: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Why the master key is what it was.
@@ -62,7 +68,7 @@ pub(super) fn run(config: &Config, options: &Options) -> ExitCode {
     };
     match rotated {
         Ok(rotated) => {
-            say(&rotated.to_string());
+            say(&if options.json { shown(&rotated.json()) } else { rotated.to_string() });
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -112,6 +118,20 @@ async fn rotate(config: &Config, options: &Options) -> Result<Rotated, Failure> 
         in_place: true,
         retired,
     })
+}
+
+impl Rotated {
+    fn json(&self) -> Value {
+        let path = |path: &PathBuf| path.display().to_string();
+        json!({
+            "dataKeys": self.data_keys,
+            "before": self.before.as_str(),
+            "after": self.after.as_str(),
+            "newKey": path(&self.new_key),
+            "inPlace": self.in_place,
+            "oldKey": self.retired.as_ref().map(path),
+        })
+    }
 }
 
 impl std::fmt::Display for Rotated {

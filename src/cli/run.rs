@@ -1,4 +1,4 @@
-//! `wagate run`: the daemon, from the first signal handler to the last closed connection.
+//! `wagate serve`: the daemon, from the first signal handler to the last closed connection.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -9,29 +9,38 @@ use tracing::Instrument;
 use super::{
     USAGE, VERSION,
     output::{Chain, complain, say},
-    runtime,
+    reload::Reload,
+    runtime, sockets,
 };
 use crate::{
     SIMULATOR,
     clock::Clock,
-    config::Config,
-    daemon::{Daemon, StartError},
+    config::{Config, Sources},
+    daemon::{Daemon, Listeners, StartError},
     lifecycle::{self, Signals, Stop},
     telemetry,
 };
 
-/// Runs the daemon until it is asked to stop. `read` says which configuration it was given.
-pub(super) fn run(config: Config, read: &str) -> ExitCode {
-    if let Err(error) = telemetry::init(&config.log) {
-        complain(&error);
-        return ExitCode::FAILURE;
-    }
+/// Runs the daemon until it is asked to stop. `config` came from `sources`, and `read` says which file of
+/// them was read.
+pub(super) fn run(config: Config, read: &str, sources: Sources) -> ExitCode {
+    let telemetry = match telemetry::init(&config.log) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     tracing::info!(config.file = read, "Starting wagate {VERSION}");
     if SIMULATOR {
         tracing::warn!("This build does not check who answers as WhatsApp: it is for tests only");
     }
-    let outcome = runtime::build().map_err(StartError::Process).and_then(|runtime| {
-        let outcome = runtime.block_on(serve(config));
+    let reload = Reload::new(sources, config.clone(), telemetry);
+    // Before there are threads: it takes variables out of the environment.
+    let listeners = sockets::handed_over().map_err(StartError::HandedOver);
+    let outcome = listeners.and_then(|listeners| {
+        let runtime = runtime::build().map_err(StartError::Process)?;
+        let outcome = runtime.block_on(serve(listeners, config, reload));
         // What is left now had its time; a blocking call must not keep the process from ending.
         runtime.shutdown_background();
         outcome
@@ -56,32 +65,42 @@ enum Ended {
 }
 
 /// From the first signal handler to the last closed connection.
-async fn serve(config: Config) -> Result<Ended, StartError> {
+async fn serve(
+    listeners: Listeners,
+    config: Config,
+    mut reload: Reload,
+) -> Result<Ended, StartError> {
     let stop = Stop::new();
     let signals = Signals::install().map_err(StartError::Process)?;
     let tracker = TaskTracker::new();
-    let reload = Arc::new(Notify::new());
-    let signals = signals.forward_to(stop.clone(), Arc::clone(&reload));
+    let hung_up = Arc::new(Notify::new());
+    let signals = signals.forward_to(stop.clone(), Arc::clone(&hung_up));
     tracker.spawn(signals.instrument(tracing::info_span!("signals")));
-    tracker.spawn(lifecycle::feed_watchdog());
 
     // Dropped half-way by a wish to stop: what a start has begun survives a kill at any point.
     let daemon = tokio::select! {
-        daemon = Daemon::start(config, Clock::system()) => daemon?,
+        daemon = Daemon::start_on(listeners, config, Clock::system()) => daemon?,
         () = stop.soft.cancelled() => return Ok(Ended::Clean),
     };
     say(&daemon.welcome());
     let status = format!("Listening on {}", daemon.address());
     lifecycle::notify_ready(&status);
+    // From here on systemd waits for it.
+    let store = daemon.store().clone();
+    let ping = move || {
+        let store = store.clone();
+        async move { store.turn().await }
+    };
+    tracker.spawn(lifecycle::feed_watchdog(ping).instrument(tracing::info_span!("watchdog")));
 
     let asked = loop {
         tokio::select! {
             () = stop.soft.cancelled() => break true,
             // A part that the daemon cannot do without is gone. systemd starts us again.
             () = daemon.failed() => break false,
-            () = reload.notified() => {
+            () = hung_up.notified() => {
                 lifecycle::notify_reloading();
-                daemon.reload().await;
+                reload.run(&daemon).await;
                 lifecycle::notify_ready(&status);
             }
         }

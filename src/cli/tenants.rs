@@ -1,5 +1,5 @@
-//! What `wagate audit`, `wagate org` and `wagate token` share: the database, opened beside a daemon that may run, and
-//! what is said of it.
+//! What `wagate audit`, `wagate org`, `wagate session` and `wagate token` share: the database, opened beside a daemon
+//! that may run, and what is said of it.
 //!
 //! The services are the daemon's own, so the rules are the same and the audit log has every change, by
 //! nobody's token and from no address: whoever can read the database is its operator.
@@ -7,6 +7,7 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
 
 use entity::{UnixMillis, organization, state::Role};
+use serde::Serialize;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
@@ -61,6 +62,7 @@ pub(super) struct Tenants {
     pub(super) organizations: Organizations,
     pub(super) tokens: Tokens,
     pub(super) audit: Audit,
+    pub(super) store: Store,
     /// Who asks, in the first organization.
     pub(super) operator: Principal,
 }
@@ -106,6 +108,7 @@ where
             organizations: Organizations::new(store.clone()),
             tokens: Tokens::new(store.clone()),
             audit: Audit::new(store.clone()),
+            store: store.clone(),
             operator: Principal::at_the_machine(first.id),
         };
         work(&tenants).await
@@ -166,12 +169,9 @@ pub(super) fn role(word: &str) -> Result<Role, String> {
         .map_err(|_| "expected viewer, manager, admin or operator".to_owned())
 }
 
-/// The word of a role.
-pub(super) fn word(role: Role) -> String {
-    serde_json::to_value(role)
-        .ok()
-        .and_then(|it| it.as_str().map(str::to_owned))
-        .unwrap_or_default()
+/// The word that a role, or a state, is written with.
+pub(super) fn word(of: impl Serialize) -> String {
+    serde_json::to_value(of).ok().and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// How many sessions an organization may have, for people.

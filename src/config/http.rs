@@ -22,6 +22,9 @@ pub struct Http {
     /// Address and port to listen on. Port 0 takes a free one. Without a certificate there is no TLS
     /// here: put a proxy in front before listening on anything but the machine itself.
     pub listen: SocketAddr,
+    /// Another address, for the machine's own watchers: `/livez`, `/readyz` and `/metrics`, without a
+    /// token and without TLS. Only they should reach it.
+    pub admin_listen: Option<SocketAddr>,
     /// A file with the certificate chain, in PEM, its own certificate first. It is read again when it
     /// changes, and at SIGHUP.
     pub tls_certificate: Option<PathBuf>,
@@ -92,6 +95,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_listen: None,
             tls_certificate: None,
             tls_key: None,
             trusted_proxies: Listed(Vec::new()),
@@ -118,6 +122,12 @@ impl Http {
         if self.request_timeout.is_zero() {
             return Err(Invalid::new("http.request_timeout", "must be longer than nothing"));
         }
+        if self.admin_listen.is_some_and(|it| it == self.listen && it.port() != 0) {
+            return Err(Invalid::new(
+                "http.admin_listen",
+                "must be another address than http.listen",
+            ));
+        }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             let missing =
                 if self.tls_key.is_none() { "http.tls_key" } else { "http.tls_certificate" };
@@ -140,6 +150,20 @@ mod tests {
         assert!("https://app.example.com:443".parse::<Origin>().is_err());
         for wrong in ["", "app.example.com", "https://app.example.com/", "data:x", "null"] {
             assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_need_two_addresses() {
+        let listen = |listen: &str, admin: &str| Http {
+            listen: listen.parse().unwrap(),
+            admin_listen: Some(admin.parse().unwrap()),
+            ..Http::default()
+        };
+        let wrong = listen("127.0.0.1:80", "127.0.0.1:80").validate().unwrap_err();
+        assert_eq!(wrong.key, "http.admin_listen");
+        for (one, other) in [("127.0.0.1:80", "127.0.0.1:81"), ("127.0.0.1:0", "127.0.0.1:0")] {
+            assert_eq!(listen(one, other).validate(), Ok(()));
         }
     }
 

@@ -10,6 +10,7 @@
 //! To add a key: a field with a doc comment and a default, a line in `examples/wagate.toml` (a test
 //! compares the two), and, when not every value makes sense, a line in the section's `validate`.
 
+mod changes;
 mod database;
 mod encryption;
 mod error;
@@ -32,6 +33,7 @@ pub use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    changes::Changes,
     database::{AfterRestore, Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,

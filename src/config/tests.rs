@@ -129,8 +129,8 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
         (
             [("WAGATE_HTTP__LISTN", "127.0.0.1:1")],
             "http.listn (environment variable WAGATE_HTTP__LISTN): unknown key; known here: \
-             cors_origins, forwarded_header, listen, max_body, open_metrics, request_timeout, \
-             shutdown_grace, tls_certificate, tls_key, trusted_proxies",
+             admin_listen, cors_origins, forwarded_header, listen, max_body, open_metrics, \
+             request_timeout, shutdown_grace, tls_certificate, tls_key, trusted_proxies",
         ),
         (
             [("WAGATE_HTP__LISTEN", "127.0.0.1:1")],

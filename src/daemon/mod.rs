@@ -6,6 +6,7 @@
 
 mod certificate;
 mod configured;
+mod listeners;
 
 use std::{
     io,
@@ -16,19 +17,22 @@ use std::{
 };
 
 use entity::state::Role;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
 use self::configured::{
     deliveries, edge, external, http_limits, membership, meta, policy, session_options, tls,
 };
-pub use self::configured::{master_key, store_options};
+pub use self::{
+    configured::{master_key, store_options},
+    listeners::Listeners,
+};
 use crate::{
     clock::Clock,
     config::{AfterRestore, Config, DatabaseUrl},
     copies::Copies,
-    device,
+    descriptors, device,
     fault::moment,
     http::{self, HttpState},
     lifecycle::Stop,
@@ -76,6 +80,8 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot use the sockets that were handed over")]
+    HandedOver(#[source] io::Error),
     #[error("cannot serve TLS")]
     Tls(#[from] http::TlsError),
     #[error("cannot join the daemons that share the database")]
@@ -99,6 +105,7 @@ impl StartError {
             Self::MasterKey(_)
                 | Self::Store(connect::OpenError::MasterKey(_))
                 | Self::OtherDatabase { .. }
+                | Self::HandedOver(_)
                 | Self::Tls(_)
         )
     }
@@ -108,6 +115,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Daemon {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     database: DatabaseUrl,
     token_path: PathBuf,
     store: Store,
@@ -120,6 +128,7 @@ pub struct Daemon {
     background: TaskTracker,
     copies: Copies,
     tls: Option<Arc<http::Tls>>,
+    meters: http::Meters,
     http_grace: Duration,
     session_grace: Duration,
     /// Let go last: the next daemon may begin when this one has closed its database.
@@ -130,6 +139,15 @@ impl Daemon {
     /// Starts every part. Returns when requests are answered and every session that should run has
     /// been started; they connect in the background.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_on(Listeners::default(), config, clock).await
+    }
+
+    /// The same, where sockets are there already.
+    pub async fn start_on(
+        listeners: Listeners,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let tls = tls(&config.http)?.map(Arc::new);
         // The directory is ours before anything in it is read.
         let mut state = StateDir::open(&config.state_dir)?;
@@ -149,7 +167,8 @@ impl Daemon {
         let store = Store::open(options, vault, clock.clone(), &store_tasks).await?;
 
         moment!("start.store_opened");
-        match Box::pin(Self::build(config, clock, store.clone(), state, database, tls)).await {
+        let build = Self::build(listeners, config, clock, store.clone(), state, database, tls);
+        match Box::pin(build).await {
             Ok(daemon) => Ok(daemon),
             Err(error) => {
                 timeout(STORE_GRACE, store.close()).await.ok();
@@ -160,6 +179,7 @@ impl Daemon {
 
     /// What stands on the store.
     async fn build(
+        listeners: Listeners,
         config: Config,
         clock: Clock,
         store: Store,
@@ -193,9 +213,7 @@ impl Daemon {
         moment!("start.statuses_corrected");
 
         // Before any session dials: an address that is taken is the likeliest mistake.
-        let cannot_listen = |source| StartError::Listen { address: config.http.listen, source };
-        let listener = TcpListener::bind(config.http.listen).await.map_err(cannot_listen)?;
-        let address = listener.local_addr().map_err(cannot_listen)?;
+        let ((listener, address), admin) = listeners.open(&config.http).await?;
 
         let session_tasks = TaskTracker::new();
         let sessions = Sessions::new(
@@ -208,6 +226,7 @@ impl Daemon {
         sessions.live();
         let resumed = sessions.resume().await.map_err(StartError::Resume)?;
         tracing::info!(sessions = resumed, "Resuming {resumed} sessions");
+        tell_room_for(resumed);
 
         let background = TaskTracker::new();
         let deliveries =
@@ -228,27 +247,24 @@ impl Daemon {
             stop.soft.clone(),
             session_tasks.clone(),
         );
-        let serve = http::serve(
-            listener,
-            http::router(http_state),
-            http::ServeOptions { tls: tls.clone(), ..http::ServeOptions::default() },
-            stop.soft.clone(),
-            stop.hard.clone(),
-        );
-        // Without HTTP there is no daemon. The guard speaks up even if the task panics.
+        let meters = http_state.meters();
+        // Without HTTP there is no daemon.
         let failed = CancellationToken::new();
-        let guard = failed.clone().drop_guard();
         let http_tasks = TaskTracker::new();
-        http_tasks.spawn(
-            async move {
-                if let Err(error) = serve.await {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(error, "HTTP cannot be served");
-                }
-                drop(guard);
-            }
-            .instrument(info_span!("http")),
-        );
+        let serve = |listener, router, tls| {
+            let options = http::ServeOptions { tls, ..http::ServeOptions::default() };
+            let (soft, hard) = (stop.soft.clone(), stop.hard.clone());
+            let serving = http::serve(listener, router, options, soft, hard);
+            listeners::serve(serving, failed.clone().drop_guard())
+        };
+        let admin = admin.map(|(listener, address)| {
+            let serving = serve(listener, http::admin_router(http_state.clone()), None);
+            http_tasks.spawn(serving.instrument(info_span!("http.admin")));
+            tracing::info!(http.address = %address, "Listening on {address}, for watchers");
+            address
+        });
+        let serving = serve(listener, http::router(http_state), tls.clone());
+        http_tasks.spawn(serving.instrument(info_span!("http")));
         tracing::info!(http.address = %address, "Listening on {address}");
 
         let maintenance = Maintenance::new(store.clone(), policy(&config), stop.soft.clone()).run();
@@ -266,7 +282,9 @@ impl Daemon {
 
         Ok(Self {
             tls,
+            meters,
             address,
+            admin,
             database,
             token_path: state.token_path(),
             store,
@@ -288,6 +306,11 @@ impl Daemon {
         self.address
     }
 
+    /// Where watchers are answered, if they have an address of their own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
     /// The database, for tests that look behind the scenes.
     pub fn store(&self) -> &Store {
         &self.store
@@ -303,14 +326,16 @@ impl Daemon {
         &self.token_path
     }
 
-    /// Reads again what can be read again while it runs: the certificate.
+    /// Reads the certificate again, if there is one.
     pub async fn reload(&self) {
-        match &self.tls {
-            Some(tls) => certificate::look(tls).await,
-            None => {
-                tracing::info!("Nothing to read again: the configuration is read at start only");
-            }
+        if let Some(tls) = &self.tls {
+            certificate::look(tls).await;
         }
+    }
+
+    /// From now on it may be asked as often as `config` says.
+    pub fn set_limits(&self, config: &Config) {
+        self.meters.set(&http_limits(config));
     }
 
     /// Returns when a part that the daemon cannot do without has ended unasked.
@@ -324,10 +349,12 @@ impl Daemon {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let version = env!("CARGO_PKG_VERSION");
         let token = self.token_path.display();
+        let admin = self.admin.map(|it| format!("watchers  http://{it}\n  ")).unwrap_or_default();
         format!(
             "wagate {version} is running.\n  \
              address   {scheme}://{address}\n  \
              dashboard {scheme}://{address}/dashboard\n  \
+             {admin}\
              database  {database}\n  \
              token     {token}\n  \
              try       curl -H \"Authorization: Bearer $(cat '{token}')\" \
@@ -378,6 +405,22 @@ impl Daemon {
     }
 }
 
+/// Says how many sessions the limit on descriptors is enough for, and complains if they are more.
+fn tell_room_for(sessions: usize) {
+    let Some(limit) = descriptors::limit() else { return };
+    let room = descriptors::sessions_within(limit);
+    let is_enough = u64::try_from(sessions).is_ok_and(|sessions| sessions <= room);
+    if is_enough {
+        tracing::info!(limit, "{limit} descriptors are enough for about {room} sessions");
+    } else {
+        tracing::warn!(
+            limit,
+            "{limit} descriptors are enough for about {room} sessions, and {sessions} are to run: raise \
+             LimitNOFILE= in the unit"
+        );
+    }
+}
+
 /// What a new installation begins with: an organization, and a token to act for it. At every later
 /// start this finds both and changes nothing.
 async fn first_run(store: &Store, state: &StateDir) -> Result<(), StartError> {
@@ -420,16 +463,30 @@ async fn seal_old_rows(store: &Store) -> Result<(), store::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle;
 
     const UNIT: &str = include_str!("../../systemd/wagate.service");
 
+    fn seconds(key: &str) -> Duration {
+        let seconds = UNIT.lines().find_map(|line| {
+            line.strip_prefix(key)?.strip_prefix('=')?.strip_suffix('s')?.parse().ok()
+        });
+        Duration::from_secs(seconds.expect("the unit has it in seconds"))
+    }
+
+    #[test]
+    fn the_watchdog_waits_for_a_database_that_is_away_and_says_so_late() {
+        let config = Config::default();
+        let patience = seconds("WatchdogSec");
+        let options = store_options(&config, &config.database.url_in(&config.state_dir));
+        // A commit that hangs, and then no connection.
+        let ping = options.deadline + 2 * options.acquire_timeout;
+        assert!(patience / lifecycle::WATCHDOG_TURNS + ping < patience, "{ping:?} of {patience:?}");
+    }
+
     #[test]
     fn a_stop_with_the_default_configuration_is_over_before_systemd_loses_its_patience() {
-        let patience = UNIT
-            .lines()
-            .find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')?.parse().ok())
-            .map(Duration::from_secs)
-            .expect("the unit has a TimeoutStopSec in seconds");
+        let patience = seconds("TimeoutStopSec");
         let config = Config::default();
         let longest = longest_stop(&config);
         // Some seconds for a machine that is busy.

@@ -43,9 +43,9 @@ use std::time::Duration;
 use axum::{Router, extract::FromRef, middleware};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::limit::Meters;
 use self::{
     api::{MetaPosts, Posts},
-    limit::Meters,
     openapi::Document,
     traffic::Traffic,
     waiting::Waiting,
@@ -56,7 +56,7 @@ use crate::{
 };
 
 pub use self::{
-    api::{AuditEntryView, OrganizationView, TokenView},
+    api::{AuditEntryView, ListedSession, OrganizationView, TokenView},
     client::{ForwardedHeader, Proxies},
     cors::Origins,
     edge::Edge,
@@ -174,6 +174,11 @@ impl HttpState {
             limits,
         }
     }
+
+    /// How often anybody may ask, which can be changed at any time.
+    pub(crate) fn meters(&self) -> Meters {
+        self.meters.clone()
+    }
 }
 
 /// Lets a handler receive one part of the state by its type.
@@ -213,8 +218,18 @@ parts! {
 }
 
 /// Every route, with everything around it.
-pub fn router(mut state: HttpState) -> Router {
+pub fn router(state: HttpState) -> Router {
     let routes = api::routes(&state.limits);
+    surrounded(routes, state)
+}
+
+/// What the machine's own watchers ask: `/livez`, `/readyz`, `/metrics`, without a token. For a listener
+/// that only they reach.
+pub fn admin_router(state: HttpState) -> Router {
+    surrounded(api::admin_routes(), state)
+}
+
+fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     state.document = Document::of(&routes);
     let all = route::router(routes, &state);
     all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))

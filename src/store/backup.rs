@@ -99,7 +99,7 @@ async fn copy(source: &DatabaseConnection, path: &str) -> Result<(), DbErr> {
     source.execute_raw(into).await.map(drop)
 }
 
-async fn open(path: &Path) -> Result<DatabaseConnection, DbErr> {
+pub(super) async fn open(path: &Path) -> Result<DatabaseConnection, DbErr> {
     let path = path.to_owned();
     let mut options = ConnectOptions::new("sqlite:");
     options.max_connections(1).sqlx_logging(false).map_sqlx_sqlite_opts(move |driver| {
@@ -114,7 +114,7 @@ async fn open(path: &Path) -> Result<DatabaseConnection, DbErr> {
     Database::connect(options).await
 }
 
-async fn mark_and_check(copy: &DatabaseConnection) -> Result<(), BackupError> {
+pub(super) async fn mark_and_check(copy: &DatabaseConnection) -> Result<(), BackupError> {
     let marked = text(copy, "SELECT name FROM sqlite_master WHERE name = 'installation'").await?;
     if marked.is_some() {
         copy.execute_unprepared("DELETE FROM installation").await.map_err(BackupError::Copy)?;

@@ -53,6 +53,7 @@ pub mod meta;
 pub mod nodes;
 pub mod organizations;
 pub mod page;
+pub mod restore;
 pub mod retention;
 pub mod schema;
 mod sealing;
@@ -266,6 +267,12 @@ impl Store {
     /// past the lock, to a commit that needs a place on the disk.
     pub async fn ping(&self) -> Result<(), Error> {
         self.reader.execute_unprepared("SELECT 1").await?;
+        self.turn().await
+    }
+
+    /// The write of a ping alone. It comes back in any case, and says so when the database is away,
+    /// unless what writes hangs for good.
+    pub async fn turn(&self) -> Result<(), Error> {
         self.writer
             .run("ping", Patience::Fail, |txn| Box::pin(async move { write_nothing(txn).await }))
             .await

@@ -8,13 +8,14 @@ use std::{
 
 /// A module, and the modules it may name. What is missing here may name nothing; `daemon` and `cli`,
 /// which put everything together, may name everything, and nobody may name them.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("backup", &["config", "store"]),
     ("clock", &[]),
     ("config", &[]),
     ("copies", &["device", "event", "state_dir", "store"]),
     ("lifecycle", &[]),
     ("maintenance", &["clock", "store"]),
+    ("restore", &["backup", "config", "store"]),
     ("telemetry", &["config"]),
     ("qr", &[]),
     ("event", &[]),

@@ -2,7 +2,6 @@
 
 use std::{io, time::Duration};
 
-use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -12,13 +11,10 @@ use super::{
     super::address::reachable,
     finding::{Check, Finding},
 };
-use crate::config::Config;
+use crate::{config::Config, descriptors};
 
 /// For a connection on this machine.
 const LOCAL: Duration = Duration::from_secs(2);
-
-/// Descriptors that a daemon uses without sessions: database, listener, requests, webhooks.
-const BASE: u64 = 700;
 
 /// The listener: free for a daemon that is to start, answering for one that runs.
 pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
@@ -64,11 +60,10 @@ pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
 
 /// How many sessions the limit on descriptors lets connect, against how many are to run.
 pub(super) fn descriptors(running: Option<u64>) -> Finding {
-    let limit = getrlimit(Resource::Nofile);
-    let Some(limit) = limit.current else {
+    let Some(limit) = descriptors::limit() else {
         return Finding::ok(Check::Descriptors, "no limit");
     };
-    let sessions = sessions_within(limit);
+    let sessions = descriptors::sessions_within(limit);
     let running = running.unwrap_or_default();
     let says = format!("{limit} descriptors are enough for about {sessions} sessions");
     let fix = "raise LimitNOFILE= in the unit, or `ulimit -n`; the unit in systemd/ has 65536";
@@ -78,22 +73,5 @@ pub(super) fn descriptors(running: Option<u64>) -> Finding {
         Finding::warning(Check::Descriptors, says).fix(fix)
     } else {
         Finding::ok(Check::Descriptors, says)
-    }
-}
-
-/// A session has one socket, and two while it dials or fetches media.
-fn sessions_within(limit: u64) -> u64 {
-    limit.saturating_sub(BASE) * 10 / 11
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_usual_limits_are_enough_for_what_they_are_enough_for() {
-        assert_eq!(sessions_within(256), 0);
-        assert_eq!(sessions_within(1024), 294);
-        assert_eq!(sessions_within(65_536), 58_941);
     }
 }

@@ -32,7 +32,7 @@ const USUAL: u64 = 100;
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ListedSession")]
-struct Item {
+pub struct Item {
     session_id: SessionId,
     status: SessionStatus,
     message: String,

@@ -38,7 +38,8 @@ use serde::Serialize;
 
 pub(crate) use self::webhooks::moment;
 pub use self::{
-    audit::EntryView as AuditEntryView, organizations::OrganizationView, tokens::TokenView,
+    audit::EntryView as AuditEntryView, list::Item as ListedSession,
+    organizations::OrganizationView, tokens::TokenView,
 };
 pub(super) use self::{meta::Posts as MetaPosts, receiver::Posts};
 use super::{
@@ -287,6 +288,15 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
     routes.extend(webhooks::routes());
     routes.extend(meta::routes());
     routes
+}
+
+/// Those of the listener that is for the machine's own watchers. They need no token there.
+pub(super) fn admin_routes() -> Vec<Route> {
+    vec![
+        get("/livez", Anybody, health::live, about::daemon::live()).unmetered(),
+        get("/readyz", Anybody, health::ready, about::daemon::ready()).unmetered(),
+        get("/metrics", Anybody, metrics::show_to_anybody, about::daemon::metrics()).unmetered(),
+    ]
 }
 
 /// What a request that succeeded is answered with.

@@ -14,7 +14,12 @@ mod meter;
 mod places;
 mod quota;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    hash::Hash,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     extract::{Request, State},
@@ -43,14 +48,15 @@ const MOST_CALLERS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Meters {
     clock: Clock,
-    meters: Arc<Inner>,
+    /// Held for no longer than it takes to copy them.
+    meters: Arc<RwLock<Inner>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 struct Inner {
-    tokens: Option<Meter<TokenId>>,
-    addresses: Option<Meter<IpAddr>>,
-    failures: Option<Meter<IpAddr>>,
+    tokens: Option<Arc<Meter<TokenId>>>,
+    addresses: Option<Arc<Meter<IpAddr>>>,
+    failures: Option<Arc<Meter<IpAddr>>>,
 }
 
 /// What a limit says to one request.
@@ -64,46 +70,53 @@ pub(super) struct Told {
 
 impl Meters {
     pub(super) fn new(limits: &Limits, clock: Clock) -> Self {
-        fn meter<K: Eq + std::hash::Hash + Clone>(quota: Option<Quota>) -> Option<Meter<K>> {
-            quota.map(|quota| Meter::new(quota, MOST_CALLERS))
-        }
-        let meters = Arc::new(Inner {
-            tokens: meter(limits.per_token),
-            addresses: meter(limits.per_address),
-            failures: meter(limits.failed_authentications),
-        });
-        Self { clock, meters }
+        let this = Self { clock, meters: Arc::default() };
+        this.set(limits);
+        this
+    }
+
+    /// From now on these are the limits. What was taken counts on, where the limit is the same.
+    pub(crate) fn set(&self, limits: &Limits) {
+        let Inner { tokens, addresses, failures } = self.now();
+        let meters = Inner {
+            tokens: meter(tokens, limits.per_token),
+            addresses: meter(addresses, limits.per_address),
+            failures: meter(failures, limits.failed_authentications),
+        };
+        *self.meters.write().unwrap_or_else(PoisonError::into_inner) = meters;
+    }
+
+    fn now(&self) -> Inner {
+        self.meters.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A request of this token.
     pub(super) fn of_token(&self, token: &TokenId) -> Option<Told> {
-        let meter = self.meters.tokens.as_ref()?;
+        let meter = self.now().tokens?;
         let verdict = meter.take(token, self.clock.monotonic());
         Some(Told { name: "token", quota: meter.quota(), verdict })
     }
 
     fn of_address(&self, address: IpAddr) -> Option<Told> {
-        let meter = self.meters.addresses.as_ref()?;
+        let meter = self.now().addresses?;
         let verdict = meter.take(&neighbourhood(address), self.clock.monotonic());
         Some(Told { name: "address", quota: meter.quota(), verdict })
     }
 
     /// Refuses an address from which too much was shown that opens nothing.
     pub(crate) fn may_try(&self, address: Option<IpAddr>) -> Result<(), Problem> {
-        let (Some(meter), Some(address)) = (&self.meters.failures, address) else { return Ok(()) };
+        let (Some(meter), Some(address)) = (self.now().failures, address) else { return Ok(()) };
         let wait = meter.wait(&neighbourhood(address), self.clock.monotonic());
         if wait.is_zero() { Ok(()) } else { Err(refusal("failed_authentications", wait)) }
     }
 
     /// Something was shown from this address that opens nothing.
     pub(crate) fn failed(&self, address: Option<IpAddr>) {
-        if let (Some(meter), Some(address)) = (&self.meters.failures, address) {
+        if let (Some(meter), Some(address)) = (self.now().failures, address) {
             meter.take(&neighbourhood(address), self.clock.monotonic());
         }
     }
-}
 
-impl Meters {
     /// Counts what opened nothing, where it is looked at whatever was shown before: from where there was too much
     /// of it, whoever shows more is told to wait.
     pub(crate) fn opened_nothing(&self, address: Option<IpAddr>) -> Result<(), Problem> {
@@ -111,6 +124,16 @@ impl Meters {
         self.failed(address);
         Ok(())
     }
+}
+
+/// One with this quota: the one before, where it has that.
+fn meter<K: Eq + Hash + Clone>(
+    before: Option<Arc<Meter<K>>>,
+    quota: Option<Quota>,
+) -> Option<Arc<Meter<K>>> {
+    let quota = quota?;
+    let kept = before.filter(|meter| meter.quota() == quota);
+    Some(kept.unwrap_or_else(|| Arc::new(Meter::new(quota, MOST_CALLERS))))
 }
 
 impl Told {
@@ -186,6 +209,25 @@ pub(super) async fn by_address(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_is_set_anew_counts_on_unless_it_is_another() {
+        let clock = Clock::manual(entity::UnixMillis(0));
+        let per_token = |burst| Limits {
+            per_token: Some(Quota::new(1, Duration::from_hours(1), burst)),
+            ..Limits::default()
+        };
+        let meters = Meters::new(&per_token(1), clock);
+        let token = TokenId::new(entity::UnixMillis(0), 1);
+        let is_allowed = || meters.of_token(&token).is_none_or(|told| told.refused().is_none());
+        assert!(is_allowed() && !is_allowed());
+        meters.set(&per_token(1));
+        assert!(!is_allowed());
+        meters.set(&per_token(2));
+        assert!(is_allowed() && is_allowed() && !is_allowed());
+        meters.set(&Limits::default());
+        assert!(is_allowed());
+    }
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_address() {

@@ -159,33 +159,7 @@ impl Sessions {
         filter: &Filter,
         page: &Page<SessionKey>,
     ) -> Result<Listing, Error> {
-        caller.require(Role::Viewer)?;
-        let sessions = self.store.sessions();
-        let organization = &caller.organization_id;
-        // One row more than asked for says whether there is a next page.
-        let one_more = Page { after: page.after.clone(), limit: page.limit.map(|n| n + 1) };
-        let mut rows = sessions.list(organization, filter, &one_more).await?;
-        let summary = sessions.summary(organization, filter).await?;
-
-        let mut next = None;
-        if let Some(limit) = page.limit.and_then(|limit| usize::try_from(limit).ok())
-            && rows.len() > limit
-        {
-            rows.truncate(limit);
-            next = rows.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
-        }
-        let at = self.store.clock().now();
-        let heirs: Vec<_> = rows.iter().filter_map(|row| row.migrated_to.clone()).collect();
-        let names = match heirs.as_slice() {
-            [] => HashMap::new(),
-            _ => sessions.names(organization, heirs).await?,
-        };
-        let show = |row: &session::Model| {
-            let mut view = view(row, at);
-            view.handover.to = row.migrated_to.as_ref().and_then(|heir| names.get(heir)).cloned();
-            view
-        };
-        Ok(Listing { sessions: rows.iter().map(show).collect(), summary, next, at })
+        list(&self.store, caller, filter, page).await
     }
 
     /// Makes a session and, unless it shall stay stopped, starts it. Once for each key.
@@ -421,6 +395,42 @@ impl Sessions {
     async fn show(&self, row: &session::Model) -> Result<StatusView, Error> {
         show(&self.store, row).await
     }
+}
+
+/// Lists sessions, the oldest first, and counts them. Needs none of what runs them.
+pub async fn list(
+    store: &Store,
+    caller: &Principal,
+    filter: &Filter,
+    page: &Page<SessionKey>,
+) -> Result<Listing, Error> {
+    caller.require(Role::Viewer)?;
+    let sessions = store.sessions();
+    let organization = &caller.organization_id;
+    // One row more than asked for says whether there is a next page.
+    let one_more = Page { after: page.after.clone(), limit: page.limit.map(|n| n + 1) };
+    let mut rows = sessions.list(organization, filter, &one_more).await?;
+    let summary = sessions.summary(organization, filter).await?;
+
+    let mut next = None;
+    if let Some(limit) = page.limit.and_then(|limit| usize::try_from(limit).ok())
+        && rows.len() > limit
+    {
+        rows.truncate(limit);
+        next = rows.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
+    }
+    let at = store.clock().now();
+    let heirs: Vec<_> = rows.iter().filter_map(|row| row.migrated_to.clone()).collect();
+    let names = match heirs.as_slice() {
+        [] => HashMap::new(),
+        _ => sessions.names(organization, heirs).await?,
+    };
+    let show = |row: &session::Model| {
+        let mut view = view(row, at);
+        view.handover.to = row.migrated_to.as_ref().and_then(|heir| names.get(heir)).cloned();
+        view
+    };
+    Ok(Listing { sessions: rows.iter().map(show).collect(), summary, next, at })
 }
 
 /// What a session looks like, with whom it has handed over to, and who to it.

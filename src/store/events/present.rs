@@ -125,19 +125,20 @@ async fn levels(
     let keys: HashSet<&SessionKey> =
         told.into_iter().chain(before.iter().map(|(session, _)| session)).collect();
     for chunk in acked.chunks(CHUNK) {
-        let found: Vec<(MessageId, SessionKey, String, i16, MessageStatus)> = message::Entity::find()
-            .select_only()
-            .column(message::Column::Id)
-            .column(message::Column::SessionKey)
-            .column(message::Column::WaId)
-            .column(message::Column::Ack)
-            .column(message::Column::Status)
-            .filter(message::COLUMN.session_key.is_in(keys.iter().copied().cloned()))
-            .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|(_, ack)| ack.wa_id.clone())))
-            .filter(message::COLUMN.direction.eq(Direction::Outbound))
-            .into_tuple()
-            .all(txn)
-            .await?;
+        let found: Vec<(MessageId, SessionKey, String, i16, MessageStatus)> =
+            message::Entity::find()
+                .select_only()
+                .column(message::Column::Id)
+                .column(message::Column::SessionKey)
+                .column(message::Column::WaId)
+                .column(message::Column::Ack)
+                .column(message::Column::Status)
+                .filter(message::COLUMN.session_key.is_in(keys.iter().copied().cloned()))
+                .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|(_, ack)| ack.wa_id.clone())))
+                .filter(message::COLUMN.direction.eq(Direction::Outbound))
+                .into_tuple()
+                .all(txn)
+                .await?;
         for (id, session, wa_id, level, status) in found {
             // What a phone sent is `sent` from the start.
             let unsent = level <= 0 && status != MessageStatus::Sent;

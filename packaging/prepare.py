@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Makes what a package has beside its program and what is in the repository, in packaging/made:
+
+- completions and pages for man(1), by the program itself;
+- the configuration, with the state directory that the unit has, so that commands at the machine find it, too;
+- the licences of all crates that are linked into it, and a list of them (CycloneDX).
+
+    packaging/prepare.py PROGRAM
+"""
+
+import gzip
+import hashlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import uuid
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MADE = ROOT / "packaging" / "made"
+TARGET = "x86_64-unknown-linux-gnu"
+COMPLETIONS = {"bash": "wagate", "zsh": "_wagate", "fish": "wagate.fish"}
+# As files of licences are called, whatever follows.
+NAMES = ("licen", "copying", "notice", "unlicense", "copyright")
+AGPL = "SPDX-License-Identifier: AGPL-3.0"
+
+
+def compressed(text: bytes) -> bytes:
+    """The same bytes for the same text, whenever it is made."""
+    return gzip.compress(text, 9, mtime=0)
+
+
+def commands(program: pathlib.Path) -> None:
+    for shell, name in COMPLETIONS.items():
+        script = subprocess.run([program, "completions", shell], check=True, stdout=subprocess.PIPE)
+        (MADE / name).write_bytes(script.stdout)
+    pages = MADE / "man"
+    pages.mkdir()
+    subprocess.run([program, "man", pages], check=True)
+    for page in pages.iterdir():
+        page.with_name(page.name + ".gz").write_bytes(compressed(page.read_bytes()))
+        page.unlink()
+
+
+def configuration() -> None:
+    text = (ROOT / "examples" / "wagate.toml").read_text()
+    default = '# state_dir = "wagate-data"\n'
+    assert text.count(default) == 1
+    (MADE / "wagate.toml").write_text(text.replace(default, 'state_dir = "/var/lib/wagate"\n'))
+
+
+def linked() -> list[dict]:
+    """The crates that are linked into the program, or build it; not those of tests."""
+    asked = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE,
+    )
+    told = json.loads(asked.stdout)
+    packages = {package["id"]: package for package in told["packages"]}
+    nodes = {node["id"]: node for node in told["resolve"]["nodes"]}
+    [first] = [it["id"] for it in told["packages"] if it["name"] == "wagate" and it["source"] is None]
+    seen, waiting = set(), [first]
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for need in nodes[one]["deps"]:
+            if any(kind["kind"] != "dev" for kind in need["dep_kinds"]):
+                waiting.append(need["pkg"])
+    others = (packages[one] for one in seen if packages[one]["source"] is not None)
+    return sorted(others, key=lambda it: (it["name"], it["version"]))
+
+
+def texts(package: dict) -> list[str]:
+    folder = pathlib.Path(package["manifest_path"]).parent
+    files = [it for it in folder.iterdir() if it.is_file() and it.name.lower().startswith(NAMES)]
+    return [it.read_text(errors="replace").strip() for it in sorted(files)]
+
+
+def sources_under_agpl(package: dict) -> int:
+    folder = pathlib.Path(package["manifest_path"]).parent
+    files = (it for it in folder.rglob("*.rs") if it.is_file())
+    return sum(AGPL in it.read_text(errors="replace")[:2000] for it in files)
+
+
+def licences(packages: list[dict]) -> str:
+    whose: dict[str, list[str]] = {}
+    lines = [
+        "Crates that are linked into wagate, with the licence that each declares; their texts follow, each",
+        "once. A crate without a text of its own is under the standard text of what it declares.",
+        "",
+    ]
+    for package in packages:
+        name = f"{package['name']} {package['version']}"
+        line = f"{name}: {package['license'] or 'see its text'}"
+        count = sources_under_agpl(package)
+        if count:
+            line += f"; {count} of its files say AGPL-3.0-only in their headers"
+        lines.append(line)
+        found = texts(package)
+        if not found:
+            authors = ", ".join(package["authors"]) or package["repository"] or "its authors"
+            lines.append(f"    without a text; by {authors}")
+        for text in found:
+            whose.setdefault(text, []).append(name)
+    for text, names in sorted(whose.items(), key=lambda it: it[1]):
+        lines += ["", "=" * 100, ", ".join(names), "=" * 100, "", text]
+    return "\n".join(lines) + "\n"
+
+
+def bill(packages: list[dict], version: str) -> str:
+    """CycloneDX 1.5. Its serial number is of its content, so that the same is the same."""
+    components = [
+        {
+            "type": "library",
+            "bom-ref": f"pkg:cargo/{it['name']}@{it['version']}",
+            "name": it["name"],
+            "version": it["version"],
+            "purl": f"pkg:cargo/{it['name']}@{it['version']}",
+            **({"licenses": [{"expression": it["license"].replace("/", " OR ")}]} if it["license"] else {}),
+        }
+        for it in packages
+    ]
+    digest = hashlib.sha256(json.dumps(components).encode()).digest()
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "serialNumber": f"urn:uuid:{uuid.UUID(bytes=digest[:16], version=5)}",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "wagate", "version": version}},
+        "components": components,
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def main() -> None:
+    program = pathlib.Path(sys.argv[1]).resolve()
+    shutil.rmtree(MADE, ignore_errors=True)
+    MADE.mkdir(parents=True)
+    commands(program)
+    configuration()
+    packages = linked()
+    version = subprocess.run([program, "--version"], check=True, stdout=subprocess.PIPE, text=True)
+    (MADE / "third-party-licences.txt.gz").write_bytes(compressed(licences(packages).encode()))
+    (MADE / "wagate.cdx.json").write_text(bill(packages, version.stdout.split()[1]))
+    size = program.stat().st_size / (1 << 20)
+    print(f"{len(packages)} crates; the program has {size:.1f} MiB")
+
+
+main()
