@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose helper cannot go on has failed")]
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
+mod budgets_wire;
 mod calls_wire;
 mod care_wire;
 mod cluster;
@@ -82,6 +83,7 @@ mod receiver;
 mod receiver_example;
 mod recipients_wire;
 mod refused_sends_wire;
+mod renewal_wire;
 mod restart_wire;
 mod retention;
 mod runs;
@@ -91,6 +93,7 @@ mod sealed_wire;
 mod secrets;
 mod sessions_wire;
 mod shutdown_process;
+mod slow_sessions_wire;
 mod soak;
 mod statuses_wire;
 mod store_checkpoints;
