@@ -97,6 +97,8 @@ mod sessions_wire;
 mod shutdown_process;
 mod slow_sessions_wire;
 mod soak;
+mod soak_fleet;
+mod soak_script;
 mod statuses_wire;
 mod stop_wire;
 mod store_checkpoints;
