@@ -30,6 +30,7 @@ mod external_status;
 mod fleet_wire;
 mod handover;
 mod handover_wire;
+mod history_process;
 mod history_wire;
 mod honesty;
 mod http_app;
