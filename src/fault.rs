@@ -4,7 +4,8 @@
 //! A build with the feature `simulator` reads `KILL_WAGATE_AT=name:n` from its environment and aborts
 //! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. With
 //! `PAUSE_WAGATE_AT=name:n` it stops there instead, as a machine that is suspended, until it is sent
-//! `SIGCONT`. With
+//! `SIGCONT`; with `BLOCK_WAGATE_AT=name:n` the thread that comes there goes no further, and the tasks that
+//! were to have their turns on it do not get them. With
 //! `HOLD_WAGATE_AT=name` a task that comes to a place of that name goes no further, as one that has not got
 //! its turn yet when the process dies. In any other build the macros are nothing, and neither the names nor
 //! the variables are in the program.
@@ -59,6 +60,7 @@ mod armed {
     /// Not among the configuration's variables, which all begin with `WAGATE_`.
     const KILL: &str = "KILL_WAGATE_AT";
     const PAUSE: &str = "PAUSE_WAGATE_AT";
+    const BLOCK: &str = "BLOCK_WAGATE_AT";
     const HOLD: &str = "HOLD_WAGATE_AT";
 
     /// Which moment is the last, and how often it was come to.
@@ -87,6 +89,7 @@ mod armed {
     pub(crate) fn come_to(name: &'static str) {
         static KILLED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(KILL));
         static PAUSED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(PAUSE));
+        static BLOCKED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(BLOCK));
 
         if KILLED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             std::process::abort();
@@ -94,6 +97,11 @@ mod armed {
         if PAUSED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
             stand_still();
+        }
+        if BLOCKED.as_ref().is_some_and(|armed| armed.is_now(name)) {
+            loop {
+                std::thread::park();
+            }
         }
     }
 
@@ -108,6 +116,7 @@ mod armed {
         static HELD: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(HOLD).ok());
 
         if HELD.as_deref() == Some(name) {
+            tracing::info!(place = name, "Held at {name}");
             std::future::pending::<()>().await;
         }
     }

@@ -66,6 +66,8 @@ pub struct Model {
 
     pub connected_at: Option<UnixMillis>,
     pub last_active_at: Option<UnixMillis>,
+    /// Messages that could not be read when they came, over all of the session's life.
+    pub undecryptable: i64,
     pub last_disconnect_reason: Option<String>,
     /// WhatsApp's own code for it, where it gave one.
     pub last_disconnect_code: Option<i32>,

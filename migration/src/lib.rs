@@ -34,6 +34,7 @@ mod m20261129_000210_external_sessions;
 mod m20261129_000220_handover;
 mod m20261129_000230_meta;
 mod m20261129_000240_message_order;
+mod m20261130_000320_undecryptable;
 mod m20261130_000340_session_secrets;
 
 /// All steps, oldest first.
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000220_handover::Migration),
             Box::new(m20261129_000230_meta::Migration),
             Box::new(m20261129_000240_message_order::Migration),
+            Box::new(m20261130_000320_undecryptable::Migration),
             Box::new(m20261130_000340_session_secrets::Migration),
         ]
     }

@@ -42,6 +42,7 @@ pub(crate) fn row() -> session::Model {
         previous_phone_number: None,
         connected_at: None,
         last_active_at: None,
+        undecryptable: 0,
         last_disconnect_reason: None,
         last_disconnect_code: None,
         last_disconnect_at: None,

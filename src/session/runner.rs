@@ -194,6 +194,8 @@ impl Runner {
                 Ok(ended) => (&ended.end, ended.stable),
                 Err(end) => (end, false),
             };
+            // Credentials that were good again are no dead ones, whatever becomes of them later.
+            self.may_renew &= !connected.as_ref().is_ok_and(|ended| ended.let_in);
             let now = self.shared.clock.now();
             let about = Circumstances { now, stable, chance: rand::random() };
             let renews = self.may_renew && refuses_credentials(end);

@@ -56,6 +56,8 @@ pub struct StatusView {
     pub receiver_auth: Option<ReceiverAuth>,
     pub connected_at: Option<UnixMillis>,
     pub last_active_at: Option<UnixMillis>,
+    /// Messages that could not be read when they came, over all of the session's life.
+    pub undecryptable: i64,
     pub created_at: UnixMillis,
     pub updated_at: UnixMillis,
 }
@@ -168,6 +170,7 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         receiver_auth: row.receiver_auth,
         connected_at: row.connected_at,
         last_active_at: row.last_active_at,
+        undecryptable: row.undecryptable,
         created_at: row.created_at,
         updated_at: row.updated_at,
     }

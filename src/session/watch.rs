@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use entity::UnixMillis;
+
 /// How often it is looked whether anything was received.
 pub(super) const TICK: Duration = Duration::from_secs(8);
 
@@ -24,6 +26,14 @@ const GONE_AFTER: u32 = 6;
 /// No connection is silent for longer without being given up: a byte may come just after a tick.
 #[cfg(test)]
 const SILENT: Duration = Duration::from_secs(TICK.as_secs() * (GONE_AFTER as u64 + 1));
+
+/// When the tick after the one that was due at `due` is due. One that came late does not make the next one
+/// late, or silence would be noticed the later the busier the machine is; after one that was as late as a whole
+/// tick, time is counted anew.
+pub(super) fn next_tick(due: UnixMillis, now: UnixMillis) -> UnixMillis {
+    let next = due + TICK;
+    if next > now { next } else { now + TICK }
+}
 
 /// What a tick has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +78,15 @@ mod tests {
     #[test]
     fn the_bound_is_below_a_minute() {
         assert!(SILENT < Duration::from_mins(1), "{SILENT:?}");
+    }
+
+    #[test]
+    fn ticks_that_come_late_do_not_add_up_and_a_long_sleep_is_one_tick() {
+        let at = |seconds: i64| UnixMillis(seconds * 1_000);
+        assert_eq!(next_tick(at(8), at(8)), at(16));
+        assert_eq!(next_tick(at(8), at(15)), at(16));
+        assert_eq!(next_tick(at(8), at(16)), at(24));
+        assert_eq!(next_tick(at(8), at(3_600)), at(3_608));
     }
 
     proptest! {

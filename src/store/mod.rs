@@ -84,7 +84,7 @@ pub use self::{
     writer::{Patience, Writer},
 };
 pub(crate) use crate::event::identifier;
-use crate::{clock::Clock, vault::Vault};
+use crate::{clock::Clock, fault::late, vault::Vault};
 
 /// The first distance between tries of a read, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -281,6 +281,7 @@ impl Store {
     /// Writes what was handed over, and closes. For when every task that uses the store has ended:
     /// whatever comes after is answered [`Error::Stopped`].
     pub async fn close(&self) {
+        late!("store.close");
         self.writer.close().await;
         // Whether the goodbye was heard changes nothing.
         self.reader.close_by_ref().await.ok();

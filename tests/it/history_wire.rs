@@ -302,3 +302,64 @@ async fn twenty_pairings_at_once_stay_within_the_memory_they_share() {
         .await;
     }
 }
+
+/// Some hundred KiB when it is unpacked.
+fn large(id: &str) -> History {
+    let mut chat = HistoryChat::with(BOB);
+    for n in 0..100 {
+        chat = chat.received(&format!("{id}{n}"), &"x".repeat(900), ago(1));
+    }
+    chunk(chat)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_unpacks_to_more_than_it_may_is_left_out_and_not_asked_for_again() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let world = World::start_with(database, Options::default(), |config| {
+                config.history.mode = HistoryMode::Full;
+                config.history.max_chunk = "64KiB".parse().unwrap();
+            })
+            .await;
+            let phone = world.connect("sales", ALICE).await;
+            hand_down(&phone, large("L")).await;
+            let small = HistoryChat::with(BOB).received("S", "small", ago(1));
+            hand_down(&phone, chunk(small)).await;
+            assert_eq!(bodies(&world.until_messages("sales", 1).await), ["small"]);
+            let stats = stats(&world).await;
+            assert_eq!((stats.failed, stats.chunks, stats.stored), (1, 1, 1));
+            assert_eq!(world.status("sales").await["status"], "session_connected");
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chunks_of_one_connection_together_unpack_to_no_more_than_they_may() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let mut world = World::start_with(database, Options::default(), |config| {
+                config.history.mode = HistoryMode::Full;
+                config.history.max_session = "128KiB".parse().unwrap();
+            })
+            .await;
+            let phone = world.connect("sales", ALICE).await;
+            hand_down(&phone, large("A")).await;
+            hand_down(&phone, large("B")).await;
+            let counts = |stats: HistoryStats| (stats.failed, stats.chunks, stats.stored);
+            assert_eq!(counts(stats(&world).await), (1, 1, 100), "the second is too much");
+            let small = HistoryChat::with(BOB).received("S", "small", ago(1));
+            hand_down(&phone, chunk(small)).await;
+            assert_eq!(counts(stats(&world).await), (1, 2, 101), "what is left is enough for it");
+
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            world.until_status("sales", "session_connected").await;
+            hand_down(&phone, large("B")).await;
+            assert_eq!(counts(stats(&world).await), (0, 1, 100), "another connection");
+            world.end().await;
+        })
+        .await;
+    }
+}

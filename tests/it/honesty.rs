@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use entity::state::SessionStatus;
 use proptest::test_runner::{Config, TestRunner};
+use reqwest::Method;
 use sea_orm::Iterable as _;
 use serde_json::{Value, json};
 use wagate::{
-    event::{Group, payload::rfc3339},
+    event::{Event, Group, payload::rfc3339},
     store::{
         Patience,
         events::{NewEvent, Recorded},
@@ -15,8 +16,9 @@ use wagate::{
 };
 
 use crate::{
+    dashboard_script::Grouping,
     database::on_each,
-    http_app::App,
+    http_app::{Answer, App},
     http_events::Stream,
     http_metrics::Figures,
     story::{SESSIONS, Step, What, care, event, steps},
@@ -32,6 +34,7 @@ struct Told {
     reconnecting: bool,
     next_attempt_at: Value,
     last_reason: Value,
+    last_code: Value,
 }
 
 impl Told {
@@ -43,18 +46,29 @@ impl Told {
             reconnecting: session["reconnecting"].as_bool().unwrap(),
             next_attempt_at: session["nextAttemptAt"].clone(),
             last_reason: session["lastDisconnect"]["reason"].clone(),
+            last_code: session["lastDisconnect"]["code"].clone(),
         }
     }
 
     fn hear(&mut self, event: &str, data: &Value) {
+        // A session that is connected receives the account's past, and is as connected as before.
+        if event == "loading_screen" && self.status == "session_connected" {
+            return;
+        }
         let status = match event {
             "qr" => "qr_generated",
             "authenticated" | "loading_screen" => "loading",
             "ready" => "session_connected",
             "change_state" => "connecting",
+            "disconnected" if data["reason"] == "failed" => "error",
             "disconnected" => "session_not_connected",
             "auth_failure" => "auth_failure",
             _ => return,
+        };
+        let ended = matches!(event, "disconnected" | "auth_failure" | "change_state")
+            && data["reason"].is_string();
+        let last = |name: &str, before: &Value| {
+            if ended { data[name].clone() } else { before.clone() }
         };
         *self = Self {
             status: status.to_owned(),
@@ -62,12 +76,8 @@ impl Told {
             qr_expires_at: data["qrExpiresAt"].clone(),
             reconnecting: data["state"] == "reconnecting",
             next_attempt_at: data["nextAttemptAt"].clone(),
-            last_reason: match event {
-                "disconnected" | "auth_failure" | "change_state" if data["reason"].is_string() => {
-                    data["reason"].clone()
-                }
-                _ => self.last_reason.clone(),
-            },
+            last_reason: last("reason", &self.last_reason),
+            last_code: last("code", &self.last_code),
         };
     }
 }
@@ -75,6 +85,8 @@ impl Told {
 /// A story being played.
 struct Play<'a> {
     app: &'a App,
+    /// How the dashboard's page groups sessions.
+    page: Grouping,
     stream: Stream,
     told: BTreeMap<String, Told>,
 }
@@ -88,8 +100,10 @@ impl<'a> Play<'a> {
             // The oldest comes first in lists.
             app.clock.advance(Duration::from_millis(1));
         }
+        let script = Answer::to(app.anonymous(Method::GET, "/dashboard/app.js")).await;
+        let page = Grouping::read(&script.text());
         let (stream, told) = listen(app).await;
-        Self { app, stream, told }
+        Self { app, page, stream, told }
     }
 
     async fn step(&mut self, step: &Step) {
@@ -114,11 +128,18 @@ impl<'a> Play<'a> {
 
     async fn happen(&mut self, id: &str, what: &What, stale: bool) {
         let row = self.app.row(id).await;
+        let event = match what {
+            // A client that is connected loads nothing but the past.
+            What::Loading(percent) if row.status == SessionStatus::SessionConnected => {
+                Event::HistoryProgress { percent: *percent }
+            }
+            what => event(what, self.app),
+        };
         let new = NewEvent {
             organization_id: self.app.organization.clone(),
             session_key: row.id,
             generation: Some(if stale { row.generation + 1 } else { row.generation }),
-            event: event(what, self.app),
+            event,
             at: self.app.clock.now(),
             care: care(what, self.app),
             posted: None,
@@ -158,6 +179,9 @@ impl<'a> Play<'a> {
             assert_eq!(of(&snapshot["sessions"], id), &status, "the stream's snapshot");
             in_list(of(&list["data"], id), &status);
             flags(&status, now.as_str());
+            // The page asks for both, and colours a session by its group.
+            assert_eq!(self.page.of(of(&list["data"], id)), group(&status), "the page's list");
+            assert_eq!(self.page.of(&status), group(&status), "the page's detail");
             self.followed(id, &status, now.as_str());
             self.qr(id, &status).await;
 
@@ -204,6 +228,7 @@ impl<'a> Play<'a> {
         assert_eq!(told.reconnecting, status["reconnecting"], "{id}: {told:?}");
         assert_eq!(told.next_attempt_at, status["nextAttemptAt"], "{id}: {told:?}");
         assert_eq!(told.last_reason, status["lastDisconnect"]["reason"], "{id}: {told:?}");
+        assert_eq!(told.last_code, status["lastDisconnect"]["code"], "{id}: {told:?}");
         // A code that has expired is not shown any more, and who was told of it knows when that is.
         if told.qr_expires_at.as_str().is_some_and(|at| now < at) {
             assert_eq!(told.qr, status["qr"], "{id}: {told:?}");

@@ -234,6 +234,11 @@ impl App {
         self.post(&format!("/api/whatsapp/webhook/{id}"), body).await
     }
 
+    /// How many sessions their manager remembers.
+    pub(crate) fn known_sessions(&self) -> usize {
+        self.sessions.known()
+    }
+
     /// Stops the sessions alone: none is started any more.
     pub(crate) async fn stop_sessions(&self) {
         self.sessions.shutdown(Duration::from_secs(5)).await;

@@ -28,7 +28,7 @@ async fn the_dashboard_is_a_page_that_holds_nothing_and_loads_nothing_from_elsew
 
 /// The list, the status and the stream are compared at every step by `honesty.rs`: so is the dashboard,
 /// as long as it has its data from nowhere else. It computes nothing from it but a session's group, from the
-/// flags; no test runs that line of its script.
+/// flags, which is compared there as well.
 #[tokio::test]
 async fn the_dashboard_shows_what_the_list_the_status_and_the_stream_say_and_nothing_else() {
     on(Kind::Sqlite, async |database| {

@@ -36,7 +36,8 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// The names of all functions that follow a mark of a test, in all sources.
+/// The names of all tests in all sources: functions that follow a mark of one, also within a macro, and that
+/// are not left out of runs.
 fn tests() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
@@ -48,21 +49,66 @@ fn tests() -> BTreeSet<String> {
                 folders.push(path);
             } else if path.extension().is_some_and(|it| it == "rs") {
                 let source = fs::read_to_string(path).unwrap();
-                let in_proptest = source.contains("proptest!");
-                let mut is_test = false;
-                for line in source.lines().map(str::trim) {
-                    is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-                    let name = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
-                    let Some(name) = name else { continue };
-                    if std::mem::take(&mut is_test) || in_proptest {
-                        let end = name.find(|c: char| c != '_' && !c.is_alphanumeric());
-                        found.insert(name[..end.unwrap_or(name.len())].to_owned());
-                    }
-                }
+                found.extend(marked(&source));
             }
         }
     }
     found
+}
+
+/// The names of a source's tests.
+fn marked(source: &str) -> Vec<String> {
+    let (mut is_test, mut is_left_out, mut in_attribute) = (false, false, false);
+    let mut found = Vec::new();
+    for line in source.lines().map(str::trim) {
+        // An attribute may have several lines.
+        let of_attribute = in_attribute || line.starts_with("#[");
+        in_attribute = of_attribute && !line.ends_with(']');
+        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        is_left_out |= line.starts_with("#[ignore");
+        let name = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        let Some(name) = name else {
+            // A mark is that of the function right below it.
+            if !of_attribute && !line.starts_with("//") {
+                (is_test, is_left_out) = (false, false);
+            }
+            continue;
+        };
+        if std::mem::take(&mut is_test) && !std::mem::take(&mut is_left_out) {
+            let end = name.find(|c: char| c != '_' && !c.is_alphanumeric());
+            found.push(name[..end.unwrap_or(name.len())].to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn only_what_is_marked_as_a_test_and_run_counts_as_one() {
+    let source = "
+        fn helper() {}
+        proptest! {
+            #![proptest_config(Config::with_cases(10))]
+            #[test]
+            fn in_a_macro(it in any::<u8>()) { }
+            fn helper_in_a_macro() {}
+        }
+        #[tokio::test(flavor = \"multi_thread\")]
+        // Why it is so.
+        #[expect(
+            clippy::too_many_lines,
+            reason = \"it is long\"
+        )]
+        async fn over_several_lines() {
+            let not_one = || ();
+        }
+        #[test]
+        #[ignore = \"nobody runs it\"]
+        fn left_out() {}
+        #[test]
+        mod not_a_function {}
+        fn after_it() {}
+    ";
+    assert_eq!(marked(source), ["in_a_macro", "over_several_lines"]);
 }
 
 #[test]

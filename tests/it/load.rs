@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 use wagate_simulator::{Options, ReceiptPolicy, Simulator};
 
 use crate::{
-    database::{Kind, on},
+    database::{Kind, on, on_each},
     process::{Installation, Process},
     world::{ALICE, BOB, World},
 };
@@ -132,4 +132,29 @@ async fn a_session_costs_a_descriptor_and_all_are_back_after_a_kill() {
     let violations = whatsapp.violations();
     assert!(violations.is_empty(), "{violations:#?}");
     whatsapp.stop().await;
+}
+
+/// Transactions of a whole pairing, up to the connection: some forty, where there are no others.
+const MOST_TRANSACTIONS: u64 = 120;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_a_pairing_are_hundreds_and_its_transactions_are_few() {
+    on_each(async |database| {
+        let world = World::start(database).await;
+        let committed = async || {
+            let figures = world.get("/metrics").await.body;
+            let figures = figures.as_str().unwrap();
+            let line = figures.lines().find_map(|it| it.strip_prefix("wagate_store_groups_total "));
+            line.unwrap().parse::<u64>().unwrap()
+        };
+        let before = committed().await;
+        world.connect("sales", ALICE).await;
+        let took = committed().await - before;
+        let keys = world.count("SELECT count(*) FROM wa_prekey").await;
+        eprintln!("{keys} keys, {took} transactions");
+        assert!(keys > 500, "{keys}: one each would be more than are allowed");
+        assert!(took <= MOST_TRANSACTIONS, "{took} transactions for one pairing");
+        world.end().await;
+    })
+    .await;
 }

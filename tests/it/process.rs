@@ -23,6 +23,8 @@ const KILLED: i32 = 9;
 /// The variables that name where a daemon dies, and what of it never gets its turn.
 pub(crate) const KILL_AT: &str = "KILL_WAGATE_AT";
 pub(crate) const HOLD_AT: &str = "HOLD_WAGATE_AT";
+/// The one that names where a thread goes no further.
+pub(crate) const BLOCK_AT: &str = "BLOCK_WAGATE_AT";
 
 /// What stays when a process is gone: its state, its database, the WhatsApp it talks to.
 pub(crate) struct Installation {

@@ -9,6 +9,7 @@ use wagate::clock::Clock;
 use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
 
 use crate::{
+    budgets_wire::loading,
     database::{self, Kind},
     world::{ALICE, BOB, World},
 };
@@ -114,6 +115,40 @@ async fn a_restart_while_a_code_is_shown_brings_a_new_code() {
             .await;
         world.whatsapp.phone(BOB).unwrap().scan(&second).await.unwrap();
         world.until_status("sales", "session_connected").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_it_loads_begins_anew_at_once() {
+    crate::care_wire::on_each(async |world| {
+        let phone = loading(world).await;
+        world.whatsapp.clear_faults(None);
+        logs_in(world, &phone, "loading").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_dials_at_once_what_waits_since_a_start_of_the_daemon_or_was_restored() {
+    crate::care_wire::on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Failure { reason: 403 }, Lasting::Once).await;
+        pass_until(world, "a refusal", |seen| seen["status"] == "auth_failure").await;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        let waits = world.status("sales").await;
+        assert!(waits["nextAttemptAt"].is_string(), "{waits}");
+        logs_in(world, &phone, "a wait that a start of the daemon has found").await;
+
+        // A database that says nothing of itself is a copy of one: its sessions are left alone.
+        world.stop_daemon().await;
+        world.execute("DELETE FROM installation").await;
+        world.start_daemon().await;
+        let restored = world.status("sales").await;
+        assert_eq!(restored["lastDisconnect"]["reason"], "restored", "{restored}");
+        assert_eq!(restored["status"], "session_not_connected", "{restored}");
+        logs_in(world, &phone, "a restored database").await;
     })
     .await;
 }

@@ -6,6 +6,7 @@ use entity::{
     kind::MessageKind,
     state::{Direction, MessageStatus},
 };
+use serde_json::json;
 use wagate::{
     event::{Account, Change, Disconnect, Event, Loss, NewMessage},
     store::{
@@ -78,6 +79,30 @@ async fn a_run_that_another_has_followed_changes_no_status_and_loses_no_message(
         // What was received was received, whoever says so.
         assert!(matches!(say(&app, first, message()).await, Recorded::New { .. }));
         assert_eq!(say(&app, second, message()).await, Recorded::Duplicate);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_session_goes_with_it() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for id in ["a", "b", "c"] {
+            app.session(id).await;
+            // It dials in vain.
+            app.post(&format!("/api/whatsapp/session/{id}/start"), json!({})).await;
+        }
+        assert_eq!(app.known_sessions(), 3);
+        for (id, left) in [("a", 2), ("c", 1), ("b", 0)] {
+            let deleted = app.delete(&format!("/api/whatsapp/session/{id}")).await;
+            assert_eq!(deleted.status, 200, "{}", deleted.text());
+            assert_eq!(app.known_sessions(), left, "{id} is gone");
+            // Who asks for it now finds nothing, and leaves nothing.
+            let gone = app.post(&format!("/api/whatsapp/session/{id}/restart"), json!({})).await;
+            assert_eq!(gone.status, 404);
+            assert_eq!(app.known_sessions(), left);
+        }
         app.close().await;
     })
     .await;

@@ -254,7 +254,7 @@ async fn refused_credentials_are_an_authentication_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_dials_at_once_from_any_state() {
+async fn a_restart_ends_the_wait_for_the_next_try() {
     world::on_each(async |world| {
         let phone = world.connect("sales", ALICE).await;
         // Away for so long that the session waits a good while before its next try.

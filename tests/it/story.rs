@@ -13,7 +13,10 @@ use wagate::event::{
     PairingFailure,
 };
 
-use crate::http_app::App;
+use crate::{
+    http_app::App,
+    story_ends::{disconnects, losses, one_of, pairing_failures, refusals},
+};
 
 pub(crate) const SESSIONS: [&str; 3] = ["a", "b", "c"];
 
@@ -43,14 +46,13 @@ pub(crate) enum What {
     Loading(u8),
     Ready(Option<u8>),
     Connecting,
-    Reconnecting(Option<Duration>),
+    Reconnecting(Loss, Option<Duration>),
     Disconnected(Disconnect),
-    Refused,
+    Refused(AuthFailure),
     Banned(Duration),
     PairingCode(Duration),
-    PairingFailed,
+    PairingFailed(PairingFailure),
     Passkey,
-    OtherAccount,
     Changed,
     Message(u8),
     Ack,
@@ -65,20 +67,15 @@ fn whats() -> impl Strategy<Value = What> {
         1 => any::<u8>().prop_map(What::Loading),
         3 => proptest::option::of(0..3u8).prop_map(What::Ready),
         1 => Just(What::Connecting),
-        2 => proptest::option::of(seconds(0..90)).prop_map(What::Reconnecting),
-        2 => prop_oneof![
-            Just(Disconnect::Stopped),
-            Just(Disconnect::Replaced),
-            Just(Disconnect::QrCodesExhausted),
-            Just(Disconnect::LoggedOut { code: Some(401) }),
-        ].prop_map(What::Disconnected),
-        1 => Just(What::Refused),
+        2 => (one_of(losses()), proptest::option::of(seconds(0..90)))
+            .prop_map(|(loss, wait)| What::Reconnecting(loss, wait)),
+        2 => one_of(disconnects()).prop_map(What::Disconnected),
+        2 => one_of(refusals()).prop_map(What::Refused),
         1 => seconds(1..90).prop_map(What::Banned),
         1 => seconds(1..180).prop_map(What::PairingCode),
         1 => prop_oneof![
-            Just(What::PairingFailed),
+            one_of(pairing_failures()).prop_map(What::PairingFailed),
             Just(What::Passkey),
-            Just(What::OtherAccount),
             Just(What::Changed),
         ],
         1 => (0..4u8).prop_map(What::Message),
@@ -123,19 +120,18 @@ pub(crate) fn event(what: &What, app: &App) -> Event {
             ..Account::default()
         }),
         What::Connecting => Event::ChangeState(Change::Connecting),
-        What::Reconnecting(wait) => Event::ChangeState(Change::Reconnecting {
-            reason: Loss::Silent,
+        What::Reconnecting(reason, wait) => Event::ChangeState(Change::Reconnecting {
+            reason: *reason,
             next_attempt_at: wait.map(|wait| now + wait),
         }),
         What::Disconnected(reason) => Event::Disconnected(*reason),
-        What::Refused => Event::AuthFailure(AuthFailure::ClientOutdated),
+        What::Refused(failure) => Event::AuthFailure(failure.clone()),
         What::Banned(lasts) => {
             Event::AuthFailure(AuthFailure::Banned { code: 101, until: now + *lasts })
         }
         What::PairingCode(valid_for) => Event::PairingCode { expires_at: now + *valid_for },
-        What::PairingFailed => Event::PairingFailed(PairingFailure::RateLimited),
+        What::PairingFailed(failure) => Event::PairingFailed(*failure),
         What::Passkey => Event::PasskeyRequested,
-        What::OtherAccount => Event::AuthFailure(AuthFailure::OtherAccount { unlinked: true }),
         What::Changed => Event::AccountChanged(Account::default()),
         What::Message(number) => Event::Message(Box::new(NewMessage {
             id: MessageId::new(now, in_order(rand::random())),

@@ -45,6 +45,12 @@ async fn a_message_that_cannot_be_read_at_first_is_said_so_and_comes_under_the_s
         let figures = world.get("/metrics").await.body;
         let figures = figures.as_str().unwrap();
         assert!(figures.contains("wagate_messages_undecryptable_total 1\n"), "{figures}");
+        // Whose keys do not fit, is to be seen at the session, also when the process has ended since.
+        world.connect("other", "15550004444").await;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        assert_eq!(world.status("sales").await["undecryptableMessages"], 1);
+        assert_eq!(world.status("other").await["undecryptableMessages"], 0);
     })
     .await;
 }

@@ -2,9 +2,11 @@
 
 use std::{io::ErrorKind, os::unix::net::UnixDatagram, time::Duration};
 
+use reqwest::Method;
+use serde_json::json;
 use wagate_simulator::{Options, Simulator};
 
-use crate::process::Installation;
+use crate::process::{BLOCK_AT, Installation};
 
 /// How long nothing must be heard to know that there is nothing: much longer than between two signs of life.
 const QUIET: Duration = Duration::from_millis(900);
@@ -44,5 +46,37 @@ async fn a_process_that_hangs_gives_no_sign_of_life_any_more() {
     socket.set_read_timeout(None).unwrap();
     sign_of_life(&socket).expect("it is alive again");
     daemon.terminate().await;
+    whatsapp.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_get_no_turns_because_one_blocks_are_noticed_while_the_process_lives() {
+    let whatsapp = Simulator::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let installation = Installation::new(directory.path(), None, &whatsapp);
+    let asked = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "300000"),
+        // There is one thread for all tasks, and who dials keeps it.
+        ("TOKIO_WORKER_THREADS", "1"),
+        (BLOCK_AT, "session.dialling:1"),
+    ];
+    let daemon = installation.try_start(&asked).unwrap();
+    for _ in 0..3 {
+        sign_of_life(&socket).expect("it is alive");
+    }
+    // Nobody may be left to answer.
+    let create = daemon.request(Method::POST, "/api/whatsapp/session");
+    let create = create.json(&json!({ "sessionId": "sales" })).timeout(QUIET);
+    create.send().await.ok();
+
+    socket.set_read_timeout(Some(QUIET)).unwrap();
+    while sign_of_life(&socket).is_some() {}
+    assert_eq!(sign_of_life(&socket), None);
+    // systemd ends such a process, which is otherwise well.
+    assert!(std::fs::exists(format!("/proc/{}/fd", daemon.id())).unwrap());
+    daemon.kill();
     whatsapp.stop().await;
 }

@@ -82,6 +82,54 @@ async fn what_happens_on_a_phone_arrives_at_a_url() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_of_one_session_goes_on_hearing_of_it_when_it_was_paired_again() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let world = World::start_with(database, Options::default(), |config| {
+                config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
+                config.webhooks.require_https = false;
+                config.webhooks.ports.0 = Vec::new();
+            })
+            .await;
+            let phone = world.connect("sales", ALICE).await;
+            world.connect("other", "15550003333").await;
+            let receiver = Receiver::start().await;
+            let wanted = json!({ "url": receiver.url(), "session_ids": ["sales"] });
+            let made = world.post("/api/webhooks", wanted).await;
+            assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+            let endpoint = made.body["data"]["id"].as_str().unwrap().to_owned();
+            let bob = world.whatsapp.contact(BOB).unwrap();
+            bob.send_text(ALICE, "before").await.unwrap();
+            let said = |requests: &[Request], text: &str| {
+                requests.iter().any(|it| it.json()["data"]["message"]["body"] == text)
+            };
+            receiver.until(|requests| said(requests, "before")).await;
+
+            phone.unlink_all();
+            world.until_status("sales", "session_not_connected").await;
+            world.post("/api/whatsapp/session/sales/start", json!({})).await;
+            let qr = world.until_qr("sales").await;
+            phone.scan(&qr).await.unwrap();
+            world.until_status("sales", "session_connected").await;
+            bob.send_text("15550003333", "not of this session").await.unwrap();
+            world.until_messages("other", 1).await;
+            bob.send_text(ALICE, "after").await.unwrap();
+            let requests = receiver.until(|requests| said(requests, "after")).await;
+            assert!(!said(&requests, "not of this session"));
+            // Also what the pairing itself has told.
+            let told = types(&requests);
+            for of_the_pairing in ["session.disconnected", "session.qr", "session.ready"] {
+                assert!(told.contains(of_the_pairing), "{told:?}");
+            }
+            let endpoint = world.get(&format!("/api/webhooks/{endpoint}")).await;
+            assert_eq!(endpoint.body["data"]["session_ids"], json!(["sales"]));
+            world.end().await;
+        })
+        .await;
+    }
+}
+
 /// Endpoints, and messages of one round: some ten thousand deliveries in all.
 const ENDPOINTS: usize = 40;
 const ROUNDS: usize = 5;

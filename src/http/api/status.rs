@@ -79,6 +79,9 @@ pub(super) struct SessionView {
     desired_state: DesiredState,
     connected_at: Option<Timestamp>,
     last_active_at: Option<Timestamp>,
+    /// Messages that could not be read when they came, over all of the session's life. Most come again and
+    /// are read then; one that grows and grows tells of keys that do not fit any more.
+    undecryptable_messages: i64,
     is_notification: bool,
     /// The organization's own, as it was given.
     ai_config: Option<Map<String, Value>>,
@@ -237,6 +240,7 @@ impl SessionView {
             desired_state: session.desired_state,
             connected_at: session.connected_at.map(rfc3339),
             last_active_at: session.last_active_at.map(rfc3339),
+            undecryptable_messages: session.undecryptable,
             is_notification: session.is_notification,
             ai_config: session.ai_config,
             migrated_to: session.handover.to,

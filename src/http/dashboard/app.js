@@ -127,6 +127,7 @@ function detail(session) {
     "Banned until": time(session.bannedUntil),
     "Code good until": code && time(code.expiresAt),
     "Pairing failed": failed && `${failed.reason}, ${time(failed.at)}`,
+    "Unreadable when they came": session.undecryptableMessages || null,
     "Account changed": session.accountChanged && time(session.accountChanged.at),
     Wanted: session.desiredState,
   };

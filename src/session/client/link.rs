@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::Account,
-    fault::moment,
+    fault::{late, moment},
     session::{
         PairingCode,
         media::{MediaError, Renewal},
@@ -223,6 +223,7 @@ impl Link {
         self.stop.cancel();
         // Also when it has ended by itself: what it holds in memory is still to be written.
         let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
+            late!("session.close");
             self.client.disconnect().await;
             self.ended().await;
             if let Some(tasks) = self.tasks.take() {

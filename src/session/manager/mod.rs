@@ -221,6 +221,12 @@ impl Sessions {
         self.shared.factory.history_stats()
     }
 
+    /// How many sessions were asked for something here since the process began, and are still there. What is
+    /// remembered of each is small, and goes with it.
+    pub fn known(&self) -> usize {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// How often the task of a session has panicked since the process began.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)

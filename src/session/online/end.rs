@@ -36,6 +36,8 @@ pub(in crate::session) struct Ended {
     pub(in crate::session) end: End,
     /// It was connected for so long that nothing is wrong with connecting.
     pub(in crate::session) stable: bool,
+    /// WhatsApp has let it in.
+    pub(in crate::session) let_in: bool,
     pub(super) link: Link,
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
 }

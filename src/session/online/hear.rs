@@ -120,6 +120,7 @@ impl Online<'_> {
             Signal::Connected => {
                 self.has_dialled();
                 self.deadline = None;
+                self.let_in = true;
                 self.phase = Phase::Connected { since: self.clock.now() };
                 self.link.expect_restart(false);
                 let account = self.link.account();

@@ -23,7 +23,7 @@ use super::{
     pairing::{Answered, Pairing},
     recovery::Recovery,
     runner::Command,
-    watch::{Pulse, TICK, Watch},
+    watch::{Pulse, TICK, Watch, next_tick},
 };
 use crate::{
     clock::Clock,
@@ -90,6 +90,8 @@ pub(super) struct Online<'a> {
     next_tick: UnixMillis,
     /// That it is stable has been written down.
     proved: bool,
+    /// WhatsApp has let it in.
+    let_in: bool,
     /// What the server has said before it ends the stream.
     stream_error: Option<Loss>,
     pairing: Pairing,
@@ -154,6 +156,7 @@ impl<'a> Online<'a> {
             watch: Watch::default(),
             next_tick: clock.now() + TICK,
             proved: false,
+            let_in: false,
             stream_error: None,
             pairing: Pairing::new(),
             exhausted: false,
@@ -194,7 +197,7 @@ impl<'a> Online<'a> {
             .take()
             .unwrap_or_else(|| self.link.dial_failure().map_or(End::Lost(self.lost()), End::Dial));
         let stable = self.is_stable();
-        Ended { end, stable, link: self.link, signals: self.signals }
+        Ended { end, stable, let_in: self.let_in, link: self.link, signals: self.signals }
     }
 
     /// Lets what is being sent get its end. Facts are recorded meanwhile, or nothing could be said;
@@ -298,7 +301,7 @@ impl<'a> Online<'a> {
             // Tried again at the next tick when the database is away.
             self.proved = self.ingest.sound().await;
         }
-        self.next_tick = self.clock.now() + TICK;
+        self.next_tick = next_tick(self.next_tick, self.clock.now());
         // A dial has a deadline of its own; and it is not WhatsApp that is silent while we do not
         // listen.
         if self.phase == Phase::Dialling || self.link.unrecorded().is_closed() {

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) statuses: HashSet<SessionKey>,
     /// Sessions that became connected, and whose number is known.
     pub(super) ready: BTreeSet<SessionKey>,
+    /// How many messages could not be read, of each session.
+    pub(super) undecryptable: HashMap<SessionKey, i64>,
     /// Sessions of which only the last activity moved.
     pub(super) active: HashSet<SessionKey>,
 }
@@ -116,6 +118,16 @@ impl Plan {
                     .exec(txn)
                     .await?;
             }
+        }
+        for (key, count) in self.undecryptable {
+            session::Entity::update_many()
+                .col_expr(
+                    session::Column::Undecryptable,
+                    Expr::col(session::Column::Undecryptable).add(count),
+                )
+                .filter(session::COLUMN.id.eq(key))
+                .exec(txn)
+                .await?;
         }
         Ok(())
     }

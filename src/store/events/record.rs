@@ -182,6 +182,9 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
             reached.unsent &= reached.level <= 0;
             plan.acks.insert(key, ack.clone());
         }
+        Event::Ciphertext(_) => {
+            *plan.undecryptable.entry(event.session_key.clone()).or_default() += 1;
+        }
         event if !status::is_about_status(event) => {}
         _ if event.generation.is_some_and(|generation| generation != row.generation) => {
             return Decided::Not(Recorded::Stale);

@@ -223,6 +223,7 @@ impl Sessions {
             previous_phone_number: None,
             connected_at: None,
             last_active_at: None,
+            undecryptable: 0,
             last_disconnect_reason: None,
             last_disconnect_code: None,
             last_disconnect_at: None,

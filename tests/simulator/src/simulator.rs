@@ -176,6 +176,11 @@ impl Simulator {
         locked(&self.0.hub.inflicted).iter().cloned().collect()
     }
 
+    /// How often each fault has happened to somebody: one that was armed and that nobody came to is not there.
+    pub fn met(&self) -> Vec<(Fault, u64)> {
+        self.0.hub.faults.met()
+    }
+
     /// The sockets that are open, in the order they were accepted.
     pub fn sockets(&self) -> Vec<Socket> {
         let links = locked(&self.0.hub.links).clone();

@@ -39,7 +39,7 @@ pub(super) fn example() -> Value {
         "reconnecting": false, "since": AT, "nextAttemptAt": null, "lastDisconnect": null,
         "bannedUntil": null, "pairing": { "attempts": 1, "lastError": null, "lastQrAt": AT },
         "accountChanged": null, "desiredState": "running", "connectedAt": null,
-        "lastActiveAt": null, "isNotification": false, "aiConfig": null, "migratedTo": null,
+        "lastActiveAt": null, "undecryptableMessages": 0, "isNotification": false, "aiConfig": null, "migratedTo": null,
         "migratedAt": null, "migratedFrom": [],
         "lastActiveAt": null, "origin": "embedded", "sessionData": null, "webhookAuth": null,
     })

@@ -31,6 +31,8 @@ pub(crate) struct Faults {
     /// Whether there are any, so that an undisturbed benchmark takes no lock per stanza.
     any: AtomicBool,
     ids: AtomicU64,
+    /// How often each fault has happened to somebody.
+    met: Mutex<Vec<(Fault, u64)>>,
 }
 
 impl Faults {
@@ -91,7 +93,26 @@ impl Faults {
             fault
         });
         self.any.store(!armed.is_empty(), Ordering::Release);
+        drop(armed);
+        if let Some(fault) = &fault {
+            self.meet(fault, 1);
+        }
         fault
+    }
+
+    /// So many have met a fault.
+    pub(crate) fn meet(&self, fault: &Fault, count: usize) {
+        let (mut met, count) = (locked(&self.met), count as u64);
+        match met.iter_mut().find(|(known, _)| known == fault) {
+            Some((_, before)) => *before += count,
+            None if count > 0 => met.push((fault.clone(), count)),
+            None => {}
+        }
+    }
+
+    /// How often each fault has happened to somebody.
+    pub(crate) fn met(&self) -> Vec<(Fault, u64)> {
+        locked(&self.met).clone()
     }
 
     /// What is armed, for `info`.
@@ -123,6 +144,7 @@ mod tests {
         assert!(faults.strike(Some(&alice), LOSE).is_some());
         assert!(faults.strike(Some(&alice), LOSE).is_some());
         assert!(faults.strike(Some(&alice), LOSE).is_none());
+        assert_eq!(faults.met(), [(Fault::LoseAck, 2)]);
 
         faults.arm(Scope::Everyone, Fault::Drop, Lasting::UntilCleared);
         assert!((0..9).all(|_| faults.strike(None, |fault| *fault == Fault::Drop).is_some()));

@@ -44,6 +44,9 @@ pub enum Fault {
     /// TCP is accepted and the handshake never answered. For a single account, which is not known
     /// until the handshake is over, the login is never answered.
     SilentHandshake,
+    /// Requests of a client that has logged in are never answered, but for those that ask for a sign of
+    /// life: it is let in, and gets no further.
+    IgnoreRequests,
     /// Each stanza to the client is late by this much.
     Slow {
         /// The delay in milliseconds.

@@ -28,6 +28,7 @@ impl Hub {
         let refusal = fault.is_refusal().then(arm);
         let live = fault.strikes_connections();
         let struck = if live { self.strike_live(&scope, &fault) } else { Vec::new() };
+        self.faults.meet(&fault, struck.len());
         let lasts = matches!(lasting, Lasting::UntilCleared | Lasting::Millis(_));
         let armed = refusal.or_else(|| (struck.is_empty() || lasts).then(arm));
         for link in struck.iter().filter(|_| fault.cuts()) {

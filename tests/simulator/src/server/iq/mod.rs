@@ -11,6 +11,7 @@ use wacore_binary::Node;
 
 use super::router::Sender;
 use super::{Hub, Link};
+use crate::fault::Fault;
 use crate::violation::ViolationKind;
 use crate::wire::stanza::{self, Stanza};
 
@@ -22,6 +23,11 @@ impl Hub {
         }
         let namespace = iq.text("xmlns").unwrap_or_default();
         let verb = iq.nodes().first().map(|node| node.tag.to_string()).unwrap_or_default();
+        let ignores = |fault: &Fault| *fault == Fault::IgnoreRequests;
+        let asks_for_life = matches!(namespace.as_str(), "w:p" | "urn:xmpp:ping");
+        if !asks_for_life && self.faults.strike(sender.link.device(), ignores).is_some() {
+            return;
+        }
         let answer = match (namespace.as_str(), verb.as_str()) {
             ("encrypt", _) => self.encrypt_request(sender, iq, &verb),
             ("passive", "active") => {
