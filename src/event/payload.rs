@@ -11,11 +11,14 @@ use super::{
     Care, Change, Event, GroupChange, NewMessage, PairingFailure, Report, Reported,
     message::{Ack, Call, Ciphertext, public_address},
 };
-use entity::{UnixMillis, state::Direction};
+use entity::{
+    UnixMillis,
+    state::{Direction, Origin},
+};
 
-/// The event's `data`. `own` is the address of the session's account, once it is known; `care` says
-/// whether an end is one for good.
-pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
+/// The event's `data`. `own` is the address of the session's account, once it is known; `channel` is where the session's
+/// socket lives; `care` says whether an end is one for good.
+pub fn data(event: &Event, (own, channel): (Option<&str>, Origin), care: Option<&Care>) -> Value {
     let next_attempt_at = || care.and_then(|care| care.next_attempt_at).map(rfc3339);
     match event {
         Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
@@ -64,7 +67,7 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
             "message": PairingFailure::PasskeyRequired.sentence(),
         }),
         Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
-        Event::Message(message) => json!({ "message": message_data(message, own) }),
+        Event::Message(message) => json!({ "message": message_data(message, own, channel) }),
         Event::Ciphertext(message) => json!({ "message": ciphertext_data(message, own) }),
         Event::Ack(ack) => ack_data(ack),
         Event::Call(call) => json!({ "call": call_data(call) }),
@@ -74,7 +77,7 @@ pub fn data(event: &Event, own: Option<&str>, care: Option<&Care>) -> Value {
     }
 }
 
-fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
+fn message_data(message: &NewMessage, own: Option<&str>, channel: Origin) -> Value {
     let NewMessage { direction, is_group, chat, sender, .. } = message;
     let (from, to) = ends(*direction, *is_group, chat, sender, own);
     json!({
@@ -92,6 +95,7 @@ fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
         "pushName": message.push_name,
         "timestamp": message.sent_at.as_secs(),
         "offline": message.offline,
+        "channel": channel.word(),
     })
 }
 
