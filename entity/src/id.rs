@@ -195,6 +195,18 @@ id!(
     /// A bulk send.
     CampaignId, "camp_"
 );
+id!(
+    /// One to whom a campaign goes.
+    AudienceId, "mem_"
+);
+id!(
+    /// Somebody who writes, or is written to.
+    ContactId, "con_"
+);
+id!(
+    /// All that a session and a contact, or a group, have written to each other.
+    ConversationId, "cnv_"
+);
 
 /// What a session is called by those who use it, chosen by the caller or generated as `wa_<uuid>`.
 ///

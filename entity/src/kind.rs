@@ -61,7 +61,7 @@ pub enum EventKind {
     GroupLeave,
     /// A group was changed: its name, its picture, its settings.
     GroupUpdate,
-    /// Something that a client which runs elsewhere has told, and that has no name here.
+    /// Something that a client which runs elsewhere, or Meta, has told, and that has no name here.
     Unknown,
 }
 
@@ -110,11 +110,13 @@ pub enum AuditAction {
     WebhookReplayed,
     WebhookReplayCancelled,
     CampaignCreated,
+    CampaignAudienceAdded,
     MetaAccountCreated,
     MetaAccountChanged,
     MetaAccountStatusSet,
     MetaAccountVerified,
     MetaVerifyTokenRotated,
+    MetaEventsReprocessed,
 }
 
 /// Of what kind a message is. What we do not know is kept raw, as `Unsupported`.

@@ -8,9 +8,14 @@
 //! This is SeaORM 2.0: dense entities (`#[sea_orm::model]`), `COLUMN` for typed expressions, no
 //! `Relation` enums. Examples for 1.x look similar and do not fit.
 
+pub mod audience;
 pub mod audit;
 pub mod campaign;
+pub mod campaign_statistics;
 pub mod command;
+pub mod contact;
+pub mod contact_identity;
+pub mod conversation;
 pub mod data_key;
 pub mod device;
 pub mod event;
@@ -20,6 +25,7 @@ pub mod installation;
 pub mod kind;
 pub mod lease;
 pub mod message;
+pub mod message_status;
 pub mod meta;
 pub mod node;
 pub mod organization;

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::words;
+
 /// What a session's socket was last observed to be. The words are the contract of the status API.
 #[derive(
     Clone,
@@ -129,7 +131,51 @@ pub enum Origin {
     Embedded,
     /// Elsewhere: its events are posted to us.
     External,
+    /// At Meta: a phone number at the Cloud API, which has no socket at all.
+    Cloud,
 }
+
+impl Origin {
+    /// The word, as it is stored and shown; of a message it is the `channel`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::External => "external",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+words!(
+    /// How far a campaign's message to one of its audience has come.
+    AudienceState {
+        /// No message to them is known.
+        Pending = "pending",
+        /// Their message is known, and nothing of its way.
+        Attached = "attached",
+        Sent = "sent",
+        Delivered = "delivered",
+        Read = "read",
+        Played = "played",
+        Failed = "failed",
+    }
+);
+
+words!(
+    /// What somebody is called by.
+    IdentityKind {
+        /// WhatsApp's id: digits.
+        WaId = "wa_id",
+        /// Meta's id of them for one business portfolio.
+        UserId = "user_id",
+        /// The same for portfolios that belong together.
+        ParentUserId = "parent_user_id",
+        /// A phone number: digits.
+        Phone = "phone",
+        /// WhatsApp's hidden identity.
+        Lid = "lid",
+    }
+);
 
 /// How whoever posts the events of an external session proves that he may.
 #[derive(

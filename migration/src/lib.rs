@@ -36,6 +36,10 @@ mod m20261129_000230_meta;
 mod m20261129_000240_message_order;
 mod m20261130_000320_undecryptable;
 mod m20261130_000340_session_secrets;
+mod m20261130_000360_meta_processing;
+mod m20261130_000361_contacts;
+mod m20261130_000362_message_statuses;
+mod m20261130_000363_campaign_audience;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -70,6 +74,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000240_message_order::Migration),
             Box::new(m20261130_000320_undecryptable::Migration),
             Box::new(m20261130_000340_session_secrets::Migration),
+            Box::new(m20261130_000360_meta_processing::Migration),
+            Box::new(m20261130_000361_contacts::Migration),
+            Box::new(m20261130_000362_message_statuses::Migration),
+            Box::new(m20261130_000363_campaign_audience::Migration),
         ]
     }
 }

@@ -233,15 +233,17 @@ impl Daemon {
             deliveries(&config, &store, &home, &background).map_err(StartError::Webhooks)?;
 
         let stop = Stop::new();
+        let services = service::Services::new(
+            &store,
+            sessions.clone(),
+            &deliveries,
+            config.webhooks.max_age,
+            meta(&config),
+        )
+        .with_external(external(&config.external));
+        let processor = services.meta.processor(&home);
         let http_state = HttpState::new(
-            service::Services::new(
-                &store,
-                sessions.clone(),
-                &deliveries,
-                config.webhooks.max_age,
-                meta(&config),
-            )
-            .with_external(external(&config.external)),
+            services,
             http_limits(&config),
             edge(&config.http),
             stop.soft.clone(),
@@ -271,6 +273,8 @@ impl Daemon {
         background.spawn(maintenance.instrument(info_span!("maintenance")));
         let handovers = maintenance::look_again(store.clone(), stop.soft.clone());
         background.spawn(handovers.instrument(info_span!("handovers")));
+        let processing = processor.run(stop.soft.clone());
+        background.spawn(processing.instrument(info_span!("meta")));
         let sending = deliveries.run(stop.soft.clone());
         background.spawn(sending.instrument(info_span!("delivery")));
         background.spawn(copies.clone().run(stop.soft.clone()).instrument(info_span!("copies")));

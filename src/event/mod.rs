@@ -70,7 +70,7 @@ pub enum Event {
     Reported(Report),
     /// A group of the account was changed.
     Group(GroupChange),
-    /// Something that a client which runs elsewhere has told, and that has no name here.
+    /// Something that a client which runs elsewhere, or Meta, has told, and that has no name here.
     Unknown { name: String, data: serde_json::Value },
 }
 

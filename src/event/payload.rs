@@ -11,20 +11,26 @@ use super::{
     Care, Change, Event, GroupChange, NewMessage, PairingFailure, Report, Reported,
     message::{Ack, Call, Ciphertext, public_address},
 };
-use entity::{UnixMillis, id::MessageId, state::Direction};
+use entity::{
+    UnixMillis,
+    id::MessageId,
+    state::{Direction, Origin},
+};
 
 /// What is known besides of what an event is about.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
     /// The address of the session's account.
     pub own: Option<&'a str>,
+    /// Where the session's socket lives.
+    pub channel: Origin,
     /// Our own id of the message that is acknowledged.
     pub message: Option<&'a MessageId>,
 }
 
 /// The event's `data`. `care` says whether an end is one for good.
 pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
-    let Known { own, message: acknowledged } = known;
+    let Known { own, channel, message: acknowledged } = known;
     let next_attempt_at = || care.and_then(|care| care.next_attempt_at).map(rfc3339);
     match event {
         Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
@@ -73,7 +79,7 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
             "message": PairingFailure::PasskeyRequired.sentence(),
         }),
         Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
-        Event::Message(message) => json!({ "message": message_data(message, own) }),
+        Event::Message(message) => json!({ "message": message_data(message, own, channel) }),
         Event::Ciphertext(message) => json!({ "message": ciphertext_data(message, own) }),
         Event::Ack(ack) => ack_data(ack, acknowledged),
         Event::Call(call) => json!({ "call": call_data(call) }),
@@ -83,7 +89,7 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
     }
 }
 
-fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
+fn message_data(message: &NewMessage, own: Option<&str>, channel: Origin) -> Value {
     let NewMessage { direction, is_group, chat, sender, .. } = message;
     let (from, to) = ends(*direction, *is_group, chat, sender, own);
     json!({
@@ -101,6 +107,7 @@ fn message_data(message: &NewMessage, own: Option<&str>) -> Value {
         "pushName": message.push_name,
         "timestamp": message.sent_at.as_secs(),
         "offline": message.offline,
+        "channel": channel.word(),
     })
 }
 

@@ -157,6 +157,10 @@ codes! {
         about: "The organization has no campaign of this id.",
         detail: "there is no such campaign",
     }
+    ConversationNotFound = "CONVERSATION_NOT_FOUND", NOT_FOUND, "There is no such conversation" {
+        about: "The organization has no conversation of this id. It may have become one with another when two contacts turned out to be one person.",
+        detail: "there is no such conversation",
+    }
     MetaAccountNotFound = "META_ACCOUNT_NOT_FOUND", NOT_FOUND, "There is no such account at Meta" {
         about: "The organization has no account of this id, or no account has this address.",
         detail: "there is no such account at Meta",
@@ -203,6 +207,10 @@ codes! {
     PhoneNumberKnown = "PHONE_NUMBER_KNOWN", CONFLICT, "The session has the phone number of its account" {
         about: "The session is linked to an account, and says that account's number: it cannot be set.",
         detail: "the session is linked to an account, whose phone number it has",
+    }
+    CampaignWithoutSession = "CAMPAIGN_WITHOUT_SESSION", CONFLICT, "The campaign has no session" {
+        about: "Nobody has said from which session the campaign is sent, or the session was deleted: messages are a session's.",
+        detail: "nobody has said from which session the campaign is sent, so it has no messages",
     }
     SessionExternal = "SESSION_EXTERNAL", CONFLICT, "The session runs elsewhere" {
         about: "Only events of the session come here. It is started, stopped and written with where it runs.",

@@ -151,6 +151,7 @@ const fn not_found(thing: Thing) -> Code {
         Thing::Delivery => Code::DeliveryNotFound,
         Thing::Replay => Code::ReplayNotFound,
         Thing::Campaign => Code::CampaignNotFound,
+        Thing::Conversation => Code::ConversationNotFound,
         Thing::MetaAccount => Code::MetaAccountNotFound,
         Thing::MetaEvent => Code::MetaEventNotFound,
     }
@@ -161,6 +162,7 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::SessionExists | Conflict::UserConnected => Code::SessionExists,
         Conflict::TooManySessions => Code::TooManySessions,
         Conflict::PhoneNumberKnown => Code::PhoneNumberKnown,
+        Conflict::CampaignWithoutSession => Code::CampaignWithoutSession,
         Conflict::SessionExternal => Code::SessionExternal,
         Conflict::SessionNeverConnected => Code::SessionNeverConnected,
         Conflict::SessionEmbedded => Code::SessionEmbedded,

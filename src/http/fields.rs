@@ -138,6 +138,28 @@ impl Fields {
         texts.map_or_else(|| self.fault(name, "must be a list of strings"), Some)
     }
 
+    /// A list of objects, or nothing. `null` is nothing.
+    pub(crate) fn objects(&mut self, name: &str) -> Option<Vec<Map<String, Value>>> {
+        let items = match self.values.remove(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::Array(items)) => items,
+            Some(_) => return self.fault(name, "must be a list of objects"),
+        };
+        let objects: Option<Vec<_>> = items
+            .into_iter()
+            .map(|item| if let Value::Object(members) = item { Some(members) } else { None })
+            .collect();
+        objects.map_or_else(|| self.fault(name, "must be a list of objects"), Some)
+    }
+
+    /// Takes over what is wrong with an object of a list; what is left in it is unknown.
+    pub(crate) fn adopt(&mut self, at: &str, inner: Self) {
+        let Err(ApiError::Request(problem)) = inner.finish() else { return };
+        for FieldError { pointer, detail } in problem.errors {
+            self.errors.push(FieldError { pointer: format!("/{at}{pointer}"), detail });
+        }
+    }
+
     /// Texts by name, or nothing. `null` is nothing.
     pub(crate) fn named_texts(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
         let items = match self.values.remove(name) {

@@ -205,6 +205,7 @@ parts! {
     services.metrics: service::Metrics,
     services.webhooks: service::Webhooks,
     services.campaigns: service::Campaigns,
+    services.contacts: service::Contacts,
     services.external: service::External,
     services.meta: service::Meta,
     meters: Meters,

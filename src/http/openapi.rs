@@ -339,8 +339,8 @@ fn variables(path: &str) -> impl Iterator<Item = &str> {
 /// What a variable part of an address may be: schema, meaning, example.
 fn variable(name: &str) -> (Value, &'static str, &'static str) {
     use entity::id::{
-        CampaignId, DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId, OrganizationId,
-        ReplayId, SessionId, TokenId,
+        CampaignId, ConversationId, DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId,
+        OrganizationId, ReplayId, SessionId, TokenId,
     };
 
     fn of<T: JsonSchema>() -> Value {
@@ -358,6 +358,9 @@ fn variable(name: &str) -> (Value, &'static str, &'static str) {
         "webhookId" => (of::<EndpointId>(), "The endpoint.", "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "deliveryId" => (of::<DeliveryId>(), "The delivery.", "dlv_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "campaignId" => (of::<CampaignId>(), "The campaign.", "camp_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+        "conversationId" => {
+            (of::<ConversationId>(), "The conversation.", "cnv_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
+        }
         "replayId" => (of::<ReplayId>(), "The replay.", "rpl_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         "accountId" => {
             (of::<MetaAccountId>(), "The account at Meta.", "mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V")
@@ -448,6 +451,7 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             "deliveryId" => Some(Code::DeliveryNotFound),
             "replayId" => Some(Code::ReplayNotFound),
             "campaignId" => Some(Code::CampaignNotFound),
+            "conversationId" => Some(Code::ConversationNotFound),
             "accountId" => Some(Code::MetaAccountNotFound),
             "metaEventId" => Some(Code::MetaEventNotFound),
             _ => None,

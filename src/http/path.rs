@@ -7,8 +7,8 @@ use axum::{
     http::request::Parts,
 };
 use entity::id::{
-    CampaignId, DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId, OrganizationId,
-    ReplayId, SessionId, TokenId,
+    CampaignId, ConversationId, DeliveryId, EndpointId, MessageId, MetaAccountId, MetaEventId,
+    OrganizationId, ReplayId, SessionId, TokenId,
 };
 
 use super::{error::ApiError, problem::Problem};
@@ -60,6 +60,8 @@ ours! {
     EndpointPath(EndpointId): "webhookId", Webhook;
     /// `{replayId}`
     ReplayPath(ReplayId): "replayId", Replay;
+    /// `{conversationId}`
+    ConversationPath(ConversationId): "conversationId", Conversation;
     /// `{campaignId}`
     CampaignPath(CampaignId): "campaignId", Campaign;
     /// `{deliveryId}`

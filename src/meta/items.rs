@@ -46,6 +46,8 @@ pub struct Item {
     pub at: Option<UnixMillis>,
     /// The same for every repetition of it, and for nothing else of the organization's.
     pub dedup_key: String,
+    /// The same for all that is of one conversation: a hash of whom it is with.
+    pub lane: String,
 }
 
 /// The lists that hold single things.
@@ -60,27 +62,21 @@ const LISTS: [(&str, Kind); 5] = [
 impl Change<'_> {
     /// What the change tells, in its order. Never nothing.
     pub fn items(&self, entry: &Entry<'_>) -> Vec<Item> {
-        let mut found: Vec<Item> = Vec::new();
-        for (list, kind) in LISTS {
-            let Some(raw) = self.value.get(list) else { continue };
-            for it in items(raw) {
-                found.push(self.item(entry, kind, found.len(), it));
-            }
-        }
-        if found.is_empty() {
-            found.push(self.item(entry, Kind::Other, 0, self.written));
-        }
-        found
+        let listed = self.listed().into_iter().enumerate();
+        listed.map(|(index, (kind, raw))| self.item(entry, kind, index, raw)).collect()
     }
 
     /// An item of the change, by its index, as it was written. The change's value where that is the one item.
     pub fn written(&self, index: usize) -> Option<&RawValue> {
-        let lists = LISTS.iter().filter_map(|(list, _)| self.value.get(*list));
-        let mut all = lists.flat_map(|raw| items(raw)).peekable();
-        if all.peek().is_none() {
-            return (index == 0).then_some(self.written);
-        }
-        all.nth(index)
+        self.listed().get(index).map(|(_, raw)| *raw)
+    }
+
+    /// The items as they were written, in their order.
+    pub(super) fn listed(&self) -> Vec<(Kind, &RawValue)> {
+        let lists = LISTS.iter().filter_map(|(list, kind)| Some((*kind, self.value.get(*list)?)));
+        let all = lists.flat_map(|(kind, raw)| items(raw).into_iter().map(move |it| (kind, it)));
+        let all: Vec<_> = all.collect();
+        if all.is_empty() { vec![(Kind::Other, self.written)] } else { all }
     }
 
     fn item(&self, entry: &Entry<'_>, kind: Kind, index: usize, raw: &RawValue) -> Item {
@@ -118,6 +114,11 @@ impl Change<'_> {
             _ => None,
         };
         let key = key.unwrap_or_else(|| self.other_key(entry, raw));
+        // Who the other side is: whoever wrote, or was written to.
+        let with = ["group_id", "recipient_user_id", "from_user_id", "to_user_id", "recipient_id"];
+        let with = with.iter().find_map(|name| text(name));
+        let with = with.or_else(|| text(if kind == Kind::Echo { "to" } else { "from" }));
+        let lane = sha256(&[number.as_bytes(), with.unwrap_or_default().as_bytes()]);
         Item {
             kind,
             event_type: storable(event_type),
@@ -126,6 +127,7 @@ impl Change<'_> {
             object_id: id.or_else(|| entry.id.clone()).map(|it| storable(&it)),
             at: at.and_then(plausible),
             dedup_key: bounded(key),
+            lane: lane[..16].to_owned(),
         }
     }
 

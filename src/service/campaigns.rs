@@ -1,4 +1,4 @@
-//! Campaigns: made, and found again. What they send comes with another version.
+//! Campaigns: made, and found again. What they send comes with another version. `super::audience` has to whom.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ pub struct Listing {
 /// Campaigns, as far as a caller may see and make them.
 #[derive(Clone, Debug)]
 pub struct Campaigns {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Campaigns {

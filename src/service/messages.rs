@@ -6,7 +6,7 @@ use entity::{
     id::{MessageId, SessionId, in_order},
     kind::MessageKind,
     message, session,
-    state::{MessageStatus, Role, SessionStatus},
+    state::{MessageStatus, Origin, Role, SessionStatus},
 };
 use sha2::{Digest, Sha256};
 
@@ -69,6 +69,11 @@ pub struct Messages {
 impl Messages {
     pub fn new(store: Store, manager: Manager) -> Self {
         Self { store, manager }
+    }
+
+    /// Where the socket of a session lives.
+    pub async fn channel(&self, caller: &Principal, session: &SessionId) -> Result<Origin, Error> {
+        Ok(sessions::find(&self.store, caller, session).await?.origin)
     }
 
     /// Looks one message up.

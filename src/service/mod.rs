@@ -5,8 +5,10 @@
 //!
 //! Every call names its caller, a [`Principal`]; what belongs to another organization is not there.
 
+pub mod audience;
 pub mod audit;
 pub mod campaigns;
+pub mod contacts;
 pub mod created;
 pub mod events;
 pub mod external;
@@ -41,6 +43,7 @@ use crate::{
 
 pub use audit::Audit;
 pub use campaigns::Campaigns;
+pub use contacts::Contacts;
 pub use events::Events;
 pub use external::External;
 pub use health::Health;
@@ -80,6 +83,7 @@ pub struct Services {
     pub campaigns: Campaigns,
     pub external: External,
     pub meta: Meta,
+    pub contacts: Contacts,
 }
 
 impl Services {
@@ -94,6 +98,7 @@ impl Services {
     ) -> Self {
         let tokens = Tokens::new(store.clone());
         let messages = Messages::new(store.clone(), manager.clone());
+        let meta = Meta::new(store.clone(), meta);
         Self {
             media: Media::new(store.clone(), messages.clone(), manager.clone()),
             signatures: Signatures::new(store.clone(), tokens.clone()),
@@ -104,11 +109,12 @@ impl Services {
             organizations: Organizations::new(store.clone()),
             audit: Audit::new(store.clone()),
             health: Health::new(store.clone(), manager.clone()),
-            metrics: Metrics::new(store.clone(), manager, deliveries.clone()),
+            metrics: Metrics::new(store.clone(), manager, deliveries.clone(), meta.clone()),
             webhooks: Webhooks::new(store.clone(), deliveries.clone(), max_age),
             campaigns: Campaigns::new(store.clone()),
             external: External::new(store.clone(), external::Policy::default()),
-            meta: Meta::new(store.clone(), meta),
+            contacts: Contacts::new(store.clone()),
+            meta,
         }
     }
 

@@ -11,6 +11,7 @@ pub enum Thing {
     Delivery,
     Replay,
     Campaign,
+    Conversation,
     MetaAccount,
     MetaEvent,
 }
@@ -27,6 +28,7 @@ impl Thing {
             Self::Delivery => "delivery",
             Self::Replay => "replay",
             Self::Campaign => "campaign",
+            Self::Conversation => "conversation",
             Self::MetaAccount => "account at Meta",
             Self::MetaEvent => "event of Meta's",
         }
@@ -42,6 +44,8 @@ pub enum Conflict {
     TooManySessions,
     #[error("the session is linked to an account, whose phone number it has")]
     PhoneNumberKnown,
+    #[error("nobody has said from which session the campaign is sent, so it has no messages")]
+    CampaignWithoutSession,
     #[error("the session runs elsewhere: only its events come here")]
     SessionExternal,
     #[error("the session was never connected: whose number it has is not known")]

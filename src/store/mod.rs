@@ -16,6 +16,8 @@
 //! - `handover/`: one session takes over from others of the same account. `inherited.rs`: their messages.
 //! - `webhooks/`: endpoints of tenants, and what is owed to them. `meta/`: numbers at Meta's Cloud API, and what
 //!   Meta has sent about them.
+//! - `contacts/`: people, whatever they are called by. `statuses.rs`: how far messages came that went out through
+//!   Meta. `audience/`: to whom campaigns go.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
 //! Reads go to a pool of their own and never wait for the writer; they see what was committed
@@ -27,12 +29,14 @@
 //! reads as for writes: the receiver of the session that waits takes nothing more from WhatsApp,
 //! which keeps it for later. Nothing is acknowledged that is not stored.
 
+pub mod audience;
 pub mod audit;
 pub mod backup;
 pub mod campaigns;
 mod checkpoints;
 pub mod commands;
 pub mod connect;
+pub mod contacts;
 mod counters;
 pub mod error;
 pub mod events;
@@ -60,6 +64,7 @@ mod sealing;
 mod secrets;
 pub mod sessions;
 mod starting;
+pub mod statuses;
 pub mod tokens;
 pub mod webhooks;
 pub mod writer;
@@ -180,6 +185,16 @@ impl Store {
     /// Bulk sends.
     pub fn campaigns(&self) -> campaigns::Campaigns {
         campaigns::Campaigns::new(self.clone())
+    }
+
+    /// To whom bulk sends go.
+    pub fn audience(&self) -> audience::Audience {
+        audience::Audience::new(self.clone())
+    }
+
+    /// People, and the conversations with them.
+    pub fn contacts(&self) -> contacts::Contacts {
+        contacts::Contacts::new(self.clone())
     }
 
     /// The messages, both ways.

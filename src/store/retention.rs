@@ -133,7 +133,9 @@ impl Table {
                 DeliveryId::new(before, 0)
             ),
             Self::WebhookAttempts => format!("id < '{}'", AttemptId::new(before, 0)),
-            Self::MetaEvents => format!("id < '{}'", MetaEventId::new(before, 0)),
+            Self::MetaEvents => {
+                format!("id < '{}' AND state <> 'waiting'", MetaEventId::new(before, 0))
+            }
             Self::MetaBodies => format!("id < '{}'", MetaBodyId::new(before, 0)),
             // Zero is for ever.
             Self::MessageSecrets => format!("expires_at > 0 AND expires_at < {seconds}"),

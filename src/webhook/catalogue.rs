@@ -172,6 +172,7 @@ fn message(from_me: bool) -> Value {
         "pushName": "Ada",
         "timestamp": 1_762_352_580,
         "offline": false,
+        "channel": "embedded",
     })
 }
 

@@ -61,7 +61,7 @@ types! {
     GroupLeft = "group.left",
     /// A group has another name, picture or other settings.
     GroupUpdated = "group.updated",
-    /// A client that runs elsewhere has told something that has no name here.
+    /// A client that runs elsewhere, or Meta, has told something that has no name here.
     Unknown = "unknown",
     /// A pairing QR code.
     SessionQr = "session.qr",

@@ -55,6 +55,8 @@ pub(crate) struct App {
     pub(crate) stop: CancellationToken,
     /// Sends webhooks when it is driven.
     pub(crate) deliveries: Deliveries,
+    /// Carries out what Meta told when it is driven.
+    pub(crate) meta: meta::Processor,
     client: reqwest::Client,
     opened: Opened,
     sessions: Sessions,
@@ -142,6 +144,7 @@ impl App {
         let longest = Duration::from_hours(72);
         let services = Services::new(&store, sessions.clone(), &deliveries, longest, meta)
             .with_external(external);
+        let processor = services.meta.processor("test");
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -162,6 +165,7 @@ impl App {
             clock,
             stop,
             deliveries,
+            meta: processor,
             client,
             opened,
             sessions,

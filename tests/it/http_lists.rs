@@ -25,6 +25,8 @@ struct Subject {
 struct Ours {
     webhook: String,
     organization: String,
+    campaign: String,
+    conversation: String,
 }
 
 impl Ours {
@@ -32,7 +34,16 @@ impl Ours {
         let (webhook, _) = endpoint(app, json!({ "url": "https://receiver.test/" })).await;
         app.session("walked").await;
         set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
-        Self { webhook, organization: app.organization.to_string() }
+        told(app, "16505551234", "wamid.first").await;
+        let conversations = app.get("/api/conversations").await.json();
+        let campaign = app.post("/api/campaigns", json!({ "name": "Walked" })).await.json();
+        let id = |of: &Value| of["id"].as_str().unwrap().to_owned();
+        Self {
+            webhook,
+            organization: app.organization.to_string(),
+            campaign: id(&campaign["data"]),
+            conversation: id(&conversations["data"][0]),
+        }
     }
 
     /// The list of this operation.
@@ -40,7 +51,9 @@ impl Ours {
         let path = path
             .replace("{sessionId}", "walked")
             .replace("{webhookId}", &self.webhook)
-            .replace("{organizationId}", &self.organization);
+            .replace("{organizationId}", &self.organization)
+            .replace("{campaignId}", &self.campaign)
+            .replace("{conversationId}", &self.conversation);
         let id = match operation {
             "listSessions" => "sessionId",
             _ => "id",
@@ -77,6 +90,22 @@ impl Ours {
                 let body = text(WABA, NUMBER, &format!("wamid.{number}"), "hello").to_string();
                 deliver(app, SHARED, SECRET, body.as_bytes()).await
             }
+            "listContacts" => {
+                return told(app, &format!("1650551{number:04}"), &format!("wamid.p{number}"))
+                    .await;
+            }
+            "listConversations" => {
+                return told(app, &format!("1650552{number:04}"), &format!("wamid.q{number}"))
+                    .await;
+            }
+            "listConversationMessages" => {
+                return told(app, "16505551234", &format!("wamid.c{number}")).await;
+            }
+            "listCampaignAudience" => {
+                let path = format!("/api/campaigns/{}/audience", self.campaign);
+                let member = json!({ "phoneNumber": format!("1650553{number:04}") });
+                app.post(&path, json!({ "members": [member] })).await
+            }
             "listReplays" => {
                 let path = format!("/api/webhooks/{}/replay", self.webhook);
                 app.post(&path, json!({ "after_sequence": 0 })).await
@@ -89,6 +118,13 @@ impl Ours {
         };
         assert!(made.status.is_success(), "{}", made.text());
     }
+}
+
+/// Has somebody write to the number at Meta's.
+async fn told(app: &App, from: &str, id: &str) {
+    let body = text(WABA, NUMBER, id, "hello").to_string().replace("16505551234", from);
+    assert_eq!(deliver(app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+    app.meta.drive().await.unwrap();
 }
 
 /// Every operation that lists what grows.

@@ -36,6 +36,7 @@ fn example(pointer: &str) -> Value {
         "/phoneNumberId" => json!("106540352242922"),
         "/appSecret" => json!("test_app_secret"),
         "/status" => json!("disabled"),
+        "/members" => json!([{ "phoneNumber": "6281234567890" }]),
         "/url" | "/webhook_url" => json!("https://receiver.test/"),
         other => panic!("{other} is needed by some route: give an example of it here"),
     }
@@ -53,6 +54,7 @@ struct Ours {
     account: String,
     own_path: String,
     meta_event: String,
+    conversation: String,
 }
 
 impl Ours {
@@ -75,11 +77,14 @@ impl Ours {
         let account = set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
         let body = text(WABA, NUMBER, "wamid.only-ours", "a word of ours").to_string();
         deliver(app, SHARED, SECRET, body.as_bytes()).await;
+        app.meta.drive().await.unwrap();
         let told = meta::log(app, &app.token).await;
+        let conversations = app.get("/api/conversations").await.json();
         Self {
             campaign: campaign["data"]["id"].as_str().unwrap().to_owned(),
             account: account["id"].as_str().unwrap().to_owned(),
             own_path: account["ownPath"].as_str().unwrap().to_owned(),
+            conversation: conversations["data"][0]["id"].as_str().unwrap().to_owned(),
             meta_event: told[0]["id"].as_str().unwrap().to_owned(),
             message: sent.json()["data"]["id"].as_str().unwrap().to_owned(),
             organization: app.organization.to_string(),
@@ -105,6 +110,7 @@ impl Ours {
             .replace("{accountId}", &self.account)
             .replace("/api/webhooks/whatsapp/{callbackKey}", &self.own_path)
             .replace("{metaEventId}", &self.meta_event)
+            .replace("{conversationId}", &self.conversation)
             .replace("{code}", "FORBIDDEN");
         assert!(!path.contains('{'), "{path}: make such a thing in this test");
         path

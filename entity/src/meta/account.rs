@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use super::state::MetaStatus;
 use crate::{
     UnixMillis,
-    id::{MetaAccountId, OrganizationId},
+    id::{MetaAccountId, OrganizationId, SessionKey},
 };
 
 #[sea_orm::model]
@@ -46,6 +46,8 @@ pub struct Model {
     pub callback_key: String,
     pub status: MetaStatus,
     pub last_verified_at: Option<UnixMillis>,
+    /// The session that its messages are kept under; none before the first.
+    pub session_key: Option<SessionKey>,
     /// Another number after every change.
     pub version: i64,
     pub created_at: UnixMillis,

@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::state::MetaEventState;
 use crate::{
     UnixMillis,
     id::{MetaAccountId, MetaBodyId, MetaEventId, OrganizationId},
@@ -36,6 +37,21 @@ pub struct Model {
     /// What follows from it is in the database.
     pub processed: bool,
     pub processed_at: Option<UnixMillis>,
+    pub state: MetaEventState,
+    /// Of what has the same one, the earlier is carried out first: a conversation, as a hash.
+    pub lane: String,
+    /// How often it was tried in vain.
+    pub attempts: i32,
+    /// It is not tried before; at once when it is 0.
+    pub next_at: UnixMillis,
+    /// Of whoever has it in hand: what he does without it counts for nothing.
+    pub claim: Option<i64>,
+    /// The daemon that has it in hand.
+    pub claimed_by: Option<String>,
+    /// Until when nobody else takes it.
+    pub lease_until: UnixMillis,
+    /// Why the last try was in vain, in a stable word.
+    pub error: Option<String>,
     pub created_at: UnixMillis,
 }
 

@@ -13,3 +13,15 @@ words!(
         Disabled = "disabled",
     }
 );
+
+words!(
+    /// How far something that Meta told is.
+    MetaEventState {
+        /// It is to be carried out, for the first time or again.
+        Waiting = "waiting",
+        /// What follows from it is in the database.
+        Processed = "processed",
+        /// It could not be carried out, and is not tried any more by itself.
+        Failed = "failed",
+    }
+);

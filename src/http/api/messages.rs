@@ -10,7 +10,7 @@ use entity::{
     id::{MessageId, SessionId},
     kind::MessageKind,
     message,
-    state::{Direction, MessageStatus},
+    state::{Direction, MessageStatus, Origin},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -65,8 +65,10 @@ pub(super) struct MessageView {
     push_name: Option<String>,
     timestamp: Timestamp,
     offline: bool,
-    /// Of the past: handed over by the phone after a pairing.
+    /// Of the past, or written on the phone: nobody was told of it.
     history: bool,
+    /// Where the session's socket lives: `cloud` for a number at Meta's.
+    channel: Origin,
     status: MessageStatus,
     ack: i16,
     /// Why it failed, or why it waits to be sent again.
@@ -80,7 +82,11 @@ pub(super) struct MessageView {
 }
 
 impl MessageView {
-    fn of(session_id: SessionId, row: message::Model, media: Option<Description>) -> Self {
+    pub(super) fn of(
+        (session_id, channel): (SessionId, Origin),
+        row: message::Model,
+        media: Option<Description>,
+    ) -> Self {
         let from_me = row.direction == Direction::Outbound;
         let next_attempt_at = row.next_attempt_at.filter(|_| row.status == MessageStatus::Queued);
         Self {
@@ -100,6 +106,7 @@ impl MessageView {
             timestamp: rfc3339(row.sent_at),
             offline: row.offline,
             history: row.history,
+            channel,
             status: row.status,
             ack: row.ack,
             error: row.error,
@@ -143,7 +150,7 @@ pub(super) async fn send(
         (false, false) => StatusCode::CREATED,
     };
     let location = format!("/api/whatsapp/session/{session}/messages/{}", accepted.message.id);
-    let view = MessageView::of(session, accepted.message, None);
+    let view = MessageView::of((session, Origin::Embedded), accepted.message, None);
     let mut response = ([(header::LOCATION, location)], with(status, view)).into_response();
     if accepted.replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
@@ -162,8 +169,18 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let message = messages.find(&caller, &session, &id).await?;
-    let media = media.describe(&message).await?;
-    Ok(ok(MessageView::of(session, message, media)))
+    let channel = messages.channel(&caller, &session).await?;
+    let media = described(&media, channel, &message).await?;
+    Ok(ok(MessageView::of((session, channel), message, media)))
+}
+
+/// What comes with a message. Of Meta's only the text is handed out.
+async fn described(
+    media: &Media,
+    channel: Origin,
+    row: &message::Model,
+) -> Result<Option<Description>, ApiError> {
+    if channel == Origin::Cloud { Ok(None) } else { Ok(media.describe(row).await?) }
 }
 
 /// A page of messages, the newest first.
@@ -201,9 +218,10 @@ pub(super) async fn list(
     let limit = limit.unwrap_or(USUAL);
     let listing = messages.list(&caller, &session, &filter, after, limit).await?;
     let mut data = Vec::with_capacity(listing.messages.len());
+    let channel = messages.channel(&caller, &session).await?;
     for row in listing.messages {
-        let media = media.describe(&row).await?;
-        data.push(MessageView::of(session.clone(), row, media));
+        let media = described(&media, channel, &row).await?;
+        data.push(MessageView::of((session.clone(), channel), row, media));
     }
     Ok(Json(List { success: true, next_cursor: listing.next.as_ref().map(cursor), data }))
 }

@@ -1,9 +1,11 @@
 //! The routes: one table of all of them, and their handlers, one resource a file.
 
 mod about;
+mod audience;
 mod audit;
 mod campaigns;
 mod connect;
+mod contacts;
 mod dashboard;
 mod docs;
 mod events;
@@ -264,9 +266,46 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             about::messages::sign_media(),
         ),
         // Campaigns.
+        get("/api/contacts", Viewer, contacts::list, about::contacts::list()),
+        get(
+            "/api/conversations",
+            Viewer,
+            contacts::conversations,
+            about::contacts::conversations(),
+        ),
+        get(
+            "/api/conversations/{conversationId}/messages",
+            Viewer,
+            contacts::messages,
+            about::contacts::messages_of(),
+        ),
         post("/api/campaigns", Manager, campaigns::create, about::campaigns::create()),
         get("/api/campaigns", Viewer, campaigns::list, about::campaigns::list()),
         get("/api/campaigns/{campaignId}", Viewer, campaigns::show, about::campaigns::show()),
+        post(
+            "/api/campaigns/{campaignId}/audience",
+            Manager,
+            audience::add,
+            about::audience::add(),
+        ),
+        get(
+            "/api/campaigns/{campaignId}/audience",
+            Viewer,
+            audience::list,
+            about::audience::list(),
+        ),
+        get(
+            "/api/campaigns/{campaignId}/statistics",
+            Viewer,
+            audience::statistics,
+            about::audience::statistics(),
+        ),
+        post(
+            "/api/campaigns/{campaignId}/recount",
+            Manager,
+            audience::recount,
+            about::audience::recount(),
+        ),
         // What happens.
         get("/api/whatsapp/events", Viewer, events::feed, about::events::feed()).waits(),
         get("/api/whatsapp/events/page", Viewer, events::page, about::events::feed_page()).waits(),

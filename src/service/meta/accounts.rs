@@ -289,6 +289,7 @@ impl Meta {
             callback_key: random(),
             status: MetaStatus::Unverified,
             last_verified_at: None,
+            session_key: None,
             version: 0,
             created_at: now,
             updated_at: now,
@@ -305,6 +306,10 @@ impl Meta {
     ) -> Result<Plan, Error> {
         let mut row = before.clone();
         if let Some(number) = &input.phone_number_id {
+            if row.phone_number_id != *number {
+                // Another number's messages are none of this one's.
+                row.session_key = None;
+            }
             row.phone_number_id.clone_from(number);
         }
         set(&mut row.label, &input.label);

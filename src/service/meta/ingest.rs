@@ -7,12 +7,15 @@ use std::{collections::BTreeSet, time::Duration};
 use entity::{
     UnixMillis,
     id::{MetaBodyId, MetaEventId, OrganizationId, in_order},
-    meta::{account, body, event, state::MetaStatus},
+    meta::{
+        account, body, event,
+        state::{MetaEventState, MetaStatus},
+    },
 };
 use sha2::{Digest, Sha256};
 
 use super::{
-    Meta, NOT_FOUND, Open, Refusal,
+    Figures, Meta, NOT_FOUND, Open, Refusal,
     routing::{Route, Routing, Signer},
     trial::{self, Claim},
 };
@@ -75,7 +78,7 @@ impl Meta {
             // The installation's own app, and nobody's number.
             let home = self.home().await?.clone();
             let kept = posted.unrouted(home, envelope.as_ref());
-            self.store.meta().keep(vec![kept]).await?;
+            self.keep(vec![kept]).await?;
             return Ok(());
         }
         if !signers.iter().any(|it| it.is_open) {
@@ -89,7 +92,7 @@ impl Meta {
         let whole = envelope.filter(|it| it.changes().next().is_some());
         let Some(envelope) = whole else {
             let owner = self.owner_of_broken(&routing).await?;
-            self.store.meta().keep(vec![posted.unreadable(owner)]).await?;
+            self.keep(vec![posted.unreadable(owner)]).await?;
             return Ok(());
         };
         let routes = routing.routes(&envelope);
@@ -100,7 +103,13 @@ impl Meta {
             .into_iter()
             .map(|(organization, routes)| posted.kept(organization, &envelope, &routes))
             .collect();
+        self.keep(all).await?;
+        Ok(())
+    }
+
+    async fn keep(&self, all: Vec<Kept>) -> Result<(), Error> {
         self.store.meta().keep(all).await?;
+        Figures::count(&self.figures.received);
         Ok(())
     }
 
@@ -243,6 +252,14 @@ impl Posted<'_> {
             dedup_key: format!("b:{}", body.sha256),
             processed: false,
             processed_at: None,
+            state: MetaEventState::Waiting,
+            lane: String::new(),
+            attempts: 0,
+            next_at: UnixMillis(0),
+            claim: None,
+            claimed_by: None,
+            lease_until: UnixMillis(0),
+            error: None,
             created_at: self.now,
         };
         Kept { body, events: vec![event] }
@@ -285,6 +302,14 @@ impl Posted<'_> {
                     dedup_key: item.dedup_key,
                     processed: false,
                     processed_at: None,
+                    state: MetaEventState::Waiting,
+                    lane: item.lane,
+                    attempts: 0,
+                    next_at: UnixMillis(0),
+                    claim: None,
+                    claimed_by: None,
+                    lease_until: UnixMillis(0),
+                    error: None,
                     created_at: self.now,
                 });
             }

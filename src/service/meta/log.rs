@@ -9,9 +9,9 @@ use entity::{
 use super::Meta;
 use crate::{
     meta::Envelope,
-    service::{Error, Principal, Thing},
+    service::{Error, Principal, Thing, created},
     store::{
-        meta::LogFilter,
+        meta::{LogFilter, Requeued, Wanted},
         page::{Page, Position},
     },
 };
@@ -36,7 +36,37 @@ pub struct Detail {
     pub item: Option<String>,
 }
 
+/// How many events are to be carried out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reprocessed {
+    pub events: u64,
+    /// An earlier request with the same key has asked for it.
+    pub replayed: bool,
+}
+
 impl Meta {
+    /// Has events carried out again that were carried out, or given up. What waits goes on waiting. Once for each key.
+    pub async fn reprocess(
+        &self,
+        caller: &Principal,
+        wanted: Wanted,
+        key: Option<String>,
+    ) -> Result<Reprocessed, Error> {
+        caller.require(Role::Manager)?;
+        let organization = &caller.organization_id;
+        if let Some(id) = &wanted.id
+            && self.store.meta().event(organization, id).await?.is_none()
+        {
+            return Err(Error::NotFound(Thing::MetaEvent));
+        }
+        let request = format!("{wanted:?}");
+        let key = key.map(|key| created::key(key, &["meta reprocess", &request]));
+        match self.store.meta().reprocess(organization, wanted, key, caller.by()).await? {
+            Requeued::Done { events, replayed } => Ok(Reprocessed { events, replayed }),
+            Requeued::KeyReused => Err(Error::KeyReused),
+        }
+    }
+
     /// Lists what the caller's organization was told.
     pub async fn events(
         &self,

@@ -2,9 +2,9 @@
 //!
 //! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts.
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
-//!   what a request proves is in it. `trial.rs`: who has signed it.
-//!   `routing.rs`: whose each change is.
-//! - `log.rs`: what was told, for its owner.
+//!   what a request proves is in it. `trial.rs`: who has signed it. `routing.rs`: whose each change is.
+//! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
+//!   `figures.rs`: how much of it there was.
 //!
 //! # Whose a number is
 //!
@@ -14,9 +14,11 @@
 
 mod accounts;
 mod challenge;
+mod figures;
 mod ingest;
 mod input;
 mod log;
+mod processing;
 mod routing;
 mod trial;
 
@@ -25,18 +27,21 @@ use std::sync::Arc;
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
+use self::figures::Figures;
 use super::{Error, Thing, text};
 use crate::store::{Patience, Store};
 
 pub use self::{
     accounts::{Overview, Upserted},
+    figures::Counted,
     ingest::{Door, Place},
     input::{AccountInput, DEFAULT_PATH, limits},
-    log::{Detail, Listing},
+    log::{Detail, Listing, Reprocessed},
+    processing::Processor,
 };
 pub use crate::{
     meta::{Signature, paired},
-    store::meta::{AccountFilter, LogFilter, MOST_ACCOUNTS, Open},
+    store::meta::{AccountFilter, LogFilter, MOST_ACCOUNTS, Open, Wanted},
 };
 
 /// What the operator decides about Meta's webhooks.
@@ -74,11 +79,17 @@ pub struct Meta {
     options: Arc<Options>,
     /// The organization that an installation begins with.
     home: Arc<OnceCell<OrganizationId>>,
+    figures: Arc<Figures>,
 }
 
 impl Meta {
     pub fn new(store: Store, options: Options) -> Self {
-        Self { store, options: options.into(), home: Arc::default() }
+        Self { store, options: options.into(), home: Arc::default(), figures: Arc::default() }
+    }
+
+    /// What was done since the start.
+    pub fn figures(&self) -> Counted {
+        self.figures.counted()
     }
 
     /// The address that Meta is to call for an account, if it is known how it reaches us.

@@ -5,6 +5,7 @@
 //! library's (`library.rs`) appears when it first counts. `process.rs` is about the process itself.
 
 mod library;
+mod meta;
 mod process;
 mod webhooks;
 
@@ -17,7 +18,7 @@ use prometheus_client::{
 use sea_orm::{ActiveEnum as _, Iterable as _};
 
 use self::library::LibraryCounters;
-use super::{Error, Principal};
+use super::{Error, Meta, Principal};
 use crate::{
     delivery::Deliveries,
     event::Group,
@@ -37,13 +38,14 @@ pub struct Metrics {
     store: Store,
     sessions: Sessions,
     deliveries: Deliveries,
+    meta: Meta,
     library: Option<LibraryCounters>,
 }
 
 impl Metrics {
     /// Figures of what is on this store, of the sessions that run here and the deliveries made here.
-    pub fn new(store: Store, sessions: Sessions, deliveries: Deliveries) -> Self {
-        Self { store, sessions, deliveries, library: LibraryCounters::install() }
+    pub fn new(store: Store, sessions: Sessions, deliveries: Deliveries, meta: Meta) -> Self {
+        Self { store, sessions, deliveries, meta, library: LibraryCounters::install() }
     }
 
     /// All figures, for the operator. `more` adds those of whoever asks, which we know nothing of.
@@ -81,6 +83,8 @@ impl Metrics {
         register_dials(&mut registry, &self.sessions.dial_stats());
         register_sends(&mut registry, self.sessions.send_stats());
         webhooks::register(&mut registry, &self.store, &self.deliveries.stats()).await;
+
+        meta::register(&mut registry, &self.store, self.meta.figures()).await;
 
         let database_up = Gauge::<i64>::default();
         match self.store.sessions().count_all().await {

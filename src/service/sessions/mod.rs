@@ -345,7 +345,7 @@ impl Sessions {
     ) -> Result<Unlinked, Error> {
         let what = (AuditAction::SessionDeletionAsked, json!({ "logout": unlink }));
         let row = self.row(caller, id).await?;
-        if row.origin == Origin::External {
+        if row.origin != Origin::Embedded {
             // Nothing of it is here but what was told.
             let (organization, sessions) = (&caller.organization_id, self.store.sessions());
             let act = Act { action: what.0, detail: what.1, by: caller.by() };
@@ -464,6 +464,6 @@ pub(super) async fn find(
 pub(super) fn embedded(row: &session::Model) -> Result<(), Error> {
     match row.origin {
         Origin::Embedded => Ok(()),
-        Origin::External => Err(Error::Conflict(Conflict::SessionExternal)),
+        Origin::External | Origin::Cloud => Err(Error::Conflict(Conflict::SessionExternal)),
     }
 }

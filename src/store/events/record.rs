@@ -6,7 +6,7 @@ use entity::{
     UnixMillis, event,
     id::{EndpointId, EventId, OrganizationId, SessionKey},
     organization, session,
-    state::{Direction, SessionStatus},
+    state::{Direction, Origin, SessionStatus},
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
@@ -58,9 +58,11 @@ pub(in crate::store) async fn record_batch(
                 };
                 let session = present.sessions.get(&event.session_key);
                 let own = session.and_then(|session| session.account_jid.as_deref());
+                let channel = session.map_or(Origin::Embedded, |session| session.origin);
                 let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
                     let id = EventId::new(now, rand::random());
-                    let known = payload::Known { own, message: present.acknowledged(event) };
+                    let known =
+                        payload::Known { own, channel, message: present.acknowledged(event) };
                     let row = event::Model {
                         dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
                         id,
@@ -162,6 +164,11 @@ fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut P
                 event.session_key.clone(),
                 NewMessage::clone(message),
             ));
+        }
+        // Meta tells of every message that went out, wherever it was sent, and whoever records it has looked at all
+        // that was told (`store::statuses`).
+        Event::Ack(ack) if row.origin == Origin::Cloud => {
+            plan.acks.insert((event.session_key.clone(), ack.wa_id.clone()), ack.clone());
         }
         Event::Ack(ack) => {
             let key = (event.session_key.clone(), ack.wa_id.clone());

@@ -33,6 +33,7 @@ use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId, SessionId, SessionKey},
     organization, session,
+    state::Origin,
 };
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
@@ -260,7 +261,10 @@ fn of_organization(organization: &OrganizationId) -> Select<session::Entity> {
 
 /// Those that are named, or all others with the number of `heir`; in one order always.
 fn asked_for(heir: &session::Model, from: &Sources) -> Select<session::Entity> {
-    let rows = of_organization(&heir.organization_id).order_by_asc(session::COLUMN.id);
+    // A number at Meta's stays what it is, whatever else has the number besides.
+    let rows = of_organization(&heir.organization_id)
+        .filter(session::COLUMN.origin.ne(Origin::Cloud))
+        .order_by_asc(session::COLUMN.id);
     match from {
         Sources::These(keys) => rows.filter(session::COLUMN.id.is_in(keys.iter().cloned())),
         Sources::All => rows

@@ -30,9 +30,9 @@ impl Meta {
             kept.body.body = sealed::seal_body(&sealer, &kept.body, &kept.body.body);
             ready.push(kept);
         }
+        let writer = self.store.writer();
         let lane = ready.first().map(|it| it.body.organization_id.to_string()).unwrap_or_default();
-        self.store
-            .writer()
+        let new = writer
             .run(&lane, Patience::Fail, move |txn| {
                 let all = ready.clone();
                 Box::pin(async move {
@@ -64,6 +64,9 @@ impl Meta {
                     Ok(new)
                 })
             })
-            .await
+            .await?;
+        // Whoever carries it out need not wait for his next look.
+        writer.ring();
+        Ok(new)
     }
 }

@@ -3,7 +3,7 @@
 use entity::{
     UnixMillis,
     id::{MetaAccountId, MetaEventId, OrganizationId},
-    meta::{body, event},
+    meta::{body, event, state::MetaEventState},
 };
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -17,6 +17,7 @@ pub struct LogFilter {
     pub event_type: Option<String>,
     pub account: Option<MetaAccountId>,
     pub is_unrouted: Option<bool>,
+    pub state: Option<MetaEventState>,
     /// From this time on, and before that one.
     pub from: Option<UnixMillis>,
     pub to: Option<UnixMillis>,
@@ -46,6 +47,9 @@ impl Meta {
         }
         if let Some(unrouted) = filter.is_unrouted {
             query = query.filter(event::COLUMN.is_unrouted.eq(unrouted));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(event::COLUMN.state.eq(state));
         }
         if let Some(from) = filter.from {
             query = query.filter(event::COLUMN.event_ts.gte(from));

@@ -3,20 +3,27 @@
 //! - `accounts.rs`: looking accounts up, by whatever a request has. `change.rs`: making and changing them.
 //!   `sealed.rs`: their secrets, and the hashes by which they are found.
 //! - `ingest.rs`: keeping what was posted, once. `log.rs`: what was told, for its owner.
+//! - `claim.rs`: taking what is to be carried out. `carry/`: carrying it out. `reprocess.rs`: having it done again.
 
 mod accounts;
+mod carry;
 mod change;
+mod claim;
 mod ingest;
 mod log;
+mod reprocess;
 mod sealed;
 
 use super::Store;
 
 pub use self::{
     accounts::{AccountFilter, MOST as MOST_ACCOUNTS},
+    carry::{Carried, Effect, Exchanged, Work},
     change::{Put, Putting},
+    claim::Whose,
     ingest::Kept,
     log::LogFilter,
+    reprocess::{Requeued, Wanted},
     sealed::{Open, Secrets},
 };
 

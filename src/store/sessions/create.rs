@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use entity::{
+    UnixMillis,
     id::{EndpointId, OrganizationId, SessionId, SessionKey},
     kind::AuditAction,
     organization, session,
@@ -81,13 +82,14 @@ pub(super) async fn is_full(
     let sessions = session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
         .filter(session::COLUMN.migrated_to.is_null())
+        .filter(session::COLUMN.origin.ne(Origin::Cloud))
         .count(txn)
         .await?;
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
 }
 
 /// Writes a session's row, unless its id is taken or it is called as another one where it runs.
-pub(super) async fn insert(
+pub(in crate::store) async fn insert(
     txn: &DatabaseTransaction,
     known: &Known,
     row: &session::Model,
@@ -194,60 +196,94 @@ impl Sessions {
         let (session_data, vps_session_id) =
             data.map_or((None, None), |data| (Some(data.json), data.vps_session_id));
         Ok(session::Model {
-            id: key,
-            organization_id: organization.clone(),
-            session_id: new.session_id,
-            origin,
             user_id: new.user_id,
             phone_number: new.phone_number,
-            push_name: None,
-            account_jid: None,
-            account_lid: None,
-            device_id: None,
             desired_state: new.desired_state,
-            status: SessionStatus::SessionNotConnected,
-            status_since: now,
-            message: None,
-            reconnecting: false,
-            next_attempt_at: None,
-            loading_percent: None,
-            qr: None,
-            qr_issued_at: None,
-            qr_expires_at: None,
-            qr_sequence: 0,
-            last_qr_at: None,
-            pairing_attempts: 0,
-            pairing_error: None,
-            pairing_error_at: None,
-            account_changed_at: None,
-            previous_phone_number: None,
-            connected_at: None,
-            last_active_at: None,
-            undecryptable: 0,
-            last_disconnect_reason: None,
-            last_disconnect_code: None,
-            last_disconnect_at: None,
-            banned_until: None,
-            last_dial_at: None,
-            dial_failures: 0,
-            trouble: None,
-            trouble_count: 0,
-            throttled_until: None,
             is_notification: new.is_notification,
             ai_config: new.ai_config,
-            migrated_to: None,
-            migrated_at: None,
             session_data,
             vps_session_id,
             receiver_auth,
             receiver_secret,
-            previous_receiver_secret: None,
-            previous_receiver_until: None,
-            observed_at: None,
-            observed_mark: None,
-            generation: 0,
-            created_at: now,
-            updated_at: now,
+            ..blank(organization, key, new.session_id, origin, now)
         })
+    }
+}
+
+/// The session of a phone number at Meta's: it has no socket, ever.
+pub(in crate::store) fn cloud_row(
+    organization: &OrganizationId,
+    session_id: SessionId,
+    message: &str,
+    now: UnixMillis,
+) -> session::Model {
+    let key = SessionKey::new(now, rand::random());
+    let row = blank(organization, key, session_id, Origin::Cloud, now);
+    session::Model { message: Some(message.to_owned()), ..row }
+}
+
+/// A session of which nothing is known but what it is called.
+fn blank(
+    organization: &OrganizationId,
+    key: SessionKey,
+    session_id: SessionId,
+    origin: Origin,
+    now: UnixMillis,
+) -> session::Model {
+    session::Model {
+        id: key,
+        organization_id: organization.clone(),
+        session_id,
+        origin,
+        user_id: None,
+        phone_number: None,
+        push_name: None,
+        account_jid: None,
+        account_lid: None,
+        device_id: None,
+        desired_state: DesiredState::Stopped,
+        status: SessionStatus::SessionNotConnected,
+        status_since: now,
+        message: None,
+        reconnecting: false,
+        next_attempt_at: None,
+        loading_percent: None,
+        qr: None,
+        qr_issued_at: None,
+        qr_expires_at: None,
+        qr_sequence: 0,
+        last_qr_at: None,
+        pairing_attempts: 0,
+        pairing_error: None,
+        pairing_error_at: None,
+        account_changed_at: None,
+        previous_phone_number: None,
+        connected_at: None,
+        last_active_at: None,
+        undecryptable: 0,
+        last_disconnect_reason: None,
+        last_disconnect_code: None,
+        last_disconnect_at: None,
+        banned_until: None,
+        last_dial_at: None,
+        dial_failures: 0,
+        trouble: None,
+        trouble_count: 0,
+        throttled_until: None,
+        is_notification: None,
+        ai_config: None,
+        migrated_to: None,
+        migrated_at: None,
+        session_data: None,
+        vps_session_id: None,
+        receiver_auth: None,
+        receiver_secret: None,
+        previous_receiver_secret: None,
+        previous_receiver_until: None,
+        observed_at: None,
+        observed_mark: None,
+        generation: 0,
+        created_at: now,
+        updated_at: now,
     }
 }

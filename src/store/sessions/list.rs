@@ -4,7 +4,7 @@ use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
     session,
-    state::SessionStatus,
+    state::{Origin, SessionStatus},
 };
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -33,10 +33,12 @@ pub enum Migrated {
 
 impl Migrated {
     fn condition(self) -> Condition {
+        // A number at Meta's is no session that anybody runs: it is among the accounts.
+        let all = Condition::all().add(session::COLUMN.origin.ne(Origin::Cloud));
         match self {
-            Self::Without => Condition::all().add(session::COLUMN.migrated_to.is_null()),
-            Self::With => Condition::all(),
-            Self::Only => Condition::all().add(session::COLUMN.migrated_to.is_not_null()),
+            Self::Without => all.add(session::COLUMN.migrated_to.is_null()),
+            Self::With => all,
+            Self::Only => all.add(session::COLUMN.migrated_to.is_not_null()),
         }
     }
 }

@@ -27,8 +27,11 @@ use sea_orm::{
 };
 use serde_json::json;
 
-pub(super) use self::claims::{LIVE, take_back};
 use self::external::{SealedReceiver, is_taken};
+pub(super) use self::{
+    claims::{LIVE, take_back},
+    create::{cloud_row, insert},
+};
 pub use self::{
     create::{Created, NewExternal, NewSession},
     external::{Receiver, SessionData},

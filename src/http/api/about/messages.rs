@@ -25,13 +25,13 @@ const MEDIA: &str = "/api/whatsapp/session/shop-1/messages/msg_01JJ2Q8ZK4XG0V3M5
 /// An address with its signature.
 const SIGNED: &str = "/api/whatsapp/session/shop-1/messages/msg_01JJ2Q8ZK4XG0V3M5N7P9R1T3W/media?signed=1737367500.org_01JJ2Q8ZK4XG0V3M5N7P9R1T3V.tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V.mUq2…";
 
-fn example() -> Value {
+pub(super) fn example() -> Value {
     json!({
         "id": "msg_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "sessionId": "shop-1",
         "waId": "3EB0C767D26A1B2E5F83", "chat": "15550002222@c.us", "from": "15550001111@c.us",
         "to": "15550002222@c.us", "direction": "outbound", "fromMe": true, "type": "text",
         "body": "Your parcel is on its way.", "targetId": null, "media": null, "pushName": null, "timestamp": AT,
-        "offline": false, "history": false, "status": "sent", "ack": 1, "error": null,
+        "offline": false, "history": false, "channel": "embedded", "status": "sent", "ack": 1, "error": null,
         "failedAttempts": 0, "nextAttemptAt": null,
         "createdAt": AT, "updatedAt": AT,
     })
@@ -48,7 +48,7 @@ fn with_media() -> Value {
             "mimetype": "image/jpeg", "size": 81_920, "width": 1200, "height": 1600,
             "voice": false, "viewOnce": false, "url": MEDIA,
         },
-        "pushName": "Ada", "timestamp": AT, "offline": false, "history": false,
+        "pushName": "Ada", "timestamp": AT, "offline": false, "history": false, "channel": "embedded",
         "status": "received", "ack": 0, "error": null, "failedAttempts": 0,
         "nextAttemptAt": null, "createdAt": AT, "updatedAt": AT,
     })

@@ -1,7 +1,9 @@
 //! What the routes say about themselves, one resource a file: the same as the handlers beside.
 
+pub(super) mod audience;
 pub(super) mod audit;
 pub(super) mod campaigns;
+pub(super) mod contacts;
 pub(super) mod daemon;
 pub(super) mod events;
 pub(super) mod external;

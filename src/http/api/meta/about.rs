@@ -1,10 +1,11 @@
 //! What the routes of Meta's webhooks say about themselves.
 
-use entity::meta::state::MetaStatus;
+use entity::meta::state::{MetaEventState, MetaStatus};
 use serde_json::{Value, json};
 
 use super::views::{
-    AccountView, EventDetailView, EventView, OverviewPage, RotatedView, UpsertedView,
+    AccountView, EventDetailView, EventView, OverviewPage, ReprocessedView, RotatedView,
+    UpsertedView,
 };
 use crate::{
     http::{
@@ -49,7 +50,8 @@ fn event() -> Value {
         "id": "mev_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "accountId": ID, "eventType": "message",
         "subtype": "text", "objectId": WAMID, "eventTs": AT,
         "dedupKey": format!("m:{NUMBER}:{WAMID}"), "unrouted": false, "processed": false,
-        "processedAt": null, "createdAt": AT,
+        "processedAt": null, "state": "waiting", "attempts": 0, "nextAttemptAt": null,
+        "error": null, "createdAt": AT,
     })
 }
 
@@ -201,11 +203,48 @@ pub(super) fn list_events() -> Operation {
             text("account", "Only events about this account.")
                 .pattern("^mac_[0-7][0-9A-HJKMNP-TV-Z]{25}$"),
             flag("unrouted", "Only what names, or does not name, a number that nobody has set up."),
+            word(
+                "state",
+                MetaEventState::WORDS,
+                "Only what is so far: `failed` is what was given up.",
+            ),
             time("from", "Only events from this time on."),
             time("to", "Only events before this time."),
         ])
         .paged()
         .answers::<List<EventView>>(200, "A page of events.", page(&event()))
+}
+
+fn reprocesses(id: &'static str, summary: &'static str) -> Operation {
+    operation(id, Tag::Meta, summary)
+        .about(
+            "It is carried out as if Meta told it now, in the order of each conversation. What is there is there once: messages, statuses and what \
+             endpoints were told are not doubled. What waits goes on waiting.",
+        )
+        .idempotent()
+        .answers::<Success<ReprocessedView>>(
+            202,
+            "It is carried out soon: see `state`.",
+            success(&json!({ "events": 1 })),
+        )
+        .says("Idempotency-Replayed", "`true`, if an earlier request with this key has asked for it.")
+}
+
+pub(super) fn reprocess_one() -> Operation {
+    reprocesses("reprocessMetaEvent", "Have one event carried out again").body([])
+}
+
+pub(super) fn reprocess() -> Operation {
+    reprocesses("reprocessMetaEvents", "Have a range of events carried out again").body([
+        word("state", &["processed", "failed"], "Only what was carried out, or was given up.")
+            .example("failed"),
+        text("type", "Only events of this type.").pattern("^[^\\u0000]*$"),
+        text("account", "Only events about this account.")
+            .pattern("^mac_[0-7][0-9A-HJKMNP-TV-Z]{25}$"),
+        flag("unrouted", "Only what names, or does not name, a number that nobody has set up."),
+        time("from", "Only events from this time on."),
+        time("to", "Only events before this time."),
+    ])
 }
 
 pub(super) fn show_event() -> Operation {

@@ -1,19 +1,87 @@
 //! The log of what Meta told.
 
-use axum::{Json, extract::State, response::IntoResponse};
-use entity::id::MetaAccountId;
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use entity::{id::MetaAccountId, meta::state::MetaEventState};
 
-use super::views::{EventDetailView, EventView};
+use super::views::{EventDetailView, EventView, ReprocessedView};
 use crate::{
     http::{
-        api::{List, ok, webhooks::moment},
+        api::{List, ok, webhooks::moment, with},
         auth::Caller,
+        body::JsonObject,
         error::ApiError,
         fields::Parameters,
+        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
         path::MetaEventPath,
     },
-    service::{Meta, meta::LogFilter},
+    service::{
+        Meta,
+        meta::{LogFilter, Reprocessed, Wanted},
+    },
 };
+
+/// 202: it is carried out soon.
+#[tracing::instrument(name = "http.meta.event.reprocess", skip_all)]
+pub(super) async fn reprocess_one(
+    State(meta): State<Meta>,
+    Caller(caller): Caller,
+    MetaEventPath(id): MetaEventPath,
+    parameters: Parameters,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    body.finish()?;
+    let key = idempotency_key(&headers)?;
+    let wanted = Wanted { id: Some(id), ..Wanted::default() };
+    Ok(accepted(meta.reprocess(&caller, wanted, key).await?))
+}
+
+#[tracing::instrument(name = "http.meta.events.reprocess", skip_all)]
+pub(super) async fn reprocess(
+    State(meta): State<Meta>,
+    Caller(caller): Caller,
+    parameters: Parameters,
+    headers: HeaderMap,
+    JsonObject(mut body): JsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    let key = idempotency_key(&headers)?;
+    let wanted = Wanted {
+        id: None,
+        state: body.parsed("state", settled),
+        event_type: body.parsed("type", storable),
+        account: body.parsed("account", str::parse::<MetaAccountId>),
+        is_unrouted: body.flag("unrouted"),
+        from: body.parsed("from", moment),
+        to: body.parsed("to", moment),
+    };
+    body.finish()?;
+    Ok(accepted(meta.reprocess(&caller, wanted, key).await?))
+}
+
+fn accepted(done: Reprocessed) -> Response {
+    let view = ReprocessedView { events: done.events };
+    let mut response = with(StatusCode::ACCEPTED, view).into_response();
+    if done.replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn settled(word: &str) -> Result<MetaEventState, &'static str> {
+    let state = MetaEventState::of_word(word).filter(|it| *it != MetaEventState::Waiting);
+    state.ok_or("must be `processed` or `failed`")
+}
+
+fn storable(text: &str) -> Result<String, &'static str> {
+    if text.contains('\0') { Err("must not contain U+0000") } else { Ok(text.to_owned()) }
+}
 
 #[tracing::instrument(name = "http.meta.events", skip_all)]
 pub(super) async fn list(
@@ -27,6 +95,9 @@ pub(super) async fn list(
         event_type: parameters.text("type"),
         account: parameters.parsed("account", str::parse::<MetaAccountId>),
         is_unrouted: parameters.flag("unrouted"),
+        state: parameters.parsed("state", |word| {
+            MetaEventState::of_word(word).ok_or("must be `waiting`, `processed` or `failed`")
+        }),
         from: parameters.parsed("from", moment),
         to: parameters.parsed("to", moment),
     };

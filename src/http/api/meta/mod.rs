@@ -39,6 +39,13 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         get("/api/meta/events", Viewer, events::list, about::list_events()),
         get("/api/meta/events/{metaEventId}", Viewer, events::show, about::show_event()),
+        post("/api/meta/events/reprocess", Manager, events::reprocess, about::reprocess()),
+        post(
+            "/api/meta/events/{metaEventId}/reprocess",
+            Manager,
+            events::reprocess_one,
+            about::reprocess_one(),
+        ),
         // Meta calls from few addresses, and often: how much of it there may be at a time is limited instead.
         get("/api/webhooks/whatsapp", Anybody, hooks::challenge, about::challenge()).unmetered(),
         post("/api/webhooks/whatsapp", Anybody, hooks::receive, about::receive()).unmetered(),

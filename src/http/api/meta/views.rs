@@ -3,7 +3,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use entity::{
     id::{MetaAccountId, MetaEventId, OrganizationId},
-    meta::{account, event, state::MetaStatus},
+    meta::{
+        account, event,
+        state::{MetaEventState, MetaStatus},
+    },
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -184,6 +187,13 @@ pub(super) struct EventView {
     /// Whether what follows from it was carried out.
     processed: bool,
     processed_at: Option<Timestamp>,
+    state: MetaEventState,
+    /// How often it was tried in vain.
+    attempts: i32,
+    /// When it is tried again, if the last try was in vain.
+    next_attempt_at: Option<Timestamp>,
+    /// Why the last try was in vain, or it was given up: a stable word.
+    error: Option<String>,
     created_at: Timestamp,
 }
 
@@ -200,9 +210,24 @@ impl From<event::Model> for EventView {
             unrouted: row.is_unrouted,
             processed: row.processed,
             processed_at: row.processed_at.map(rfc3339),
+            next_attempt_at: Some(row.next_at)
+                .filter(|at| at.0 > 0 && row.state == MetaEventState::Waiting)
+                .map(rfc3339),
+            state: row.state,
+            attempts: row.attempts,
+            error: row.error,
             created_at: rfc3339(row.created_at),
         }
     }
+}
+
+/// How many events are to be carried out again.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ReprocessedMetaEvents")]
+pub(super) struct ReprocessedView {
+    /// At most 10,000; what is left is put back by the next request.
+    pub(super) events: u64,
 }
 
 /// One thing that Meta told, with the request that it came in.

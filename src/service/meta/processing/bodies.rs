@@ -1,0 +1,89 @@
+//! What was taken, with what stands at its place in its body.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use entity::{id::MetaBodyId, meta::event};
+
+use super::{Taken, translate::effect};
+use crate::{
+    meta::{Envelope, Listing},
+    store::{
+        self, Store,
+        meta::{Effect, Work},
+    },
+};
+
+/// Reads all that was taken. Each body is opened once.
+pub(super) async fn read(
+    store: &Store,
+    rows: Vec<event::Model>,
+) -> Result<Vec<Taken>, store::Error> {
+    let mut ids: Vec<_> = rows.iter().map(|row| row.body_id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut bodies = HashMap::new();
+    for body in store.meta().bodies(ids).await? {
+        let bytes = store.meta().open_body(&body).await?;
+        bodies.insert(body.id.clone(), bytes);
+    }
+    let mut of_body = BTreeMap::<MetaBodyId, Vec<event::Model>>::new();
+    for row in rows {
+        of_body.entry(row.body_id.clone()).or_default().push(row);
+    }
+    let mut taken = Vec::new();
+    for (id, rows) in of_body {
+        match bodies.remove(&id) {
+            None => taken.extend(failed(rows, "body_gone")),
+            Some(None) => taken.extend(failed(rows, "body_sealed")),
+            Some(Some(bytes)) => taken.extend(all(store, &bytes, rows)),
+        }
+    }
+    taken.sort_by(|a, b| a.row.id.cmp(&b.row.id));
+    Ok(taken)
+}
+
+fn failed(rows: Vec<event::Model>, why: &'static str) -> impl Iterator<Item = Taken> {
+    rows.into_iter().map(move |row| Taken { row, work: Err(why) })
+}
+
+/// Reads everything of one body.
+fn all(store: &Store, bytes: &[u8], rows: Vec<event::Model>) -> Vec<Taken> {
+    let envelope = Envelope::read(bytes);
+    let mut listings = HashMap::<(usize, usize), Listing<'_>>::new();
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in rows {
+        let change = place(&row.place).and_then(|(e, c, index)| {
+            let change = envelope.as_ref()?.entries.get(e)?.changes.get(c)?;
+            Some(((e, c), index, change))
+        });
+        let work = match change {
+            // A whole body that is none of Meta's.
+            None if row.place.is_empty() && envelope.is_some() => Ok((Effect::Nothing, None, None)),
+            None if row.place.is_empty() => Err("malformed"),
+            None => Err("not_there"),
+            Some((at, index, change)) => {
+                let listing = listings.entry(at).or_insert_with(|| Listing::of(change));
+                // One that is too strange for us is nobody else's trouble.
+                let read = catch_unwind(AssertUnwindSafe(|| {
+                    effect(listing.read(index), &row, store.clock().now())
+                }));
+                let own = listing.own().map(str::to_owned);
+                read.unwrap_or(Err("panicked")).map(|it| (it, change.number.clone(), own))
+            }
+        };
+        let work =
+            work.map(|(effect, number, own)| Work { event: row.clone(), effect, number, own });
+        taken.push(Taken { row, work });
+    }
+    taken
+}
+
+/// Entry, change and item, each counted from 0: `0.2.17`.
+fn place(text: &str) -> Option<(usize, usize, usize)> {
+    let mut numbers = text.split('.').map(str::parse::<usize>);
+    let mut number = || numbers.next()?.ok();
+    Some((number()?, number()?, number()?))
+}

@@ -1,0 +1,36 @@
+//! Figures of Meta's webhooks.
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{service::meta::Counted, store::Store};
+
+/// Adds them. What cannot be read while the database is away is left out.
+pub(super) async fn register(registry: &mut Registry, store: &Store, counted: Counted) {
+    let mut count = |name: &str, help: &str, value| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    let Counted { received, processed, failed, put_off } = counted;
+    count("wagate_meta_received", "Bodies of Meta's that were verified and kept", received);
+    count("wagate_meta_processed", "Things that Meta told, carried out", processed);
+    count("wagate_meta_failed", "Things that Meta told, given up", failed);
+    let help = "Tries to carry out what Meta told that failed, and are made again";
+    count("wagate_meta_put_off", help, put_off);
+    match store.meta().oldest_waiting().await {
+        Ok(oldest) => {
+            let lag = Gauge::<i64>::default();
+            let now = store.clock().now();
+            lag.set(oldest.map_or(0, |at| now.0.saturating_sub(at.0).max(0) / 1000));
+            let help = "Age of the oldest thing that Meta told and nobody has carried out";
+            registry.register("wagate_meta_lag_seconds", help, lag);
+        }
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "What waits of Meta's could not be looked at"
+        ),
+    }
+}

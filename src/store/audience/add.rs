@@ -1,0 +1,223 @@
+//! Adding to an audience in bulk, and saying which message went to whom.
+
+use std::collections::HashMap;
+
+use entity::{
+    UnixMillis, audience, campaign,
+    id::{AudienceId, CampaignId, OrganizationId, SessionKey, in_order},
+    kind::AuditAction,
+    organization,
+    state::AudienceState,
+};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    QuerySelect, sea_query::LockType,
+};
+use serde_json::json;
+
+use super::{
+    Audience, Counts,
+    apply::{add, write},
+    member::judged,
+};
+use crate::store::{
+    Error, Patience,
+    audit::{self, By},
+    statuses::Statuses,
+};
+
+/// Rows of one statement.
+const CHUNK: usize = 500;
+
+/// Somebody to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMember {
+    /// Digits.
+    pub phone_number: String,
+    pub name: Option<String>,
+    /// Meta's id of the message that was sent to them, if one was.
+    pub wa_id: Option<String>,
+}
+
+/// What came of adding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Who was not there before.
+    pub added: u64,
+    /// Whose message was not known before.
+    pub attached: u64,
+    /// Who was there as it is said.
+    pub unchanged: u64,
+}
+
+/// Why nothing was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    NoCampaign,
+    /// Nobody has said from which session it is sent.
+    NoSession,
+    /// The message of this one is another's, or of two of them.
+    MessageTaken(usize),
+}
+
+impl Audience {
+    /// Adds all of them, or none. Who is there already is changed as far as something else is said.
+    pub async fn add(
+        &self,
+        organization: &OrganizationId,
+        campaign: &CampaignId,
+        members: Vec<NewMember>,
+        by: By,
+    ) -> Result<Result<Added, Refused>, Error> {
+        let now = self.store.clock().now();
+        let work = (organization.clone(), campaign.clone(), members, by);
+        self.store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let (organization, campaign, members, by) = work.clone();
+                Box::pin(async move {
+                    // As by everything that changes sums and statuses of the organization's.
+                    organization::Entity::find_by_id(organization.clone())
+                        .lock(LockType::NoKeyUpdate)
+                        .one(txn)
+                        .await?;
+                    let found = campaign::Entity::find_by_id(campaign.clone())
+                        .filter(campaign::COLUMN.organization_id.eq(organization.clone()))
+                        .one(txn)
+                        .await?;
+                    let Some(row) = found else { return Ok(Err(Refused::NoCampaign)) };
+                    let session = row.session_key.as_ref();
+                    if session.is_none() && members.iter().any(|it| it.wa_id.is_some()) {
+                        return Ok(Err(Refused::NoSession));
+                    }
+                    if let Some(taken) = taken(txn, &campaign, session, &members).await? {
+                        return Ok(Err(Refused::MessageTaken(taken)));
+                    }
+                    let added = add_all(txn, &row, &members, now).await?;
+                    let what = (AuditAction::CampaignAudienceAdded, campaign.as_str());
+                    let detail = json!({ "added": added.added, "attached": added.attached });
+                    audit::write(txn, &organization, &by, now, what, &detail).await?;
+                    Ok(Ok(added))
+                })
+            })
+            .await
+    }
+}
+
+/// Whose message is another member's already, or another's of these.
+async fn taken(
+    txn: &DatabaseTransaction,
+    campaign: &CampaignId,
+    session: Option<&SessionKey>,
+    members: &[NewMember],
+) -> Result<Option<usize>, DbErr> {
+    let Some(session) = session else { return Ok(None) };
+    let mut whose = HashMap::<String, (Option<CampaignId>, String)>::new();
+    let ids: Vec<&String> = members.iter().filter_map(|it| it.wa_id.as_ref()).collect();
+    for chunk in ids.chunks(CHUNK) {
+        let rows = audience::Entity::find()
+            .filter(audience::COLUMN.session_key.eq(session.clone()))
+            .filter(audience::COLUMN.wa_id.is_in(chunk.iter().map(|it| it.as_str())))
+            .all(txn)
+            .await?;
+        for row in rows {
+            let Some(wa_id) = row.wa_id else { continue };
+            whose.insert(wa_id, (Some(row.campaign_id), row.phone_number));
+        }
+    }
+    for (n, member) in members.iter().enumerate() {
+        let Some(wa_id) = &member.wa_id else { continue };
+        let mine = (Some(campaign.clone()), member.phone_number.clone());
+        if *whose.entry(wa_id.clone()).or_insert_with(|| mine.clone()) != mine {
+            return Ok(Some(n));
+        }
+    }
+    Ok(None)
+}
+
+async fn add_all(
+    txn: &DatabaseTransaction,
+    row: &campaign::Model,
+    members: &[NewMember],
+    now: UnixMillis,
+) -> Result<Added, DbErr> {
+    let mut known = HashMap::<String, audience::Model>::new();
+    for chunk in members.chunks(CHUNK) {
+        let rows = audience::Entity::find()
+            .filter(audience::COLUMN.campaign_id.eq(row.id.clone()))
+            .filter(
+                audience::COLUMN
+                    .phone_number
+                    .is_in(chunk.iter().map(|it| it.phone_number.as_str())),
+            )
+            .all(txn)
+            .await?;
+        known.extend(rows.into_iter().map(|it| (it.phone_number.clone(), it)));
+    }
+    let (mut done, mut sums) = (Added::default(), Counts::default());
+    let mut new = Vec::new();
+    for member in members {
+        let before = known.get(&member.phone_number).cloned();
+        let is_new = before.is_none();
+        let mut after = before.clone().unwrap_or_else(|| fresh(row, member, now));
+        after.name = member.name.clone().or(after.name);
+        let is_attached = member.wa_id.is_some() && member.wa_id != after.wa_id;
+        if is_attached {
+            (after.session_key, after.wa_id) = (row.session_key.clone(), member.wa_id.clone());
+            // What was told of it before anybody said whose it is.
+            let statuses = match (&after.session_key, &after.wa_id) {
+                (Some(session), Some(wa_id)) => Statuses::read(txn, session, wa_id).await?,
+                _ => Statuses::default(),
+            };
+            after = judged(&after, &statuses);
+            done.attached += 1;
+        }
+        let counted = before.as_ref().map(Counts::of).unwrap_or_default();
+        sums = sums.plus(Counts::of(&after).minus(counted));
+        if is_new {
+            done.added += 1;
+            new.push(after.clone());
+        } else if before.as_ref() == Some(&after) {
+            done.unchanged += 1;
+        } else if let Some(waiting) =
+            new.iter_mut().find(|it: &&mut audience::Model| it.id == after.id)
+        {
+            // Named twice in one request.
+            *waiting = after.clone();
+        } else {
+            write(txn, &after, now).await?;
+        }
+        known.insert(member.phone_number.clone(), after);
+    }
+    for chunk in new.chunks(CHUNK) {
+        let rows = chunk.iter().cloned().map(IntoActiveModel::into_active_model);
+        audience::Entity::insert_many::<audience::ActiveModel, _>(rows)
+            .exec_without_returning(txn)
+            .await?;
+    }
+    add(txn, (&row.organization_id, &row.id), sums, now).await?;
+    Ok(done)
+}
+
+fn fresh(row: &campaign::Model, member: &NewMember, now: UnixMillis) -> audience::Model {
+    audience::Model {
+        id: AudienceId::new(now, in_order(rand::random())),
+        organization_id: row.organization_id.clone(),
+        campaign_id: row.id.clone(),
+        phone_number: member.phone_number.clone(),
+        name: None,
+        session_key: None,
+        wa_id: None,
+        state: AudienceState::Pending,
+        reached: 0,
+        is_failed: false,
+        error: None,
+        sent_at: None,
+        delivered_at: None,
+        read_at: None,
+        played_at: None,
+        failed_at: None,
+        created_at: now,
+        updated_at: now,
+    }
+}

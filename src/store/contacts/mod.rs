@@ -1,0 +1,41 @@
+//! People, whatever they are called by, and the conversations with them.
+//!
+//! - `resolve.rs`: who somebody is, by all that they are called by; who turns out to be one person becomes one.
+//! - `conversations.rs`: the one conversation of a session with a person, or with a group. `list.rs`: for their owner.
+//!
+//! Everything that changes them has the organization's row locked, so that nobody is made twice.
+
+mod conversations;
+mod list;
+mod resolve;
+
+use entity::state::IdentityKind;
+
+use super::Store;
+
+pub use self::list::{ContactEntry, ConversationEntry};
+pub(super) use self::{
+    conversations::{Heard, address_of, heard, known_address},
+    resolve::{forget, resolve},
+};
+
+/// Somebody, by whatever is known of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    /// What they are called by, the best first. Of nobody it is empty.
+    pub ids: Vec<(IdentityKind, String)>,
+    pub name: Option<String>,
+    pub username: Option<String>,
+}
+
+/// Questions about people.
+#[derive(Clone, Debug)]
+pub struct Contacts {
+    store: Store,
+}
+
+impl Contacts {
+    pub(super) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+}

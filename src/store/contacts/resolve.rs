@@ -1,0 +1,187 @@
+//! Who somebody is. Whoever is called by several things that were several people's is one person from then on.
+
+use std::collections::BTreeSet;
+
+use entity::{
+    UnixMillis, contact, contact_identity, conversation,
+    id::{ContactId, OrganizationId, in_order},
+    message,
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr,
+    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, sea_query::Expr,
+};
+
+use super::Person;
+
+/// Finds the contact that a person is, or makes one; None if nothing is known of the person. Names are learnt.
+pub(in crate::store) async fn resolve(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    person: &Person,
+    now: UnixMillis,
+) -> Result<Option<ContactId>, DbErr> {
+    if person.ids.is_empty() {
+        return Ok(None);
+    }
+    let known = contact_identity::Entity::find()
+        .filter(contact_identity::COLUMN.organization_id.eq(organization.clone()))
+        .filter(called(person))
+        .all(txn)
+        .await?;
+    // The oldest stays: ids are in order of time.
+    let mut found: BTreeSet<ContactId> = known.iter().map(|row| row.contact_id.clone()).collect();
+    let id = match found.pop_first() {
+        Some(id) => {
+            for other in found {
+                merge(txn, &id, &other, now).await?;
+            }
+            learn(txn, &id, person, now).await?;
+            id
+        }
+        None => {
+            let row = contact::Model {
+                id: ContactId::new(now, in_order(rand::random())),
+                organization_id: organization.clone(),
+                name: person.name.clone(),
+                username: person.username.clone(),
+                created_at: now,
+                updated_at: now,
+            };
+            let id = row.id.clone();
+            contact::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+            id
+        }
+    };
+    let is_new = |(kind, value): &&(_, String)| {
+        !known.iter().any(|row| row.kind == *kind && row.value == *value)
+    };
+    let new = person.ids.iter().filter(is_new).map(|(kind, value)| {
+        contact_identity::Model {
+            organization_id: organization.clone(),
+            kind: *kind,
+            value: value.clone(),
+            contact_id: id.clone(),
+            created_at: now,
+        }
+        .into_active_model()
+    });
+    let new: Vec<_> = new.collect();
+    if !new.is_empty() {
+        contact_identity::Entity::insert_many(new).exec_without_returning(txn).await?;
+    }
+    Ok(Some(id))
+}
+
+/// Lets what a person was called by be anybody's, as far as it is this contact's.
+pub(in crate::store) async fn forget(
+    txn: &DatabaseTransaction,
+    contact: &ContactId,
+    no_longer: &Person,
+) -> Result<(), DbErr> {
+    if no_longer.ids.is_empty() {
+        return Ok(());
+    }
+    contact_identity::Entity::delete_many()
+        .filter(contact_identity::COLUMN.contact_id.eq(contact.clone()))
+        .filter(called(no_longer))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+pub(super) fn called(person: &Person) -> Condition {
+    person.ids.iter().fold(Condition::any(), |any, (kind, value)| {
+        any.add(
+            Condition::all()
+                .add(contact_identity::COLUMN.kind.eq(*kind))
+                .add(contact_identity::COLUMN.value.eq(value.as_str())),
+        )
+    })
+}
+
+async fn learn(
+    txn: &DatabaseTransaction,
+    id: &ContactId,
+    person: &Person,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    let Some(row) = contact::Entity::find_by_id(id.clone()).one(txn).await? else { return Ok(()) };
+    let name = person.name.clone().or_else(|| row.name.clone());
+    let username = person.username.clone().or_else(|| row.username.clone());
+    if (&name, &username) == (&row.name, &row.username) {
+        return Ok(());
+    }
+    let mut row = row.into_active_model();
+    (row.name, row.username, row.updated_at) = (Set(name), Set(username), Set(now));
+    row.update(txn).await?;
+    Ok(())
+}
+
+/// Makes two people one: what the second is called by, and has said, is the first's.
+async fn merge(
+    txn: &DatabaseTransaction,
+    one: &ContactId,
+    other: &ContactId,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    contact_identity::Entity::update_many()
+        .col_expr(contact_identity::Column::ContactId, Expr::value(one.clone()))
+        .filter(contact_identity::COLUMN.contact_id.eq(other.clone()))
+        .exec(txn)
+        .await?;
+    let theirs = conversation::Entity::find()
+        .filter(conversation::COLUMN.contact_id.eq(other.clone()))
+        .order_by_asc(conversation::COLUMN.id)
+        .all(txn)
+        .await?;
+    for from in theirs {
+        let into = conversation::Entity::find()
+            .filter(conversation::COLUMN.contact_id.eq(one.clone()))
+            .filter(conversation::COLUMN.session_key.eq(from.session_key.clone()))
+            .one(txn)
+            .await?;
+        let Some(into) = into else {
+            let mut row = from.into_active_model();
+            (row.contact_id, row.updated_at) = (Set(Some(one.clone())), Set(now));
+            row.update(txn).await?;
+            continue;
+        };
+        join(txn, into, from, now).await?;
+    }
+    let gone = contact::Entity::find_by_id(other.clone()).one(txn).await?;
+    let person = gone.map(|row| Person { ids: Vec::new(), name: row.name, username: row.username });
+    contact::Entity::delete_by_id(other.clone()).exec(txn).await?;
+    let Some(kept) = contact::Entity::find_by_id(one.clone()).one(txn).await? else {
+        return Ok(());
+    };
+    let unnamed = Person {
+        ids: Vec::new(),
+        name: person.as_ref().and_then(|it| it.name.clone()).filter(|_| kept.name.is_none()),
+        username: person.and_then(|it| it.username).filter(|_| kept.username.is_none()),
+    };
+    learn(txn, one, &unnamed, now).await
+}
+
+/// Makes two conversations of one session one: the messages of the second have the first's address from then on.
+async fn join(
+    txn: &DatabaseTransaction,
+    into: conversation::Model,
+    from: conversation::Model,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    message::Entity::update_many()
+        .col_expr(message::Column::Chat, Expr::value(into.chat.clone()))
+        .filter(message::COLUMN.session_key.eq(from.session_key.clone()))
+        .filter(message::COLUMN.chat.eq(from.chat.clone()))
+        .exec(txn)
+        .await?;
+    let last = into.last_message_at.max(from.last_message_at);
+    let inbound = into.last_inbound_at.max(from.last_inbound_at);
+    conversation::Entity::delete_by_id(from.id).exec(txn).await?;
+    let mut row = into.into_active_model();
+    (row.last_message_at, row.last_inbound_at) = (Set(last), Set(inbound));
+    row.updated_at = Set(now);
+    row.update(txn).await?;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Messages: live ones through the one door, those of the past beside it.
+
+use std::collections::BTreeSet;
+
+use entity::{UnixMillis, id::EndpointId, message, session, state::Direction};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
+    IntoActiveModel, QueryFilter,
+};
+
+use super::Exchanged;
+use crate::{
+    event::{AckLevel, Event, NewMessage},
+    store::{
+        audience,
+        contacts::{self, Heard},
+        events, secrets,
+        statuses::{NewStatus, Statuses},
+        webhooks::Known,
+    },
+    vault::Sealer,
+};
+
+/// What everything is written through.
+pub(super) struct Door<'a> {
+    pub(super) txn: &'a DatabaseTransaction,
+    pub(super) sealer: &'a Sealer,
+    pub(super) known: &'a Known,
+    pub(super) now: UnixMillis,
+    /// Endpoints that are owed word.
+    pub(super) touched: BTreeSet<EndpointId>,
+}
+
+/// A message that somebody has just written.
+pub(super) async fn live(
+    door: &mut Door<'_>,
+    session: &session::Model,
+    exchanged: Exchanged,
+) -> Result<(), DbErr> {
+    if reread(door, session, &exchanged.message).await? {
+        return Ok(());
+    }
+    let message = placed(door, session, exchanged).await?;
+    let at = message.sent_at;
+    door.record(session, Event::Message(Box::new(message)), at, None).await
+}
+
+/// Messages that nobody is told of: of the past, or written on the phone.
+pub(super) async fn past(
+    door: &mut Door<'_>,
+    session: &session::Model,
+    all: Vec<Exchanged>,
+) -> Result<(), DbErr> {
+    for exchanged in all {
+        let level = exchanged.level;
+        if reread(door, session, &exchanged.message).await? {
+            continue;
+        }
+        let mut message = placed(door, session, exchanged).await?;
+        message.make_storable();
+        let key = message.dedupe_key();
+        if let Some(raw) = &mut message.raw {
+            *raw = secrets::seal_raw(door.sealer, &session.id, &key, raw);
+        }
+        let at = message.sent_at.min(door.now);
+        let row = events::row(session.organization_id.clone(), session.id.clone(), message, at);
+        let mut row = message::Model { history: true, updated_at: door.now, ..row };
+        if row.direction == Direction::Outbound {
+            let told = come_to(door, &row, level).await?;
+            reach(&mut row, told.level(), told.error());
+        }
+        message::Entity::insert(row.into_active_model()).exec_without_returning(door.txn).await?;
+    }
+    Ok(())
+}
+
+/// All that was told of a message that went out, with what the past says of it.
+async fn come_to(door: &Door<'_>, row: &message::Model, level: i16) -> Result<Statuses, DbErr> {
+    let mut told = Statuses::read(door.txn, &row.session_key, &row.wa_id).await?;
+    if let Some(word) = word(level) {
+        let status = NewStatus {
+            wa_id: row.wa_id.clone(),
+            word: word.to_owned(),
+            level,
+            participant: String::new(),
+            at: row.sent_at,
+            error: None,
+            pricing: None,
+        };
+        let organization = &row.organization_id;
+        if told.add(door.txn, organization, &row.session_key, &status, door.now).await? {
+            audience::apply(door.txn, &row.session_key, &row.wa_id, &told, door.now).await?;
+        }
+    }
+    Ok(told)
+}
+
+/// Meta's word for a level.
+const fn word(level: i16) -> Option<&'static str> {
+    match level {
+        -1 => Some("failed"),
+        1 => Some("sent"),
+        2 => Some("delivered"),
+        3 => Some("read"),
+        4 => Some("played"),
+        _ => None,
+    }
+}
+
+/// Writes a level into a message that went out.
+fn reach(row: &mut message::Model, level: i16, error: Option<&str>) {
+    let of =
+        [AckLevel::Error, AckLevel::Sent, AckLevel::Delivered, AckLevel::Read, AckLevel::Played];
+    if let Some(level) = of.into_iter().find(|it| it.level() == level) {
+        (row.ack, row.status) = (level.level(), level.status());
+        row.error = error.filter(|_| level == AckLevel::Error).map(str::to_owned);
+    }
+}
+
+/// The message as it is to be written: with its conversation, and with who wrote it.
+async fn placed(
+    door: &mut Door<'_>,
+    session: &session::Model,
+    exchanged: Exchanged,
+) -> Result<NewMessage, DbErr> {
+    let Exchanged { mut message, mut person, group, renamed, .. } = exchanged;
+    let (txn, organization) = (door.txn, &session.organization_id);
+    let (to, no_longer) = renamed.unwrap_or_default();
+    // By both: whoever has written under the new name is the same.
+    person.ids.extend(to.ids);
+    let contact = contacts::resolve(txn, organization, &person, door.now).await?;
+    if let Some(contact) = &contact {
+        contacts::forget(txn, contact, &no_longer).await?;
+    }
+    let own = session.account_jid.clone().unwrap_or_default();
+    let heard = Heard {
+        organization,
+        session: &session.id,
+        group: group.as_deref(),
+        contact: contact.as_ref(),
+        person: &person,
+        at: message.sent_at,
+        is_inbound: message.direction == Direction::Inbound,
+    };
+    message.chat = contacts::heard(txn, heard, door.now).await?;
+    message.is_group = group.is_some();
+    message.sender = match message.direction {
+        Direction::Outbound => own,
+        Direction::Inbound if group.is_some() => contacts::address_of(&person),
+        Direction::Inbound => message.chat.clone(),
+    };
+    Ok(message)
+}
+
+/// Whether the message is there. What is read otherwise than when it came is written as it is read now; nobody is told.
+async fn reread(
+    door: &Door<'_>,
+    session: &session::Model,
+    message: &NewMessage,
+) -> Result<bool, DbErr> {
+    let mut message = message.clone();
+    message.make_storable();
+    let found = message::Entity::find()
+        .filter(message::COLUMN.session_key.eq(session.id.clone()))
+        .filter(message::COLUMN.wa_id.eq(message.wa_id.as_str()))
+        .one(door.txn)
+        .await?;
+    let Some(row) = found else { return Ok(false) };
+    let now = (message.kind, &message.body, &message.target_wa_id);
+    let is_placeholder = message.kind == entity::kind::MessageKind::Unsupported;
+    if (row.kind, &row.body, &row.target_wa_id) == now || is_placeholder {
+        return Ok(true);
+    }
+    let key = row.dedupe_key.clone();
+    let raw = message.raw.as_ref();
+    let raw = raw.map(|raw| secrets::seal_raw(door.sealer, &session.id, &key, raw));
+    let mut row = row.into_active_model();
+    (row.kind, row.body) = (Set(message.kind), Set(message.body));
+    (row.target_wa_id, row.updated_at) = (Set(message.target_wa_id), Set(door.now));
+    if raw.is_some() {
+        row.raw = Set(raw);
+    }
+    row.update(door.txn).await?;
+    Ok(true)
+}

@@ -1,0 +1,170 @@
+//! Taking what is to be carried out, in the order of each conversation.
+//!
+//! Whoever takes something leaves a token, and what he does without it counts for nothing. Something is taken only with all
+//! that waits before it in its lane, so that of a conversation nothing overtakes anything.
+
+use std::time::Duration;
+
+use entity::{
+    UnixMillis,
+    id::{MetaBodyId, MetaEventId, OrganizationId},
+    meta::{body, event},
+};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+
+use super::Meta;
+use crate::store::{Error, Patience};
+
+/// Organizations that are looked at in one round.
+const MOST_ORGANIZATIONS: i64 = 256;
+
+impl Meta {
+    /// Organizations of which something may be due.
+    pub async fn waiting(&self) -> Result<Vec<OrganizationId>, Error> {
+        let now = self.store.clock().now();
+        let find = format!(
+            "SELECT o.id FROM organization o WHERE EXISTS (SELECT 1 FROM meta_event e \
+             WHERE e.organization_id = o.id AND e.state = 'waiting' AND e.next_at <= {0} \
+             AND e.lease_until <= {0}) ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}",
+            now.0
+        );
+        let db = self.store.reader();
+        let find = Statement::from_string(db.get_database_backend(), find);
+        let rows = db.query_all_raw(find).await?;
+        let ids = rows.iter().map(|row| row.try_get_by_index::<OrganizationId>(0));
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// Takes what is due of an organization's, the oldest first, for the daemon called `me`, until `lease` is over.
+    pub async fn claim(
+        &self,
+        organization: &OrganizationId,
+        me: &str,
+        limit: u64,
+        lease: Duration,
+    ) -> Result<Vec<event::Model>, Error> {
+        let now = self.store.clock().now();
+        let claim: i64 = rand::random();
+        let lane = organization.to_string();
+        let (organization, me) = (organization.clone(), me.to_owned());
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let (organization, me) = (organization.clone(), me.clone());
+                Box::pin(async move {
+                    // Said twice: who waits for another's commit looks again at the row itself.
+                    let take = format!(
+                        "UPDATE meta_event SET claim = $1, claimed_by = $2, lease_until = $3 \
+                         WHERE state = 'waiting' AND lease_until <= $5 AND id IN (\
+                         SELECT a.id FROM meta_event a WHERE a.organization_id = $4 \
+                         AND a.state = 'waiting' AND a.next_at <= $5 AND a.lease_until <= $5 \
+                         AND NOT EXISTS (SELECT 1 FROM meta_event b \
+                         WHERE b.organization_id = a.organization_id AND b.lane = a.lane \
+                         AND b.state = 'waiting' AND b.id < a.id \
+                         AND (b.next_at > $5 OR b.lease_until > $5)) \
+                         ORDER BY a.id LIMIT {limit})"
+                    );
+                    let values = [
+                        claim.into(),
+                        me.into(),
+                        (now + lease).0.into(),
+                        organization.as_str().into(),
+                        now.0.into(),
+                    ];
+                    let take =
+                        Statement::from_sql_and_values(txn.get_database_backend(), take, values);
+                    if txn.execute_raw(take).await?.rows_affected() == 0 {
+                        return Ok(Vec::new());
+                    }
+                    event::Entity::find()
+                        .filter(event::COLUMN.organization_id.eq(organization))
+                        .filter(event::COLUMN.claim.eq(claim))
+                        .order_by_asc(event::COLUMN.id)
+                        .all(txn)
+                        .await
+                })
+            })
+            .await
+    }
+
+    /// Bodies by their ids, sealed.
+    pub async fn bodies(&self, ids: Vec<MetaBodyId>) -> Result<Vec<body::Model>, Error> {
+        self.store
+            .read(Patience::Wait, |db| {
+                let find = body::Entity::find().filter(body::COLUMN.id.is_in(ids.clone()));
+                Box::pin(find.all(db))
+            })
+            .await
+    }
+
+    /// Lets go of what was taken and not carried out: all of a token, or all that a daemon had when it last ended.
+    pub async fn let_go(&self, whose: Whose) -> Result<u64, Error> {
+        let (lane, column, value): (_, _, sea_orm::Value) = match whose {
+            Whose::Claim(claim) => ("meta", "claim", claim.into()),
+            Whose::Daemon(me) => ("meta", "claimed_by", me.into()),
+        };
+        self.store
+            .writer()
+            .run(lane, Patience::Wait, move |txn| {
+                let value = value.clone();
+                Box::pin(async move {
+                    let release = format!(
+                        "UPDATE meta_event SET claim = NULL, claimed_by = NULL, lease_until = 0 \
+                         WHERE state = 'waiting' AND lease_until > 0 AND {column} = $1"
+                    );
+                    let database = txn.get_database_backend();
+                    let release = Statement::from_sql_and_values(database, release, [value]);
+                    Ok(txn.execute_raw(release).await?.rows_affected())
+                })
+            })
+            .await
+    }
+
+    /// Writes down that something could not be carried out, and when it is tried again: never, if no time is given.
+    /// False if it was not ours any more.
+    pub async fn put_off(
+        &self,
+        row: &event::Model,
+        error: &str,
+        next_at: Option<UnixMillis>,
+    ) -> Result<bool, Error> {
+        let (lane, claim) = (row.organization_id.to_string(), row.claim);
+        let (id, error) = (row.id.clone(), error.to_owned());
+        let state = if next_at.is_some() { "waiting" } else { "failed" };
+        let next_at = next_at.map_or(0, |at| at.0);
+        self.store
+            .writer()
+            .run(&lane, Patience::Wait, move |txn| {
+                let (id, error): (MetaEventId, _) = (id.clone(), error.clone());
+                Box::pin(async move {
+                    let write = format!(
+                        "UPDATE meta_event SET state = '{state}', attempts = attempts + 1, \
+                         next_at = $1, error = $2, claim = NULL, claimed_by = NULL, lease_until = 0 \
+                         WHERE id = $3 AND claim = $4 AND state = 'waiting'"
+                    );
+                    let values =
+                        [next_at.into(), error.into(), id.as_str().into(), claim.into()];
+                    let write =
+                        Statement::from_sql_and_values(txn.get_database_backend(), write, values);
+                    Ok(txn.execute_raw(write).await?.rows_affected() > 0)
+                })
+            })
+            .await
+    }
+
+    /// Since when the oldest of all that waits has been waiting.
+    pub async fn oldest_waiting(&self) -> Result<Option<UnixMillis>, Error> {
+        let db = self.store.reader();
+        let ask = "SELECT MIN(created_at) FROM meta_event WHERE state = 'waiting'".to_owned();
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), ask)).await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(row.try_get_by_index::<Option<i64>>(0)?.map(UnixMillis))
+    }
+}
+
+/// Whose claims are let go of.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    Claim(i64),
+    Daemon(String),
+}

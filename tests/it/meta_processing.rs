@@ -1,0 +1,482 @@
+//! What Meta told is carried out: once, in the order of each conversation, and what cannot be is failed alone.
+
+use std::time::Duration;
+
+use entity::state::Role;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    database::{Database, Kind, on_each},
+    http_app::{Answer, App, json as with_json},
+    meta::{
+        NUMBER, SECRET, SHARED, WABA, ask, changes, complete, deliver, each, get, log, samples,
+        set_up, tenant, text,
+    },
+    receiver::Receiver,
+};
+
+pub(crate) const SESSION: &str = "meta_106540352242922";
+
+/// Posts these values as changes of `messages`, and has them carried out.
+pub(crate) async fn tell(app: &App, values: &[Value]) {
+    let all: Vec<_> = values
+        .iter()
+        .map(|value| {
+            let mut value = value.clone();
+            value["metadata"] =
+                json!({ "phone_number_id": NUMBER, "display_phone_number": "15550783881" });
+            json!({ "field": "messages", "value": value })
+        })
+        .collect();
+    let body = changes(WABA, &all).to_string();
+    assert_eq!(deliver(app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+    app.meta.drive().await.unwrap();
+}
+
+pub(crate) fn hello(from: &str, id: &str, text: &str) -> Value {
+    json!({ "messages": [{ "from": from, "id": id, "timestamp": "1799999000", "type": "text", "text": { "body": text } }] })
+}
+
+/// All rows that what was told can make.
+pub(crate) async fn counts(database: &Database) -> Vec<(&'static str, i64)> {
+    let tables = [
+        "message",
+        "event",
+        "contact",
+        "contact_identity",
+        "conversation",
+        "message_status",
+        "webhook_delivery",
+        "session",
+    ];
+    let mut counts = Vec::new();
+    for table in tables {
+        counts.push((table, database.count(&format!("SELECT count(*) FROM {table}")).await));
+    }
+    counts
+}
+
+async fn messages(app: &App) -> Vec<Value> {
+    let page = app.get(&format!("/api/whatsapp/session/{SESSION}/messages?limit=500")).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    page.json()["data"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_documented_payload_is_carried_out_and_carried_out_again_adds_nothing() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let account = set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let own = account["ownPath"].as_str().unwrap();
+        let receiver = Receiver::start().await;
+        let made = app.post("/api/webhooks", json!({ "url": receiver.url() })).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        for (n, (name, body)) in samples().into_iter().enumerate() {
+            // Several of the examples are of one message, as far as its id goes: here each is of another.
+            let body = String::from_utf8(body).unwrap().replace("wamid.", &format!("wamid.{n}."));
+            assert_eq!(deliver(&app, own, SECRET, body.as_bytes()).await.status, 200, "{name}");
+        }
+        app.meta.drive().await.unwrap();
+        let all = log(&app, &app.token).await;
+        assert_eq!(all.len(), 62);
+        for event in &all {
+            assert_eq!(
+                (&event["state"], &event["processed"]),
+                (&json!("processed"), &json!(true)),
+                "{event:#}"
+            );
+            assert!(!event["processedAt"].is_null() && event["error"].is_null());
+        }
+        let before = counts(database).await;
+        let of = |name: &str| before.iter().find(|(it, _)| *it == name).unwrap().1;
+        assert!(of("message") > 20 && of("message_status") >= 5, "{before:?}");
+        // All of them again, as if Meta told them now.
+        let again = app.post("/api/meta/events/reprocess", json!({ "state": "processed" })).await;
+        assert_eq!(
+            (again.status.as_u16(), again.json()["data"]["events"].clone()),
+            (202, json!(62))
+        );
+        app.meta.drive().await.unwrap();
+        assert_eq!(counts(database).await, before);
+        let all = log(&app, &app.token).await;
+        assert!(all.iter().all(|it| it["state"] == "processed"));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_goes_through_the_one_door_and_says_by_which_channel_it_came() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let receiver = Receiver::start().await;
+        app.post("/api/webhooks", json!({ "url": receiver.url() })).await;
+        let mut value = hello("16505551234", "wamid.1", "hi");
+        value["contacts"] = json!([{ "profile": { "name": "Sheena" }, "wa_id": "16505551234" }]);
+        tell(&app, &[value]).await;
+        let shown = messages(&app).await;
+        assert_eq!(shown.len(), 1);
+        for (member, value) in [
+            ("channel", json!("cloud")),
+            ("waId", json!("wamid.1")),
+            ("chat", json!("16505551234@c.us")),
+            ("from", json!("16505551234@c.us")),
+            ("body", json!("hi")),
+            ("type", json!("text")),
+            ("direction", json!("inbound")),
+            ("pushName", json!("Sheena")),
+            ("history", json!(false)),
+            ("timestamp", json!("2027-01-15T07:43:20.000Z")),
+        ] {
+            assert_eq!(shown[0][member], value, "{member}");
+        }
+        let feed = app.get(&format!("/api/whatsapp/session/{SESSION}/events/page")).await.json();
+        let feed = feed["data"].as_array().unwrap_or_else(|| panic!("{feed:#}"));
+        let told =
+            feed.iter().find(|it| it["event"] == "message").unwrap_or_else(|| panic!("{feed:#?}"));
+        assert_eq!(told["data"]["message"]["channel"], "cloud");
+        assert_eq!(told["data"]["message"]["to"], "15550783881@c.us");
+        app.deliveries.drive().await.unwrap();
+        let requests = receiver
+            .until(|all| all.iter().any(|it| it.json()["type"] == "message.received"))
+            .await;
+        let told =
+            requests.iter().find(|it| it.json()["type"] == "message.received").unwrap().json();
+        assert_eq!(
+            (&told["data"]["message"]["body"], &told["session_id"]),
+            (&json!("hi"), &json!(SESSION))
+        );
+        // What is kept of it as it came is sealed.
+        let rows = database.query("SELECT raw FROM message").await;
+        let raw: Vec<u8> = rows[0].try_get_by_index(0).unwrap();
+        assert!(!String::from_utf8_lossy(&raw).contains("16505551234"));
+        // It is no session that anybody counts, starts or writes with.
+        let list = app.get("/api/whatsapp/session/list-realtime").await.json();
+        assert_eq!(list["data"], json!([]));
+        let send = json!({ "to": "16505551234", "text": "hi" });
+        app.post(&format!("/api/whatsapp/session/{SESSION}/messages"), send)
+            .await
+            .problem(409, "SESSION_EXTERNAL");
+        let made = json!({ "sessionId": "x", "origin": "cloud" });
+        app.post("/api/whatsapp/session", made).await.invalid(&["/origin"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_failed_alone_with_its_reason() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let item = |id: Value| json!({ "from": "16505551234", "id": id, "timestamp": "1799999000", "type": "text", "text": { "body": "x" } });
+        tell(&app, &[json!({ "messages": [item(json!("a")), item(Value::Null), "what?", item(json!("b"))] })]).await;
+        let malformed = b"{\"object\":\"whatsapp_business_account\",\"entry\":[{\"id\":\"102290129340398\"";
+        assert_eq!(deliver(&app, SHARED, SECRET, malformed).await.status, 200);
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a", "b"]);
+        let failed = app.get("/api/meta/events?state=failed").await.json();
+        let failed = failed["data"].as_array().unwrap().clone();
+        assert_eq!(each(&failed, "error"), ["malformed", "no_id", "no_object"]);
+        assert!(failed.iter().all(|it| it["processed"] == false && it["attempts"] == 1));
+        let metrics = app.get("/metrics").await;
+        for line in ["wagate_meta_received_total 2", "wagate_meta_processed_total 2", "wagate_meta_failed_total 3", "wagate_meta_lag_seconds 0"] {
+            assert!(metrics.text().contains(line), "{line}\n{}", metrics.text());
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+/// Has the database refuse a message with this text, until it is told otherwise.
+pub(crate) async fn refuse(database: &Database, body: &str) {
+    let sql = match database.kind {
+        Kind::Sqlite => format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON message WHEN NEW.body = '{body}' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        ),
+        Kind::Postgres => format!(
+            "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN IF NEW.body = '{body}' THEN \
+             RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END $$ LANGUAGE plpgsql; \
+             CREATE TRIGGER refuse BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION refuse()"
+        ),
+    };
+    database.execute(&sql).await;
+}
+
+pub(crate) async fn allow(database: &Database) {
+    let sql = match database.kind {
+        Kind::Sqlite => "DROP TRIGGER refuse",
+        Kind::Postgres => "DROP TRIGGER refuse ON message; DROP FUNCTION refuse()",
+    };
+    database.execute(sql).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_tried_again_and_holds_up_its_own_conversation_alone() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        refuse(database, "poison").await;
+        tell(&app, &[
+            hello("16505551111", "a1", "before"),
+            hello("16505551111", "a2", "poison"),
+            hello("16505551111", "a3", "behind"),
+            hello("16505552222", "b1", "beside"),
+        ])
+        .await;
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "b1"]);
+        let waiting = app.get("/api/meta/events?state=waiting").await.json();
+        let waiting = waiting["data"].as_array().unwrap().clone();
+        assert_eq!(each(&waiting, "objectId"), ["a2", "a3"]);
+        let tried = waiting.iter().find(|it| it["objectId"] == "a2").unwrap();
+        assert_eq!((&tried["attempts"], &tried["error"]), (&json!(1), &json!("not_written")));
+        assert!(!tried["nextAttemptAt"].is_null());
+        // Another message behind it waits as well, however often somebody looks.
+        tell(&app, &[hello("16505551111", "a4", "later"), hello("16505552222", "b2", "beside")]).await;
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "b1", "b2"]);
+        // A mistake that is mended: all of it comes, in its order.
+        allow(database).await;
+        app.clock.advance(Duration::from_secs(2));
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "a2", "a3", "a4", "b1", "b2"]);
+        let order = database.query("SELECT seq FROM event e JOIN message m ON e.dedupe_key = m.dedupe_key WHERE m.wa_id LIKE 'a%' ORDER BY m.wa_id").await;
+        let order: Vec<i64> = order.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        assert!(order.is_sorted() && order.len() == 4, "{order:?}");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_never_written_is_failed_in_the_end_and_can_be_carried_out_again() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        refuse(database, "poison").await;
+        tell(&app, &[hello("16505551111", "a", "poison"), hello("16505551111", "b", "behind")])
+            .await;
+        for _ in 0..7 {
+            app.clock.advance(Duration::from_hours(3));
+            app.meta.drive().await.unwrap();
+        }
+        let failed = app.get("/api/meta/events?state=failed").await.json()["data"][0].clone();
+        assert_eq!((&failed["objectId"], &failed["attempts"]), (&json!("a"), &json!(8)));
+        // It holds up nobody any more.
+        assert_eq!(each(&messages(&app).await, "waId"), ["b"]);
+        allow(database).await;
+        let path = format!("/api/meta/events/{}/reprocess", failed["id"].as_str().unwrap());
+        let request = || {
+            with_json(app.request(Method::POST, &path).header("idempotency-key", "k"), &json!({}))
+        };
+        let asked = Answer::to(request()).await;
+        assert_eq!(
+            (asked.status.as_u16(), asked.json()["data"]["events"].clone()),
+            (202, json!(1))
+        );
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a", "b"]);
+        // The same request again does nothing, and says what the first one did.
+        let again = Answer::to(request()).await;
+        assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (202, "true"));
+        assert_eq!(app.get("/api/meta/events?state=waiting").await.json()["data"], json!([]));
+        let other =
+            app.request(Method::POST, "/api/meta/events/reprocess").header("idempotency-key", "k");
+        Answer::to(with_json(other, &json!({}))).await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+        let audit = app.get("/api/audit").await.json();
+        assert!(
+            audit["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|it| it["action"] == "meta_events_reprocessed"),
+            "{audit:#}"
+        );
+        // Nobody else's.
+        let (_, other) = tenant(&app, "other").await;
+        ask(&app, &other, Method::POST, &path, &json!({}))
+            .await
+            .problem(404, "META_EVENT_NOT_FOUND");
+        let viewer = app.token_of(&app.organization, Role::Viewer).await;
+        ask(&app, &viewer, Method::POST, &path, &json!({})).await.problem(403, "FORBIDDEN");
+        app.post("/api/meta/events/reprocess", json!({ "state": "waiting", "from": "x" }))
+            .await
+            .invalid(&["/state", "/from"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_somebody_has_in_hand_is_nobody_elses_until_he_is_gone() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let body = text(WABA, NUMBER, "a", "x").to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        let store = app.store.meta();
+        let lease = Duration::from_mins(1);
+        let taken = store.claim(&app.organization, "gone", 10, lease).await.unwrap();
+        assert_eq!(taken.len(), 1);
+        app.meta.drive().await.unwrap();
+        assert_eq!(log(&app, &app.token).await[0]["state"], "waiting");
+        // He stays away: somebody else carries it out, and what he does after that counts for nothing.
+        app.clock.advance(2 * lease);
+        app.meta.drive().await.unwrap();
+        assert_eq!(messages(&app).await.len(), 1);
+        assert!(!store.put_off(&taken[0], "late", None).await.unwrap());
+        assert_eq!(log(&app, &app.token).await[0]["state"], "processed");
+        // Who comes back by the same name has what he had.
+        let body = text(WABA, NUMBER, "b", "x").to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        store.claim(&app.organization, "test", 10, lease).await.unwrap();
+        app.meta.drive().await.unwrap();
+        assert_eq!(messages(&app).await.len(), 1);
+        app.meta.recover().await.unwrap();
+        app.meta.drive().await.unwrap();
+        assert_eq!(messages(&app).await.len(), 2);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_that_is_set_up_later_gets_what_was_nobodys() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete("1", WABA, SECRET)).await;
+        tell(&app, &[hello("16505551234", "a", "early")]).await;
+        let all = log(&app, &app.token).await;
+        assert_eq!((&all[0]["unrouted"], &all[0]["state"]), (&json!(true), &json!("processed")));
+        assert_eq!(database.count("SELECT count(*) FROM message").await, 0);
+        let account = set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let asked = app.post("/api/meta/events/reprocess", json!({ "unrouted": true })).await;
+        assert_eq!(asked.json()["data"]["events"], 1);
+        app.meta.drive().await.unwrap();
+        let all = log(&app, &app.token).await;
+        assert_eq!((&all[0]["unrouted"], &all[0]["accountId"]), (&json!(false), &account["id"]));
+        assert_eq!(each(&messages(&app).await, "waId"), ["a"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_echoes_and_of_the_past() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let metadata = json!({ "phone_number_id": NUMBER, "display_phone_number": "15550783881" });
+        let echo = json!({ "field": "smb_message_echoes", "value": { "metadata": metadata, "message_echoes": [
+            { "from": "15550783881", "to": "16505551234", "id": "e", "timestamp": "1799999000", "type": "text", "text": { "body": "mine" } },
+        ] } });
+        let past = json!({ "field": "history", "value": { "metadata": metadata, "history": [{ "threads": [{ "id": "16505551234", "messages": [
+            { "from": "15550783881", "id": "h1", "timestamp": "1739230955", "type": "text", "text": { "body": "old" }, "history_context": { "status": "READ" } },
+            { "from": "16505551234", "id": "h2", "timestamp": "1739230970", "type": "media_placeholder" },
+            { "nothing": true },
+        ] }] }] } });
+        // The placeholder's file comes later, under its id.
+        let file = json!({ "field": "history", "value": { "metadata": metadata, "messages": [
+            { "from": "16505551234", "id": "h2", "timestamp": "1739230970", "type": "image", "image": { "caption": "a cat" } },
+        ] } });
+        let body = changes(WABA, &[echo, past, file]).to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        let all = messages(&app).await;
+        assert_eq!(each(&all, "waId"), ["e", "h1", "h2"]);
+        let of = |id: &str| all.iter().find(|it| it["waId"] == id).unwrap();
+        assert!(all.iter().all(|it| it["history"] == true && it["chat"] == "16505551234@c.us"));
+        assert_eq!((&of("e")["fromMe"], &of("e")["status"]), (&json!(true), &json!("sent")));
+        assert_eq!((&of("h1")["ack"], &of("h1")["timestamp"]), (&json!(3), &json!("2025-02-10T23:42:35.000Z")));
+        assert_eq!((&of("h2")["type"], &of("h2")["body"]), (&json!("image"), &json!("a cat")));
+        assert_eq!(database.count("SELECT count(*) FROM event").await, 0);
+        let all = log(&app, &app.token).await;
+        assert!(all.iter().all(|it| it["state"] == "processed"), "{all:#?}");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn somebody_without_a_number_is_the_same_when_the_number_is_known() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let of = |contact: Value, mut item: Value, id: &str| {
+            (item["id"], item["type"], item["timestamp"]) = (json!(id), json!("text"), json!("1799999000"));
+            item["text"] = json!({ "body": id });
+            json!({ "contacts": [contact], "messages": [item] })
+        };
+        let hidden = json!({ "profile": { "name": "Sheena", "username": "@s" }, "wa_id": "", "user_id": "US.1" });
+        let open = json!({ "profile": { "name": "Sheena N." }, "wa_id": "16505551234", "user_id": "US.1" });
+        let number = json!({ "wa_id": "16505551234" });
+        tell(&app, &[of(hidden, json!({ "from": "", "from_user_id": "US.1" }), "1")]).await;
+        tell(&app, &[of(number, json!({ "from": "16505551234" }), "2")]).await;
+        let people = app.get("/api/contacts").await.json();
+        assert_eq!(people["data"].as_array().unwrap().len(), 2);
+        assert_eq!(people["data"][0]["identities"], json!([{ "kind": "user_id", "value": "US.1" }]));
+        // Now it shows that they are one.
+        tell(&app, &[of(open, json!({ "from": "16505551234" }), "3")]).await;
+        let people = app.get("/api/contacts").await.json()["data"].clone();
+        assert_eq!(people.as_array().unwrap().len(), 1, "{people:#}");
+        assert_eq!((&people[0]["name"], &people[0]["username"]), (&json!("Sheena N."), &json!("@s")));
+        assert_eq!(people[0]["identities"].as_array().unwrap().len(), 3);
+        let found = app.get("/api/contacts?identity=16505551234").await.json();
+        assert_eq!(found["data"][0]["id"], people[0]["id"]);
+        let talks = app.get(&format!("/api/conversations?sessionId={SESSION}")).await.json()["data"].clone();
+        assert_eq!(talks.as_array().unwrap().len(), 1, "{talks:#}");
+        assert_eq!((&talks[0]["channel"], &talks[0]["contactId"]), (&json!("cloud"), &people[0]["id"]));
+        let path = format!("/api/conversations/{}/messages", talks[0]["id"].as_str().unwrap());
+        let said = app.get(&path).await.json()["data"].as_array().unwrap().clone();
+        assert_eq!(each(&said, "body"), ["1", "2", "3"]);
+        // Nobody else sees any of it.
+        let (_, other) = tenant(&app, "other").await;
+        assert_eq!(get(&app, &other, "/api/contacts").await.json()["data"], json!([]));
+        assert_eq!(get(&app, &other, "/api/conversations").await.json()["data"], json!([]));
+        get(&app, &other, &path).await.problem(404, "CONVERSATION_NOT_FOUND");
+        // Another number is theirs from now on, and the old one is free for somebody else.
+        let changed = json!({ "messages": [{ "from": "16505551234", "id": "4", "timestamp": "1799999001", "type": "system",
+            "system": { "type": "user_changed_number", "wa_id": "12195555358", "body": "changed" } }] });
+        tell(&app, &[changed, hello("12195555358", "5", "new number"), hello("16505551234", "6", "somebody else")]).await;
+        let said = app.get(&path).await.json()["data"].as_array().unwrap().clone();
+        assert_eq!(each(&said, "waId"), ["1", "2", "3", "4", "5"]);
+        assert_eq!(app.get("/api/contacts").await.json()["data"].as_array().unwrap().len(), 2);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_organizations_in_one_body_get_each_its_own_messages() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (_, other) = tenant(&app, "other").await;
+        set_up(&app, &app.token, complete("1", WABA, SECRET)).await;
+        set_up(&app, &other, complete("2", WABA, SECRET)).await;
+        let mut all = Vec::new();
+        for n in 0..20 {
+            let number = if n % 2 == 0 { "1" } else { "2" };
+            all.push(crate::meta::message(number, &format!("wamid.{n}"), number));
+        }
+        let body = changes(WABA, &all).to_string().replace("\"1\"}", "\"\\u0031\"}");
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        for (token, number) in [(&app.token, "1"), (&other, "2")] {
+            let page = get(&app, token, &format!("/api/whatsapp/session/meta_{number}/messages"))
+                .await
+                .json();
+            let page = page["data"].as_array().unwrap().clone();
+            assert_eq!(page.len(), 10);
+            assert!(page.iter().all(|it| it["body"] == number));
+            let people = get(&app, token, "/api/contacts").await.json();
+            assert_eq!(people["data"].as_array().unwrap().len(), 1);
+        }
+        get(&app, &other, "/api/whatsapp/session/meta_1/messages")
+            .await
+            .problem(404, "SESSION_NOT_FOUND");
+        app.close().await;
+    })
+    .await;
+}
