@@ -98,6 +98,7 @@ mod tests {
             callback_key: String::new(),
             status: MetaStatus::Unverified,
             last_verified_at: None,
+            session_key: None,
             version: 0,
             created_at: now,
             updated_at: now,
