@@ -34,6 +34,7 @@ impl MigrationTrait for Migration {
             r#"INDEX "idx-meta_event-due" ON meta_event (organization_id, id) WHERE state = 'waiting'"#,
             r#"INDEX "idx-meta_event-lane" ON meta_event (organization_id, lane, id) WHERE state = 'waiting'"#,
             r#"INDEX "idx-meta_event-age" ON meta_event (created_at) WHERE state = 'waiting'"#,
+            r#"INDEX "idx-meta_event-body" ON meta_event (body_id) WHERE state = 'waiting'"#,
             r#"INDEX "idx-meta_event-state_log" ON meta_event (organization_id, state, event_ts, id)"#,
         ] {
             db.execute_unprepared(&format!("CREATE {index}")).await?;

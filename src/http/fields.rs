@@ -23,6 +23,11 @@ impl Fields {
         Self { values, errors: Vec::new() }
     }
 
+    /// Whether it is there and was not taken yet. `null` is nothing.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// A text, or nothing. `null` is nothing.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         match self.values.remove(name) {

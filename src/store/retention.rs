@@ -136,7 +136,12 @@ impl Table {
             Self::MetaEvents => {
                 format!("id < '{}' AND state <> 'waiting'", MetaEventId::new(before, 0))
             }
-            Self::MetaBodies => format!("id < '{}'", MetaBodyId::new(before, 0)),
+            // What of it waits is read from it.
+            Self::MetaBodies => format!(
+                "id < '{}' AND NOT EXISTS (SELECT 1 FROM meta_event WHERE body_id = meta_body.id \
+                 AND state = 'waiting')",
+                MetaBodyId::new(before, 0)
+            ),
             // Zero is for ever.
             Self::MessageSecrets => format!("expires_at > 0 AND expires_at < {seconds}"),
         }

@@ -279,7 +279,7 @@ async fn filters_leave_what_was_asked_for() {
             (format!("{messages}?direction=inbound"), 1),
             (format!("{messages}?direction=outbound"), 0),
             (format!("{messages}?status=received"), 1),
-            ("/api/whatsapp/events/page?type=message".to_owned(), 1),
+            ("/api/whatsapp/events/page?type=message".to_owned(), 2),
             ("/api/whatsapp/events/page?type=session.created".to_owned(), 1),
             ("/api/whatsapp/events/page?type=call".to_owned(), 0),
         ] {
@@ -355,7 +355,9 @@ async fn whatever_makes_something_makes_it_once_for_a_key_and_shows_a_secret_onc
             if matches!(id, "receiveEvent" | "reportStatus" | "reportStatusToFunction") {
                 continue;
             }
-            assert_eq!(makes, takes_key, "{id}");
+            // What is carried out again makes nothing; a key keeps it from being asked for twice.
+            let repeats = matches!(id, "reprocessMetaEvent" | "reprocessMetaEvents");
+            assert_eq!(makes || repeats, takes_key, "{id}");
             if !makes {
                 continue;
             }

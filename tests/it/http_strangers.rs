@@ -99,6 +99,7 @@ fn body(route: &Statement) -> Value {
         ("sendMessage", json!({ "to": "15550001111", "text": "hello" })),
         ("pairSession", json!({ "phoneNumber": "15550001111" })),
         ("createReplay", json!({ "after_sequence": 0 })),
+        ("addCampaignAudience", json!({ "members": [{ "phoneNumber": "15550001111" }] })),
         ("setMetaAccountStatus", json!({ "status": "disabled" })),
     ];
     let found = all.into_iter().find(|(operation, _)| *operation == route.operation);

@@ -140,8 +140,8 @@ async fn webhook_rows_of_now(database: &Database, opened: &Opened, organization:
     ));
     statements.push(format!(
         "INSERT INTO meta_event (id, organization_id, body_id, place, event_type, is_unrouted, event_ts, \
-         dedup_key, processed, created_at) VALUES ('{told}', '{organization}', '{body}', 'p', 't', false, \
-         {millis}, '{name}', false, {millis})"
+         dedup_key, processed, state, created_at) VALUES ('{told}', '{organization}', '{body}', 'p', 't', false, \
+         {millis}, '{name}', true, 'processed', {millis})"
     ));
     for (id, state) in deliveries {
         statements.push(format!(

@@ -162,7 +162,7 @@ async fn what_is_tried_again_and_what_is_new_have_half_of_the_places_each() {
             };
             assert_eq!(places(1).await, (1, 0));
             assert_eq!(places(4).await, (2, 2));
-            assert_eq!(places(5).await, (3, 2));
+            assert_eq!(places(6).await, (3, 3));
             // What one leaves is the other's.
             assert_eq!(places(4).await, (3, 1));
             app.hear("shop", "491199", "new").await;

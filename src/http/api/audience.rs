@@ -132,11 +132,13 @@ pub(super) async fn add(
     LargeJsonObject(mut body): LargeJsonObject,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
+    match (body.has("members"), body.has("csv")) {
+        (false, false) => body.fault::<()>("members", "is missing: this or `csv` must be there"),
+        (true, true) => body.fault("csv", "must not be there beside `members`"),
+        _ => None,
+    };
     let listed = body.objects("members");
     let table = body.parsed("csv", of_csv);
-    if listed.is_some() == table.is_some() {
-        body.fault::<()>("members", "or `csv` must be there, and not both");
-    }
     let members = listed.map(|all| each(&mut body, all)).or(table).unwrap_or_default();
     body.finish()?;
     let Added { added, attached, unchanged } =

@@ -144,7 +144,7 @@ fn value(raw: &RawValue) -> Option<Value> {
 fn text(value: &Value, name: &str) -> Option<String> {
     let text = match value.get(name)? {
         Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) if !number.is_f64() => number.to_string(),
         _ => return None,
     };
     Some(text).filter(|it| !it.is_empty())
