@@ -99,7 +99,7 @@ pub fn notify_reloading() {
 ///
 /// A process whose tasks get no turns, or whose pings are never answered, is then ended and started
 /// again. A ping that is answered "the database is away" has come back: a restart would mend nothing.
-pub async fn feed_watchdog<P: Future>(ping: impl Fn() -> P) {
+pub async fn feed_watchdog<P: Future + Send>(ping: impl Fn() -> P + Send + Sync) {
     let asked = sd_notify::watchdog_enabled();
     let Some(patience) = asked.filter(|patience| !patience.is_zero()) else { return };
     loop {
@@ -112,7 +112,7 @@ pub async fn feed_watchdog<P: Future>(ping: impl Fn() -> P) {
 /// How often the watchdog is fed in the time it waits, if pings took none.
 pub const WATCHDOG_TURNS: u32 = 4;
 
-async fn sign_of_life<P: Future>(ping: impl Fn() -> P, tell: impl Fn()) {
+async fn sign_of_life<P: Future + Send>(ping: impl Fn() -> P + Sync, tell: impl Fn() + Send) {
     ping().await;
     tell();
 }

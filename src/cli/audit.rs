@@ -40,7 +40,7 @@ enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 struct List {
-    /// Only entries of this action, as in token_created
+    /// Only entries of this action, as in `token_created`
     #[arg(long, value_parser = action)]
     action: Option<AuditAction>,
     /// Only entries about what has this id

@@ -136,8 +136,9 @@ fn fault(n: usize, name: &str, detail: &str) -> FieldError {
     FieldError { pointer: format!("/members/{n}/{name}"), detail: detail.to_owned() }
 }
 
-/// Members of a table that is given as text: a first line with the columns' names, and one for each of them. As RFC 4180 has
-/// it: what has a comma, a quote or a new line in it stands in quotes, and a quote in it is two.
+/// Members of a table that is given as text: a first line with the columns' names, and one for each of them.
+///
+/// As RFC 4180 has it: what has a comma, a quote or a new line in it stands in quotes, and a quote in it is two.
 pub fn of_csv(text: &str) -> Result<Vec<MemberInput>, String> {
     let mut lines = rows(text.trim_start_matches('\u{feff}'))?.into_iter();
     let header = lines.next().ok_or("has no first line")?;

@@ -54,13 +54,13 @@ impl Contacts {
     pub async fn list(
         &self,
         caller: &Principal,
-        called: Option<&str>,
+        identity: Option<&str>,
         page: Page<ContactId>,
     ) -> Result<People, Error> {
         caller.require(Role::Viewer)?;
         let organization = &caller.organization_id;
         let mut contacts =
-            self.store.contacts().list(organization, called, &page.one_more()).await?;
+            self.store.contacts().list(organization, identity, &page.one_more()).await?;
         let next =
             page.cut(&mut contacts, |it| Position { at: it.row.created_at, id: it.row.id.clone() });
         Ok(People { contacts, next })

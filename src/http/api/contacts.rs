@@ -111,9 +111,9 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     let page = parameters.page();
-    let called = parameters.text("identity");
+    let identity = parameters.text("identity");
     parameters.finish()?;
-    let found = contacts.list(&caller, called.as_deref(), page).await?;
+    let found = contacts.list(&caller, identity.as_deref(), page).await?;
     let data = found.contacts.into_iter().map(ContactView::from);
     Ok(Json(List::new(data, found.next.as_ref())))
 }

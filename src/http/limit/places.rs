@@ -240,11 +240,11 @@ impl<L: Clone + Eq + Hash> Shares<L> {
     }
 }
 
-impl<L: Clone + Eq + Hash> Place<L> {
+impl<L: Clone + Eq + Hash + Send + Sync> Place<L> {
     /// Reads a body here. Of whom it does not come in time, nothing good is known any more.
-    pub(crate) async fn read<T>(
+    pub(crate) async fn read<T: Send>(
         &self,
-        body: impl Future<Output = Result<T, ApiError>>,
+        body: impl Future<Output = Result<T, ApiError>> + Send,
     ) -> Result<T, ApiError> {
         let read = body.await;
         if let Err(ApiError::Request(problem)) = &read

@@ -8,13 +8,13 @@ use prometheus_client::{
 use crate::{service::meta::Counted, store::Store};
 
 /// Adds them. What cannot be read while the database is away is left out.
-pub(super) async fn register(registry: &mut Registry, store: &Store, counted: Counted) {
+pub(super) async fn register(registry: &mut Registry, store: &Store, figures: Counted) {
     let mut count = |name: &str, help: &str, value| {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
         registry.register(name, help, counter);
     };
-    let Counted { received, processed, failed, put_off } = counted;
+    let Counted { received, processed, failed, put_off } = figures;
     count("wagate_meta_received", "Bodies of Meta's that were verified and kept", received);
     count("wagate_meta_processed", "Things that Meta told, carried out", processed);
     count("wagate_meta_failed", "Things that Meta told, given up", failed);

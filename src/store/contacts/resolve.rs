@@ -31,27 +31,24 @@ pub(in crate::store) async fn resolve(
         .await?;
     // The oldest stays: ids are in order of time.
     let mut found: BTreeSet<ContactId> = known.iter().map(|row| row.contact_id.clone()).collect();
-    let id = match found.pop_first() {
-        Some(id) => {
-            for other in found {
-                merge(txn, &id, &other, now).await?;
-            }
-            learn(txn, &id, person, now).await?;
-            id
+    let id = if let Some(id) = found.pop_first() {
+        for other in found {
+            merge(txn, &id, &other, now).await?;
         }
-        None => {
-            let row = contact::Model {
-                id: ContactId::new(now, in_order(rand::random())),
-                organization_id: organization.clone(),
-                name: person.name.clone(),
-                username: person.username.clone(),
-                created_at: now,
-                updated_at: now,
-            };
-            let id = row.id.clone();
-            contact::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
-            id
-        }
+        learn(txn, &id, person, now).await?;
+        id
+    } else {
+        let row = contact::Model {
+            id: ContactId::new(now, in_order(rand::random())),
+            organization_id: organization.clone(),
+            name: person.name.clone(),
+            username: person.username.clone(),
+            created_at: now,
+            updated_at: now,
+        };
+        let id = row.id.clone();
+        contact::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+        id
     };
     let is_new = |(kind, value): &&(_, String)| {
         !known.iter().any(|row| row.kind == *kind && row.value == *value)
