@@ -43,7 +43,7 @@ async fn a_connection_that_goes_silent_is_noticed_within_a_minute() {
         let (silent, took) = pass_until_ended(world, "silent").await;
         // At least six ticks of eight seconds.
         assert!(took >= Duration::from_secs(48), "{took:?}");
-        assert!(took <= Duration::from_secs(60), "{took:?}");
+        assert!(took <= Duration::from_mins(1), "{took:?}");
         assert_eq!(silent["isConnected"], false, "{silent}");
         pass_until_connected(world, SECOND).await;
         assert_eq!(phone.logins().len(), 2);

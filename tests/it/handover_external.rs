@@ -149,7 +149,7 @@ async fn whose_a_connected_session_is_may_be_told_late_and_counts_all_the_same()
     on_each(async |database| {
         let app = App::start(database).await;
         old(&app, "old").await;
-        app.clock.advance(Duration::from_secs(60));
+        app.clock.advance(Duration::from_mins(1));
         app.external("new", json!({})).await;
         let now = app.clock.now().as_secs();
         let post = async |event: &str, data: Value, at: i64| {

@@ -101,7 +101,7 @@ impl<'a> Play<'a> {
             app.clock.advance(Duration::from_millis(1));
         }
         let script = Answer::to(app.anonymous(Method::GET, "/dashboard/app.js")).await;
-        let page = Grouping::read(&script.text());
+        let page = Grouping::read(script.text());
         let (stream, told) = listen(app).await;
         Self { app, page, stream, told }
     }

@@ -90,7 +90,8 @@ impl App {
         edge: Edge,
         external: Policy,
     ) -> Self {
-        Self::configured(opened, limits, edge, external, meta::Options::default()).await
+        // What it holds while it starts is large.
+        Box::pin(Self::configured(opened, limits, edge, external, meta::Options::default())).await
     }
 
     /// A gateway whose operator has decided something about Meta's webhooks.
@@ -100,7 +101,7 @@ impl App {
         meta: meta::Options,
     ) -> Self {
         let opened = database.open().await;
-        Self::configured(opened, limits, Edge::default(), Policy::default(), meta).await
+        Box::pin(Self::configured(opened, limits, Edge::default(), Policy::default(), meta)).await
     }
 
     async fn configured(

@@ -215,13 +215,11 @@ fn written(operation: &str) -> Option<&'static str> {
         "rotateMetaVerifyToken" => "meta_verify_token_rotated",
         "setMetaAccountStatus" => "meta_account_status_set",
         // Signed by Meta, and no change of configuration.
-        "receiveMetaEvents" | "receiveMetaEventsShort" | "receiveMetaEventsOfAccount" => {
-            return None;
-        }
+        "receiveMetaEvents" | "receiveMetaEventsShort" | "receiveMetaEventsOfAccount"
         // It changes what was counted wrong, and nothing that anybody has decided.
-        "recountCampaign" => return None,
+        | "recountCampaign"
         // Of a handover it is written of each session that has handed over: `handover.rs` looks at that.
-        "sendMessage"
+        | "sendMessage"
         | "testWebhook"
         | "retryDelivery"
         | "signQrUrl"

@@ -94,8 +94,8 @@ async fn sessions(daemon: &Process, whatsapp: &Simulator, secrets: &mut Secrets)
     let send = async |to: &str, body: &str| {
         daemon.post("/api/whatsapp/session/sales/messages", json!({ "to": to, "text": body })).await
     };
-    let (status, sent) = send(BOB, BODIES[1]).await;
-    assert!(status.is_success(), "{sent}");
+    let (status, answer) = send(BOB, BODIES[1]).await;
+    assert!(status.is_success(), "{answer}");
     bob.wait_for_received(|it| it.text.as_deref() == Some(BODIES[1])).await.unwrap();
     let (status, refused) = send(NOBODY, BODIES[3]).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");

@@ -172,7 +172,7 @@ async fn what_is_old_enough_is_deleted_and_told_again_it_is_there_again() {
         app.clock.advance(11 * day);
         let policy = Policy { meta: Some(30 * day), ..Policy::default() };
         let sweep = async || {
-            let worker = Maintenance::new(app.store.clone(), policy.clone(), app.stop.clone());
+            let worker = Maintenance::new(app.store.clone(), policy, app.stop.clone());
             worker.sweep().await.unwrap().rows
         };
         let rows = sweep().await;

@@ -42,7 +42,7 @@ impl Simulated {
         let mut size = 1000;
         while !left.is_empty() {
             let (batch, rest) = left.split_at(size.min(left.len()));
-            meta.bodies.push(meta.body(batch));
+            meta.bodies.push(Self::body(batch));
             (left, size) = (rest, meta.rng.random_range(1..120));
         }
         meta
@@ -73,7 +73,7 @@ impl Simulated {
         json!({ "field": "messages", "value": value })
     }
 
-    fn body(&self, changes: &[Value]) -> String {
+    fn body(changes: &[Value]) -> String {
         let entries: Vec<Value> =
             changes.chunks(9).map(|it| json!({ "id": "77", "changes": it })).collect();
         let body = json!({ "object": "whatsapp_business_account", "entry": entries }).to_string();

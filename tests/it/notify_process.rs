@@ -13,6 +13,7 @@ use std::{
 };
 
 use reqwest::StatusCode;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     program::{Process, command, ended},
@@ -194,12 +195,13 @@ fn inheritable(socket: &TcpListener) -> OwnedFd {
 
 /// The program, started as systemd does with sockets: from descriptor 3 on, and its own id in a variable.
 fn activated(state: &Path, sockets: &[OwnedFd]) -> Command {
-    let mut script = String::new();
-    for (number, socket) in sockets.iter().enumerate() {
-        script += &format!("exec {}<&{}; ", number + 3, socket.as_raw_fd());
-    }
+    let numbered = sockets.iter().enumerate();
+    let moved: Vec<_> = numbered
+        .map(|(number, socket)| format!("exec {}<&{}; ", number + 3, socket.as_raw_fd()))
+        .collect();
     let program = env!("CARGO_BIN_EXE_wagate");
-    script += &format!("exec env LISTEN_PID=$$ LISTEN_FDS={} {program}", sockets.len());
+    let run = format!("exec env LISTEN_PID=$$ LISTEN_FDS={} {program}", sockets.len());
+    let script = moved.concat() + &run;
     let mut shell = Command::new("bash");
     shell
         .args(["-c", &script])
@@ -230,7 +232,7 @@ async fn sockets_that_systemd_hands_over_are_answered_and_outlive_a_restart() {
     assert_eq!(first.code(), Some(0));
 
     // Nobody is turned away meanwhile: who comes waits for the next daemon.
-    let waiting = tokio::spawn(http_client().get(format!("{base}/readyz")).send());
+    let waiting = TaskTracker::new().spawn(http_client().get(format!("{base}/readyz")).send());
     let begun = Instant::now();
     while !is_waiting_at(&all) {
         assert!(begun.elapsed() < DEADLINE, "it does not connect");

@@ -45,8 +45,9 @@ fn failures(number: u32) -> Limits {
 /// A request whose body begins, and does not go on.
 async fn begin(app: &App, path: &str, from: &str, headers: &[(&str, String)]) -> TcpStream {
     let mut stream = TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
-    let headers: String =
+    let headers: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {from}\r\ncontent-type: application/json\r\n\
          content-length: 100\r\n{headers}\r\n{{"

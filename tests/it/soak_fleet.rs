@@ -88,11 +88,11 @@ impl Fleet {
     /// Lets the faults of one half happen, with messages both ways meanwhile, until all are connected again.
     pub(crate) async fn storm(&mut self, seed: u64) {
         let numbers: Vec<_> = (0..self.sessions).map(number).collect();
-        let plan = Plan::new(seed, &numbers, BETWEEN_FAULTS, HALF);
-        let faults = plan.script.steps.len();
-        let play = self.world.whatsapp.stage(plan.script.clone());
+        let course = Plan::new(seed, &numbers, BETWEEN_FAULTS, HALF);
+        let faults = course.script.steps.len();
+        let play = self.world.whatsapp.stage(course.script.clone());
         let mut now = Duration::ZERO;
-        while let Some(step) = plan.step(now) {
+        while let Some(step) = course.step(now) {
             let begun = play.advance(step).await;
             self.world.clock.advance(step);
             now += step;
@@ -100,7 +100,7 @@ impl Fleet {
                 self.provoke(fault).await;
             }
             self.turns += 1;
-            if self.turns % BETWEEN_MESSAGES == 0 {
+            if self.turns.is_multiple_of(BETWEEN_MESSAGES) {
                 self.receive(self.turns * 7 % self.sessions).await;
                 self.send(self.turns * 11 % self.sessions);
             }

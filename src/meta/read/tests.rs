@@ -122,7 +122,7 @@ fn somebody_may_have_no_number_and_is_called_by_all_that_is_known() {
             { "profile": { "name": "Sheena", "username": "@s" }, "wa_id": "", "user_id": "US.1" },
         ],
         "messages": [{ "from": "", "from_user_id": "US.1", "id": "a", "type": "text", "text": { "body": "x" } },
-                     { "from": 1999555, "id": "b", "type": "text", "text": { "body": "x" } }],
+                     { "from": 1_999_555, "id": "b", "type": "text", "text": { "body": "x" } }],
     });
     let all = read("messages", &value);
     let person = |n: usize| match &all[n] {
