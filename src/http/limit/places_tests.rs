@@ -13,6 +13,7 @@ fn places(most: usize) -> Places<&'static str> {
     Places::new(most, Duration::from_millis(1), Clock::system())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an address is asked for as it is known: or not")]
 fn address(last: u8) -> Option<IpAddr> {
     Some(IpAddr::from([192, 0, 2, last]))
 }

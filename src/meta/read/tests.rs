@@ -20,6 +20,7 @@ fn read_raw(body: &str) -> Vec<Result<Told, Unreadable>> {
     (0..change.listed().len()).map(|index| listing.read(index)).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is written where it is handed over")]
 fn message(item: Value) -> Message {
     let all = read("messages", &json!({ "messages": [item] }));
     let Ok(Told::Message(message)) = all.into_iter().next().unwrap() else { panic!("no message") };
