@@ -70,6 +70,9 @@ struct Fault<'a> {
     detail: &'a str,
 }
 
+/// What one answer says of a request that is not valid.
+const MOST_ERRORS: usize = 100;
+
 impl Problem {
     /// A problem of which nothing more is to be said than of any of its code.
     pub(crate) fn of(code: Code) -> Self {
@@ -87,8 +90,10 @@ impl Problem {
         }
     }
 
-    /// The request is not valid, for these reasons.
-    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+    /// The request is not valid, for these reasons: the first hundred of them, so that no answer is larger than what
+    /// was asked.
+    pub(crate) fn invalid(mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(MOST_ERRORS);
         Self { errors, ..Self::of(Code::ValidationFailed) }
     }
 

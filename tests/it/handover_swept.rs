@@ -38,6 +38,12 @@ async fn want(database: &Database, id: &str) {
     database.execute(&sql).await;
 }
 
+/// As if a session had been idle all the time, its row being changed when others became connected.
+async fn was_idle(database: &Database, id: &str) {
+    let sql = format!("UPDATE session SET status_since = 1 WHERE session_id = '{id}'");
+    database.execute(&sql).await;
+}
+
 /// Two sessions of one account, both connected.
 async fn both(app: &App, one: &str, two: &str) {
     for id in [one, two] {
@@ -48,7 +54,7 @@ async fn both(app: &App, one: &str, two: &str) {
 }
 
 #[tokio::test]
-async fn a_session_that_ends_beside_a_connected_one_hands_over_and_once() {
+async fn what_was_idle_then_hands_over_once_and_what_has_ended_since_does_not() {
     on_each(async |database| {
         let app = App::start(database).await;
         both(&app, "one", "two").await;
@@ -61,7 +67,11 @@ async fn a_session_that_ends_beside_a_connected_one_hands_over_and_once() {
         app.clock.advance(Duration::from_secs(1));
         logged_out(&app, "one").await;
         app.tell("vps", "disconnected", json!({ "reason": "LOGOUT" })).await;
-        assert_eq!((migrated(&app, "one").await, told(&app).await.len()), (Value::Null, 0));
+        assert_eq!((sweep(&app).await, told(&app).await.len()), (0, 0));
+        for id in ["one", "vps"] {
+            assert_eq!(migrated(&app, id).await, Value::Null, "no `ready` took over from {id}");
+            was_idle(database, id).await;
+        }
         assert_eq!(sweep(&app).await, 2);
         for id in ["one", "vps"] {
             assert_eq!(migrated(&app, id).await, "two", "{id}");
@@ -87,6 +97,7 @@ async fn of_two_connected_ones_it_is_the_one_that_was_connected_last() {
         both(&app, "two", "three").await;
         want(database, "one").await;
         logged_out(&app, "one").await;
+        was_idle(database, "one").await;
         assert_eq!((sweep(&app).await, migrated(&app, "one").await), (1, json!("three")));
         app.close().await;
     })
@@ -135,6 +146,7 @@ async fn what_runs_is_another_account_s_or_another_organization_s_is_left_alone_
         for id in ["recycled", "owned"] {
             want(database, id).await;
             logged_out(&app, id).await;
+            was_idle(database, id).await;
         }
 
         let other = second_organization(database).await;
@@ -210,6 +222,7 @@ async fn the_daemon_looks_again_by_itself() {
         world.until_status("two", "session_connected").await;
         phone.unlink(device).unwrap();
         world.until_status("one", "session_not_connected").await;
+        was_idle(database, "one").await;
         // Further than from one look to the next.
         world.clock.advance(Duration::from_mins(2));
         world

@@ -210,6 +210,11 @@ async fn an_audience_is_added_in_bulk_from_either_form_and_found_page_by_page() 
         app.post(&path, wrong).await.invalid(&["/members/1/phoneNumber", "/members/1/name"]);
         app.post(&path, json!({ "members": [{ "phoneNumber": "12" }] })).await.invalid(&["/members/0/phoneNumber"]);
         app.post(&path, json!({})).await.invalid(&["/members"]);
+        // However much is wrong, what is said of it has a bound.
+        app.post(&path, json!({ "members": vec![json!({}); 5001] })).await.invalid(&["/members"]);
+        let wrong = app.post(&path, json!({ "members": vec![json!({}); 5000] })).await;
+        let errors = wrong.problem(400, "VALIDATION_FAILED")["errors"].clone();
+        assert_eq!(errors.as_array().unwrap().len(), 100);
         app.post(&path, json!({ "csv": "name\nx" })).await.invalid(&["/csv"]);
         assert_eq!(sums(&app, &campaign).await["audience"], 3);
         // Drift is seen, and mended.

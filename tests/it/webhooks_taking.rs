@@ -166,7 +166,7 @@ async fn what_is_tried_again_and_what_is_new_have_half_of_the_places_each() {
             // What one leaves is the other's.
             assert_eq!(places(4).await, (3, 1));
             app.hear("shop", "491199", "new").await;
-            assert_eq!(places(4).await, (0, 2));
+            assert_eq!(places(4).await, (0, 1));
             assert_eq!(app.delete(&format!("/api/webhooks/{id}")).await.status, 204);
         }
         app.close().await;

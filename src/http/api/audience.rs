@@ -18,7 +18,7 @@ use crate::{
     },
     service::{
         Campaigns,
-        audience::{Added, Counts, Drift, MemberInput, of_csv},
+        audience::{Added, Counts, Drift, MOST, MemberInput, of_csv},
     },
 };
 
@@ -147,6 +147,10 @@ pub(super) async fn add(
 }
 
 fn each(body: &mut Fields, all: Vec<Map<String, Value>>) -> Vec<MemberInput> {
+    if all.len() > MOST {
+        body.fault::<()>("members", format!("must be 1 to {MOST}"));
+        return Vec::new();
+    }
     let mut members = Vec::with_capacity(all.len());
     for (n, members_of) in all.into_iter().enumerate() {
         let mut fields = Fields::new(members_of);

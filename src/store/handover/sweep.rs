@@ -1,12 +1,12 @@
 //! Handovers that could not be at `ready` are looked at again.
 //!
-//! A session may be idle and have its number beside a connected one: its row was being changed when the other became
-//! ready, or it was connected itself then and has ended since. [`Handovers::sweep`] has such sessions hand over, each
-//! connected one in a transaction of its own, by the rules of `ready`. It is asked for now and then
-//! (`maintenance/`), by every daemon; what is done is not done again.
+//! A session may be idle and have its number beside a connected one because its row was being changed when the other
+//! became ready. [`Handovers::sweep`] has such sessions hand over, each connected one in a transaction of its own, by the
+//! rules of `ready`. It is asked for now and then (`maintenance/`), by every daemon; what is done is not done again.
 //!
-//! What a person has stopped since is left alone: he may mean to start it. So is what was never connected, as somebody
-//! may be about to pair it. Both hand over at the next `ready`, or by hand.
+//! What has ended since is left alone: no `ready` took over from it, and somebody may mean to start or to scan it again,
+//! which what has handed over cannot be. So is what was never connected, as somebody may be about to pair it. Both hand
+//! over at the next `ready`, or by hand.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId, SessionKey},
     organization, session,
-    state::{DesiredState, Origin, SessionStatus},
+    state::SessionStatus,
 };
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
@@ -108,20 +108,13 @@ async fn swept(
 /// A column of a session.
 type Of<'a> = &'a dyn Fn(session::Column) -> SimpleExpr;
 
-/// Whether a session is idle, and was when the other one became connected, or has ended by itself since.
+/// Whether a session is idle, and was when the other one became connected.
 fn waits(idle: Of<'_>, connected_at: SimpleExpr) -> Condition {
-    let was_stopped = Condition::all()
-        .add(idle(session::Column::Origin).eq(Origin::Embedded))
-        .add(idle(session::Column::DesiredState).eq(DesiredState::Stopped));
     Condition::all()
         .add(idle(session::Column::MigratedTo).is_null())
         .add(idle(session::Column::Status).is_not_in(LIVE))
         .add(idle(session::Column::ConnectedAt).is_not_null())
-        .add(
-            Condition::any()
-                .add(idle(session::Column::StatusSince).lte(connected_at))
-                .add(was_stopped.not()),
-        )
+        .add(idle(session::Column::StatusSince).lte(connected_at))
 }
 
 fn is_waiting_for(heir: &session::Model) -> Condition {
