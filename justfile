@@ -37,6 +37,7 @@ units:
 
 # The Debian package, tried in a copy of this system; after `just test`
 package:
+    python3 packaging/prepare.py target/debug/wagate >/dev/null
     sudo -E packaging/test.sh target/debug/wagate
     sudo -E packaging/systemd.sh target/debug/wagate
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the package in a copy of this system (overlayfs), boots systemd there, in namespaces of its own, and has it
 # start the daemon, hand it its key and its socket, reload it, notice that it hangs, and stop it. `systemd.sh PROGRAM`: any
-# build of wagate. As root; the network is one of its own, and nothing outlives the test.
+# build of wagate, after `prepare.py`. As root; the network is one of its own, and nothing outlives the test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(realpath "$1")
@@ -15,11 +15,11 @@ if [[ -z ${WAGATE_IN_NAMESPACE:-} ]]; then
 fi
 
 work=$(mktemp -d)
-boot=
+boot= parent=
 finish() {
     local code=$?
     # The first process of the namespace takes all others with it.
-    [[ -z $boot ]] || kill -KILL "$boot" 2>/dev/null || true
+    [[ -z $parent ]] || kill -KILL "$parent" 2>/dev/null || true
     umount -R -l "$work/root" 2>/dev/null || true
     umount -l "$work" 2>/dev/null || true
     rmdir "$work" 2>/dev/null || true
@@ -32,7 +32,7 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/inner
 root=$work/root
 
 strip -o "$work/wagate" "$program"
-python3 packaging/prepare.py "$work/wagate" >/dev/null
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1000000000}
 package=$(COMPRESSION=none python3 packaging/deb.py "$work/wagate" "$work")
 cp "$package" "$root/wagate.deb"
 mount -t proc proc "$root/proc"
@@ -90,8 +90,10 @@ INIT
 unshare --mount --pid --fork --cgroup --uts --ipc --net --kill-child bash "$work/init.sh" "$root" \
     >"$work/boot.log" 2>&1 </dev/null &
 parent=$!
+# Its end is no news.
+disown "$parent"
 for _ in $(seq 100); do
-    boot=$(pgrep -P "$parent" || true)
+    read -r boot _ <"/proc/$parent/task/$parent/children" || true
     [[ -z $boot || ! -e /proc/$boot/root/run/systemd/private ]] || break
     kill -0 "$parent" 2>/dev/null || break
     sleep 0.1
@@ -137,7 +139,7 @@ eventually "a reload is not taken over" logged 'Taken over: log.level'
 # A process that stands still gives no sign of life.
 pid=$(shown MainPID)
 within kill -STOP "$pid"
-restarted() { [[ $(shown NRestarts) == 1 && $(shown ActiveState) == active && $(shown MainPID) != "$pid" ]]; }
+restarted() { [[ $(shown NRestarts) -ge 1 && $(shown ActiveState) == active && $(shown MainPID) != "$pid" ]]; }
 eventually "a process that hangs is not started again" restarted
 logged 'Watchdog timeout' || fail "it was not the watchdog"
 answers || fail "it does not answer after that"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the package, upgrades it, removes it and purges it, on a copy of this system: a root of its own above the
-# real one (overlayfs), in which nothing outlives the test. `test.sh PROGRAM`: any build of wagate. As root.
+# real one (overlayfs), in which nothing outlives the test. `test.sh PROGRAM`: any build of wagate, after `prepare.py`. As
+# root.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 program=$(realpath "$1")
@@ -18,8 +19,8 @@ daemon=
 finish() {
     local code=$?
     [[ -z $daemon ]] || kill "$daemon" 2>/dev/null || true
-    umount -R "$work/root" 2>/dev/null || true
-    umount "$work" 2>/dev/null || true
+    umount -R -l "$work/root" 2>/dev/null || true
+    umount -l "$work" 2>/dev/null || true
     rmdir "$work" 2>/dev/null || true
     exit "$code"
 }
@@ -28,7 +29,7 @@ mount -t tmpfs tmpfs "$work"
 mkdir "$work"/{upper,inner,root,packages}
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/inner" "$work/root"
 mount -t proc proc "$work/root/proc"
-mount --bind /dev "$work/root/dev"
+mount --rbind /dev "$work/root/dev"
 
 root=$work/root
 inside=(chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive)
@@ -46,7 +47,8 @@ cd "$here"
 strip -o "$work/wagate" "$program"
 program=$work/wagate
 export COMPRESSION=none
-python3 packaging/prepare.py "$program"
+# Any moment does; the one of the commit needs a checkout that git trusts whoever asks.
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1000000000}
 first=$(python3 packaging/deb.py "$program" "$work/packages" 0.0.1-1)
 second=$(python3 packaging/deb.py "$program" "$work/packages" 0.0.2-1)
 # The same twice is the same, byte for byte.
@@ -58,8 +60,10 @@ cp "$first" "$second" "$root/packages"
 
 # What is called like it, outside of dpkg's own lists.
 ours() { (cd "$root" && find etc usr var/lib -iname '*wagate*' -not -path '*/dpkg/*' | sort); }
+# Where it is installed already, the first of the two would be the second.
+within dpkg --purge wagate >/dev/null 2>&1 || true
 before=$(ours)
-install() { within dpkg --install "/packages/$(basename "$1")" >"$work/said" 2>&1 || fail "$(cat "$work/said")"; }
+install() { within dpkg --path-include='/usr/share/*' --install "/packages/$(basename "$1")" >"$work/said" 2>&1 || fail "$(cat "$work/said")"; }
 
 # A daemon in the root, until it says where it is.
 start() {

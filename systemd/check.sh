@@ -26,4 +26,8 @@ said=$(systemd-analyze verify "$folder/wagate.service" "$folder/wagate.socket" 2
 if grep -E 'wagate\.(service|socket)' <<<"$said"; then
     exit 1
 fi
+if ((version < 250)); then
+    echo "systemd $version looks at no unit that is not installed: what is exposed is not checked here"
+    exit 0
+fi
 systemd-analyze security --offline=true --threshold=20 --no-pager "$folder/wagate.service" | tail -n 1
