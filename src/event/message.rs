@@ -131,6 +131,18 @@ impl AckLevel {
         }
     }
 
+    /// What a number of the API says, if it says anything.
+    pub const fn of(level: i16) -> Option<Self> {
+        match level {
+            -1 => Some(Self::Error),
+            1 => Some(Self::Sent),
+            2 => Some(Self::Delivered),
+            3 => Some(Self::Read),
+            4 => Some(Self::Played),
+            _ => None,
+        }
+    }
+
     /// The message status that goes with it.
     pub const fn status(self) -> MessageStatus {
         match self {

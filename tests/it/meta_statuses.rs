@@ -172,6 +172,32 @@ async fn a_status_that_comes_before_its_message_is_the_message_s_when_it_comes()
     .await;
 }
 
+/// Meta took it and could not deliver it: its row says so, whichever Meta says first.
+#[tokio::test]
+async fn a_message_that_was_sent_and_failed_has_failed_in_either_order() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        for (id, order) in [("wamid.1", ["sent", "failed"]), ("wamid.2", ["failed", "sent"])] {
+            let echo = json!({ "metadata": { "phone_number_id": NUMBER, "display_phone_number": "15550783881" }, "message_echoes": [
+                { "from": "15550783881", "to": "16505551234", "id": id, "timestamp": "1799999000", "type": "text", "text": { "body": "mine" } },
+            ] });
+            let body = crate::meta::changes(WABA, &[json!({ "field": "smb_message_echoes", "value": echo })]);
+            assert_eq!(deliver(&app, SHARED, SECRET, body.to_string().as_bytes()).await.status, 200);
+            app.meta.drive().await.unwrap();
+            for word in order {
+                tell(&app, &[status(id, word, 1_799_999_001)]).await;
+            }
+            let page = app.get(&format!("/api/whatsapp/session/{SESSION}/messages")).await.json();
+            let rows = page["data"].as_array().unwrap();
+            let row = rows.iter().find(|row| row["waId"] == id).unwrap();
+            assert_eq!((&row["status"], &row["ack"]), (&json!("failed"), &json!(-1)), "{id}: {row}");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_audience_is_added_in_bulk_from_either_form_and_found_page_by_page() {
     on_each(async |database| {

@@ -87,15 +87,8 @@ pub(super) fn ack(post: &mut Post, data: &Members<'_>, now: UnixMillis) -> Optio
     let to = message_of.as_ref().and_then(|it| it.address("to"));
     let level = data.need("ack", data.number("ack", -1..=4));
     let (message_of, id, level) = (message_of?, id?, level?);
-    let level = match level {
-        -1 => AckLevel::Error,
-        1 => AckLevel::Sent,
-        2 => AckLevel::Delivered,
-        3 => AckLevel::Read,
-        4 => AckLevel::Played,
-        // It has not left yet: nothing to tell.
-        _ => return Some(()),
-    };
+    // At 0 it has not left yet: nothing to tell.
+    let Some(level) = i16::try_from(level).ok().and_then(AckLevel::of) else { return Some(()) };
     let chat = to.or_else(|| id.chat.clone()).unwrap_or_default();
     let error = (level == AckLevel::Error).then(|| "reported".to_owned());
     post.before = whole(&message_of, (post.at, now));

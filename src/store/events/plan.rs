@@ -6,7 +6,7 @@ use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
     message, organization, session,
-    state::Direction,
+    state::{Direction, Origin},
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
@@ -89,7 +89,11 @@ impl Plan {
             // Also as those have it that have handed over to the session. Each by itself never goes down.
             let before = present.predecessors.get(&session).into_iter().flatten();
             let sessions = before.chain([&session]).cloned();
+            // Of a number at Meta's the level was decided by all that is known of the message (`statuses.rs`).
+            let is_decided =
+                present.sessions.get(&session).is_some_and(|row| row.origin == Origin::Cloud);
             let advances = match ack.level {
+                _ if is_decided => message::COLUMN.ack.ne(ack.level.level()),
                 AckLevel::Error => message::COLUMN.ack.eq(0),
                 level => message::COLUMN.ack.lt(level.level()),
             };

@@ -9,8 +9,12 @@ use entity::{
     UnixMillis,
     id::{MetaBodyId, MetaEventId, OrganizationId},
     meta::{body, event},
+    organization,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement,
+    sea_query::LockType,
+};
 
 use super::Meta;
 use crate::store::{Error, Patience};
@@ -52,17 +56,22 @@ impl Meta {
             .run(&lane, Patience::Wait, move |txn| {
                 let (organization, me) = (organization.clone(), me.clone());
                 Box::pin(async move {
-                    // Said twice: who waits for another's commit looks again at the row itself.
+                    // One daemon after the other: what one is taking is not yet seen by another, who could so
+                    // take what stands behind it.
+                    organization::Entity::find_by_id(organization.clone())
+                        .lock(LockType::NoKeyUpdate)
+                        .one(txn)
+                        .await?;
                     let take = format!(
                         "UPDATE meta_event SET claim = $1, claimed_by = $2, lease_until = $3 \
-                         WHERE state = 'waiting' AND lease_until <= $5 AND id IN (\
+                         WHERE id IN (\
                          SELECT a.id FROM meta_event a WHERE a.organization_id = $4 \
                          AND a.state = 'waiting' AND a.next_at <= $5 AND a.lease_until <= $5 \
                          AND NOT EXISTS (SELECT 1 FROM meta_event b \
                          WHERE b.organization_id = a.organization_id AND b.lane = a.lane \
                          AND b.state = 'waiting' AND b.id < a.id \
                          AND (b.next_at > $5 OR b.lease_until > $5)) \
-                         ORDER BY a.id LIMIT {limit})"
+                         ORDER BY a.id LIMIT {limit}) RETURNING *"
                     );
                     let values = [
                         claim.into(),
@@ -73,15 +82,9 @@ impl Meta {
                     ];
                     let take =
                         Statement::from_sql_and_values(txn.get_database_backend(), take, values);
-                    if txn.execute_raw(take).await?.rows_affected() == 0 {
-                        return Ok(Vec::new());
-                    }
-                    event::Entity::find()
-                        .filter(event::COLUMN.organization_id.eq(organization))
-                        .filter(event::COLUMN.claim.eq(claim))
-                        .order_by_asc(event::COLUMN.id)
-                        .all(txn)
-                        .await
+                    let mut taken = event::Entity::find().from_raw_sql(take).all(txn).await?;
+                    taken.sort_by(|one, other| one.id.cmp(&other.id));
+                    Ok(taken)
                 })
             })
             .await

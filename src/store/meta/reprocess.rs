@@ -77,6 +77,8 @@ impl Meta {
                         .column(event::Column::Id)
                         .filter(event::COLUMN.organization_id.eq(organization.clone()))
                         .filter(event::COLUMN.state.ne(MetaEventState::Waiting))
+                        // What was not carried out for the longest time: so whoever asks again gets to the rest.
+                        .order_by_asc(event::Column::ProcessedAt)
                         .order_by_asc(event::COLUMN.id)
                         .limit(MOST);
                     if let Some(id) = &wanted.id {

@@ -117,19 +117,33 @@ impl Processor {
         let meta = self.store.meta();
         let waiting = meta.waiting().await?;
         let share = (ROUND / (waiting.len().max(1) as u64)).max(LEAST);
-        let mut count = 0;
+        let (mut count, mut failed) = (0, None);
         for organization in waiting {
-            let rows = meta.claim(&organization, &self.me, share, LEASE).await?;
-            count += rows.len();
-            self.carry_out(rows).await?;
+            let turn = async {
+                let rows = meta.claim(&organization, &self.me, share, LEASE).await?;
+                let taken = rows.len();
+                self.carry_out(rows).await.map(|()| taken)
+            };
+            // One organization's trouble is not that of those after it.
+            match turn.await {
+                Ok(taken) => count += taken,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(count)
+        failed.map_or(Ok(count), Err)
     }
 
     async fn carry_out(&self, rows: Vec<event::Model>) -> Result<(), store::Error> {
         let Some(claim) = rows.first().and_then(|row| row.claim) else { return Ok(()) };
         let mut lanes = BTreeMap::<String, Vec<Taken>>::new();
-        for taken in bodies::read(&self.store, rows).await? {
+        let read = match bodies::read(&self.store, rows).await {
+            Ok(read) => read,
+            Err(error) => {
+                self.store.meta().let_go(Whose::Claim(claim)).await?;
+                return Err(error);
+            }
+        };
+        for taken in read {
             lanes.entry(taken.row.lane.clone()).or_default().push(taken);
         }
         let lanes = lanes.into_values().map(|lane| self.in_order(lane));

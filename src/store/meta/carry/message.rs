@@ -109,9 +109,7 @@ const fn word(level: i16) -> Option<&'static str> {
 
 /// Writes a level into a message that went out.
 fn reach(row: &mut message::Model, level: i16, error: Option<&str>) {
-    let of =
-        [AckLevel::Error, AckLevel::Sent, AckLevel::Delivered, AckLevel::Read, AckLevel::Played];
-    if let Some(level) = of.into_iter().find(|it| it.level() == level) {
+    if let Some(level) = AckLevel::of(level) {
         (row.ack, row.status) = (level.level(), level.status());
         row.error = error.filter(|_| level == AckLevel::Error).map(str::to_owned);
     }

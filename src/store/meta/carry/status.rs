@@ -1,6 +1,9 @@
 //! How far messages have come that went out: their own rows, the campaign's, and word of it.
 
-use entity::{message, session, state::Direction};
+use entity::{
+    message, session,
+    state::{Direction, IdentityKind},
+};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
 
 use super::message::Door;
@@ -31,15 +34,22 @@ pub(super) async fn told(
     if level == before {
         return Ok(());
     }
-    let Some(level) = ack_level(level) else { return Ok(()) };
+    let Some(level) = AckLevel::of(level) else { return Ok(()) };
     let chat = match group {
         Some(group) => format!("{group}@g.us"),
         None => chat(door, session, new, person).await?,
     };
-    let by = if new.participant.is_empty() { chat.clone() } else { new.participant.clone() };
+    let by = if new.participant.is_empty() { chat.clone() } else { member(&new.participant) };
     let error = statuses.error().filter(|_| level == AckLevel::Error).map(str::to_owned);
     let ack = Ack { wa_id: new.wa_id.clone(), chat, by, level, error, at: new.at };
     door.record(session, Event::Ack(ack), new.at, None).await
+}
+
+/// The address of a member of a group: a number, or an id where there is none.
+fn member(id: &str) -> String {
+    let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+    let kind = if is_number { IdentityKind::WaId } else { IdentityKind::UserId };
+    contacts::address_of(&Person { ids: vec![(kind, id.to_owned())], ..Person::default() })
 }
 
 /// The conversation of the message: its own if it is known, else the one with whom it was for.
@@ -61,10 +71,4 @@ async fn chat(
     let organization = &session.organization_id;
     let known = contacts::known_address(door.txn, organization, &session.id, person).await?;
     Ok(known.unwrap_or_else(|| contacts::address_of(person)))
-}
-
-fn ack_level(level: i16) -> Option<AckLevel> {
-    let all =
-        [AckLevel::Error, AckLevel::Sent, AckLevel::Delivered, AckLevel::Read, AckLevel::Played];
-    all.into_iter().find(|it| it.level() == level)
 }
