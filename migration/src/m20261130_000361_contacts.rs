@@ -66,7 +66,7 @@ impl MigrationTrait for Migration {
             r#"INDEX "idx-contact_identity-contact" ON contact_identity (contact_id)"#,
             r#"UNIQUE INDEX "idx-conversation-session_chat" ON conversation (session_key, chat)"#,
             r#"INDEX "idx-conversation-contact" ON conversation (contact_id)"#,
-            r#"INDEX "idx-conversation-list" ON conversation (organization_id, last_message_at, id)"#,
+            r#"INDEX "idx-conversation-list" ON conversation (organization_id, created_at, id)"#,
         ] {
             db.execute_unprepared(&format!("CREATE {index}")).await?;
         }

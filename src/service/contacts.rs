@@ -1,5 +1,7 @@
 //! People that an organization has to do with, and the conversations with them.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use entity::{
     conversation,
     id::{ContactId, ConversationId, MessageId, SessionId, SessionKey},
@@ -24,7 +26,7 @@ pub struct People {
     pub next: Option<Position<ContactId>>,
 }
 
-/// A page of conversations, the one with the newest message first.
+/// A page of conversations, the youngest first.
 #[derive(Clone, Debug)]
 pub struct Conversations {
     pub conversations: Vec<(ConversationEntry, Option<session::Model>)>,
@@ -83,14 +85,22 @@ impl Contacts {
         let which = (key.as_ref(), contact);
         let contacts = self.store.contacts();
         let mut found = contacts.conversations(organization, which, &page.one_more()).await?;
-        let next = page
-            .cut(&mut found, |it| Position { at: it.row.last_message_at, id: it.row.id.clone() });
-        let mut conversations = Vec::with_capacity(found.len());
-        for entry in found {
-            let session = self.store.sessions().find_by_key(&entry.row.session_key).await?;
-            conversations.push((entry, session));
+        let next =
+            page.cut(&mut found, |it| Position { at: it.row.created_at, id: it.row.id.clone() });
+        // Many conversations, and few numbers that they are of.
+        let mut sessions = HashMap::new();
+        for entry in &found {
+            if let Entry::Vacant(new) = sessions.entry(entry.row.session_key.clone()) {
+                let session = self.store.sessions().find_by_key(new.key()).await?;
+                new.insert(session);
+            }
         }
-        Ok(Conversations { conversations, next })
+        let session = |key: &SessionKey| sessions.get(key).cloned().flatten();
+        let conversations = found.into_iter().map(|entry| {
+            let session = session(&entry.row.session_key);
+            (entry, session)
+        });
+        Ok(Conversations { conversations: conversations.collect(), next })
     }
 
     /// Lists a conversation's messages, the newest first.

@@ -95,8 +95,10 @@ impl Ours {
                     .await;
             }
             "listConversations" => {
-                return told(app, &format!("1650552{number:04}"), &format!("wamid.q{number}"))
-                    .await;
+                told(app, &format!("1650552{number:04}"), &format!("wamid.q{number}")).await;
+                // What was there before has a new message, and stays where it is.
+                let later = 1_799_999_100 + number;
+                return told_at(app, "16505551234", &format!("wamid.r{number}"), later).await;
             }
             "listConversationMessages" => {
                 return told(app, "16505551234", &format!("wamid.c{number}")).await;
@@ -122,7 +124,12 @@ impl Ours {
 
 /// Has somebody write to the number at Meta's.
 async fn told(app: &App, from: &str, id: &str) {
+    told_at(app, from, id, 1_799_999_000).await;
+}
+
+async fn told_at(app: &App, from: &str, id: &str, seconds: usize) {
     let body = text(WABA, NUMBER, id, "hello").to_string().replace("16505551234", from);
+    let body = body.replace("1799999000", &seconds.to_string());
     assert_eq!(deliver(app, SHARED, SECRET, body.as_bytes()).await.status, 200);
     app.meta.drive().await.unwrap();
 }

@@ -260,8 +260,8 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
 
             let text = String::from_utf8_lossy(&answer.body);
             let Ours { message, organization, token, webhook, delivery, replay, .. } = &ours;
-            let Ours { account, own_path, meta_event, campaign, .. } = &ours;
-            let more = [account, own_path, meta_event, campaign];
+            let Ours { account, own_path, meta_event, campaign, conversation, .. } = &ours;
+            let more = [account, own_path, meta_event, campaign, conversation];
             for secret in [SESSION, message, organization, token, webhook, delivery, replay]
                 .into_iter()
                 .chain(more.map(String::as_str))

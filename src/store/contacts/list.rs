@@ -75,7 +75,8 @@ impl Contacts {
         Ok(rows.into_iter().map(entry).collect())
     }
 
-    /// A page of an organization's conversations, the one with the newest message first.
+    /// A page of an organization's conversations, the youngest first: by when they began, which does not change while
+    /// they are read.
     pub async fn conversations(
         &self,
         organization: &OrganizationId,
@@ -84,7 +85,7 @@ impl Contacts {
     ) -> Result<Vec<ConversationEntry>, Error> {
         let mut query = conversation::Entity::find()
             .filter(conversation::COLUMN.organization_id.eq(organization.clone()))
-            .order_by_desc(conversation::COLUMN.last_message_at)
+            .order_by_desc(conversation::COLUMN.created_at)
             .order_by_desc(conversation::COLUMN.id)
             .limit(page.limit);
         if let Some(session) = session {
@@ -94,8 +95,8 @@ impl Contacts {
             query = query.filter(conversation::COLUMN.contact_id.eq(contact.clone()));
         }
         if let Some(after) = &page.after {
-            let earlier = conversation::COLUMN.last_message_at.lt(after.at);
-            let same_time = conversation::COLUMN.last_message_at.eq(after.at);
+            let earlier = conversation::COLUMN.created_at.lt(after.at);
+            let same_time = conversation::COLUMN.created_at.eq(after.at);
             let lower_id = conversation::COLUMN.id.lt(after.id.clone());
             query = query.filter(
                 Condition::any().add(earlier).add(Condition::all().add(same_time).add(lower_id)),

@@ -49,7 +49,7 @@ pub(in crate::http::api) fn list() -> Operation {
 
 pub(in crate::http::api) fn conversations() -> Operation {
     operation("listConversations", Tag::Messages, "Conversations of numbers at Meta's")
-        .about("The one with the newest message first. Those of linked devices are not among them yet.")
+        .about("The youngest first, by when they began. Those of linked devices are not among them yet.")
         .query([
             text("sessionId", "Only those of this session.")
                 .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
