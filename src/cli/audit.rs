@@ -9,7 +9,7 @@ use entity::{
 };
 use serde_json::json;
 
-use super::tenants::{FIRST, Tenants, columns, json as shown, when, with_tenants};
+use super::tenants::{FIRST, Tenants, columns, json as shown, when, with_tenants, word};
 use crate::{
     config::Config,
     http::{AuditEntryView, LONGEST_PAGE, USUAL_PAGE, cursor, moment, position},
@@ -96,10 +96,9 @@ fn table(listing: &Listing) -> String {
 
 fn row(entry: &audit::Model) -> Vec<String> {
     let dash = || "-".to_owned();
-    let action = serde_json::to_value(entry.action).ok();
     vec![
         when(Some(entry.at)),
-        action.and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_else(dash),
+        word(entry.action),
         entry.target.clone(),
         entry.token_id.as_ref().map_or_else(dash, ToString::to_string),
         entry.address.clone().unwrap_or_else(dash),

@@ -310,11 +310,6 @@ impl Daemon {
         self.address
     }
 
-    /// Where watchers are answered, if they have an address of their own.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
-    }
-
     /// The database, for tests that look behind the scenes.
     pub fn store(&self) -> &Store {
         &self.store

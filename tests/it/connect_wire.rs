@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     database,
-    http_app::App,
+    http_app::{self, App},
     world::{ALICE, Answer, BOB, on_each},
 };
 
@@ -149,7 +149,13 @@ async fn a_start_that_fails_leaves_the_session_disconnected_with_the_reason() {
         app.stop_sessions().await;
         app.clock.advance(Duration::from_secs(1));
         let body = json!({ "user_id": "user-1", "phone_number": "6281234567890" });
-        app.post(CONNECT, body).await.problem(503, "UNAVAILABLE");
+        app.post(CONNECT, body.clone()).await.problem(503, "UNAVAILABLE");
+        // With a key it is as before: what has failed is tried again, and not said to be done.
+        for _ in 0..2 {
+            let again = app.request(Method::POST, CONNECT).header("idempotency-key", "key");
+            let again = http_app::Answer::to(http_app::json(again, &body)).await;
+            again.problem(503, "UNAVAILABLE");
+        }
         let listed = app.get("/api/whatsapp/session/list-realtime?userId=user-1").await.json();
         assert_eq!(listed["summary"]["total"], 1, "it was there before the start");
         let id = listed["data"][0]["sessionId"].as_str().unwrap();

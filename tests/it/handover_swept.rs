@@ -32,12 +32,6 @@ async fn migrated(app: &App, id: &str) -> Value {
     status(app, id).await["migratedTo"].clone()
 }
 
-/// Has a session be wanted, without anybody running it.
-async fn want(database: &Database, id: &str) {
-    let sql = format!("UPDATE session SET desired_state = 'running' WHERE session_id = '{id}'");
-    database.execute(&sql).await;
-}
-
 /// As if a session had been idle all the time, its row being changed when others became connected.
 async fn was_idle(database: &Database, id: &str) {
     let sql = format!("UPDATE session SET status_since = 1 WHERE session_id = '{id}'");
@@ -61,7 +55,6 @@ async fn what_was_idle_then_hands_over_once_and_what_has_ended_since_does_not() 
         app.external("vps", json!({})).await;
         app.tell("vps", "ready", json!({ "phoneNumber": NUMBER })).await;
         app.hear("one", "15550002222", "to one").await;
-        want(database, "one").await;
         assert_eq!(sweep(&app).await, 0, "all are connected");
 
         app.clock.advance(Duration::from_secs(1));
@@ -95,7 +88,6 @@ async fn of_two_connected_ones_it_is_the_one_that_was_connected_last() {
         app.session("one").await;
         ready(&app, "one").await;
         both(&app, "two", "three").await;
-        want(database, "one").await;
         logged_out(&app, "one").await;
         was_idle(database, "one").await;
         assert_eq!((sweep(&app).await, migrated(&app, "one").await), (1, json!("three")));
@@ -115,7 +107,7 @@ async fn what_somebody_has_stopped_or_is_about_to_pair_is_left_until_the_next_re
         // Made for the number, and never connected.
         let meant = json!({ "sessionId": "meant", "phoneNumber": NUMBER, "start": false });
         app.post(SESSION, meant).await;
-        want(database, "meant").await;
+        was_idle(database, "meant").await;
         assert_eq!(sweep(&app).await, 0);
         app.clock.advance(Duration::from_secs(1));
         ready(&app, "two").await;
@@ -144,7 +136,6 @@ async fn what_runs_is_another_account_s_or_another_organization_s_is_left_alone_
         let key = app.row("owned").await.id;
         let lease = app.store.leases().claim(&node, vec![key]).await.unwrap().remove(0);
         for id in ["recycled", "owned"] {
-            want(database, id).await;
             logged_out(&app, id).await;
             was_idle(database, id).await;
         }

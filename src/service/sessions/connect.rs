@@ -23,6 +23,7 @@ use crate::{
     store::{
         Patience,
         events::NewEvent,
+        idempotency::Key,
         sessions::{Act, NewSession, OfUser},
     },
 };
@@ -89,7 +90,7 @@ impl Sessions {
         let whose = (user_id.as_str(), phone_number.as_str());
         let parts = ["connect", whose.0, whose.1];
         let key = connect.idempotency_key.map(|key| created::key(key, &parts));
-        let found = sessions.for_user(organization, whose, (new, key), caller.by()).await?;
+        let found = sessions.for_user(organization, whose, (new, key.clone()), caller.by()).await?;
         let (row, is_new) = match found {
             OfUser::Replayed(row) => {
                 let view = self.begun(caller, &row.session_id, row.created_at).await?;
@@ -104,7 +105,7 @@ impl Sessions {
         };
         let begun_at = self.now();
         if let Err(error) = self.manager.start(&row.id).await {
-            self.give_up(caller, &row, &error).await;
+            self.give_up(caller, &row, &error, key.as_ref()).await;
             return Err(error.into());
         }
         let view = self.begun(caller, &row.session_id, begun_at).await?;
@@ -150,7 +151,13 @@ impl Sessions {
 
     /// Leaves a session that could not be started stopped, and writes down why. What cannot be written any
     /// more is logged: the caller is told of the start.
-    async fn give_up(&self, caller: &Principal, row: &session::Model, why: &crate::session::Error) {
+    async fn give_up(
+        &self,
+        caller: &Principal,
+        row: &session::Model,
+        why: &crate::session::Error,
+        key: Option<&Key>,
+    ) {
         let detail = json!({ "by": "connect" });
         let act = Act { action: AuditAction::SessionStopped, detail, by: caller.by() };
         let sessions = self.store.sessions();
@@ -170,7 +177,12 @@ impl Sessions {
             posted: None,
         };
         let said = self.store.writer().record(said, Patience::Fail).await;
-        for error in stopped.err().into_iter().chain(said.err()) {
+        // Whoever asks again with it is not told that it was done.
+        let freed = match key {
+            Some(key) => sessions.free_key(organization, key).await,
+            None => Ok(()),
+        };
+        for error in stopped.err().into_iter().chain(said.err()).chain(freed.err()) {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, session.key = %row.id, "A failed start could not be written down");
         }

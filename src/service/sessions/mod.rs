@@ -407,18 +407,9 @@ pub async fn list(
     caller.require(Role::Viewer)?;
     let sessions = store.sessions();
     let organization = &caller.organization_id;
-    // One row more than asked for says whether there is a next page.
-    let one_more = Page { after: page.after.clone(), limit: page.limit.map(|n| n + 1) };
-    let mut rows = sessions.list(organization, filter, &one_more).await?;
+    let mut rows = sessions.list(organization, filter, &page.one_more()).await?;
+    let next = page.cut(&mut rows, |row| Position { at: row.created_at, id: row.id.clone() });
     let summary = sessions.summary(organization, filter).await?;
-
-    let mut next = None;
-    if let Some(limit) = page.limit.and_then(|limit| usize::try_from(limit).ok())
-        && rows.len() > limit
-    {
-        rows.truncate(limit);
-        next = rows.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
-    }
     let at = store.clock().now();
     let heirs: Vec<_> = rows.iter().filter_map(|row| row.migrated_to.clone()).collect();
     let names = match heirs.as_slice() {

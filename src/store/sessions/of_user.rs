@@ -113,6 +113,16 @@ impl Sessions {
         self.store.webhooks().touch(touched);
         Ok(found)
     }
+
+    /// Frees a key whose request has come to nothing after all: the same again is tried again.
+    pub async fn free_key(&self, organization: &OrganizationId, key: &Key) -> Result<(), Error> {
+        let (owner, key) = (organization.clone(), key.clone());
+        let freed = self.store.writer().run(organization.as_str(), Patience::Fail, move |txn| {
+            let (owner, key) = (owner.clone(), key.clone());
+            Box::pin(async move { unclaim(txn, &owner, &key).await })
+        });
+        freed.await
+    }
 }
 
 /// The one of a user's sessions, the newest first, that is to be used for this number: made for it, or not
