@@ -19,7 +19,6 @@ import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MADE = ROOT / "packaging" / "made"
-TARGET = "x86_64-unknown-linux-gnu"
 COMPLETIONS = {"bash": "wagate", "zsh": "_wagate", "fish": "wagate.fish"}
 # As files of licences are called, whatever follows.
 NAMES = ("licen", "copying", "notice", "unlicense", "copyright")
@@ -50,10 +49,17 @@ def configuration() -> None:
     (MADE / "wagate.toml").write_text(text.replace(default, 'state_dir = "/var/lib/wagate"\n'))
 
 
+def target() -> str:
+    """What programs that are built here run on."""
+    told = subprocess.run(["rustc", "-vV"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    [host] = [line.removeprefix("host: ") for line in told.splitlines() if line.startswith("host: ")]
+    return host
+
+
 def linked() -> list[dict]:
     """The crates that are linked into the program, or build it; not those of tests."""
     asked = subprocess.run(
-        ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET],
+        ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target()],
         cwd=ROOT, check=True, stdout=subprocess.PIPE,
     )
     told = json.loads(asked.stdout)
