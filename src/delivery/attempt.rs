@@ -17,6 +17,9 @@ use crate::{
 /// How long a delivery that could not be tried for reasons of ours is left alone.
 const OWN_FAULT: Duration = Duration::from_secs(30);
 
+/// When something is due that is due at once.
+const AT_ONCE: UnixMillis = UnixMillis(0);
+
 /// Sends `payload` to an endpoint, signed at the time that it is `now`.
 pub(super) async fn send(
     client: &Client,
@@ -78,11 +81,14 @@ pub(super) async fn attempt(
     claimed: Claimed,
     now: impl Fn() -> UnixMillis + Send + Sync,
 ) -> Settled {
-    let Some(event) = &claimed.event else {
-        return untried(claimed, Ending::Exhausted, Some("event_retired"));
+    let started_at = now();
+    let too_old = claimed.expires_at.0 > 0 && claimed.expires_at <= started_at;
+    let event = match &claimed.event {
+        _ if too_old => return given_up(claimed, "expired"),
+        None => return given_up(claimed, "event_retired"),
+        Some(event) => event,
     };
     let payload = body(target.row.format, event, target.client_id);
-    let started_at = now();
     let reply = send(client, target, event.id.as_str(), payload, &now).await;
     let (ending, sign) = judge(&reply, target, &claimed, now());
     let made = record(&reply, started_at);
@@ -90,8 +96,18 @@ pub(super) async fn attempt(
 }
 
 /// A delivery that was taken and cannot be tried now, for reasons of ours.
-pub(super) fn release(claimed: Claimed, now: UnixMillis) -> Settled {
+pub(super) fn postpone(claimed: Claimed, now: UnixMillis) -> Settled {
     untried(claimed, Ending::Released(now + OWN_FAULT), None)
+}
+
+/// A delivery that was taken, and is due as it was.
+pub(super) fn release(claimed: Claimed) -> Settled {
+    untried(claimed, Ending::Released(AT_ONCE), None)
+}
+
+/// A delivery that is given up without a request.
+fn given_up(claimed: Claimed, why: &'static str) -> Settled {
+    Settled { sign: Some(Sign::GivenUp), ..untried(claimed, Ending::Exhausted, Some(why)) }
 }
 
 fn untried(claimed: Claimed, ending: Ending, error: Option<&'static str>) -> Settled {

@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 
 use super::{
     Options, Reply, STOP_GRACE,
-    attempt::{attempt, release, send},
+    attempt::{attempt, postpone, release, send},
     client::Client,
     fair::{Want, allot},
     lanes::Lanes,
@@ -246,10 +246,11 @@ impl Deliveries {
         }
     }
 
-    /// Lets go of what this daemon was sending when it last ended.
+    /// Lets go of what this daemon was sending when it last ended, and ends what it was changing.
     pub async fn recover(&self) -> Result<(), store::Error> {
         let let_go = self.shared.store.webhooks().recover(&self.shared.options.node).await?;
         self.count_reclaimed(let_go);
+        self.shared.store.webhooks().reorder_all().await?;
         Ok(())
     }
 
@@ -258,8 +259,7 @@ impl Deliveries {
         let webhooks = self.shared.store.webhooks();
         let under_way = self.shared.lanes().deliveries();
         self.count_reclaimed(webhooks.reclaim(&self.shared.options.node, &under_way).await?);
-        let expired = webhooks.expire().await?;
-        self.shared.exhausted.fetch_add(expired, Atomic::Relaxed);
+        self.shared.note(&webhooks.expire().await?);
         webhooks.cancel().await?;
         webhooks.mend_times().await?;
         webhooks.forget_figures().await?;
@@ -321,12 +321,12 @@ impl Deliveries {
             self.tries.spawn(async move {
                 let now = || shared.clock.now();
                 let settled = match target {
-                    None => release(claimed, now()),
+                    None => postpone(claimed, now()),
                     Some(target) => {
                         let kept = claimed.clone();
                         tokio::select! {
                             biased;
-                            () = shared.cut.cancelled() => release(kept, UnixMillis(0)),
+                            () = shared.cut.cancelled() => release(kept),
                             settled = attempt(&shared.client, &target, claimed, now) => settled,
                         }
                     }
@@ -384,10 +384,9 @@ impl Deliveries {
             });
         }
         let all = self.shared.options.concurrency.max(1);
-        // Something is always left for somebody else.
-        let most = (all * 3 / 4).max(1);
         let free = all.saturating_sub(lanes.in_flight()).min(ROUND);
-        let given = allot(&wants, lanes.held(), most, free);
+        let round = lanes.next_round();
+        let given = allot(&wants, lanes.held(), all, free, round);
         let mut claiming = Vec::new();
         for (((endpoint, probe), want), limit) in open.into_iter().zip(&wants).zip(given) {
             if limit < want.places {

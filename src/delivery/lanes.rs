@@ -29,6 +29,7 @@ pub(super) struct Lanes {
     /// Endpoints that are to be looked at, whatever woke us.
     pub(super) dirty: BTreeSet<EndpointId>,
     in_flight: HashSet<DeliveryId>,
+    round: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,12 @@ impl Bucket {
 impl Lanes {
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Counts the times at which places are given out.
+    pub(super) const fn next_round(&mut self) -> usize {
+        self.round = self.round.wrapping_add(1);
+        self.round
     }
 
     pub(super) fn deliveries(&self) -> Vec<DeliveryId> {

@@ -1,10 +1,11 @@
 //! Writes down what came of tries: all that have ended while the last ones were being written.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use entity::UnixMillis;
 use tokio::sync::mpsc;
 
-use super::engine::Shared;
+use super::{engine::Shared, lanes::Lanes};
 use crate::{
     store::{
         self,
@@ -23,17 +24,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut tries: mpsc::UnboundedReceiver<
         let ended: Vec<_> =
             batch.iter().map(|it| (it.delivery.clone(), it.endpoint.clone())).collect();
         let now = shared.store.clock().now();
-        {
-            let mut lanes = shared.lanes();
-            for settled in &mut batch {
-                shared.count(settled);
-                let nothing_new = settled.sign == Some(Sign::Success)
-                    && !lanes.notes_success(&settled.endpoint, now);
-                if nothing_new {
-                    settled.sign = None;
-                }
-            }
-        }
+        batch.iter().for_each(|settled| shared.count(settled));
+        leave_out(&mut shared.lanes(), &mut batch, now);
         write(&shared, std::mem::take(&mut batch)).await;
         let mut lanes = shared.lanes();
         for (delivery, endpoint) in &ended {
@@ -41,6 +33,19 @@ pub(super) async fn run(shared: Arc<Shared>, mut tries: mpsc::UnboundedReceiver<
         }
         drop(lanes);
         shared.freed.notify_one();
+    }
+}
+
+/// Leaves out successes that say nothing new of their endpoints. Between failures they do: ten failures are
+/// no ten in a row.
+fn leave_out(lanes: &mut Lanes, batch: &mut [Settled], now: UnixMillis) {
+    let fails = batch.iter().filter(|it| matches!(it.sign, Some(Sign::Failure { .. })));
+    let failing: HashSet<_> = fails.map(|it| it.endpoint.clone()).collect();
+    for settled in batch.iter_mut().filter(|it| it.sign == Some(Sign::Success)) {
+        let is_new = lanes.notes_success(&settled.endpoint, now);
+        if !is_new && !failing.contains(&settled.endpoint) {
+            settled.sign = None;
+        }
     }
 }
 
@@ -87,5 +92,64 @@ pub(super) fn word(settled: &Settled) -> &'static str {
         (_, Ending::Succeeded) => SUCCESS,
         (Some(attempt), _) => attempt.error.unwrap_or("unknown"),
         (None, _) => settled.error.unwrap_or("not_tried"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use entity::{
+        id::{DeliveryId, EndpointId, OrganizationId},
+        webhook::health,
+    };
+
+    use super::*;
+
+    const FAILURE: Sign =
+        Sign::Failure { throttle: None, gone: false, exhausted: false, probe: false };
+
+    fn settled(endpoint: u128, sign: Sign) -> Settled {
+        Settled {
+            delivery: DeliveryId::new(UnixMillis(1), rand::random()),
+            endpoint: EndpointId::new(UnixMillis(1), endpoint),
+            organization: OrganizationId::new(UnixMillis(1), 1),
+            order_key: None,
+            claim: 1,
+            attempts: 0,
+            ending: Ending::Succeeded,
+            error: None,
+            attempt: None,
+            sign: Some(sign),
+        }
+    }
+
+    #[test]
+    fn a_success_between_failures_is_never_left_out() {
+        let mut lanes = Lanes::default();
+        let now = UnixMillis(1_000);
+        for endpoint in [1, 2] {
+            let it = settled(endpoint, Sign::Success);
+            lanes.begin(&it.delivery, &it.endpoint, &it.organization);
+            lanes.learn_health(&health::Model {
+                endpoint_id: it.endpoint.clone(),
+                consecutive_failures: 0,
+                first_failure_at: None,
+                last_failure_at: None,
+                last_success_at: Some(now),
+                hold_until: None,
+                opens: 0,
+                alerted: 0,
+                exhausted_alert_at: None,
+            });
+            assert!(lanes.notes_success(&it.endpoint, now));
+        }
+        let mut batch = [
+            settled(1, FAILURE),
+            settled(2, Sign::Success),
+            settled(1, Sign::Success),
+            settled(1, FAILURE),
+        ];
+        leave_out(&mut lanes, &mut batch, now);
+        let signs = batch.map(|it| it.sign);
+        assert_eq!(signs, [Some(FAILURE), None, Some(Sign::Success), Some(FAILURE)]);
     }
 }

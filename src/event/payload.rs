@@ -80,7 +80,9 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
         }),
         Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
         Event::Message(message) => json!({ "message": message_data(message, own, channel) }),
-        Event::Ciphertext(message) => json!({ "message": ciphertext_data(message, own) }),
+        Event::Ciphertext(message) => {
+            json!({ "message": ciphertext_data(message, own, channel) })
+        }
         Event::Ack(ack) => ack_data(ack, acknowledged),
         Event::Call(call) => json!({ "call": call_data(call) }),
         Event::Reported(report) => report_data(report),
@@ -112,7 +114,7 @@ fn message_data(message: &NewMessage, own: Option<&str>, channel: Origin) -> Val
 }
 
 /// What is known of a message that cannot be read: all but what it says.
-fn ciphertext_data(message: &Ciphertext, own: Option<&str>) -> Value {
+fn ciphertext_data(message: &Ciphertext, own: Option<&str>, channel: Origin) -> Value {
     let Ciphertext { direction, is_group, chat, sender, .. } = message;
     let (from, to) = ends(*direction, *is_group, chat, sender, own);
     json!({
@@ -127,6 +129,7 @@ fn ciphertext_data(message: &Ciphertext, own: Option<&str>) -> Value {
         "unavailable": message.unavailable,
         "timestamp": message.sent_at.as_secs(),
         "offline": message.offline,
+        "channel": channel.word(),
     })
 }
 

@@ -41,6 +41,8 @@ const EXHAUSTED_ALERTS: Duration = Duration::from_hours(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     Success,
+    /// A delivery was given up without a request: that says nothing of the receiver, and is told.
+    GivenUp,
     Failure {
         /// The receiver wants fewer requests; with how long it wants none, if it says so.
         throttle: Option<Option<Duration>>,
@@ -117,11 +119,11 @@ pub fn learn(
                 if gone {
                     verdict.disable = Some(DisabledReason::Gone);
                 }
-                if exhausted && told_long_ago(row.exhausted_alert_at, now) {
-                    row.exhausted_alert_at = Some(now);
-                    verdict.alerts.push(Alert::Exhausted);
+                if exhausted {
+                    give_up(row, &mut verdict, now);
                 }
             }
+            Sign::GivenUp => give_up(row, &mut verdict, now),
         }
     }
     let failing_for = row.first_failure_at.map_or(Duration::ZERO, |since| now.since(since));
@@ -156,6 +158,13 @@ fn fail(row: &mut health::Model, throttle: Option<Option<Duration>>, probe: bool
         let doubled = OPEN.0.saturating_mul(1 << row.opens.clamp(0, 10));
         row.opens = row.opens.saturating_add(1);
         row.hold_until = row.hold_until.max(Some(now + doubled.min(OPEN.1)));
+    }
+}
+
+fn give_up(row: &mut health::Model, verdict: &mut Verdict, now: UnixMillis) {
+    if told_long_ago(row.exhausted_alert_at, now) {
+        row.exhausted_alert_at = Some(now);
+        verdict.alerts.push(Alert::Exhausted);
     }
 }
 

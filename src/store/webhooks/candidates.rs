@@ -56,20 +56,20 @@ pub(super) async fn candidates(
 fn statements(database: DbBackend, wanted: &[Claiming], now: UnixMillis) -> Vec<Statement> {
     // SQLite takes no limit that differs from row to row: there, each limit is asked for by itself.
     let limit = |it: &Claiming| if database == DbBackend::Postgres { 0 } else { it.limit };
-    let mut groups: BTreeMap<(u8, usize), Vec<&Claiming>> = BTreeMap::new();
+    let mut groups: BTreeMap<(u8, bool, usize), Vec<&Claiming>> = BTreeMap::new();
     for it in wanted {
-        groups.entry((it.ordering as u8, limit(it))).or_default().push(it);
+        groups.entry((it.ordering as u8, it.probe, limit(it))).or_default().push(it);
     }
-    let groups = groups.into_iter().filter_map(|((_, limit), some)| {
+    let groups = groups.into_iter().filter_map(|((_, probe, limit), some)| {
         let ordering = some.first()?.ordering;
         let (text, values): (String, Vec<Value>) = if database == DbBackend::Postgres {
             let wants = some.iter().map(|it| json!({ "id": it.endpoint, "most": it.limit }));
             let wants: serde_json::Value = wants.collect();
-            (postgres(ordering), vec![wants.to_string().into(), now.0.into()])
+            (postgres(ordering, probe), vec![wants.to_string().into(), now.0.into()])
         } else {
             let ids: serde_json::Value = some.iter().map(|it| it.endpoint.as_str()).collect();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            (sqlite(ordering), vec![ids.to_string().into(), now.0.into(), limit.into()])
+            (sqlite(ordering, probe), vec![ids.to_string().into(), now.0.into(), limit.into()])
         };
         Some(Statement::from_sql_and_values(database, text, values))
     });
@@ -77,8 +77,8 @@ fn statements(database: DbBackend, wanted: &[Claiming], now: UnixMillis) -> Vec<
 }
 
 /// The limit on events keeps PostgreSQL from reading all of them to join them.
-fn postgres(ordering: Ordering) -> String {
-    let due = due(ordering, "*", "w.id", "w.most");
+fn postgres(ordering: Ordering, probe: bool) -> String {
+    let due = due(ordering, probe, "*", "w.id", "w.most");
     format!(
         "SELECT {COLUMNS} FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS w (id text, most bigint) \
          CROSS JOIN LATERAL ({due}) AS d LEFT JOIN LATERAL \
@@ -86,8 +86,8 @@ fn postgres(ordering: Ordering) -> String {
     )
 }
 
-fn sqlite(ordering: Ordering) -> String {
-    let due = due(ordering, "id", "w.value", "$3");
+fn sqlite(ordering: Ordering, probe: bool) -> String {
+    let due = due(ordering, probe, "id", "w.value", "$3");
     format!(
         "SELECT {COLUMNS} FROM json_each($1) AS w CROSS JOIN webhook_delivery d ON d.id IN ({due}) \
          LEFT JOIN webhook_event e ON e.id = d.event_id"
@@ -95,7 +95,7 @@ fn sqlite(ordering: Ordering) -> String {
 }
 
 /// What is due for an endpoint at `$2`, as far as order allows it.
-fn due(ordering: Ordering, columns: &str, endpoint: &str, limit: &str) -> String {
+fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &str) -> String {
     let head = match ordering {
         Ordering::None => "TRUE",
         Ordering::ByConversation => FIRST,
@@ -111,17 +111,20 @@ fn due(ordering: Ordering, columns: &str, endpoint: &str, limit: &str) -> String
     // What was never sent is due at 0. Were it all to go first, a backlog that never empties would keep
     // back what is tried again until it is too old; the other way round, a receiver that refuses some
     // would hear of nothing new. So half of the places are for either, and what one leaves is the other's.
+    // A probe asks whether the receiver is back: what it has refused before is the worse question, and
+    // with a few that it always refuses the breaker would not close for a day.
     let of = |condition: &str| {
         format!(
             "SELECT * FROM webhook_delivery d WHERE endpoint_id = {endpoint} AND state = 'pending' \
              AND {condition} AND {head} ORDER BY next_at, seq LIMIT {limit}"
         )
     };
+    let again_goes_first = if probe { "FALSE" } else { "TRUE" };
     let (first, again) = (of("next_at = 0"), of("next_at > 0 AND next_at <= $2"));
     format!(
         "SELECT {columns} FROM (\
          SELECT f.*, 1 AS turn FROM ({first}) AS f UNION ALL \
-         SELECT a.*, CASE WHEN ROW_NUMBER() OVER (ORDER BY next_at, seq) <= ({limit} + 1) / 2 \
+         SELECT a.*, CASE WHEN {again_goes_first} AND ROW_NUMBER() OVER (ORDER BY next_at, seq) <= ({limit} + 1) / 2 \
          THEN 0 ELSE 2 END AS turn FROM ({again}) AS a) AS due ORDER BY turn, next_at, seq LIMIT {limit}"
     )
 }

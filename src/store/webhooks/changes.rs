@@ -90,7 +90,11 @@ impl Webhooks {
                 .map(|it| i64::try_from(it.as_millis()).unwrap_or(i64::MAX))),
             ..Default::default()
         };
-        self.change(organization, id, columns, what, by).await
+        let row = self.change(organization, id, columns, what, by).await?;
+        if let (Some(row), Some(ordering)) = (&row, change.ordering) {
+            self.reorder(&row.id, ordering).await?;
+        }
+        Ok(row)
     }
 
     /// Stops calling an endpoint; what happens meanwhile waits for it. None if it is not there.

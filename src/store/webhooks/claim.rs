@@ -103,7 +103,17 @@ impl Webhooks {
         for candidate in candidates {
             if taken.binary_search(&candidate.id).is_ok() {
                 let probe = probes.contains(&candidate.endpoint_id);
-                claimed.push(self.open(candidate, claim, probe).await?);
+                let organization = candidate.organization_id.clone();
+                match self.open(candidate, claim, probe).await {
+                    Ok(opened) => claimed.push(opened),
+                    // One organization's key keeps nobody else's waiting; this one is let go of, as
+                    // nobody has it under way.
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        organization.id = %organization,
+                        "A webhook delivery cannot be opened"
+                    ),
+                }
             }
         }
         Ok(claimed)

@@ -23,6 +23,7 @@ mod due;
 mod endpoints;
 mod fanout;
 mod log;
+mod reorder;
 mod replay;
 mod sealed;
 mod settle;

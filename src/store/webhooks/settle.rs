@@ -12,7 +12,7 @@ use std::{
 use entity::{
     UnixMillis,
     id::{AttemptId, DeliveryId, EndpointId, OrganizationId, in_order},
-    webhook::{attempt, endpoint, health},
+    webhook::{attempt, endpoint, health, state::EndpointState},
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait,
@@ -139,21 +139,36 @@ async fn settle(
     tally.attempts(batch);
     tally.write(txn, now).await?;
 
-    let mut touched = BTreeSet::new();
-    let mut signs: BTreeMap<&EndpointId, (&OrganizationId, Vec<Sign>)> = BTreeMap::new();
+    let mut signs = Signs::new();
     for settled in batch {
         if let Some(sign) = settled.sign {
-            let (_, signs) =
-                signs.entry(&settled.endpoint).or_insert((&settled.organization, Vec::new()));
-            signs.push(sign);
+            let of = || (settled.organization.clone(), Vec::new());
+            signs.entry(settled.endpoint.clone()).or_insert_with(of).1.push(sign);
         }
     }
+    let touched = learned(txn, known, &signs, now, disable_after, &mut settlement).await?;
+    Ok((settlement, touched))
+}
+
+/// What has been learned of endpoints, with the organization of each; in the order in which rows are locked.
+pub(super) type Signs = BTreeMap<EndpointId, (OrganizationId, Vec<Sign>)>;
+
+/// Writes what signs say of their endpoints, and what follows from it. Returns who is owed an alert.
+pub(super) async fn learned(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    signs: &Signs,
+    now: UnixMillis,
+    disable_after: Duration,
+    settlement: &mut Settlement,
+) -> Result<BTreeSet<EndpointId>, DbErr> {
+    let mut touched = BTreeSet::new();
     if signs.is_empty() {
-        return Ok((settlement, touched));
+        return Ok(touched);
     }
     // In one order always: the rows stay locked until the commit.
     let rows = health::Entity::find()
-        .filter(health::COLUMN.endpoint_id.is_in(signs.keys().map(|&id| id.clone())))
+        .filter(health::COLUMN.endpoint_id.is_in(signs.keys().cloned()))
         .order_by_asc(health::COLUMN.endpoint_id)
         .lock_exclusive()
         .all(txn)
@@ -181,7 +196,7 @@ async fn settle(
         }
         settlement.health.push(row);
     }
-    Ok((settlement, touched))
+    Ok(touched)
 }
 
 /// Ends those that succeeded, in one statement for each status.
@@ -321,7 +336,9 @@ async fn tell(
     kind: EventType,
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
     let found = endpoint::Entity::find_by_id(row.endpoint_id.clone()).one(txn).await?;
-    let Some(endpoint) = found else { return Ok(BTreeSet::new()) };
+    let Some(endpoint) = found.filter(|it| it.state != EndpointState::Deleted) else {
+        return Ok(BTreeSet::new());
+    };
     let data = json!({
         "endpointId": endpoint.id,
         "url": endpoint.url,

@@ -2,16 +2,31 @@
 //!
 //! Each a few hundred rows at a time, so that nobody waits long behind it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use entity::id::{DeliveryId, EndpointId};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use entity::{
+    UnixMillis,
+    id::{DeliveryId, EndpointId},
+};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 
-use super::{LANE, PATIENCE, Webhooks, list, stats::Tally};
-use crate::{store::Error, webhook::schedule::LONGEST};
+use super::{
+    LANE, PATIENCE, Webhooks,
+    fanout::Known,
+    list,
+    settle::{Settlement, Signs, learned},
+    stats::Tally,
+};
+use crate::{
+    store::Error,
+    webhook::{health::Sign, schedule::LONGEST},
+};
 
 /// Rows of one transaction.
-const CHUNK: u64 = 500;
+pub(super) const CHUNK: u64 = 500;
+
+/// Chunks of what has grown too old that are given up at one time.
+const EXPIRED_AT_ONCE: u32 = 40;
 
 /// No delivery is taken for so long. One that seems to be was taken under a clock that was ahead.
 const NO_LEASE: Duration = Duration::from_hours(1);
@@ -84,8 +99,24 @@ impl Webhooks {
         }
     }
 
-    /// Gives up what was owed for too long. Returns how many, and may be called again if that is many.
-    pub async fn expire(&self) -> Result<u64, Error> {
+    /// Gives up what was owed for too long, and tells so: a few hundred at a time, until there is no more
+    /// of it or so much that the rest can wait for the next time.
+    pub async fn expire(&self) -> Result<Settlement, Error> {
+        let mut all = Settlement::default();
+        for _ in 0..EXPIRED_AT_ONCE {
+            let some = self.expire_some().await?;
+            let was_last = some.exhausted < CHUNK;
+            all.exhausted += some.exhausted;
+            all.alerts.extend(some.alerts);
+            all.health.extend(some.health);
+            if was_last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn expire_some(&self) -> Result<Settlement, Error> {
         let now = self.store.clock().now();
         let which = format!(
             "SELECT id FROM webhook_delivery WHERE state = 'pending' AND expires_at > 0 \
@@ -93,32 +124,29 @@ impl Webhooks {
             now.0
         );
         if !self.is_there(&which).await? {
-            return Ok(0);
+            return Ok(Settlement::default());
         }
         let expire = format!(
             "UPDATE webhook_delivery SET state = 'exhausted', last_error = 'expired', \
-             finished_at = {} WHERE id IN ({which}) RETURNING endpoint_id",
+             finished_at = {} WHERE id IN ({which}) RETURNING endpoint_id, organization_id",
             now.0
         );
-        self.store
+        let known = self.store.writer().known().clone();
+        let (settlement, touched) = self
+            .store
             .writer()
             .run(LANE, PATIENCE, move |txn| {
-                let expire = expire.clone();
-                Box::pin(async move {
-                    let database = txn.get_database_backend();
-                    let gone = txn.query_all_raw(Statement::from_string(database, expire)).await?;
-                    let mut tally = Tally::default();
-                    for row in &gone {
-                        tally.exhausted(&row.try_get_by_index::<EndpointId>(0)?);
-                    }
-                    tally.write(txn, now).await?;
-                    Ok(gone.len() as u64)
-                })
+                let (expire, known) = (expire.clone(), known.clone());
+                Box::pin(async move { expired(txn, &known, now, expire).await })
             })
-            .await
+            .await?;
+        if !touched.is_empty() {
+            self.touch(touched);
+        }
+        Ok(settlement)
     }
 
-    async fn is_there(&self, which: &str) -> Result<bool, Error> {
+    pub(super) async fn is_there(&self, which: &str) -> Result<bool, Error> {
         let db = self.store.reader();
         let there = Statement::from_string(db.get_database_backend(), which);
         Ok(db.query_one_raw(there).await?.is_some())
@@ -152,7 +180,7 @@ impl Webhooks {
         .await
     }
 
-    async fn chunk(&self, which: String, set: String) -> Result<u64, Error> {
+    pub(super) async fn chunk(&self, which: String, set: String) -> Result<u64, Error> {
         if !self.is_there(&which).await? {
             return Ok(0);
         }
@@ -177,4 +205,25 @@ impl Webhooks {
         };
         Ok((count("state = 'pending'").await?, count(CLAIMED).await?))
     }
+}
+
+async fn expired(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    now: UnixMillis,
+    expire: String,
+) -> Result<(Settlement, BTreeSet<EndpointId>), DbErr> {
+    let database = txn.get_database_backend();
+    let gone = txn.query_all_raw(Statement::from_string(database, expire)).await?;
+    let (mut tally, mut signs) = (Tally::default(), Signs::new());
+    for row in &gone {
+        let endpoint: EndpointId = row.try_get_by_index(0)?;
+        tally.exhausted(&endpoint);
+        // Once for each endpoint: it is not told more often.
+        signs.insert(endpoint, (row.try_get_by_index(1)?, vec![Sign::GivenUp]));
+    }
+    tally.write(txn, now).await?;
+    let mut settlement = Settlement { exhausted: gone.len() as u64, ..Settlement::default() };
+    let touched = learned(txn, known, &signs, now, Duration::MAX, &mut settlement).await?;
+    Ok((settlement, touched))
 }
