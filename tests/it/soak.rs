@@ -7,7 +7,7 @@
 //!
 //! The seed is printed. `WAGATE_SOAK_SEED=N` repeats a run's faults.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
@@ -54,11 +54,11 @@ async fn soak() {
             databases.push(database);
         }
     }
-    let before = Use::now();
+    let before = Use::at_rest(&fleets).await;
     join_all(fleets.iter_mut().map(|fleet| fleet.storm(seed))).await;
-    let half = Use::now();
+    let half = Use::at_rest(&fleets).await;
     join_all(fleets.iter_mut().map(|fleet| fleet.storm(seed.wrapping_add(1)))).await;
-    let after = Use::now();
+    let after = Use::at_rest(&fleets).await;
     let used = format!("{before:?} before, {half:?} half-way, {after:?} after");
     eprintln!("soak: {used}");
 
@@ -80,22 +80,38 @@ async fn soak() {
     }
 }
 
-/// What this process uses.
+/// What this process uses, and how often its sessions have dialled by then.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     tasks: usize,
     descriptors: usize,
     memory_kib: u64,
+    dials: u64,
 }
 
 impl Use {
-    fn now() -> Self {
+    /// The least of a while: what is about to end has ended then, and what was left behind has not.
+    async fn at_rest(fleets: &[Fleet]) -> Self {
+        let mut least = Self::now(fleets);
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = Self::now(fleets);
+            eprintln!("soak: sample {now:?}");
+            least.tasks = least.tasks.min(now.tasks);
+            least.descriptors = least.descriptors.min(now.descriptors);
+            least.memory_kib = least.memory_kib.min(now.memory_kib);
+        }
+        least
+    }
+
+    fn now(fleets: &[Fleet]) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         Self {
             tasks: Handle::current().metrics().num_alive_tasks(),
             descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
             memory_kib: memory.split_whitespace().next().unwrap().parse().unwrap(),
+            dials: fleets.iter().map(Fleet::dials).sum(),
         }
     }
 }
