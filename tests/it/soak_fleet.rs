@@ -86,8 +86,8 @@ impl Fleet {
     }
 
     /// Connections that WhatsApp has seen.
-    pub(crate) fn dials(&self) -> u64 {
-        self.world.whatsapp.info().connections
+    pub(crate) fn dials(&self) -> usize {
+        usize::try_from(self.world.whatsapp.info().connections).unwrap()
     }
 
     /// Lets the faults of one half happen, with messages both ways meanwhile, until all are connected again.
