@@ -162,10 +162,11 @@ fn a_code_is_cleared_by_whatever_comes_next() {
     let mut row = row();
     apply(&mut row, &qr(), UnixMillis(10));
     assert_eq!((row.status, row.qr_sequence), (SessionStatus::QrGenerated, 1));
+    assert_eq!(row.qr_issued_at, Some(UnixMillis(10)));
     apply(&mut row, &Event::Authenticated, UnixMillis(20));
     assert_eq!((row.status, row.qr.clone()), (SessionStatus::Loading, None));
     apply(&mut row, &qr(), UnixMillis(30));
-    assert_eq!(row.qr_sequence, 2);
+    assert_eq!((row.qr_sequence, row.qr_issued_at), (2, Some(UnixMillis(30))));
 }
 
 #[test]

@@ -260,8 +260,20 @@ impl Runner {
         self.wait_until(until).await
     }
 
+    /// Learns how recently the session was active, which decides when its turn comes: a run may be weeks old.
+    async fn look_up_activity(&mut self) -> Option<()> {
+        let sessions = self.shared.store.sessions();
+        let row = self.stop.run_until_cancelled(sessions.find_by_key(&self.row.id)).await?;
+        // Who cannot be looked up waits as before: what is wrong is said when the dial is written down.
+        if let Ok(Some(row)) = row {
+            self.row.last_active_at = row.last_active_at;
+        }
+        Some(())
+    }
+
     /// Waits for a turn to dial. None when the session is to stop.
     async fn turn(&mut self) -> Option<Permit> {
+        self.look_up_activity().await?;
         let pace = self.shared.pace.clone();
         loop {
             if self.seems_ended && (self.urgent || pace.paused_until().is_none()) {

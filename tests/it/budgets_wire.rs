@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wagate_simulator::{Fault, Lasting, Phone};
+use wagate_simulator::{Fault, Lasting, Phone, Scope};
 
 use crate::{
     care_wire::{SECOND, on_each, pass_until_connected},
+    renewal_wire::codes,
     world::{ALICE, World},
 };
 
@@ -71,6 +72,73 @@ async fn a_pairing_that_comes_no_further_is_left_and_begun_anew() {
         assert_ne!(second, first);
         world.whatsapp.phone(ALICE).unwrap().scan(&second).await.unwrap();
         world.until_status("sales", "session_connected").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_whose_login_is_not_answered_is_left_and_logs_in_by_itself() {
+    on_each(async |world| {
+        world.create("sales").await;
+        let qr = world.until_qr("sales").await;
+        let phone = world.whatsapp.phone(ALICE).unwrap();
+        phone.fault(Fault::SilentHandshake, Lasting::Once).await;
+        phone.scan(&qr).await.unwrap();
+        world.until_status("sales", "loading").await;
+        let (left, took) = pass_until_ended(world, "pairing_timeout").await;
+        assert!(took >= Duration::from_secs(40), "{took:?}");
+        assert!(took <= Duration::from_secs(45), "{took:?}");
+        assert_eq!((&left["reconnecting"], &left["needsQR"]), (&json!(true), &json!(false)));
+        // It is linked all the same: it needs no code.
+        pass_until_connected(world, SECOND).await;
+        assert_eq!(phone.logins().len(), 1);
+        assert_eq!(codes(world).await, 1);
+    })
+    .await;
+}
+
+/// Long enough for many dials of a client that waits between none.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_every_stream_is_not_dialled_without_a_wait() {
+    on_each(async |world| {
+        let restart = || Fault::StreamError { code: Some(515), child: None, stays_open: false };
+        let lost = async |dials: u64| {
+            world
+                .until("the loss", async || {
+                    let seen = world.status("sales").await;
+                    if seen["reconnecting"] == true { Ok(()) } else { Err(seen) }
+                })
+                .await;
+            // Time stands still: whoever waits for the next dial waits.
+            tokio::time::sleep(A_WHILE).await;
+            let made = world.whatsapp.info().connections - dials;
+            assert!(made <= 2, "{made} dials in no time");
+        };
+        // While a code is shown.
+        world.create("sales").await;
+        world.until_qr("sales").await;
+        let dials = world.whatsapp.info().connections;
+        world.whatsapp.fault(Scope::Everyone, restart(), Lasting::UntilCleared).await;
+        lost(dials).await;
+        world.whatsapp.clear_faults(None);
+        let (qr, _) = world
+            .pass_until("another code", SECOND, async || {
+                let seen = world.status("sales").await;
+                seen["qr"].as_str().map(ToOwned::to_owned).ok_or(seen.clone())
+            })
+            .await;
+        // After a pairing: one restart is part of it.
+        let codes = codes(world).await;
+        let phone = world.whatsapp.phone(ALICE).unwrap();
+        phone.fault(restart(), Lasting::UntilCleared).await;
+        let dials = world.whatsapp.info().connections;
+        phone.scan(&qr).await.unwrap();
+        lost(dials).await;
+        world.whatsapp.clear_faults(None);
+        pass_until_connected(world, SECOND).await;
+        assert_eq!(self::codes(world).await, codes, "what was paired stays paired");
     })
     .await;
 }

@@ -214,6 +214,9 @@ async fn a_stop_in_the_middle_of_everything_ends_open_streams_and_loses_nothing(
     let ids = bob.send_many(ALICE, "burst", 50).await.unwrap();
     phone.wait_for_receipts(10).await.unwrap();
     daemon.terminate().await;
+    // The last to leave a database writes its log back and removes it.
+    assert!(installation.state().join("wagate.db").exists());
+    assert!(!installation.state().join("wagate.db-wal").exists(), "the database was closed");
     // The stream ends instead of hanging until the deadline.
     while tokio::time::timeout(Duration::from_secs(30), stream.chunk())
         .await

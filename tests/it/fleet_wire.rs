@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use entity::UnixMillis;
 use futures_util::future::join_all;
+use tokio::time::timeout;
 use wagate::clock::Clock;
-use wagate_simulator::{Options, ReceiptPolicy};
+use wagate_simulator::{Fault, Lasting, Options, ReceiptPolicy};
 
 use crate::{
     database::{self, Kind},
-    world::{BOB, World},
+    world::{BOB, DEADLINE, World},
 };
 
 const SESSIONS: usize = 100;
@@ -115,6 +116,48 @@ async fn after_a_start_sessions_dial_at_the_rate_and_who_was_active_last_comes_f
                 .collect();
             back.sort_unstable();
             // The first to ask finds the place free; all the others wait for each other.
+            let first = back.remove(0).1;
+            let back: Vec<_> = back.into_iter().map(|(_, session)| session).collect();
+            let expected: Vec<_> = order.into_iter().rev().filter(|it| *it != first).collect();
+            assert_eq!(back, expected);
+
+            // The same when all lose their connections: who was active since the start counts as such.
+            let order: Vec<_> = (0..FEW).map(|n| n * 7 % FEW).collect();
+            for n in &order {
+                world.clock.advance(SECOND);
+                bob.send_text(&number(*n), "hello again").await.unwrap();
+                world.until_messages(&format!("s{n}"), 2).await;
+            }
+            world.clock.advance(SECOND * 60);
+            for n in &order {
+                let phone = world.whatsapp.existing(&number(*n)).unwrap();
+                phone.fault(Fault::Drop, Lasting::Once).await;
+            }
+            let figure = async |name: &str, wanted: usize| {
+                let line = format!("{name} {wanted}\n");
+                loop {
+                    let figures = world.get("/metrics").await.body;
+                    if figures.as_str().unwrap().contains(&line) {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(DEADLINE, figure("wagate_sessions_reconnecting", FEW)).await.unwrap();
+            // The waits of all are over, one dials, and the others wait for their turn.
+            world.clock.advance(SECOND * 2);
+            timeout(DEADLINE, figure("wagate_dials_waiting", FEW - 1)).await.unwrap();
+            world
+                .pass_until("all connected again", SECOND / 4, async || {
+                    let list = "/api/whatsapp/session/list-realtime?limit=1";
+                    let summary = world.get(list).await.body["summary"].clone();
+                    if summary["connected"] == FEW { Ok(()) } else { Err(summary) }
+                })
+                .await;
+            let mut back: Vec<_> = (0..FEW)
+                .map(|n| (world.whatsapp.existing(&number(n)).unwrap().logins()[2].at, n))
+                .collect();
+            back.sort_unstable();
             let first = back.remove(0).1;
             let back: Vec<_> = back.into_iter().map(|(_, session)| session).collect();
             let expected: Vec<_> = order.into_iter().rev().filter(|it| *it != first).collect();

@@ -89,6 +89,8 @@ struct Play<'a> {
     page: Grouping,
     stream: Stream,
     told: BTreeMap<String, Told>,
+    /// The status that each session was seen in last, and since when it must say it is.
+    since: BTreeMap<&'static str, (String, String)>,
 }
 
 impl<'a> Play<'a> {
@@ -103,7 +105,7 @@ impl<'a> Play<'a> {
         let script = Answer::to(app.anonymous(Method::GET, "/dashboard/app.js")).await;
         let page = Grouping::read(script.text());
         let (stream, told) = listen(app).await;
-        Self { app, page, stream, told }
+        Self { app, page, stream, told, since: BTreeMap::new() }
     }
 
     async fn step(&mut self, step: &Step) {
@@ -160,7 +162,7 @@ impl<'a> Play<'a> {
     }
 
     /// Asks everywhere, and compares.
-    async fn compare(&self) {
+    async fn compare(&mut self) {
         let app = self.app;
         let now = rfc3339(app.clock.now());
         let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
@@ -186,6 +188,13 @@ impl<'a> Play<'a> {
             self.qr(id, &status).await;
 
             let word = status["status"].as_str().unwrap();
+            let told = status["since"].as_str().unwrap();
+            let seen = self.since.entry(id).or_insert_with(|| (word.to_owned(), told.to_owned()));
+            if seen.0 != word {
+                // What changes it happens now.
+                *seen = (word.to_owned(), now.as_str().to_owned());
+            }
+            assert_eq!(told, seen.1, "{id} is {word} since then");
             *by_status.entry(word.to_owned()).or_default() += 1;
             reconnecting += u64::from(status["reconnecting"] == true);
             in_status.entry(word.to_owned()).or_default().push(id);
@@ -307,6 +316,7 @@ fn flags(status: &Value, now: &str) {
         assert_eq!(status[of_a_code].is_null(), status["qr"].is_null(), "{of_a_code} of {status}");
     }
     assert!(status["since"].as_str().unwrap() <= now, "{status}");
+    assert!(status["qrIssuedAt"].as_str().is_none_or(|at| at <= now), "{status}");
     assert!(status["bannedUntil"].as_str().is_none_or(|until| now < until), "{status}");
     assert!(!status["message"].as_str().unwrap().is_empty());
 }

@@ -119,6 +119,7 @@ mod session_settings;
 mod sessions_wire;
 mod shutdown_process;
 mod slow_bodies;
+mod slow_close_process;
 mod slow_sessions_wire;
 mod soak;
 mod soak_fleet;

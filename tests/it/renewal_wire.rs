@@ -20,7 +20,7 @@ async fn post(world: &World, verb: &str) {
 }
 
 /// How many codes were shown so far.
-async fn codes(world: &World) -> usize {
+pub(crate) async fn codes(world: &World) -> usize {
     let events = world.events("sales").await.into_iter();
     events.filter(|(name, _)| name == "qr").count()
 }

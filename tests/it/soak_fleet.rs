@@ -85,6 +85,11 @@ impl Fleet {
         fleet
     }
 
+    /// Connections that WhatsApp has seen.
+    pub(crate) fn dials(&self) -> usize {
+        usize::try_from(self.world.whatsapp.info().connections).unwrap()
+    }
+
     /// Lets the faults of one half happen, with messages both ways meanwhile, until all are connected again.
     pub(crate) async fn storm(&mut self, seed: u64) {
         let numbers: Vec<_> = (0..self.sessions).map(number).collect();

@@ -23,6 +23,9 @@ use crate::{
 /// How long anything may take before the test fails. Far more than it takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
+/// How long a client keeps a connection that nobody uses.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// The bare number that every test's account and contact start with.
 pub(crate) const ALICE: &str = "15550001111";
 pub(crate) const BOB: &str = "15550002222";
@@ -49,7 +52,9 @@ pub(crate) struct Answer {
 pub(crate) fn http_client() -> reqwest::Client {
     // The daemon does this too; a test may come first.
     rustls::crypto::ring::default_provider().install_default().ok();
-    reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap()
+    let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE);
+    // A test may count descriptors: what nobody uses is closed soon.
+    client.pool_idle_timeout(IDLE).build().unwrap()
 }
 
 /// Runs a test on each database there is. No protocol error may be left at its end.

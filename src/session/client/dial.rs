@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use axum::http::{HeaderValue, Uri, header};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tokio_websockets::ClientBuilder;
 use wacore::net::{
     Transport, TransportEvent, TransportFactory, WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL,
@@ -42,6 +42,11 @@ const UNCONFIRMED: Duration = Duration::from_secs(45);
 /// When the kernel asks an idle connection for a sign of life: after this long, and every so often.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(25), Duration::from_secs(10));
 
+/// How often one client may dial: once, and once more when the server restarts the stream after a pairing.
+/// The library would do so as often, and as fast, as the server restarts it, past the pace that all sessions
+/// keep together.
+const MOST_DIALS: u32 = 2;
+
 /// Where a dial got stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum DialFailure {
@@ -61,6 +66,10 @@ pub(super) struct Progress(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     stage: AtomicU8,
+    /// Dials begun by this client.
+    dials: AtomicU32,
+    /// It wanted to dial once more than it may.
+    spent: CancellationToken,
     /// What the server said instead of switching protocols.
     refusal: Mutex<Option<DialFailure>>,
     /// The connection of the present dial, once it is there.
@@ -98,6 +107,20 @@ impl Progress {
     pub(super) fn is_answered(&self) -> bool {
         matches!(self.0.stage.load(Ordering::SeqCst), CONNECTED | ACCEPTED)
             && self.received() >= SHORTEST_HELLO
+    }
+
+    /// Counts a dial. Whether it may be.
+    fn may_dial(&self) -> bool {
+        let may = self.0.dials.fetch_add(1, Ordering::SeqCst) < MOST_DIALS;
+        if !may {
+            self.0.spent.cancel();
+        }
+        may
+    }
+
+    /// Returns when the client has wanted to dial more often than it may: any further dial is ours.
+    pub(super) async fn spent(&self) {
+        self.0.spent.cancelled().await;
     }
 
     /// Bytes received on the present connection.
@@ -161,6 +184,7 @@ impl TransportFactory for Dialler {
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         moment!("session.dialling");
         anyhow::ensure!(self.tenure.holds(), NOT_OURS);
+        anyhow::ensure!(self.progress.may_dial(), "the next dial is not this client's");
         self.progress.reached(DIALLING);
         let uri: Uri = self.url.parse()?;
         let host = uri.host().context("the server's URL has no host")?;

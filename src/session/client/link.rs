@@ -74,8 +74,17 @@ impl Link {
         self.paired
     }
 
-    /// Waits until the client has ended by itself.
+    /// Waits until the client has ended by itself, or wants to dial more often than it may.
     pub(in crate::session) async fn ended(&mut self) {
+        let progress = self.progress.clone();
+        tokio::select! {
+            biased;
+            () = self.run_ended() => {}
+            () = progress.spent() => {}
+        }
+    }
+
+    async fn run_ended(&mut self) {
         if let Some(run) = &mut self.run {
             // A panic in the client ends its task like anything else does.
             run.await.ok();
@@ -225,7 +234,7 @@ impl Link {
         let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
             late!("session.close");
             self.client.disconnect().await;
-            self.ended().await;
+            self.run_ended().await;
             if let Some(tasks) = self.tasks.take() {
                 // It has been told to stop; a panic has been reported.
                 tasks.await.ok();

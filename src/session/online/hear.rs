@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use entity::state::Direction;
 
-use super::{End, NEXT_STEP, Online, Phase};
+use super::{End, FIRST_LOGIN, NEXT_CODE, Online, Phase};
 use crate::{
     event::{AuthFailure, Event, Loss, PairingFailure},
     fault::moment,
@@ -63,7 +63,7 @@ impl Online<'_> {
                 let expires_at = self.clock.now() + qr.valid_for;
                 // A pairing code may be good for longer.
                 let good_until = self.pairing.good_until(self.clock.now());
-                self.deadline = Some(good_until.unwrap_or(expires_at).max(expires_at) + NEXT_STEP);
+                self.deadline = Some(good_until.unwrap_or(expires_at).max(expires_at) + NEXT_CODE);
                 self.say(Event::Qr { qr: qr.code, expires_at }).await;
             }
             Signal::QrCodesExhausted { goes_on } => match self.pairing.good_until(self.clock.now())
@@ -99,7 +99,7 @@ impl Online<'_> {
                     self.exhausted = false;
                     if self.phase != Phase::Loading {
                         self.phase = Phase::Paired;
-                        self.deadline = Some(self.clock.now() + NEXT_STEP);
+                        self.deadline = Some(self.clock.now() + FIRST_LOGIN);
                     }
                     self.say(Event::Authenticated).await;
                 }

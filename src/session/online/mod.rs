@@ -36,10 +36,12 @@ const BATCH: usize = 256;
 /// How long it may take from the dial until WhatsApp has let us in, refused us, or offered a code.
 const LOGIN_BUDGET: Duration = Duration::from_secs(25);
 
-/// How long the next step of a pairing may take after a code has expired or was accepted.
-///
-/// The first login after a pairing waits for the phone's keys; the library asks for them after 10 s.
-const NEXT_STEP: Duration = Duration::from_secs(90);
+/// How long the next code may take after one has expired.
+const NEXT_CODE: Duration = Duration::from_secs(90);
+
+/// How long it may take from an accepted code until WhatsApp has let us in: it restarts the stream, and what
+/// follows is a dial like any other. Shorter than the watch for silence, which would call it something else.
+const FIRST_LOGIN: Duration = Duration::from_secs(40);
 
 /// How long a message that is being sent may take when the session is to stop.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(3);
@@ -267,7 +269,7 @@ impl<'a> Online<'a> {
         if let Ok(code) = &answered
             && self.phase == Phase::Pairing
         {
-            self.deadline = self.deadline.max(Some(code.expires_at + NEXT_STEP));
+            self.deadline = self.deadline.max(Some(code.expires_at + NEXT_CODE));
         }
         if let Some(event) = Pairing::event(&answered) {
             // Who has the answer finds it in the status too.

@@ -47,12 +47,12 @@ impl Webhooks {
     /// The same for all endpoints of which somebody has left something. Returns how many had another key.
     pub async fn reorder_all(&self) -> Result<u64, Error> {
         let of = |ordering: Ordering| {
-            let there = wrong(ordering).iter().map(|wrong| {
-                format!(
-                    "EXISTS (SELECT 1 FROM webhook_delivery WHERE endpoint_id = e.id AND {wrong})"
-                )
-            });
-            let there: Vec<_> = there.collect();
+            let there: Vec<_> = wrong(ordering)
+                .iter()
+                .map(|wrong| {
+                    format!("EXISTS (SELECT 1 FROM webhook_delivery WHERE endpoint_id = e.id AND {wrong})")
+                })
+                .collect();
             format!("(e.ordering = '{}' AND ({}))", ordering.word(), there.join(" OR "))
         };
         let each = [Ordering::None, Ordering::ByConversation, Ordering::Strict].map(of);
