@@ -79,7 +79,7 @@ async fn what_cannot_be_read_as_a_request_is_refused_with_a_problem_document() {
         for _ in 0..2 {
             stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
             let length = stream.read(&mut buffer).await.unwrap();
-            assert!(buffer[..length].starts_with(b"HTTP/1.1 200 OK\r\n"));
+            assert!(buffer[..length].starts_with(b"HTTP/1.1 204 No Content\r\n"));
         }
         stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
         let mut rest = String::new();
