@@ -25,6 +25,8 @@ pub struct Model {
     /// Those whose message has failed, and is not known to have been delivered.
     pub failed: i64,
     pub updated_at: UnixMillis,
+    /// How often they were counted anew.
+    pub recounts: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

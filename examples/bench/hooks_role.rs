@@ -231,7 +231,7 @@ async fn endpoint(
     made.map_err(refused)?
         .and_then(|made| match made {
             Made::New(row) | Made::Before(row) => Some(row.id),
-            Made::KeyReused => None,
+            Made::KeyReused | Made::Gone => None,
         })
         .ok_or_else(|| Failure::wrong("an endpoint could not be made"))
 }

@@ -192,7 +192,8 @@ pub(crate) async fn create(
         | Created::VpsTaken
         | Created::TooMany { .. }
         | Created::Before(_)
-        | Created::KeyReused => Err(Failure::wrong("the database was not empty")),
+        | Created::KeyReused
+        | Created::Gone => Err(Failure::wrong("the database was not empty")),
     }
 }
 

@@ -23,6 +23,10 @@ pub struct Limits {
     pub failed_authentications: Rate,
     /// How many of them at once, after a pause.
     pub failed_authentications_burst: u32,
+    /// Streams and long polls of one token at a time, of the 2,048 of a daemon.
+    pub streams_per_token: u32,
+    /// The same of all of an organization's tokens; an operator's do not count.
+    pub streams_per_organization: u32,
 }
 
 /// So many in each so long, as in `50/s`, `600/min`, `100/h`; or `off`, for no limit.
@@ -111,6 +115,8 @@ impl Default for Limits {
             per_address_burst: 800,
             failed_authentications: Rate::Of { requests: 20, per: Unit::Minute },
             failed_authentications_burst: 20,
+            streams_per_token: 256,
+            streams_per_organization: 512,
         }
     }
 }
@@ -134,6 +140,14 @@ impl Limits {
         ] {
             if !(1..=1_000_000).contains(&burst) {
                 return Err(Invalid::new(key, "must be between 1 and 1000000"));
+            }
+        }
+        for (key, streams) in [
+            ("limits.streams_per_token", self.streams_per_token),
+            ("limits.streams_per_organization", self.streams_per_organization),
+        ] {
+            if !(1..=2048).contains(&streams) {
+                return Err(Invalid::new(key, "must be between 1 and 2048"));
             }
         }
         Ok(())

@@ -89,6 +89,8 @@ pub(super) fn http_limits(config: &Config) -> http::Limits {
             limits.failed_authentications,
             limits.failed_authentications_burst,
         ),
+        streams_per_token: limits.streams_per_token as usize,
+        streams_per_organization: limits.streams_per_organization as usize,
         ..http::Limits::default()
     }
 }

@@ -60,6 +60,7 @@ pub(crate) fn row() -> session::Model {
         created_at: UnixMillis(0),
         session_data: None,
         vps_session_id: None,
+        vps_claimed_at: None,
         receiver_auth: None,
         receiver_secret: None,
         previous_receiver_secret: None,

@@ -242,8 +242,13 @@ codes! {
         detail: "the session's events are let in by its own secret, not by a token: see `webhookAuth`",
     }
     VpsSessionExists = "VPS_SESSION_EXISTS", CONFLICT, "The id is another session's where it runs" {
-        about: "A status that is reported names `vps_session_id` and nothing else, so one session at most has it.",
-        detail: "another session has this `vps_session_id`",
+        about: "A status that is reported names `vps_session_id` and nothing else, so one session of an organization at most has it.",
+        detail: "another session of the organization has this `vps_session_id`",
+    }
+    IdempotencyResultGone = "IDEMPOTENCY_RESULT_GONE", CONFLICT, "What the request made is gone" {
+        about: "The same request with this `Idempotency-Key` was carried out, and what it made was deleted since, or replaced. It is not made again: \
+                whoever wants that sends a new key.",
+        detail: "what the request with this idempotency key made is gone",
     }
     StatusWebhookClosed = "STATUS_WEBHOOK_CLOSED", FORBIDDEN, "The status webhook is closed" {
         about: "The operator has set no key for it (`external.webhook_secret_key`, `WEBHOOK_SECRET_KEY`), and has not opened it to \
@@ -359,6 +364,12 @@ codes! {
         about: "The token, or the address that the request comes from, has asked as often as it may, or showed too much that opens nothing. \
                 `limit` says which limit it is, and `Retry-After` when to ask again.",
         detail: "too many requests: see `Retry-After`",
+        members: { "limit": "token" },
+    }
+    StreamsOfCaller = "TOO_MANY_STREAMS_OF_CALLER", TOO_MANY_REQUESTS, "The caller has too many streams open" {
+        about: "The token, or its organization, has as many streams and long polls as it may have at this daemon. `limit` says which of them. \
+                Those that end make place.",
+        detail: "the token, or its organization, has as many streams and long polls as it may have",
         members: { "limit": "token" },
     }
     HeadersTooLarge = "HEADERS_TOO_LARGE", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large" {

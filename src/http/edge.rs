@@ -2,7 +2,7 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::Response,
 };
@@ -35,7 +35,12 @@ const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 pub(super) async fn protect(request: Request, next: Next) -> Response {
     let secure = request.extensions().get::<Secure>().is_some();
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
+    guard(response.headers_mut(), secure);
+    response
+}
+
+/// The same for what no request has come to.
+pub(super) fn guard(headers: &mut HeaderMap, secure: bool) {
     for (name, value) in USUAL {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -45,5 +50,4 @@ pub(super) async fn protect(request: Request, next: Next) -> Response {
         // Over plain HTTP it means nothing; behind a proxy it is the proxy's to say.
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
-    response
 }

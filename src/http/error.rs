@@ -80,6 +80,7 @@ fn of_service(error: service::Error) -> Problem {
             problem(Code::MigrationRefused).with("sessions", sessions)
         }
         Error::KeyReused => problem(Code::IdempotencyKeyReused),
+        Error::MadeGone => problem(Code::IdempotencyResultGone),
         Error::PairingRefused { failure, .. } => problem(pairing(failure))
             .with("reason", failure.word())
             .with("whatsappCode", json!(failure.code())),

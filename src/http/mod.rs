@@ -30,6 +30,7 @@ mod page;
 mod path;
 mod problem;
 mod range;
+mod refused;
 mod request;
 mod route;
 mod server;
@@ -94,8 +95,10 @@ pub struct Limits {
     pub request_time: Duration,
     /// How long a long poll may wait.
     pub longest_wait: Duration,
-    /// Streams and long polls at the same time.
+    /// Streams and long polls at the same time, in all and of one caller.
     pub streams: usize,
+    pub streams_per_token: usize,
+    pub streams_per_organization: usize,
     /// How often a stream that has nothing to say says so.
     pub heartbeat: Duration,
     /// Whether `/metrics` is answered without a token.
@@ -122,6 +125,8 @@ impl Default for Limits {
             request_time: Duration::from_secs(30),
             longest_wait: Duration::from_mins(1),
             streams: 2048,
+            streams_per_token: 256,
+            streams_per_organization: 512,
             // Proxies close what is silent for a minute, some for half of one.
             heartbeat: Duration::from_secs(15),
             open_metrics: false,
@@ -160,15 +165,16 @@ impl HttpState {
         shutdown: CancellationToken,
         work: TaskTracker,
     ) -> Self {
+        let meters = Meters::new(&limits, services.clock().clone());
         Self {
             work,
-            meters: Meters::new(&limits, services.clock().clone()),
             meta_posts: MetaPosts::new(&limits, services.clock()),
             posts: Posts::new(&limits, services.clock()),
             edge,
             traffic: Traffic::default(),
             document: Document::default(),
-            waiting: Waiting::new(limits, services.tokens.clone(), shutdown),
+            waiting: Waiting::new(limits, meters.streams(), services.tokens.clone(), shutdown),
+            meters,
             services,
             renderer: Renderer::default(),
             limits,

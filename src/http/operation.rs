@@ -296,9 +296,11 @@ impl Operation {
         let key = text(
             "Idempotency-Key",
             "Names the request, such as `order-4711`, so that sent again it makes nothing new: the answer is that of the first, with 200 and \
-             `Idempotency-Replayed: true`. 1 to 255 visible ASCII characters.",
+             `Idempotency-Replayed: true`, without secrets, which are shown once. What it made and is gone is not made again (409), but for a message. 1 to 255 visible ASCII \
+             characters.",
         );
-        self.header(key.pattern("^[!-~]{1,255}$")).refuses([Code::IdempotencyKeyReused])
+        self.header(key.pattern("^[!-~]{1,255}$"))
+            .refuses([Code::IdempotencyKeyReused, Code::IdempotencyResultGone])
     }
 
     pub(super) fn body(mut self, members: impl IntoIterator<Item = Field>) -> Self {

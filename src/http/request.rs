@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -51,7 +51,7 @@ pub(super) async fn observe(
         .get(REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| is_id(id))
-        .map_or_else(|| format!("req_{}", Uuid::new_v4().simple()), ToOwned::to_owned);
+        .map_or_else(new_id, ToOwned::to_owned);
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let matched = matched.as_ref().map(MatchedPath::as_str);
@@ -79,10 +79,7 @@ pub(super) async fn observe(
     {
         response = Problem::of_status(status).write(response, &id);
     }
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, id);
-    }
+    name(response.headers_mut(), &id);
 
     let time = started.elapsed();
     traffic.answered(&method, matched, status, time);
@@ -96,6 +93,18 @@ pub(super) async fn observe(
         }
     });
     response
+}
+
+/// What a request is called if its caller does not say.
+pub(super) fn new_id() -> String {
+    format!("req_{}", Uuid::new_v4().simple())
+}
+
+/// Says in an answer what the request is called.
+pub(super) fn name(headers: &mut HeaderMap, id: &str) {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 /// What of a request's head is more than anybody needs.

@@ -19,12 +19,13 @@ use tracing::Instrument;
 use super::{
     client::Peer,
     edge::Secure,
+    refused::{Quoted, Refusing},
     request,
     tls::{Tls, TlsError},
 };
 
 /// What of a request's head is read. It is far more than a request may have, so that it is us who refuse
-/// what is too much, with a problem document; beyond, hyper answers 431 or 414 itself, without a body.
+/// what is too much; beyond, hyper answers 431 or 414 itself, which `refused` replaces.
 const HEAD_BYTES: usize = 8 * request::HEAD_BYTES;
 const HEADERS: usize = 8 * request::HEADERS;
 
@@ -154,15 +155,17 @@ where
 {
     let Talk { router, head_time, soft, hard } = talk;
     let peer = peer.map(|peer| Peer(peer.ip().to_canonical()));
+    let quoted = Quoted::default();
+    let stream = Refusing::new(stream, secure, quoted.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let router = router.clone();
+        let (router, quoted) = (router.clone(), quoted.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
         if secure {
             request.extensions_mut().insert(Secure);
         }
-        async move { router.oneshot(request.map(Body::new)).await }
+        async move { router.oneshot(request.map(Body::new)).await.map(|it| quoted.watch(it)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

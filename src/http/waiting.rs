@@ -5,13 +5,22 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, code::Code, error::ApiError, fields::Parameters, problem::Problem};
+use super::{
+    Limits,
+    code::Code,
+    error::ApiError,
+    fields::Parameters,
+    limit::{Stream, Streams},
+    problem::Problem,
+};
 use crate::service::{self, Principal, Tokens};
 
 /// What streams and long polls share.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     places: Arc<Semaphore>,
+    /// Of these, what each caller may have.
+    streams: Streams,
     longest: Duration,
     tokens: Tokens,
     pub(crate) heartbeat: Duration,
@@ -19,9 +28,22 @@ pub(crate) struct Waiting {
     pub(crate) shutdown: CancellationToken,
 }
 
+/// A place among those that wait.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _stream: Stream,
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Waiting {
-    pub(super) fn new(limits: Limits, tokens: Tokens, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        streams: Streams,
+        tokens: Tokens,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
+            streams,
             places: Arc::new(Semaphore::new(limits.streams)),
             longest: limits.longest_wait,
             tokens,
@@ -30,11 +52,14 @@ impl Waiting {
         }
     }
 
-    /// Takes a place, until the permit is dropped.
-    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Problem::of(Code::TooManyStreams).retry_after(Some(Duration::from_secs(5))).into()
-        })
+    /// Takes a place, until it is dropped.
+    pub(crate) fn enter(&self, caller: &Principal) -> Result<Place, ApiError> {
+        let later = Some(Duration::from_secs(5));
+        let stream = self.streams.enter(caller).map_err(|problem| problem.retry_after(later))?;
+        let permit = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Problem::of(Code::TooManyStreams).retry_after(later))?;
+        Ok(Place { _stream: stream, _permit: permit })
     }
 
     /// The most seconds that a long poll may wait.
@@ -54,7 +79,7 @@ impl Waiting {
         caller: &Principal,
         work: impl Future<Output = Result<T, service::Error>>,
     ) -> Result<T, ApiError> {
-        let _place = self.enter()?;
+        let _place = self.enter(caller)?;
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Err(Problem::new(Code::Unavailable, "the daemon is stopping")

@@ -11,13 +11,25 @@ use entity::{
     state::{AudienceState, Role},
 };
 
-use super::{Campaigns, Conflict, Error, FieldError, Principal, Thing, recipient};
+use super::{
+    Campaigns, Conflict, Error, FieldError, Principal, SOON, Thing,
+    created::{self, Created},
+    recipient,
+};
 use crate::store::audience::{NewMember, Refused};
 
 pub use crate::store::audience::{Added, Counts, Drift};
 
 /// The most that one request adds.
 pub const MOST: usize = 5000;
+
+/// How often it is counted anew because another daemon has just done so.
+const TRIES: usize = 5;
+
+const COUNTING: Error = Error::Unavailable {
+    what: "audiences are being counted already: one at a time of each organization, and two in all",
+    retry_after: SOON,
+};
 
 /// The longest name, in characters, and the longest id of a message, in bytes.
 const LONGEST_NAME: usize = 200;
@@ -42,13 +54,14 @@ pub struct AudiencePage {
 }
 
 impl Campaigns {
-    /// Adds members, all or none.
+    /// Adds members, all or none, once for each key.
     pub async fn add_audience(
         &self,
         caller: &Principal,
         id: &CampaignId,
         members: Vec<MemberInput>,
-    ) -> Result<Added, Error> {
+        key: Option<String>,
+    ) -> Result<Created<Added>, Error> {
         caller.require(Role::Manager)?;
         if members.is_empty() || members.len() > MOST {
             return Err(Error::invalid("members", format!("must be 1 to {MOST}")));
@@ -65,8 +78,9 @@ impl Campaigns {
             return Err(Error::Invalid(faults));
         }
         let organization = &caller.organization_id;
-        match self.store.audience().add(organization, id, all, caller.by()).await? {
-            Ok(added) => Ok(added),
+        let key = key.map(|key| created::key(key, &request(id, &all)));
+        match self.store.audience().add(organization, id, (all, key), caller.by()).await? {
+            Ok(added) => added.try_into(),
             Err(Refused::NoCampaign) => Err(Error::NotFound(Thing::Campaign)),
             Err(Refused::NoSession) => Err(Error::Conflict(Conflict::CampaignWithoutSession)),
             Err(Refused::MessageTaken(n)) => {
@@ -106,7 +120,16 @@ impl Campaigns {
     pub async fn recount(&self, caller: &Principal, id: &CampaignId) -> Result<Drift, Error> {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
-        Ok(self.store.audience().recount(&caller.organization_id, &row.id).await?)
+        let (audience, organization) = (self.store.audience(), &caller.organization_id);
+        // Counting a large audience keeps one of the few connections for a while.
+        let _turn = self.counting.enter(organization).ok_or(COUNTING)?;
+        for _ in 0..TRIES {
+            let measured = audience.measure(&row.id).await?;
+            if audience.correct(organization, &row.id, measured).await? {
+                return Ok(measured.drift);
+            }
+        }
+        Err(COUNTING)
     }
 
     async fn row(&self, caller: &Principal, id: &CampaignId) -> Result<campaign::Model, Error> {
@@ -114,6 +137,15 @@ impl Campaigns {
         let found = self.store.campaigns().find(&caller.organization_id, id).await?;
         found.ok_or(Error::NotFound(Thing::Campaign))
     }
+}
+
+/// What is asked for. An empty name or id was taken for none.
+fn request<'a>(id: &'a CampaignId, members: &'a [NewMember]) -> Vec<&'a str> {
+    let each = members.iter().flat_map(|it| {
+        let [name, wa_id] = [&it.name, &it.wa_id].map(|it| it.as_deref().unwrap_or_default());
+        [it.phone_number.as_str(), name, wa_id]
+    });
+    ["audience", id.as_str()].into_iter().chain(each).collect()
 }
 
 fn member(n: usize, input: MemberInput) -> Result<NewMember, FieldError> {
@@ -153,6 +185,11 @@ pub fn of_csv(text: &str) -> Result<Vec<MemberInput>, String> {
             COLUMNS.join(", ")
         )
     })?;
+    for (n, column) in columns.iter().enumerate() {
+        if columns[..n].contains(column) {
+            return Err(format!("names the column `{}` twice", COLUMNS[*column]));
+        }
+    }
     let mut members = Vec::new();
     for (n, line) in lines.enumerate() {
         if line.len() != columns.len() {

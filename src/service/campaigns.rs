@@ -9,7 +9,9 @@ use entity::{
 };
 
 use super::{
-    Error, Principal, Thing, created,
+    Error, Principal, Thing,
+    counting::Counting,
+    created,
     created::Created as Outcome,
     page::{Page, Position},
     text,
@@ -41,11 +43,12 @@ pub struct Listing {
 #[derive(Clone, Debug)]
 pub struct Campaigns {
     pub(super) store: Store,
+    pub(super) counting: Counting,
 }
 
 impl Campaigns {
-    pub const fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store) -> Self {
+        Self { store, counting: Counting::default() }
     }
 
     /// Makes a campaign, once for each key.

@@ -21,6 +21,7 @@ impl<T> TryFrom<Made<T>> for Created<T> {
             Made::New(made) => Ok(Self { made, replayed: false }),
             Made::Before(made) => Ok(Self { made, replayed: true }),
             Made::KeyReused => Err(Error::KeyReused),
+            Made::Gone => Err(Error::MadeGone),
         }
     }
 }

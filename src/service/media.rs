@@ -56,7 +56,7 @@ impl Media {
         caller.require(Role::Viewer)?;
         let found = sessions::find(&self.store, caller, session).await?;
         sessions::embedded(&found)?;
-        let row = self.messages.find(caller, session, id).await?;
+        let (row, _) = self.messages.find(caller, session, id).await?;
         let media = self.describe(&row).await?.ok_or(MediaError::None)?;
         if media.is_view_once {
             return Err(MediaError::ViewOnce.into());

@@ -54,6 +54,8 @@ pub struct Accepted {
 /// A page of messages.
 #[derive(Clone, Debug)]
 pub struct Listing {
+    /// Where the session's socket lives.
+    pub channel: Origin,
     pub messages: Vec<message::Model>,
     /// Where the next page begins; none after the last.
     pub next: Option<Position<MessageId>>,
@@ -71,22 +73,17 @@ impl Messages {
         Self { store, manager }
     }
 
-    /// Where the socket of a session lives.
-    pub async fn channel(&self, caller: &Principal, session: &SessionId) -> Result<Origin, Error> {
-        Ok(sessions::find(&self.store, caller, session).await?.origin)
-    }
-
-    /// Looks one message up.
+    /// Looks one message up, and where the socket of its session lives.
     pub async fn find(
         &self,
         caller: &Principal,
         session: &SessionId,
         id: &MessageId,
-    ) -> Result<message::Model, Error> {
+    ) -> Result<(message::Model, Origin), Error> {
         caller.require(Role::Viewer)?;
         let session = sessions::find(&self.store, caller, session).await?;
         let found = self.store.messages().find(&caller.organization_id, &session.id, id).await?;
-        found.ok_or(Error::NotFound(Thing::Message))
+        Ok((found.ok_or(Error::NotFound(Thing::Message))?, session.origin))
     }
 
     /// Lists a session's messages, the newest first; those of one conversation if `chat` names one
@@ -110,7 +107,7 @@ impl Messages {
             messages.truncate(limit);
             next = messages.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
         }
-        Ok(Listing { messages, next })
+        Ok(Listing { channel: session.origin, messages, next })
     }
 
     /// Sends a text.

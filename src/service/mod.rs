@@ -9,6 +9,7 @@ pub mod audience;
 pub mod audit;
 pub mod campaigns;
 pub mod contacts;
+mod counting;
 pub mod created;
 pub mod events;
 pub mod external;
@@ -202,6 +203,10 @@ pub enum Error {
 
     #[error("the idempotency key was used for another request")]
     KeyReused,
+
+    /// It is not made again.
+    #[error("what the request with this idempotency key made is gone")]
+    MadeGone,
 
     #[error("{}", .failure.sentence())]
     PairingRefused { failure: PairingFailure, retry_after: Option<Duration> },

@@ -56,7 +56,7 @@ pub enum Conflict {
     ReceiverAuth,
     #[error("the session's events are let in by a token: there is no secret")]
     NoSecret,
-    #[error("another session has this `vps_session_id`")]
+    #[error("another session of the organization has this `vps_session_id`")]
     VpsSessionExists,
     #[error(
         "nobody may report a status: set `external.webhook_secret_key`, or `external.allow_open` to \

@@ -69,7 +69,7 @@ pub(super) async fn claim(
 
 /// What an earlier request with this key came to; none when there was none: the key is for `resource_id`
 /// then, to be made in this transaction. `rows` finds the resource of an id. Of one that is gone, the key
-/// stays used.
+/// stays used: it is not made again by whoever asks once more for what he has asked for.
 pub(super) async fn made_before<E: EntityTrait>(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
@@ -84,9 +84,40 @@ pub(super) async fn made_before<E: EntityTrait>(
         Claimed::Reused => Some(Made::KeyReused),
         Claimed::Made { resource_id } => {
             let made = rows(resource_id).one(txn).await?;
-            Some(made.map_or(Made::KeyReused, Made::Before))
+            Some(made.map_or(Made::Gone, Made::Before))
         }
     })
+}
+
+/// The same for what leaves no resource of its own: `says` is kept of it in short, and told again.
+pub(super) async fn said_before(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: Option<&Key>,
+    says: &str,
+    now: UnixMillis,
+) -> Result<Option<Made<String>>, DbErr> {
+    let Some(key) = key else { return Ok(None) };
+    Ok(match claim(txn, organization, key, says, now).await? {
+        Claimed::Free => None,
+        Claimed::Reused => Some(Made::KeyReused),
+        Claimed::Made { resource_id } => Some(Made::Before(resource_id)),
+    })
+}
+
+/// A point in time, as it is kept of such a request.
+pub(super) fn moment(says: &str) -> Option<UnixMillis> {
+    says.parse().ok().map(UnixMillis)
+}
+
+/// When a key was used first.
+pub(super) async fn used_at(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: &Key,
+) -> Result<Option<UnixMillis>, DbErr> {
+    let found = Entity::find_by_id((organization.clone(), key.key.clone())).one(txn).await?;
+    Ok(found.map(|row| row.created_at))
 }
 
 /// Lets a key stand for another resource, because the one it made is gone.

@@ -102,6 +102,20 @@ pub enum Made<T> {
     Before(T),
     /// The key was used for another request.
     KeyReused,
+    /// The same request has made it before, and it is gone.
+    Gone,
+}
+
+impl<T> Made<T> {
+    /// The same of something else.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Made<U> {
+        match self {
+            Self::New(made) => Made::New(change(made)),
+            Self::Before(made) => Made::Before(change(made)),
+            Self::KeyReused => Made::KeyReused,
+            Self::Gone => Made::Gone,
+        }
+    }
 }
 
 /// The database. Cheap to clone.

@@ -3,6 +3,8 @@
 //! What a message has come to is computed from all that was told of it, so it does not depend on the order in which it was
 //! told. Of a message that is not known yet the rows wait for it.
 
+use std::collections::HashMap;
+
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
@@ -50,6 +52,27 @@ impl Statuses {
             .all(txn)
             .await?;
         Ok(Self { rows })
+    }
+
+    /// What was told of each of these messages; nothing of those that are missing.
+    pub(super) async fn of_all(
+        txn: &DatabaseTransaction,
+        session: &SessionKey,
+        wa_ids: &[&str],
+    ) -> Result<HashMap<String, Self>, DbErr> {
+        let rows = message_status::Entity::find()
+            .filter(message_status::COLUMN.session_key.eq(session.clone()))
+            .filter(message_status::COLUMN.wa_id.is_in(wa_ids.iter().copied()))
+            .order_by_asc(message_status::COLUMN.wa_id)
+            .order_by_asc(message_status::COLUMN.status)
+            .order_by_asc(message_status::COLUMN.participant)
+            .all(txn)
+            .await?;
+        let mut all = HashMap::<String, Self>::new();
+        for row in rows {
+            all.entry(row.wa_id.clone()).or_default().rows.push(row);
+        }
+        Ok(all)
     }
 
     /// Adds what is told now. False if it was told before.

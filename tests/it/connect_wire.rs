@@ -113,7 +113,33 @@ async fn a_request_that_is_sent_again_under_its_key_comes_to_what_it_came_to() {
         world.delete(&format!("/api/whatsapp/session/{}", id.as_str().unwrap())).await;
         assert_eq!(ask("third", ALICE).await.status, StatusCode::CREATED);
         // What is gone is not made anew.
-        assert_eq!(ask("first", ALICE).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let gone = ask("first", ALICE).await;
+        assert_eq!(
+            (gone.status, &gone.body["code"]),
+            (StatusCode::CONFLICT, &json!("IDEMPOTENCY_RESULT_GONE"))
+        );
+    })
+    .await;
+}
+
+/// That it was disconnected once, long before, says nothing of this time.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_request_again_while_an_old_session_is_dialled_waits_for_its_code_as_well() {
+    on_each(async |world| {
+        let body = json!({ "user_id": "user-1", "phone_number": ALICE });
+        let made = world.post(CONNECT, body.clone()).await;
+        let id = made.body["session_id"].as_str().unwrap().to_owned();
+        world.post(&format!("/api/whatsapp/session/{id}/stop"), json!({})).await;
+        assert!(!world.status(&id).await["lastDisconnect"].is_null());
+        let ask = || async {
+            let request = world.request(Method::POST, CONNECT).header("idempotency-key", "again");
+            Answer::of(request.json(&body)).await
+        };
+        let (one, two) = tokio::join!(ask(), ask());
+        for answer in [one, two] {
+            assert_eq!((answer.status, &answer.body["session_id"]), (StatusCode::OK, &json!(id)));
+            assert!(answer.body["qr_code"].is_string(), "{}", answer.body);
+        }
     })
     .await;
 }

@@ -80,9 +80,9 @@ async fn what_is_for_sessions_elsewhere_is_refused_of_others_and_read_strictly()
     .await;
 }
 
-/// Whoever reports a status names nothing but this id.
+/// Whoever reports a status names nothing but this id. Whoever names another's is told nothing of it, and gets nothing.
 #[tokio::test]
-async fn a_name_where_it_runs_is_one_session_s_whosever_it_is() {
+async fn a_name_where_it_runs_is_one_session_s_of_an_organization_and_the_first_s_of_all() {
     on_each(async |database| {
         let app = App::start(database).await;
         let data = json!({ "vps_session_id": VPS });
@@ -91,11 +91,35 @@ async fn a_name_where_it_runs_is_one_session_s_whosever_it_is() {
         let second = json!({ "sessionId": "two", "origin": "external", "sessionData": data });
         app.post(path, second.clone()).await.problem(409, "VPS_SESSION_EXISTS");
         let stranger = app.stranger(database).await;
+        app.clock.advance(std::time::Duration::from_secs(1));
         let request = app.anonymous(reqwest::Method::POST, path).bearer_auth(&stranger);
-        let refused = crate::http_app::Answer::to(crate::http_app::json(request, &second)).await;
-        let problem = refused.problem(409, "VPS_SESSION_EXISTS");
-        assert!(!problem.to_string().contains("shop"));
+        let made = crate::http_app::Answer::to(crate::http_app::json(request, &second)).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+        let theirs = async || {
+            let request = app.anonymous(reqwest::Method::GET, &format!("{path}/two"));
+            let shown = crate::http_app::Answer::to(request.bearer_auth(&stranger)).await.json();
+            shown["data"].get("status").or(shown.get("status")).unwrap().clone()
+        };
+        let report = async |status: &str| {
+            let body =
+                json!({ "sessionId": VPS, "status": status, "phoneNumber": "6281234567890" });
+            let request = app.anonymous(reqwest::Method::POST, "/api/whatsapp/status-webhook");
+            let request = request.header("webhook-secret-key", crate::http_app::STATUS_KEY);
+            crate::http_app::Answer::to(crate::http_app::json(request, &body)).await.json()
+        };
+        assert_eq!(report("connected").await["data"]["sessionId"], "shop");
+        assert_eq!(theirs().await, "session_not_connected");
+        // Neither by saying it once more, nor because theirs is the older session, do they come first.
+        let again = app.anonymous(reqwest::Method::PATCH, &format!("{path}/two"));
+        let again =
+            crate::http_app::json(again.bearer_auth(&stranger), &json!({ "sessionData": data }));
+        assert_eq!(crate::http_app::Answer::to(again).await.status, StatusCode::OK);
+        database.execute("UPDATE session SET created_at = 1 WHERE session_id = 'two'").await;
+        assert_eq!(report("disconnected").await["data"]["sessionId"], "shop");
+        assert_eq!(theirs().await, "session_not_connected");
 
+        app.clock.advance(std::time::Duration::from_secs(1));
+        // Of the organization's own it is told.
         app.external("two", json!({})).await;
         let change = json!({ "sessionData": data });
         app.patch(&format!("{path}/two"), change.clone()).await.problem(409, "VPS_SESSION_EXISTS");
@@ -103,6 +127,9 @@ async fn a_name_where_it_runs_is_one_session_s_whosever_it_is() {
         assert_eq!(app.patch(&format!("{path}/shop"), change.clone()).await.status, StatusCode::OK);
         app.delete(&format!("{path}/shop")).await;
         assert_eq!(app.patch(&format!("{path}/two"), change).await.status, StatusCode::OK);
+        // Who said it next is meant from now on.
+        assert_eq!(report("connected").await["data"]["sessionId"], "two");
+        assert_eq!(theirs().await, "session_connected");
         app.close().await;
     })
     .await;

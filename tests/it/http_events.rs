@@ -331,6 +331,52 @@ async fn there_are_so_many_streams_and_no_more() {
 }
 
 #[tokio::test]
+async fn one_token_and_one_organization_have_so_many_streams_and_leave_the_others_theirs() {
+    on_each(async |database| {
+        let limits =
+            Limits { streams_per_token: 2, streams_per_organization: 3, ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let (ours, theirs) = (app.organization.clone(), app.stranger(database).await);
+        let viewers =
+            [app.token_of(&ours, Role::Viewer).await, app.token_of(&ours, Role::Viewer).await];
+        let refused = async |secret: &str, path: &str| {
+            let answer = Answer::to(app.anonymous(Method::GET, path).bearer_auth(secret)).await;
+            assert_eq!(answer.header("retry-after"), "5");
+            answer.problem(429, "TOO_MANY_STREAMS_OF_CALLER")["limit"].clone()
+        };
+        let events = "/api/whatsapp/events";
+        let poll = "/api/whatsapp/events/page?after=1000000&wait=1";
+        let mut held = Vec::new();
+        for secret in [&viewers[0], &viewers[0], &viewers[1]] {
+            held.push(Stream::open_as(&app, secret, events, None).await);
+        }
+        // A long poll takes a place like a stream.
+        assert_eq!(refused(&viewers[0], poll).await, "token");
+        assert_eq!(refused(&viewers[1], events).await, "organization");
+        // Whoever waits for nothing needs none, and another organization and the operator have theirs.
+        let page = app.anonymous(Method::GET, "/api/whatsapp/events/page").bearer_auth(&viewers[1]);
+        assert_eq!(Answer::to(page).await.status, 200);
+        for secret in [&theirs, &app.token] {
+            held.push(Stream::open_as(&app, secret, events, None).await);
+        }
+        held.remove(0);
+        // The daemon sees that it is gone when it next has something to say, or at once.
+        app.session("a").await;
+        for _ in 0..100 {
+            app.hear("a", "15550001111", "hello").await;
+            let again = app.anonymous(Method::GET, poll).bearer_auth(&viewers[1]);
+            if Answer::to(again).await.status == 200 {
+                held.clear();
+                break;
+            }
+        }
+        assert!(held.is_empty(), "the place of a stream that ended is there again");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_feed_can_be_polled() {
     on_each(async |database| {
         let app = App::start(database).await;

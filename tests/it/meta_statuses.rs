@@ -12,7 +12,7 @@ use crate::{
     meta_processing::{SESSION, hello, tell},
 };
 
-fn status(id: &str, word: &str, at: i64) -> Value {
+pub(crate) fn status(id: &str, word: &str, at: i64) -> Value {
     let mut status = json!({ "id": id, "status": word, "timestamp": at.to_string(), "recipient_id": "16505551234" });
     if word == "failed" {
         status["errors"] = json!([{ "code": 131_026, "title": "Message undeliverable" }]);
@@ -22,7 +22,7 @@ fn status(id: &str, word: &str, at: i64) -> Value {
 }
 
 /// A campaign that is sent from the number, which has had a message before.
-async fn campaign(app: &App) -> String {
+pub(crate) async fn campaign(app: &App) -> String {
     tell(app, &[hello("16505550000", "first", "hi")]).await;
     let body = json!({ "name": "Sale", "sessionId": SESSION });
     let made = app.post("/api/campaigns", body).await;
@@ -30,13 +30,13 @@ async fn campaign(app: &App) -> String {
     format!("/api/campaigns/{}", made.json()["data"]["id"].as_str().unwrap())
 }
 
-async fn add(app: &App, campaign: &str, members: Value) -> Value {
+pub(crate) async fn add(app: &App, campaign: &str, members: Value) -> Value {
     let added = app.post(&format!("{campaign}/audience"), json!({ "members": members })).await;
     assert_eq!(added.status, 200, "{}", added.text());
     added.json()["data"].clone()
 }
 
-async fn sums(app: &App, campaign: &str) -> Value {
+pub(crate) async fn sums(app: &App, campaign: &str) -> Value {
     app.get(&format!("{campaign}/statistics")).await.json()["data"].clone()
 }
 
@@ -242,6 +242,11 @@ async fn an_audience_is_added_in_bulk_from_either_form_and_found_page_by_page() 
         let errors = wrong.problem(400, "VALIDATION_FAILED")["errors"].clone();
         assert_eq!(errors.as_array().unwrap().len(), 100);
         app.post(&path, json!({ "csv": "name\nx" })).await.invalid(&["/csv"]);
+        for twice in ["phone_number,name,name\n16505550005,a,b", "phone_number,Phone_Number\n16505550005,16505550006"] {
+            let refused = app.post(&path, json!({ "csv": twice })).await;
+            refused.invalid(&["/csv"]);
+            assert!(refused.text().contains("twice"), "{}", refused.text());
+        }
         assert_eq!(sums(&app, &campaign).await["audience"], 3);
         // Drift is seen, and mended.
         database.execute("UPDATE campaign_statistics SET sent = 7").await;

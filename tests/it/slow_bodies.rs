@@ -26,13 +26,13 @@ const SHOP: &str = "/api/whatsapp/webhook/shop";
 const STATUS: &str = "/api/whatsapp/status-webhook";
 
 /// A gateway behind a proxy that says who asks.
-async fn behind(database: &Database, limits: Limits) -> App {
+pub(crate) async fn behind(database: &Database, limits: Limits) -> App {
     let edge = behind_a_proxy(ForwardedHeader::XForwardedFor);
     App::behind(database.open().await, limits, edge).await
 }
 
 /// Few places, for which nobody waits long.
-fn few() -> Limits {
+pub(crate) fn few() -> Limits {
     Limits { meta_posts: 16, posts: 16, turn: Duration::from_millis(100), ..Limits::default() }
 }
 
@@ -64,15 +64,15 @@ async fn status(stream: &mut TcpStream) -> u16 {
     String::from_utf8_lossy(&head[9..]).parse().unwrap()
 }
 
-fn of_nothing() -> (&'static str, String) {
+pub(crate) fn of_nothing() -> (&'static str, String) {
     ("x-hub-signature-256", format!("sha256={}", "0".repeat(64)))
 }
 
 /// Requests whose bodies are waited for, until they are dropped.
-type Held = Vec<std::pin::Pin<Box<dyn Future<Output = u16>>>>;
+pub(crate) type Held = Vec<std::pin::Pin<Box<dyn Future<Output = u16>>>>;
 
 /// Begins requests from many addresses until all but so many are turned away, and holds those.
-async fn crowd(app: &App, path: &str, headers: &[(&str, String)], held: usize) -> Held {
+pub(crate) async fn crowd(app: &App, path: &str, headers: &[(&str, String)], held: usize) -> Held {
     let mut waiting: Held = Vec::new();
     for number in 0..40 {
         let mut stream = begin(app, path, &format!("203.0.113.{number}"), headers).await;
@@ -86,7 +86,7 @@ async fn crowd(app: &App, path: &str, headers: &[(&str, String)], held: usize) -
     waiting
 }
 
-async fn meta(app: &App, path: &str, from: &str, id: &str) -> Answer {
+pub(crate) async fn meta(app: &App, path: &str, from: &str, id: &str) -> Answer {
     let body = text(WABA, NUMBER, id, "hi").to_string();
     let signature = Signature::of(SECRET.as_bytes(), body.as_bytes()).to_string();
     let request = app.anonymous(Method::POST, path).header("x-forwarded-for", from);

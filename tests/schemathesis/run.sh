@@ -121,10 +121,21 @@ signature=$("$venv/bin/python" -c 'import hashlib, hmac, sys
 print(hmac.new(b"test_app_secret", open(sys.argv[1], "rb").read(), hashlib.sha256).hexdigest())' "$scratch/posted")
 curl -fsS -X POST "$base/webhook" -H "X-Hub-Signature-256: sha256=$signature" --data-binary "@$scratch/posted"
 WAGATE_META_EVENT=$(ask GET /api/meta/events '' mev)
-for thing in "$WAGATE_META_ACCOUNT" "$WAGATE_META_KEY" "$WAGATE_META_EVENT" "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
+# A conversation comes of it, and a campaign is sent from that number.
+WAGATE_CONVERSATION=
+tries=0
+while [ -z "$WAGATE_CONVERSATION" ] && [ "$tries" -lt 300 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+    WAGATE_CONVERSATION=$(ask GET /api/conversations '' cnv)
+done
+WAGATE_CAMPAIGN=$(ask POST /api/campaigns '{"name": "Sale", "sessionId": "meta_106540352242922"}' camp)
+ask POST "/api/campaigns/$WAGATE_CAMPAIGN/audience" \
+    '{"members": [{"phoneNumber": "16505551234", "messageId": "wamid.2"}]}' nothing
+for thing in "$WAGATE_CONVERSATION" "$WAGATE_CAMPAIGN" "$WAGATE_META_ACCOUNT" "$WAGATE_META_KEY" "$WAGATE_META_EVENT" "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
     [ -n "$thing" ] || { echo "something to ask for could not be made" >&2; exit 1; }
 done
-export WAGATE_META_ACCOUNT WAGATE_META_KEY WAGATE_META_EVENT
+export WAGATE_META_ACCOUNT WAGATE_META_KEY WAGATE_META_EVENT WAGATE_CONVERSATION WAGATE_CAMPAIGN
 export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_MEDIA_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN
 
 # Sessions that are made up dial: not more than a few.
@@ -135,6 +146,15 @@ status=0
     --phases examples,coverage,fuzzing --seed "${SEED:-1}" --max-examples "${EXAMPLES:-10}" \
     --generation-database none --no-color || status=$?
 kill -0 "$daemon" 2>/dev/null || { echo "the daemon has ended" >&2; status=1; }
+# What was made above was found: more than once, so not by what is asked above alone.
+curl -fsS -H "Authorization: Bearer $WAGATE_TOKEN" "$base/metrics" >"$scratch/metrics" || status=1
+for route in 'GET /api/campaigns/{campaignId}' 'GET /api/campaigns/{campaignId}/audience' \
+    'POST /api/campaigns/{campaignId}/audience' 'GET /api/campaigns/{campaignId}/statistics' \
+    'POST /api/campaigns/{campaignId}/recount' 'GET /api/conversations/{conversationId}/messages'; do
+    answered="method=\"${route%% *}\",route=\"${route#* }\",status=\"200\""
+    times=$(sed -n "s|^wagate_http_requests_total{$answered} ||p" "$scratch/metrics")
+    [ "${times:-0}" -gt 1 ] || { echo "$route was never answered with 200" >&2; status=1; }
+done
 # The token is still good: what was asked was asked with it, to the end.
 curl -fsS -o /dev/null -H "Authorization: Bearer $WAGATE_TOKEN" "$base/" || status=1
 if grep -q 'panicked' "$scratch/log"; then

@@ -1,12 +1,17 @@
 //! `/api/campaigns/{campaignId}/audience` and what comes of it.
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
 use entity::{audience, id::AudienceId, state::AudienceState};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{ok, with};
+use super::{ok, once};
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
@@ -14,6 +19,7 @@ use crate::{
         body::{JsonObject, LargeJsonObject},
         error::ApiError,
         fields::{Fields, LONGEST_PAGE, Parameters, USUAL_PAGE},
+        idempotency::idempotency_key,
         path::CampaignPath,
     },
     service::{
@@ -129,9 +135,11 @@ pub(super) async fn add(
     Caller(caller): Caller,
     CampaignPath(id): CampaignPath,
     parameters: Parameters,
+    headers: HeaderMap,
     LargeJsonObject(mut body): LargeJsonObject,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     match (body.has("members"), body.has("csv")) {
         (false, false) => body.fault::<()>("members", "is missing: this or `csv` must be there"),
         (true, true) => body.fault("csv", "must not be there beside `members`"),
@@ -141,9 +149,9 @@ pub(super) async fn add(
     let table = body.parsed("csv", of_csv);
     let members = listed.map(|all| each(&mut body, all)).or(table).unwrap_or_default();
     body.finish()?;
-    let Added { added, attached, unchanged } =
-        campaigns.add_audience(&caller, &id, members).await?;
-    Ok(with(StatusCode::OK, AddedView { added, attached, unchanged }))
+    let done = campaigns.add_audience(&caller, &id, members, key).await?;
+    let Added { added, attached, unchanged } = done.made;
+    Ok(once(ok(AddedView { added, attached, unchanged }), done.replayed))
 }
 
 fn each(body: &mut Fields, all: Vec<Map<String, Value>>) -> Vec<MemberInput> {

@@ -168,8 +168,7 @@ pub(super) async fn show(
     parameters: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
-    let message = messages.find(&caller, &session, &id).await?;
-    let channel = messages.channel(&caller, &session).await?;
+    let (message, channel) = messages.find(&caller, &session, &id).await?;
     let media = described(&media, channel, &message).await?;
     Ok(ok(MessageView::of((session, channel), message, media)))
 }
@@ -218,10 +217,9 @@ pub(super) async fn list(
     let limit = limit.unwrap_or(USUAL);
     let listing = messages.list(&caller, &session, &filter, after, limit).await?;
     let mut data = Vec::with_capacity(listing.messages.len());
-    let channel = messages.channel(&caller, &session).await?;
     for row in listing.messages {
-        let media = described(&media, channel, &row).await?;
-        data.push(MessageView::of((session.clone(), channel), row, media));
+        let media = described(&media, listing.channel, &row).await?;
+        data.push(MessageView::of((session.clone(), listing.channel), row, media));
     }
     Ok(Json(List { success: true, next_cursor: listing.next.as_ref().map(cursor), data }))
 }

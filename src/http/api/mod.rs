@@ -367,6 +367,15 @@ fn created<T: Serialize>(location: &str, replayed: bool, data: T) -> Response {
     response
 }
 
+/// An answer, marked where an earlier request with the same key has done what is answered.
+fn once(answer: impl IntoResponse, replayed: bool) -> Response {
+    let mut response = answer.into_response();
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
 /// A page of a list.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

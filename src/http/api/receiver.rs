@@ -34,7 +34,7 @@ use crate::{
     },
     service::{
         self, External, Principal,
-        external::{Outcome, Proof, Receipt},
+        external::{Admitted, Outcome, Proof, Receipt},
     },
 };
 
@@ -144,7 +144,9 @@ pub(super) async fn receive(
             let body = place.read(Posted::read(request, &desk.limits)).await?;
             let admitted = external.admit(&proof, &id, &body.0).await;
             let admitted = counted(&desk.meters, client, admitted)?;
-            place.was_good();
+            if let Admitted::Session(row) = &admitted {
+                place.was_good(row.organization_id.clone());
+            }
             (admitted, body)
         }
         Proof::Token(_) | Proof::Secret(_) | Proof::Nothing => {

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    created, ok,
+    created, ok, once,
     status::{SessionView, Showing},
 };
 use crate::{
@@ -136,9 +136,9 @@ fn receiver_url(id: &SessionId, secret: Option<&SigningSecret>) -> String {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "SessionSecret")]
 pub(super) struct SecretView {
-    /// Shown this once.
-    secret: String,
-    /// Where events go, with the secret. For those who sign, without what stands behind `?`.
+    /// Shown this once: `null` when an earlier request with the same key was answered with it.
+    secret: Option<String>,
+    /// Where events go, with the secret where that is shown. For those who sign, without what stands behind `?`.
     url: String,
     /// Until when the secret before is as good.
     old_secret_until: Timestamp,
@@ -153,18 +153,22 @@ pub(super) async fn rotate_secret(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(mut body): JsonObject,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
     let overlap = body.number("overlapSeconds", 0..=longest).flatten();
     body.finish()?;
     let overlap =
         overlap.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs);
-    let (secret, until) = sessions.rotate_secret(&caller, &id, overlap).await?;
-    let url = receiver_url(&id, Some(&secret));
-    let view = SecretView { secret: secret.reveal(), url, old_secret_until: rfc3339(until) };
-    Ok(([(header::CACHE_CONTROL, "no-store")], ok(view)))
+    let (secret, until) = sessions.rotate_secret(&caller, &id, overlap, key).await?;
+    let url = receiver_url(&id, secret.as_ref());
+    let replayed = secret.is_none();
+    let secret = secret.map(|secret| secret.reveal());
+    let view = SecretView { secret, url, old_secret_until: rfc3339(until) };
+    Ok(once(([(header::CACHE_CONTROL, "no-store")], ok(view)), replayed))
 }
 
 #[tracing::instrument(name = "http.sessions.change", skip_all)]

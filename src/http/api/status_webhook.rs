@@ -44,7 +44,7 @@ pub(super) async fn report(
         let place = posts.enter(Lane::Reports.with_share(), client, false).await?;
         place.read(Posted::read(request, &limits)).await?
     } else {
-        posts.was_good(Lane::Reports, client);
+        posts.was_good(Lane::Reports, client, None);
         Posted::read(request, &limits).await?
     };
     parameters.finish()?;

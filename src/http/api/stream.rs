@@ -15,10 +15,7 @@ use axum::{extract::FromRef, response::sse};
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use serde_json::json;
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     events::{EventView, GapView},
@@ -26,7 +23,11 @@ use super::{
 };
 use crate::{
     event::payload::rfc3339,
-    http::{HttpState, error::ApiError, waiting::Waiting},
+    http::{
+        HttpState,
+        error::ApiError,
+        waiting::{Place, Waiting},
+    },
     service::{
         Error, Events, Tokens,
         events::{Bell, Scope},
@@ -65,7 +66,7 @@ impl Opener {
     /// The caller's token is looked at after each look at what has happened, and when one was revoked: nothing that
     /// happens later is told to its holder, and his stream ends.
     pub(super) async fn open(self, scope: Scope, after: Option<i64>) -> Result<Feed, ApiError> {
-        let place = self.waiting.enter()?;
+        let place = self.waiting.enter(scope.caller())?;
         // Listened to before the first look, so that nothing falls in between.
         let (bell, revocations) = (self.events.bell(), self.tokens.revocations());
         let newest = self.events.newest(&scope).await?;
@@ -100,7 +101,7 @@ pub(super) struct Feed {
     /// Read, and not yet taken by the client.
     ready: VecDeque<sse::Event>,
     next_heartbeat: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// When the snapshot is due.

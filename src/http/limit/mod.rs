@@ -1,7 +1,9 @@
 //! How often anybody may ask: limits for each token and for each address.
 //!
 //! - `quota.rs`: the algorithm. `meter.rs`: one quota for each of many callers.
-//! - `places.rs`: how many bodies are in memory before it is known who sent them.
+//! - `places.rs`: how many bodies are in memory before it is known who sent them. `known.rs`: whose signatures have come
+//!   from where.
+//! - `streams.rs`: how many streams and long polls one caller may have at a time.
 //!
 //! `governor` has the same algorithm. It gives no look without taking, which failed authentications
 //! need, and its stores grow with the number of addresses: what would be left of it is `quota.rs`.
@@ -10,9 +12,11 @@
 //! (`RateLimit-Policy`, `RateLimit`) and as most clients know it (`X-RateLimit-…`, times in seconds from
 //! now). A daemon limits what it is asked itself: with several of them, each has limits of its own.
 
+mod known;
 mod meter;
 mod places;
 mod quota;
+mod streams;
 
 use std::{
     hash::Hash,
@@ -29,9 +33,12 @@ use axum::{
 };
 use entity::id::TokenId;
 
-pub(crate) use self::places::{Places, Share};
 pub use self::quota::Quota;
 use self::{meter::Meter, quota::Verdict};
+pub(crate) use self::{
+    places::{Places, Share},
+    streams::{Stream, Streams},
+};
 use super::{Limits, client::Client, code::Code, problem::Problem};
 use crate::clock::Clock;
 
@@ -50,6 +57,7 @@ pub(crate) struct Meters {
     clock: Clock,
     /// Held for no longer than it takes to copy them.
     meters: Arc<RwLock<Inner>>,
+    streams: Streams,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,7 +78,7 @@ pub(super) struct Told {
 
 impl Meters {
     pub(super) fn new(limits: &Limits, clock: Clock) -> Self {
-        let this = Self { clock, meters: Arc::default() };
+        let this = Self { clock, meters: Arc::default(), streams: Streams::new(limits) };
         this.set(limits);
         this
     }
@@ -84,6 +92,12 @@ impl Meters {
             failures: meter(failures, limits.failed_authentications),
         };
         *self.meters.write().unwrap_or_else(PoisonError::into_inner) = meters;
+        self.streams.set(limits);
+    }
+
+    /// What streams and long polls are counted by.
+    pub(super) fn streams(&self) -> Streams {
+        self.streams.clone()
     }
 
     fn now(&self) -> Inner {

@@ -6,6 +6,10 @@
 //!
 //! Nobody is refused for what his address has done: he waits with those who did the like. Meta calls for everybody
 //! from a few addresses, and one owner's wrong secret must not cost the others their events.
+//!
+//! What an address has shown is somebody's signature, so what it is known for is that organization's, and takes of what the
+//! organization may have of a lane, from however many addresses it comes. An address that is known for several takes
+//! of whoever has the most left. All who are known leave a part to strangers: everybody begins as one.
 
 use std::{
     collections::HashMap,
@@ -16,24 +20,23 @@ use std::{
     time::Duration,
 };
 
+use entity::id::OrganizationId;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use super::neighbourhood;
+use super::{
+    known::{Known, Owner},
+    neighbourhood,
+};
 use crate::{
     clock::Clock,
     http::{code::Code, error::ApiError, problem::Problem},
 };
 
-/// Addresses that are remembered for what they have shown, and for how long.
-const MOST_KNOWN: usize = 10_000;
-const MEMORY: Duration = Duration::from_hours(24);
-
-/// It is looked for what can be forgotten when there are so many more than the last time, or after so long.
+/// It is looked for circles that nobody is in when there are so many more than the last time.
 const SPACING: usize = 1024;
-const PAUSE: Duration = Duration::from_secs(10);
 
 /// What is known of who posts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,12 +50,14 @@ enum Standing {
 
 impl Standing {
     /// How many of a lane's places one address may have, and all of the like together.
-    fn shares(self, lane: usize) -> (usize, usize) {
+    fn shares(self, lane: usize, share: Share) -> (usize, usize) {
         let part = |of: usize| (lane / of).max(1);
-        match self {
-            Self::Suspect => (1, part(8)),
-            Self::Stranger => (part(8), part(2)),
-            Self::Known => (part(2), lane),
+        match (self, share) {
+            (Self::Suspect, _) => (1, part(8)),
+            (Self::Stranger, _) => (part(8), part(2)),
+            (Self::Known, Share::Most) => (part(2), lane.saturating_sub(part(8)).max(1)),
+            // A lane of one owner's, which only he knows the way to.
+            (Self::Known, Share::Quarter) => (part(2), lane),
         }
     }
 }
@@ -72,14 +77,18 @@ struct Inner<L> {
     all: Arc<Semaphore>,
     /// Lanes of which there are many share what is left to the others.
     many: Arc<Semaphore>,
+    /// Who has proved nothing has half of all places, whatever lanes he finds.
+    unproven: Arc<Semaphore>,
     shares: Mutex<Shares<L>>,
 }
 
 /// Who of a lane share places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Circle {
     Lane,
     Like(Standing),
+    /// An organization, from whatever addresses that are known for it.
+    Owner(Owner),
     Address(Standing, Option<IpAddr>),
 }
 
@@ -87,10 +96,7 @@ enum Circle {
 struct Shares<L> {
     circles: HashMap<(L, Circle), Arc<Semaphore>>,
     sweep_at: usize,
-    /// When who posted in a lane was last known for something good.
-    known: HashMap<(L, IpAddr), Duration>,
-    /// Until when it is not looked for those that can be forgotten.
-    known_until: Duration,
+    known: Known<L>,
 }
 
 /// A place, until it is let go of.
@@ -116,15 +122,12 @@ impl<L: Clone + Eq + Hash> Places<L> {
     /// `most` in all, one at least; each is waited for `turn` long.
     pub(crate) fn new(most: usize, turn: Duration, clock: Clock) -> Self {
         let most = most.max(1);
-        let shares = Shares {
-            circles: HashMap::new(),
-            sweep_at: SPACING,
-            known: HashMap::new(),
-            known_until: Duration::ZERO,
-        };
+        let shares = Shares { circles: HashMap::new(), sweep_at: SPACING, known: Known::default() };
         let all = Arc::new(Semaphore::new(most));
         let many = Arc::new(Semaphore::new(Share::Most.of(most)));
-        Self { inner: Arc::new(Inner { most, turn, clock, all, many, shares: Mutex::new(shares) }) }
+        let unproven = Arc::new(Semaphore::new((most / 2).max(1)));
+        let shares = Mutex::new(shares);
+        Self { inner: Arc::new(Inner { most, turn, clock, all, many, unproven, shares }) }
     }
 
     /// A place in a lane that may have `share` of all places, for whoever posts from this address.
@@ -137,7 +140,7 @@ impl<L: Clone + Eq + Hash> Places<L> {
     ) -> Result<Place<L>, Crowded> {
         let address = address.map(neighbourhood);
         // The narrowest first: who waits for it keeps nobody of another circle waiting.
-        let mut circles = self.circles(&lane, share.of(self.inner.most), address, has_failed);
+        let mut circles = self.circles((&lane, share), address, has_failed);
         if share == Share::Quarter {
             circles.push(Arc::clone(&self.inner.many));
         }
@@ -156,37 +159,29 @@ impl<L: Clone + Eq + Hash> Places<L> {
     /// Whether the address has shown in this lane what opens something.
     pub(crate) fn knows(&self, lane: &L, address: Option<IpAddr>) -> bool {
         let now = self.inner.clock.monotonic();
-        address.is_some_and(|address| self.shares().knows(lane, neighbourhood(address), now))
+        let Some(address) = address.map(neighbourhood) else { return false };
+        !self.shares().known.owners(lane, address, now).is_empty()
     }
 
-    /// What was shown from this address has opened something.
-    pub(crate) fn was_good(&self, lane: L, address: Option<IpAddr>) {
+    /// What was shown from this address has opened something of `owner`.
+    pub(crate) fn was_good(&self, lane: L, address: Option<IpAddr>, owner: Owner) {
         let Some(address) = address.map(neighbourhood) else { return };
         let now = self.inner.clock.monotonic();
-        let (mut shares, key) = (self.shares(), (lane, address));
-        if shares.known.len() >= MOST_KNOWN && !shares.known.contains_key(&key) {
-            if now >= shares.known_until {
-                shares.known.retain(|_, at| now.saturating_sub(*at) < MEMORY);
-                shares.known_until = now + PAUSE;
-            }
-            if shares.known.len() >= MOST_KNOWN {
-                return;
-            }
-        }
-        shares.known.insert(key, now);
+        self.shares().known.learn(lane, address, owner, now);
     }
 
     /// Those of a lane that the address shares places with.
     fn circles(
         &self,
-        lane: &L,
-        most: usize,
+        (lane, share): (&L, Share),
         address: Option<IpAddr>,
         has_failed: bool,
     ) -> Vec<Arc<Semaphore>> {
-        let now = self.inner.clock.monotonic();
+        let (now, most) = (self.inner.clock.monotonic(), share.of(self.inner.most));
         let mut shares = self.shares();
-        let standing = if address.is_some_and(|address| shares.knows(lane, address, now)) {
+        let owners = address.map(|address| shares.known.owners(lane, address, now));
+        let owners = owners.unwrap_or_default();
+        let standing = if !owners.is_empty() {
             Standing::Known
         } else if has_failed {
             Standing::Suspect
@@ -198,17 +193,24 @@ impl<L: Clone + Eq + Hash> Places<L> {
             shares.circles.retain(|_, circle| Arc::strong_count(circle) > 1);
             shares.sweep_at = shares.circles.len() + SPACING;
         }
-        let (of_address, of_likes) = standing.shares(most);
+        let (of_address, of_likes) = standing.shares(most, share);
         let mut circle = |circle, most| {
             let key = (lane.clone(), circle);
             let made = || Arc::new(Semaphore::new(most));
             Arc::clone(shares.circles.entry(key).or_insert_with(made))
         };
-        vec![
-            circle(Circle::Address(standing, address), of_address),
-            circle(Circle::Like(standing), of_likes),
-            circle(Circle::Lane, most),
-        ]
+        let mut circles = vec![circle(Circle::Address(standing, address), of_address)];
+        if share == Share::Most {
+            let of_owner = (most / 4).max(1);
+            let owners = owners.into_iter().map(|owner| circle(Circle::Owner(owner), of_owner));
+            circles.extend(owners.max_by_key(|owner| owner.available_permits()));
+        }
+        circles.push(circle(Circle::Like(standing), of_likes));
+        circles.push(circle(Circle::Lane, most));
+        if standing != Standing::Known {
+            circles.push(Arc::clone(&self.inner.unproven));
+        }
+        circles
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares<L>> {
@@ -233,13 +235,6 @@ impl Share {
     }
 }
 
-impl<L: Clone + Eq + Hash> Shares<L> {
-    fn knows(&self, lane: &L, address: IpAddr, now: Duration) -> bool {
-        let at = self.known.get(&(lane.clone(), address));
-        at.is_some_and(|at| now.saturating_sub(*at) < MEMORY)
-    }
-}
-
 impl<L: Clone + Eq + Hash + Send + Sync> Place<L> {
     /// Reads a body here. Of whom it does not come in time, nothing good is known any more.
     pub(crate) async fn read<T: Send>(
@@ -251,14 +246,14 @@ impl<L: Clone + Eq + Hash + Send + Sync> Place<L> {
             && problem.code == Code::RequestTimeout
             && let Some(address) = self.address
         {
-            self.places.shares().known.remove(&(self.lane.clone(), address));
+            self.places.shares().known.forget(&self.lane, address);
         }
         read
     }
 
-    /// What was shown has opened something: the address is known for it.
-    pub(crate) fn was_good(&self) {
-        self.places.was_good(self.lane.clone(), self.address);
+    /// What was shown has opened something of `owner`: the address is known for it.
+    pub(crate) fn was_good(&self, owner: OrganizationId) {
+        self.places.was_good(self.lane.clone(), self.address, Some(owner));
     }
 }
 

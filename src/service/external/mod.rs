@@ -250,7 +250,7 @@ impl External {
             Created::New(row) | Created::Before(row) => Ok(*row),
             Created::TooMany { .. } => Err(Error::Conflict(Conflict::TooManySessions)),
             // Another request was faster.
-            Created::Exists | Created::VpsTaken | Created::KeyReused => {
+            Created::Exists | Created::VpsTaken | Created::KeyReused | Created::Gone => {
                 let found = sessions.find(organization, id).await?;
                 found.ok_or(Error::NotFound(Thing::Session))
             }

@@ -15,7 +15,12 @@ use serde_json::{Map, Value, json};
 
 use super::{AccountFilter, AccountInput, DEFAULT_PATH, Meta, NOT_FOUND};
 use crate::{
-    service::{Conflict, Error, Principal, Thing, sessions::Change, text},
+    service::{
+        Conflict, Error, Principal, Thing,
+        created::{self, Created},
+        sessions::Change,
+        text,
+    },
     store::{
         Made, Patience,
         idempotency::Key,
@@ -164,6 +169,7 @@ impl Meta {
                     Made::New(row) => (row, false),
                     Made::Before(row) => (row, true),
                     Made::KeyReused => return Err(Error::KeyReused),
+                    Made::Gone => return Err(Error::MadeGone),
                 };
                 let verify_token = token.filter(|_| !replayed);
                 return Ok(Upserted { account, verify_token, is_new: seen.is_none(), replayed });
@@ -202,17 +208,21 @@ impl Meta {
         self.update(caller, id, input).await
     }
 
-    /// Gives an account another verify token, which is shown this once. Meta must show it in its turn.
+    /// Gives an account another verify token, once for each key, which is shown this once. Meta must show it in its turn.
     pub async fn rotate(
         &self,
         caller: &Principal,
         id: &MetaAccountId,
-    ) -> Result<(account::Model, String), Error> {
+        key: Option<String>,
+    ) -> Result<(account::Model, Option<String>), Error> {
         caller.require(Role::Manager)?;
         let token = random();
         let input = AccountInput { verify_token: Some(token.clone()), ..AccountInput::default() };
         let action = AuditAction::MetaVerifyTokenRotated;
-        Ok((self.change(caller, id, &input, action).await?, token))
+        let key = key.map(|key| created::key(key, &["meta.verify-token", id.as_str()]));
+        let changed = self.change_once(caller, id, &input, (action, key)).await?;
+        let Created { made, replayed } = Created::try_from(changed)?;
+        Ok((made, Some(token).filter(|_| !replayed)))
     }
 
     async fn change(
@@ -222,17 +232,26 @@ impl Meta {
         input: &AccountInput,
         action: AuditAction,
     ) -> Result<account::Model, Error> {
+        let changed = self.change_once(caller, id, input, (action, None)).await?;
+        Created::try_from(changed).map(|it| it.made)
+    }
+
+    async fn change_once(
+        &self,
+        caller: &Principal,
+        id: &MetaAccountId,
+        input: &AccountInput,
+        (action, key): (AuditAction, Option<Key>),
+    ) -> Result<Made<account::Model>, Error> {
         for _ in 0..TRIES {
             let row = self.find(caller, id).await?;
             let seen = Some(row.version);
             let plan = self.plan(caller, row, input, false).await?;
             if plan.changed.is_empty() {
-                return Ok(plan.row);
+                return Ok(Made::New(plan.row));
             }
-            match self.put(caller, plan, (seen, None), action).await? {
-                Some(Made::New(row) | Made::Before(row)) => return Ok(row),
-                Some(Made::KeyReused) => return Err(Error::KeyReused),
-                None => {}
+            if let Some(made) = self.put(caller, plan, (seen, key.clone()), action).await? {
+                return Ok(made);
             }
         }
         Err(CROWDED)

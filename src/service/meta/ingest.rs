@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use entity::{
     UnixMillis,
     id::{MetaBodyId, MetaEventId, OrganizationId, in_order},
@@ -12,15 +13,15 @@ use entity::{
         state::{MetaEventState, MetaStatus},
     },
 };
-use sha2::{Digest, Sha256};
 
 use super::{
     Figures, Meta, NOT_FOUND, Open, Refusal,
+    judge::Fit,
     routing::{Route, Routing, Signer},
-    trial::{self, Claim},
+    trial::{self, Tries, Which},
 };
 use crate::{
-    meta::{Envelope, Names, Signature, is_signed_by, part},
+    meta::{Envelope, Names, Signature, part},
     service::{Error, text},
     store::meta::Kept,
 };
@@ -55,32 +56,34 @@ impl Meta {
         Ok(found.map_or(Door::Nobody, |row| Door::Own(Box::new(row))))
     }
 
-    /// Takes what Meta has posted. When this returns it is on disk.
+    /// Takes what Meta has posted. When this returns it is on disk. Whose apps have signed it.
     pub async fn receive(
         &self,
         door: &Door,
         signature: &Signature,
-        bytes: &[u8],
-    ) -> Result<(), Error> {
+        bytes: &Bytes,
+    ) -> Result<Vec<OrganizationId>, Error> {
         let envelope = Envelope::read(bytes);
         let names = envelope.as_ref().map_or_else(|| Names::of_broken(bytes), Names::of);
-        let signers = self.signers(door, &names, signature, bytes).await?;
-        let posted = Posted { signature, bytes, now: self.now() };
+        let (signers, fit) = self.signers(door, &names, signature, bytes).await?;
+        let Some(fit) = fit else {
+            return Err(match door {
+                Door::Nobody => NOT_FOUND,
+                Door::Own(_) => Refusal::OwnSignature.into(),
+                Door::Shared => Refusal::Signature.into(),
+            });
+        };
+        let posted = Posted { signature, bytes, sha256: fit.sha256, now: self.now() };
         if signers.is_empty() {
-            let fallback = matches!(door, Door::Shared) && self.is_by_default(signature, bytes);
-            if !fallback {
-                return Err(match door {
-                    Door::Nobody => NOT_FOUND,
-                    Door::Own(_) => Refusal::OwnSignature.into(),
-                    Door::Shared => Refusal::Signature.into(),
-                });
-            }
             // The installation's own app, and nobody's number.
             let home = self.home().await?.clone();
-            let kept = posted.unrouted(home, envelope.as_ref());
+            let kept = posted.unrouted(home.clone(), envelope.as_ref());
             self.keep(vec![kept]).await?;
-            return Ok(());
+            return Ok(vec![home]);
         }
+        let mut owners: Vec<_> = signers.iter().map(|it| it.row.organization_id.clone()).collect();
+        owners.sort_unstable();
+        owners.dedup();
         if !signers.iter().any(|it| it.is_open) {
             return Err(Refusal::Disabled.into());
         }
@@ -93,7 +96,7 @@ impl Meta {
         let Some(envelope) = whole else {
             let owner = self.owner_of_broken(&routing).await?;
             self.keep(vec![posted.unreadable(owner)]).await?;
-            return Ok(());
+            return Ok(owners);
         };
         let routes = routing.routes(&envelope);
         if routes.is_empty() {
@@ -104,7 +107,7 @@ impl Meta {
             .map(|(organization, routes)| posted.kept(organization, &envelope, &routes))
             .collect();
         self.keep(all).await?;
-        Ok(())
+        Ok(owners)
     }
 
     async fn keep(&self, all: Vec<Kept>) -> Result<(), Error> {
@@ -113,49 +116,55 @@ impl Meta {
         Ok(())
     }
 
-    /// The accounts, of those that a body may be about, whose app has signed it.
+    /// The accounts, of those that a body may be about, whose app has signed it; none where it is signed by the
+    /// installation's own and names nobody's number. And what it was signed with, if it was.
     async fn signers(
         &self,
         door: &Door,
         names: &Names,
         signature: &Signature,
-        bytes: &[u8],
-    ) -> Result<Vec<Signer>, Error> {
+        bytes: &Bytes,
+    ) -> Result<(Vec<Signer>, Option<Fit>), Error> {
         let mut candidates = match door {
-            Door::Nobody => return Ok(Vec::new()),
+            Door::Nobody => return Ok((Vec::new(), None)),
             Door::Own(row) if is_only_about(names, row) => Vec::new(),
             Door::Own(_) | Door::Shared => {
                 self.store.meta().named(&names.numbers, &names.wabas).await?
             }
         };
-        if let Door::Own(row) = door {
-            candidates.retain(|it| it.id != row.id);
-            candidates.insert(0, row.as_ref().clone());
-        }
-        let mut claims = Vec::with_capacity(candidates.len());
-        let now = self.now();
-        for row in candidates {
-            let secrets = self.store.meta().secrets(&row).await?;
-            let current = if row.app_secret.is_some() {
-                secrets.app
-            } else {
-                self.options.default_secret.clone()
-            };
-            let is_kept = row.previous_until.is_some_and(|until| now < until);
-            let previous = secrets.previous.filter(|_| is_kept);
-            claims.push(Claim { row, current, previous });
-        }
         let own = match door {
-            Door::Own(row) => Some(&row.id),
+            Door::Own(row) => Some(row.as_ref()),
             Door::Shared | Door::Nobody => None,
         };
-        let fits = |secret: &Open| is_signed_by(secret.expose().as_bytes(), bytes, signature);
-        let good = trial::good(&claims, own, &names.numbers, fits);
+        if let Some(row) = own {
+            candidates.retain(|it| it.id != row.id);
+            candidates.insert(0, row.clone());
+        }
+        let own = own.map(|row| &row.id);
+        let mut tries = Tries::of(bytes.len());
+        for turn in trial::turns(&candidates, own, &names.numbers) {
+            if tries.takes(turn) {
+                let (current, previous) = self.secrets_of(turn.row).await?;
+                tries.add(match turn.which {
+                    Which::Current => current,
+                    Which::Previous => previous,
+                });
+            }
+        }
+        let Some(fit) = self.judge.fitting(tries.secrets, *signature, bytes).await? else {
+            let default = match door {
+                Door::Shared => self.options.default_secret.clone(),
+                Door::Own(_) | Door::Nobody => None,
+            };
+            let secrets = default.into_iter().collect();
+            return Ok((Vec::new(), self.judge.fitting(secrets, *signature, bytes).await?));
+        };
+        // It is proved: now it may cost something to find all whose app it is.
         let mut signers = Vec::new();
-        for Claim { row, current, previous } in claims {
-            let is_good = |secret: Option<Open>| secret.is_some_and(|it| good.contains(&it));
-            let is_current = is_good(current);
-            if is_current || is_good(previous) {
+        for row in candidates {
+            let (current, previous) = self.secrets_of(&row).await?;
+            let is_current = current.as_ref() == Some(&fit.secret);
+            if is_current || previous.as_ref() == Some(&fit.secret) {
                 let is_open = match row.status {
                     MetaStatus::Verified => true,
                     MetaStatus::Unverified => !self.options.require_verified,
@@ -164,18 +173,26 @@ impl Meta {
                 signers.push(Signer { row, is_current, is_open });
             }
         }
-        if let Door::Own(row) = door
-            && !signers.iter().any(|it| it.row.id == row.id)
-        {
+        if own.is_some_and(|own| !signers.iter().any(|it| it.row.id == *own)) {
             // Somebody else's app has no business here.
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
-        Ok(signers)
+        Ok((signers, Some(fit)))
     }
 
-    fn is_by_default(&self, signature: &Signature, bytes: &[u8]) -> bool {
-        let secret = self.options.default_secret.as_ref();
-        secret.is_some_and(|it| is_signed_by(it.expose().as_bytes(), bytes, signature))
+    /// What an account's events may be signed with: its app's secret, and the one before for as long as that is good.
+    async fn secrets_of(
+        &self,
+        row: &account::Model,
+    ) -> Result<(Option<Open>, Option<Open>), Error> {
+        let secrets = self.store.meta().secrets(row).await?;
+        let current = if row.app_secret.is_some() {
+            secrets.app
+        } else {
+            self.options.default_secret.clone()
+        };
+        let is_kept = row.previous_until.is_some_and(|until| self.now() < until);
+        Ok((current, secrets.previous.filter(|_| is_kept)))
     }
 
     /// Whose a body is that cannot be taken apart: not one's if it may be another's.
@@ -201,6 +218,7 @@ fn is_only_about(names: &Names, row: &account::Model) -> bool {
 struct Posted<'a> {
     signature: &'a Signature,
     bytes: &'a [u8],
+    sha256: [u8; 32],
     now: UnixMillis,
 }
 
@@ -269,7 +287,7 @@ impl Posted<'_> {
         body::Model {
             id: MetaBodyId::new(self.now, in_order(rand::random())),
             organization_id,
-            sha256: text::hex(&Sha256::digest(self.bytes)),
+            sha256: text::hex(&self.sha256),
             size: i32::try_from(bytes.len()).unwrap_or(i32::MAX),
             body: bytes,
             is_part,

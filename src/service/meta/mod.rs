@@ -2,7 +2,8 @@
 //!
 //! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts.
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
-//!   what a request proves is in it. `trial.rs`: who has signed it. `routing.rs`: whose each change is.
+//!   what a request proves is in it. `trial.rs`: which secrets it is tried with; `judge.rs`: trying them. `routing.rs`:
+//!   whose each change is.
 //! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
 //!   `figures.rs`: how much of it there was.
 //!
@@ -17,6 +18,7 @@ mod challenge;
 mod figures;
 mod ingest;
 mod input;
+mod judge;
 mod log;
 mod processing;
 mod routing;
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
-use self::figures::Figures;
+use self::{figures::Figures, judge::Judge};
 use super::{Error, Thing, text};
 use crate::store::{Patience, Store};
 
@@ -80,11 +82,18 @@ pub struct Meta {
     /// The organization that an installation begins with.
     home: Arc<OnceCell<OrganizationId>>,
     figures: Arc<Figures>,
+    judge: Judge,
 }
 
 impl Meta {
     pub fn new(store: Store, options: Options) -> Self {
-        Self { store, options: options.into(), home: Arc::default(), figures: Arc::default() }
+        Self {
+            store,
+            options: options.into(),
+            home: Arc::default(),
+            figures: Arc::default(),
+            judge: Judge::default(),
+        }
     }
 
     /// What was done since the start.

@@ -92,11 +92,12 @@ impl Sessions {
         let key = connect.idempotency_key.map(|key| created::key(key, &parts));
         let found = sessions.for_user(organization, whose, (new, key.clone()), caller.by()).await?;
         let (row, is_new) = match found {
-            OfUser::Replayed(row) => {
-                let view = self.begun(caller, &row.session_id, row.created_at).await?;
+            OfUser::Replayed(row, begun_at) => {
+                let view = self.begun(caller, &row.session_id, begun_at).await?;
                 return Ok(Connecting::of(view, false, true));
             }
             OfUser::KeyReused => return Err(Error::KeyReused),
+            OfUser::Gone => return Err(Error::MadeGone),
             OfUser::New(row) => (*row, true),
             OfUser::Before(row) => (self.take_up(caller, *row, &phone_number).await?, false),
             OfUser::Connected => return Err(Error::Conflict(Conflict::UserConnected)),

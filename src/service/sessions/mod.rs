@@ -185,6 +185,7 @@ impl Sessions {
                 return Ok(Outcome { made, replayed: true });
             }
             Created::KeyReused => return Err(Error::KeyReused),
+            Created::Gone => return Err(Error::MadeGone),
             Created::Exists => {
                 return Err(Error::Conflict(Conflict::SessionExists));
             }
@@ -232,13 +233,15 @@ impl Sessions {
         }
     }
 
-    /// Gives an external session a new secret, and says until when the one before is as good.
+    /// Gives an external session a new secret, once for each key, and says until when the one before is as good. The
+    /// secret is told the first time.
     pub async fn rotate_secret(
         &self,
         caller: &Principal,
         id: &SessionId,
         overlap: Duration,
-    ) -> Result<(SigningSecret, UnixMillis), Error> {
+        key: Option<String>,
+    ) -> Result<(Option<SigningSecret>, UnixMillis), Error> {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
         match row.receiver_auth {
@@ -251,9 +254,15 @@ impl Sessions {
         let detail = json!({ "overlapSeconds": overlap.as_secs() });
         let act = Act { action: AuditAction::SessionSecretRotated, detail, by: caller.by() };
         let (organization, sessions) = (&caller.organization_id, self.store.sessions());
-        let is_done =
-            sessions.rotate_receiver_secret(organization, &row.id, &secret, until, act).await?;
-        if is_done { Ok((secret, until)) } else { Err(Error::NotFound(Thing::Session)) }
+        let seconds = overlap.as_secs().to_string();
+        let parts = ["session.secret", row.id.as_str(), &seconds];
+        let key = key.map(|key| created::key(key, &parts));
+        let rotated = sessions
+            .rotate_receiver_secret(organization, &row.id, (&secret, until), key, act)
+            .await?
+            .ok_or(Error::NotFound(Thing::Session))?;
+        let Outcome { made: until, replayed } = Outcome::try_from(rotated)?;
+        Ok((Some(secret).filter(|_| !replayed), until))
     }
 
     /// Has a session run, from now on and after every restart of the daemon.

@@ -292,15 +292,18 @@ impl Webhooks {
         caller: &Principal,
         id: &EndpointId,
         overlap: Duration,
-    ) -> Result<(SigningSecret, UnixMillis), Error> {
+        key: Option<String>,
+    ) -> Result<(Option<SigningSecret>, UnixMillis), Error> {
         caller.require(Role::Manager)?;
         let secret = SigningSecret::generate();
         let organization = &caller.organization_id;
+        let seconds = overlap.as_secs().to_string();
+        let key = key.map(|key| created::key(key, &["webhook.secret", id.as_str(), &seconds]));
         let webhooks = self.store.webhooks();
-        if !webhooks.rotate(organization, id, &secret, overlap, caller.by()).await? {
-            return Err(NOT_FOUND);
-        }
-        Ok((secret, self.store.clock().now() + overlap))
+        let rotated = webhooks.rotate(organization, id, (&secret, overlap), key, caller.by());
+        let rotated = rotated.await?.ok_or(NOT_FOUND)?;
+        let created::Created { made: until, replayed } = rotated.try_into()?;
+        Ok((Some(secret).filter(|_| !replayed), until))
     }
 
     /// Sends an example to an endpoint here and now, whatever state it is in.

@@ -21,8 +21,9 @@ use super::{
     member::judged,
 };
 use crate::store::{
-    Error, Patience,
+    Error, Made, Patience,
     audit::{self, By},
+    idempotency::{Key, reassign, said_before, unclaim},
     statuses::Statuses,
 };
 
@@ -50,6 +51,20 @@ pub struct Added {
     pub unchanged: u64,
 }
 
+impl Added {
+    /// As it is kept with an idempotency key.
+    fn said(self) -> String {
+        let Self { added, attached, unchanged } = self;
+        format!("{added} {attached} {unchanged}")
+    }
+
+    fn of(said: &str) -> Self {
+        let mut numbers = said.split(' ').map(|it| it.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Self { added: next(), attached: next(), unchanged: next() }
+    }
+}
+
 /// Why nothing was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -61,20 +76,20 @@ pub enum Refused {
 }
 
 impl Audience {
-    /// Adds all of them, or none. Who is there already is changed as far as something else is said.
+    /// Adds all of them, or none, once for each key. Who is there already is changed as far as something else is said.
     pub async fn add(
         &self,
         organization: &OrganizationId,
         campaign: &CampaignId,
-        members: Vec<NewMember>,
+        (members, key): (Vec<NewMember>, Option<Key>),
         by: By,
-    ) -> Result<Result<Added, Refused>, Error> {
+    ) -> Result<Result<Made<Added>, Refused>, Error> {
         let now = self.store.clock().now();
-        let work = (organization.clone(), campaign.clone(), members, by);
+        let work = (organization.clone(), campaign.clone(), members, key, by);
         self.store
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
-                let (organization, campaign, members, by) = work.clone();
+                let (organization, campaign, members, key, by) = work.clone();
                 Box::pin(async move {
                     // As by everything that changes sums and statuses of the organization's.
                     organization::Entity::find_by_id(organization.clone())
@@ -90,14 +105,24 @@ impl Audience {
                     if session.is_none() && members.iter().any(|it| it.wa_id.is_some()) {
                         return Ok(Err(Refused::NoSession));
                     }
+                    match said_before(txn, &organization, key.as_ref(), "", now).await? {
+                        None => {}
+                        Some(before) => return Ok(Ok(before.map(|said| Added::of(&said)))),
+                    }
                     if let Some(taken) = taken(txn, &campaign, session, &members).await? {
+                        if let Some(key) = &key {
+                            unclaim(txn, &organization, key).await?;
+                        }
                         return Ok(Err(Refused::MessageTaken(taken)));
                     }
                     let added = add_all(txn, &row, &members, now).await?;
+                    if let Some(key) = &key {
+                        reassign(txn, &organization, key, &added.said()).await?;
+                    }
                     let what = (AuditAction::CampaignAudienceAdded, campaign.as_str());
                     let detail = json!({ "added": added.added, "attached": added.attached });
                     audit::write(txn, &organization, &by, now, what, &detail).await?;
-                    Ok(Ok(added))
+                    Ok(Ok(Made::New(added)))
                 })
             })
             .await
@@ -154,6 +179,7 @@ async fn add_all(
             .await?;
         known.extend(rows.into_iter().map(|it| (it.phone_number.clone(), it)));
     }
+    let told = told(txn, row, members).await?;
     let (mut done, mut sums) = (Added::default(), Counts::default());
     let mut new = Vec::new();
     for member in members {
@@ -164,12 +190,8 @@ async fn add_all(
         let is_attached = member.wa_id.is_some() && member.wa_id != after.wa_id;
         if is_attached {
             (after.session_key, after.wa_id) = (row.session_key.clone(), member.wa_id.clone());
-            // What was told of it before anybody said whose it is.
-            let statuses = match (&after.session_key, &after.wa_id) {
-                (Some(session), Some(wa_id)) => Statuses::read(txn, session, wa_id).await?,
-                _ => Statuses::default(),
-            };
-            after = judged(&after, &statuses);
+            let statuses = after.wa_id.as_ref().and_then(|wa_id| told.get(wa_id));
+            after = judged(&after, statuses.unwrap_or(&Statuses::default()));
             done.attached += 1;
         }
         let counted = before.as_ref().map(Counts::of).unwrap_or_default();
@@ -197,6 +219,21 @@ async fn add_all(
     }
     add(txn, (&row.organization_id, &row.id), sums, now).await?;
     Ok(done)
+}
+
+/// What was told of their messages before anybody said whose they are.
+async fn told(
+    txn: &DatabaseTransaction,
+    row: &campaign::Model,
+    members: &[NewMember],
+) -> Result<HashMap<String, Statuses>, DbErr> {
+    let mut told = HashMap::new();
+    let Some(session) = &row.session_key else { return Ok(told) };
+    let ids: Vec<&str> = members.iter().filter_map(|it| it.wa_id.as_deref()).collect();
+    for chunk in ids.chunks(CHUNK) {
+        told.extend(Statuses::of_all(txn, session, chunk).await?);
+    }
+    Ok(told)
 }
 
 fn fresh(row: &campaign::Model, member: &NewMember, now: UnixMillis) -> audience::Model {

@@ -69,6 +69,7 @@ pub(super) async fn add(
         played: 0,
         failed: 0,
         updated_at: now,
+        recounts: 0,
     };
     campaign_statistics::Entity::insert(row.into_active_model())
         .on_conflict_do_nothing_on([Column::CampaignId])

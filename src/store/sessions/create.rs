@@ -58,7 +58,7 @@ pub enum Created {
     New(Box<session::Model>),
     /// The organization has a session of this id already.
     Exists,
-    /// Another session is called the same where it runs.
+    /// Another session of the organization is called the same where it runs.
     VpsTaken,
     /// The organization has as many as it may have.
     TooMany {
@@ -66,8 +66,10 @@ pub enum Created {
     },
     /// The same request has made it before.
     Before(Box<session::Model>),
-    /// The key was used for another request, or what it made is gone.
+    /// The key was used for another request.
     KeyReused,
+    /// The same request has made it before, and it is gone.
+    Gone,
 }
 
 /// How many sessions an organization may have, if it has as many. Its row is locked, so that two
@@ -88,7 +90,7 @@ pub(super) async fn is_full(
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
 }
 
-/// Writes a session's row, unless its id is taken or it is called as another one where it runs.
+/// Writes a session's row, unless its id is taken or it is called as another of the organization's where it runs.
 pub(in crate::store) async fn insert(
     txn: &DatabaseTransaction,
     known: &Known,
@@ -96,7 +98,7 @@ pub(in crate::store) async fn insert(
     by: &By,
 ) -> Result<(Created, BTreeSet<EndpointId>), DbErr> {
     let (now, owner) = (row.created_at, &row.organization_id);
-    if is_taken(txn, &row.id, row.vps_session_id.as_deref()).await? {
+    if is_taken(txn, owner, &row.id, row.vps_session_id.as_deref()).await? {
         return Ok((Created::VpsTaken, BTreeSet::new()));
     }
     let inserted = session::Entity::insert(session::ActiveModel::from(row.clone()))
@@ -153,6 +155,7 @@ impl Sessions {
                             return Ok((Created::Before(Box::new(row)), nobody));
                         }
                         Some(Made::KeyReused) => return Ok((Created::KeyReused, nobody)),
+                        Some(Made::Gone) => return Ok((Created::Gone, nobody)),
                     }
                     if let Some(limit) = is_full(txn, owner).await? {
                         release(txn, owner, id).await?;
@@ -202,6 +205,7 @@ impl Sessions {
             is_notification: new.is_notification,
             ai_config: new.ai_config,
             session_data,
+            vps_claimed_at: vps_session_id.as_ref().map(|_| now),
             vps_session_id,
             receiver_auth,
             receiver_secret,
@@ -276,6 +280,7 @@ fn blank(
         migrated_at: None,
         session_data: None,
         vps_session_id: None,
+        vps_claimed_at: None,
         receiver_auth: None,
         receiver_secret: None,
         previous_receiver_secret: None,

@@ -15,7 +15,11 @@ use sea_orm::{
 
 use super::{Act, Sessions};
 use crate::{
-    store::{Error, audit, writer::Patience},
+    store::{
+        Error, Made, audit,
+        idempotency::{Key, moment, said_before},
+        writer::Patience,
+    },
     vault::{Column, OpenError, Part},
     webhook::SigningSecret,
 };
@@ -48,10 +52,13 @@ pub(super) struct SealedReceiver {
 }
 
 impl Sessions {
-    /// Looks up the session that is called so where it runs, whosever it is.
+    /// Looks up the session that is called so where it runs, whosever it is: of several the one that was first. Whoever comes
+    /// later is not told of it, and gets nothing that is meant for it.
     pub async fn find_by_vps_session_id(&self, id: &str) -> Result<Option<session::Model>, Error> {
         let found = session::Entity::find()
             .filter(session::COLUMN.vps_session_id.eq(id))
+            .order_by_asc(session::COLUMN.vps_claimed_at)
+            .order_by_asc(session::COLUMN.id)
             .one(self.store.reader())
             .await?;
         self.store.open_session(found).await
@@ -100,16 +107,16 @@ impl Sessions {
         Ok(stored.into_iter().filter_map(open).collect())
     }
 
-    /// Gives an external session this secret. The one that it has is as good until `until`, the one before that no
-    /// longer. Whether there was such a session, with a secret.
+    /// Gives an external session this secret, once for each key. The one that it has is as good until `until`, the one
+    /// before that no longer. None where there is no such session, with a secret.
     pub async fn rotate_receiver_secret(
         &self,
         organization: &OrganizationId,
         key: &SessionKey,
-        secret: &SigningSecret,
-        until: UnixMillis,
+        (secret, until): (&SigningSecret, UnixMillis),
+        once: Option<Key>,
         act: Act,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Made<UnixMillis>>, Error> {
         let now = self.store.clock().now();
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
         let new = sealer.seal(SECRET, &[Part::from(key.as_str())], secret.as_bytes());
@@ -117,7 +124,7 @@ impl Sessions {
         self.store
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
-                let (organization, key) = (organization.clone(), key.clone());
+                let (organization, key, once) = (organization.clone(), key.clone(), once.clone());
                 let (sealer, new, act) = (sealer.clone(), new.clone(), act.clone());
                 Box::pin(async move {
                     // Locked: of two that come at once the second keeps the secret that the first has given.
@@ -126,8 +133,15 @@ impl Sessions {
                         .lock(LockType::NoKeyUpdate)
                         .one(txn)
                         .await?;
-                    let Some(row) = found else { return Ok(false) };
-                    let Some(stored) = &row.receiver_secret else { return Ok(false) };
+                    let Some(row) = found else { return Ok(None) };
+                    let Some(stored) = &row.receiver_secret else { return Ok(None) };
+                    let says = until.0.to_string();
+                    match said_before(txn, &organization, once.as_ref(), &says, now).await? {
+                        None => {}
+                        Some(before) => {
+                            return Ok(Some(before.map(|says| moment(&says).unwrap_or(until))));
+                        }
+                    }
                     let part = [Part::from(row.id.as_str())];
                     // What does not open opens nothing, now as later.
                     let previous = sealer
@@ -146,7 +160,7 @@ impl Sessions {
                     change.update(txn).await?;
                     let what = (act.action, row.session_id.as_str());
                     audit::write(txn, &organization, &act.by, now, what, &act.detail).await?;
-                    Ok(true)
+                    Ok(Some(Made::New(until)))
                 })
             })
             .await
@@ -169,19 +183,38 @@ impl Sessions {
     }
 }
 
-/// Whether another session than `key` is called so where it runs.
+/// Whether another session of the organization than `key` is called so where it runs.
 pub(super) async fn is_taken(
     db: &impl ConnectionTrait,
+    organization: &OrganizationId,
     key: &SessionKey,
     vps_session_id: Option<&str>,
 ) -> Result<bool, DbErr> {
     let Some(id) = vps_session_id else { return Ok(false) };
     let found = session::Entity::find()
+        .filter(session::COLUMN.organization_id.eq(organization.clone()))
         .filter(session::COLUMN.vps_session_id.eq(id))
         .filter(session::COLUMN.id.ne(key.clone()))
         .one(db)
         .await?;
     Ok(found.is_some())
+}
+
+/// Since when a session is called so where it runs: as before, if it is called so already.
+pub(super) async fn claimed_at(
+    db: &impl ConnectionTrait,
+    organization: &OrganizationId,
+    key: &SessionKey,
+    vps_session_id: Option<&str>,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, DbErr> {
+    let Some(id) = vps_session_id else { return Ok(None) };
+    let found = session::Entity::find_by_id(key.clone())
+        .filter(session::COLUMN.organization_id.eq(organization.clone()))
+        .filter(session::COLUMN.vps_session_id.eq(id))
+        .one(db)
+        .await?;
+    Ok(found.and_then(|row| row.vps_claimed_at).or(Some(now)))
 }
 
 /// The sessions of one of an organization's users, the newest first.

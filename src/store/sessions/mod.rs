@@ -27,7 +27,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use self::external::{SealedReceiver, is_taken};
+use self::external::{SealedReceiver, claimed_at, is_taken};
 pub(super) use self::{
     claims::{LIVE, take_back},
     create::{cloud_row, insert},
@@ -208,11 +208,15 @@ impl Sessions {
             Change::Clear => {
                 change.session_data = Set(None);
                 change.vps_session_id = Set(None);
+                change.vps_claimed_at = Set(None);
             }
             Change::To(data) => {
-                if is_taken(self.store.reader(), key, data.vps_session_id.as_deref()).await? {
+                let (reader, now) = (self.store.reader(), self.store.clock().now());
+                let id = data.vps_session_id.as_deref();
+                if is_taken(reader, organization, key, id).await? {
                     return Ok(Changed::VpsTaken);
                 }
+                change.vps_claimed_at = Set(claimed_at(reader, organization, key, id, now).await?);
                 change.session_data = Set(Some(data.json));
                 change.vps_session_id = Set(data.vps_session_id);
             }

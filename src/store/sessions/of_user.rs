@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use entity::{
+    UnixMillis,
     id::OrganizationId,
     organization, session,
     state::{Origin, SessionStatus},
@@ -17,7 +18,7 @@ use super::{
 use crate::store::{
     Error, Made,
     audit::By,
-    idempotency::{Key, made_before, reassign, unclaim},
+    idempotency::{Key, made_before, reassign, unclaim, used_at},
     writer::Patience,
 };
 
@@ -29,10 +30,12 @@ pub enum OfUser {
     Before(Box<session::Model>),
     /// He has one that is connected.
     Connected,
-    /// The same request came to it before.
-    Replayed(Box<session::Model>),
-    /// The key was used for another request, or what it came to is gone.
+    /// The same request came to it before, at this time.
+    Replayed(Box<session::Model>, UnixMillis),
+    /// The key was used for another request.
     KeyReused,
+    /// The same request came to one before that is gone.
+    Gone,
     TooMany,
     /// The id that was made up is taken.
     Exists,
@@ -78,9 +81,18 @@ impl Sessions {
                     match made_before(txn, owner, key, id, now, of).await? {
                         None => {}
                         Some(Made::New(row) | Made::Before(row)) => {
-                            return Ok((OfUser::Replayed(Box::new(row)), nobody));
+                            // Not when the session was made: it may be much older.
+                            let at = match key {
+                                Some(key) => used_at(txn, owner, key).await?,
+                                None => None,
+                            };
+                            return Ok((
+                                OfUser::Replayed(Box::new(row), at.unwrap_or(now)),
+                                nobody,
+                            ));
                         }
                         Some(Made::KeyReused) => return Ok((OfUser::KeyReused, nobody)),
+                        Some(Made::Gone) => return Ok((OfUser::Gone, nobody)),
                     }
                     let his = of_user(txn, owner, &user_id).await?;
                     let is_connected =

@@ -25,7 +25,11 @@ use super::{
     traced::{of_change, trace},
 };
 use crate::{
-    store::{Error, Patience, audit::By},
+    store::{
+        Error, Made, Patience,
+        audit::By,
+        idempotency::{Key, moment, said_before},
+    },
     webhook::SigningSecret,
 };
 
@@ -215,16 +219,16 @@ impl Webhooks {
             .await
     }
 
-    /// Gives an endpoint a new secret. The ones before it sign beside it for `overlap`. False if the
-    /// endpoint is not there.
+    /// Gives an endpoint a new secret, once for each key. The ones before it sign beside it for `overlap`, until the time
+    /// that is told. None if the endpoint is not there.
     pub async fn rotate(
         &self,
         organization: &OrganizationId,
         id: &EndpointId,
-        secret: &SigningSecret,
-        overlap: Duration,
+        (secret, overlap): (&SigningSecret, Duration),
+        key: Option<Key>,
         by: By,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Made<UnixMillis>>, Error> {
         let now = self.store.clock().now();
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
         let secret_id = SecretId::new(now, entity::id::in_order(rand::random()));
@@ -240,15 +244,22 @@ impl Webhooks {
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, id, new) = (organization.clone(), id.clone(), new.clone());
-                let by = by.clone();
+                let (by, key) = (by.clone(), key.clone());
                 Box::pin(async move {
                     let Some(row) = present(txn, &organization, &id).await? else {
-                        return Ok(false);
+                        return Ok(None);
                     };
+                    let until = now + overlap;
+                    let says = until.0.to_string();
+                    match said_before(txn, &organization, key.as_ref(), &says, now).await? {
+                        None => {}
+                        Some(before) => {
+                            return Ok(Some(before.map(|says| moment(&says).unwrap_or(until))));
+                        }
+                    }
                     let detail = json!({ "secretId": new.id, "overlapSeconds": overlap.as_secs() });
                     let action = AuditAction::WebhookSecretRotated;
                     trace(txn, (&organization, &id), &by, now, action, &detail).await?;
-                    let until = now + overlap;
                     secret::Entity::update_many()
                         .col_expr(secret::Column::ExpiresAt, Expr::value(until))
                         .filter(secret::COLUMN.endpoint_id.eq(id.clone()))
@@ -271,7 +282,7 @@ impl Webhooks {
                     }
                     .update(txn)
                     .await?;
-                    Ok(true)
+                    Ok(Some(Made::New(until)))
                 })
             })
             .await

@@ -40,11 +40,13 @@ pub(in crate::http::api) fn add() -> Operation {
                 .example(json!([{ "phoneNumber": "16505551234", "name": "Sheena" }])),
             text("csv", "The same as a table: a first line with `phone_number`, and `name` and `message_id` if they are there."),
         ])
+        .idempotent()
         .answers::<Success<AddedView>>(
             200,
             "What came of it.",
             success(&json!({ "added": 1, "attached": 0, "unchanged": 0 })),
         )
+        .says("Idempotency-Replayed", "`true`, if an earlier request with this key has done it.")
         .refuses([Code::CampaignWithoutSession])
 }
 
@@ -65,7 +67,10 @@ pub(in crate::http::api) fn statistics() -> Operation {
 pub(in crate::http::api) fn recount() -> Operation {
     let drift = json!({ "drift": false, "before": sums(), "statistics": sums() });
     operation("recountCampaign", Tag::Campaigns, "Count a campaign's audience anew")
-        .about("Sets the sums right, and says what they were. They are never wrong, unless somebody has changed the database.")
+        .about(
+            "Sets the sums right, and says what they were and should have been at one moment, whatever is told meanwhile. They are never wrong, \
+             unless somebody has changed the database. One audience of an organization is counted at a time.",
+        )
         .body([])
-        .answers::<Success<DriftView>>(200, "What they were, and what they are.", success(&drift))
+        .answers::<Success<DriftView>>(200, "What they were, and what they should have been.", success(&drift))
 }

@@ -58,7 +58,7 @@ fn stream(id: &'static str, summary: &'static str) -> Operation {
             "The stream, until the client, the token or the daemon ends.",
             vec![Content::Media(&["text/event-stream"]), page],
         )
-        .refuses([Code::NotAcceptable, Code::TooManyStreams])
+        .refuses([Code::NotAcceptable, Code::TooManyStreams, Code::StreamsOfCaller])
 }
 
 fn page(id: &'static str, summary: &'static str) -> Operation {
@@ -68,7 +68,7 @@ fn page(id: &'static str, summary: &'static str) -> Operation {
         .query([text("type", "Only events of this kind, by the word that `event` has: `message`, `ready`, `session.created`.")
             .pattern("^[a-z_.]{1,64}$")])
         .answers::<Page>(200, "A page of events.", example())
-        .refuses([Code::TooManyStreams])
+        .refuses([Code::TooManyStreams, Code::StreamsOfCaller])
 }
 
 pub(in crate::http::api) fn feed() -> Operation {

@@ -93,7 +93,9 @@ pub(in crate::http::api) fn rotate() -> Operation {
     .body([number("overlapSeconds", 0..=longest, "For how long the secret before is good.")
         .usually(86_400)
         .example(3600)])
+    .idempotent()
     .answers::<Success<SecretView>>(200, "The new secret.", success(&example))
+    .says("Idempotency-Replayed", "`true`, if an earlier request with this key has done it.")
     .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch])
 }
 

@@ -153,6 +153,7 @@ pub(in crate::http::api) fn media() -> Operation {
             Code::MediaDamaged,
             Code::MediaUnavailable,
             Code::TooManyStreams,
+            Code::StreamsOfCaller,
         ])
 }
 

@@ -64,7 +64,7 @@ fn session_data() -> Field {
     object(
         "sessionData",
         "Of a session that runs elsewhere: what the caller keeps with it. `vps_session_id` is what it is called there; no other \
-         session may have the same.",
+         session of the organization may have the same. Of several organizations' the first to say it is meant.",
     )
 }
 
@@ -412,5 +412,5 @@ fn code(id: &'static str, summary: &'static str, contents: Vec<Content>) -> Oper
         .says("X-Qr-Expires-At", "Until when it can be scanned.")
         .answers_nothing(304, "The caller has it.")
         .says("ETag", "Names this code in this look.")
-        .refuses([Code::QrNotAvailable, Code::TooManyStreams])
+        .refuses([Code::QrNotAvailable, Code::TooManyStreams, Code::StreamsOfCaller])
 }

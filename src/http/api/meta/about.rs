@@ -164,7 +164,9 @@ pub(super) fn rotate() -> Operation {
     operation("rotateMetaVerifyToken", Tag::Meta, "Give an account another verify token")
         .about("The old one is good no more. A verified account is unverified until Meta has shown the new one; events are taken all the while.")
         .body([])
+        .idempotent()
         .answers::<Success<RotatedView>>(200, "The account, with the token.", with_token(Some(TOKEN)))
+        .says("Idempotency-Replayed", "`true`, if an earlier request with this key has done it.")
 }
 
 pub(super) fn set_status() -> Operation {

@@ -11,7 +11,7 @@ use entity::meta::state::MetaStatus;
 use super::views::{AccountView, OverviewPage, RotatedView, UpsertedView};
 use crate::{
     http::{
-        api::{List, created, ok, webhooks::moment, with},
+        api::{List, created, ok, once, webhooks::moment, with},
         auth::Caller,
         body::JsonObject,
         error::ApiError,
@@ -129,13 +129,16 @@ pub(super) async fn rotate(
     Caller(caller): Caller,
     MetaAccountPath(id): MetaAccountPath,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     body.finish()?;
-    let (row, verify_token) = meta.rotate(&caller, &id).await?;
+    let (row, verify_token) = meta.rotate(&caller, &id, key).await?;
+    let replayed = verify_token.is_none();
     let view = RotatedView { account: AccountView::of(&meta, row), verify_token };
-    let mut response = ok(view).into_response();
+    let mut response = once(ok(view), replayed);
     no_store(&mut response);
     Ok(response)
 }

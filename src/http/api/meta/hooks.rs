@@ -143,8 +143,9 @@ pub(super) async fn receive(
     let has_failed = meters.may_try(client).is_err();
     let turn = posts.enter(lane, client, has_failed).await?;
     let bytes = turn.read(body::whole(body, limits.meta_body, limits.body_time)).await?;
-    meta.receive(&door, &signature, &bytes).await.map_err(&counted)?;
-    turn.was_good();
+    for owner in meta.receive(&door, &signature, &bytes).await.map_err(&counted)? {
+        turn.was_good(owner);
+    }
     Ok(StatusCode::OK)
 }
 

@@ -97,8 +97,8 @@ pub(super) struct UpsertedView {
 pub(super) struct RotatedView {
     #[serde(flatten)]
     pub(super) account: AccountView,
-    /// Shown this once.
-    pub(super) verify_token: String,
+    /// Shown this once: `null` when an earlier request with the same key was answered with it.
+    pub(super) verify_token: Option<String>,
 }
 
 /// An organization's configuration, with a page of its accounts.

@@ -234,11 +234,13 @@ pub(super) fn rotate() -> Operation {
         )
         .usually(86_400)
         .example(3600)])
+        .idempotent()
         .answers::<Success<RotatedView>>(
             200,
             "The new secret.",
             success(&json!({ "secret": SECRET, "old_secrets_until": AT })),
         )
+        .says("Idempotency-Replayed", "`true`, if an earlier request with this key has done it.")
 }
 
 pub(super) fn test() -> Operation {

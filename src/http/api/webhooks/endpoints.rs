@@ -22,7 +22,7 @@ use super::{
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        api::{created, ok, with},
+        api::{created, ok, once, with},
         auth::Caller,
         body::JsonObject,
         error::ApiError,
@@ -232,8 +232,8 @@ pub(super) async fn resume(
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RotatedSecret")]
 pub(super) struct RotatedView {
-    /// Shown this once.
-    secret: String,
+    /// Shown this once: `null` when an earlier request with the same key was answered with it.
+    secret: Option<String>,
     /// Until when the old ones sign beside it.
     old_secrets_until: Timestamp,
 }
@@ -244,16 +244,19 @@ pub(super) async fn rotate(
     Caller(caller): Caller,
     EndpointPath(id): EndpointPath,
     parameters: Parameters,
+    headers: HeaderMap,
     JsonObject(mut body): JsonObject,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     parameters.finish()?;
+    let key = idempotency_key(&headers)?;
     let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
     let overlap = body.number("overlap_seconds", 0..=longest).flatten();
     body.finish()?;
     let overlap =
         overlap.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs);
-    let (secret, until) = webhooks.rotate(&caller, &id, overlap).await?;
-    Ok(ok(RotatedView { secret: secret.reveal(), old_secrets_until: rfc3339(until) }))
+    let (secret, until) = webhooks.rotate(&caller, &id, overlap, key).await?;
+    let (replayed, secret) = (secret.is_none(), secret.map(|secret| secret.reveal()));
+    Ok(once(ok(RotatedView { secret, old_secrets_until: rfc3339(until) }), replayed))
 }
 
 #[tracing::instrument(name = "http.webhooks.test", skip_all)]
