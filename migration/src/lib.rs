@@ -40,6 +40,8 @@ mod m20261130_000360_meta_processing;
 mod m20261130_000361_contacts;
 mod m20261130_000362_message_statuses;
 mod m20261130_000363_campaign_audience;
+mod m20261130_000378_meta_outbox;
+mod m20261130_000379_meta_silence;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000361_contacts::Migration),
             Box::new(m20261130_000362_message_statuses::Migration),
             Box::new(m20261130_000363_campaign_audience::Migration),
+            Box::new(m20261130_000378_meta_outbox::Migration),
+            Box::new(m20261130_000379_meta_silence::Migration),
         ]
     }
 }

@@ -170,17 +170,8 @@ pub(super) async fn show(
     parameters.finish()?;
     let message = messages.find(&caller, &session, &id).await?;
     let channel = messages.channel(&caller, &session).await?;
-    let media = described(&media, channel, &message).await?;
+    let media = media.describe(channel, &message).await?;
     Ok(ok(MessageView::of((session, channel), message, media)))
-}
-
-/// What comes with a message. Of Meta's only the text is handed out.
-async fn described(
-    media: &Media,
-    channel: Origin,
-    row: &message::Model,
-) -> Result<Option<Description>, ApiError> {
-    if channel == Origin::Cloud { Ok(None) } else { Ok(media.describe(row).await?) }
 }
 
 /// A page of messages, the newest first.
@@ -220,7 +211,7 @@ pub(super) async fn list(
     let mut data = Vec::with_capacity(listing.messages.len());
     let channel = messages.channel(&caller, &session).await?;
     for row in listing.messages {
-        let media = described(&media, channel, &row).await?;
+        let media = media.describe(channel, &row).await?;
         data.push(MessageView::of((session.clone(), channel), row, media));
     }
     Ok(Json(List { success: true, next_cursor: listing.next.as_ref().map(cursor), data }))

@@ -202,6 +202,14 @@ impl Meta {
         self.update(caller, id, input).await
     }
 
+    /// Takes an account away. What it has is kept under its session.
+    pub async fn delete(&self, caller: &Principal, id: &MetaAccountId) -> Result<(), Error> {
+        caller.require(Role::Manager)?;
+        let meta = self.store.meta();
+        let gone = meta.delete_account(&caller.organization_id, id, caller.by()).await?;
+        if gone { Ok(()) } else { Err(NOT_FOUND) }
+    }
+
     /// Gives an account another verify token, which is shown this once. Meta must show it in its turn.
     pub async fn rotate(
         &self,
@@ -290,6 +298,7 @@ impl Meta {
             status: MetaStatus::Unverified,
             last_verified_at: None,
             session_key: None,
+            silent_since: None,
             version: 0,
             created_at: now,
             updated_at: now,

@@ -4,7 +4,8 @@
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
 //!   what a request proves is in it. `trial.rs`: who has signed it. `routing.rs`: whose each change is.
 //! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
-//!   `figures.rs`: how much of it there was.
+//!   `figures.rs`: how much of it there was. `silence.rs`: accounts of which nothing is told any more.
+//! - `sending/`: what goes out, and that something was read.
 //!
 //! # Whose a number is
 //!
@@ -20,16 +21,21 @@ mod input;
 mod log;
 mod processing;
 mod routing;
+mod sending;
+mod silence;
 mod trial;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
 use self::figures::Figures;
 use super::{Error, Thing, text};
-use crate::store::{Patience, Store};
+use crate::{
+    graph::{self, Graph},
+    store::{Patience, Store},
+};
 
 pub use self::{
     accounts::{Overview, Upserted},
@@ -38,8 +44,11 @@ pub use self::{
     input::{AccountInput, DEFAULT_PATH, limits},
     log::{Detail, Listing, Reprocessed},
     processing::Processor,
+    sending::{OUTCOME_UNKNOWN, Outgoing, Read, Sender, Taken, What, sending_limits},
+    silence::Watch,
 };
 pub use crate::{
+    graph::Error as GraphError,
     meta::{Signature, paired},
     store::meta::{AccountFilter, LogFilter, MOST_ACCOUNTS, Open, Wanted},
 };
@@ -55,6 +64,10 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Take events of verified accounts only.
     pub require_verified: bool,
+    /// How Meta is asked.
+    pub graph: graph::Options,
+    /// How long a busy account may be told of nothing before its owner is told so; zero for never.
+    pub silent_after: Duration,
 }
 
 /// Why something of Meta's was not taken. It is told as little as possible.
@@ -80,11 +93,19 @@ pub struct Meta {
     /// The organization that an installation begins with.
     home: Arc<OnceCell<OrganizationId>>,
     figures: Arc<Figures>,
+    graph: Graph,
 }
 
 impl Meta {
     pub fn new(store: Store, options: Options) -> Self {
-        Self { store, options: options.into(), home: Arc::default(), figures: Arc::default() }
+        let graph = Graph::new(options.graph.clone());
+        let (home, figures) = (Arc::default(), Arc::default());
+        Self { store, options: options.into(), home, figures, graph }
+    }
+
+    /// What asks Meta.
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// What was done since the start.
