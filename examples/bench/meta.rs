@@ -28,8 +28,8 @@ use crate::{
     report::{Aim, Report, count},
 };
 
-/// Connections that post at a time.
-const CONNECTIONS: usize = 128;
+/// Connections that post at a time: as many bodies as an address that has signed well may have under way, by default.
+const CONNECTIONS: usize = 32;
 
 /// Whom the texts are from: each one's are carried out one after another.
 const PEOPLE: usize = 1000;
