@@ -29,6 +29,7 @@ pub mod descriptors;
 pub mod device;
 pub mod event;
 mod fault;
+pub mod graph;
 pub mod http;
 pub mod lifecycle;
 pub mod maintenance;

@@ -116,6 +116,7 @@ pub enum AuditAction {
     MetaAccountStatusSet,
     MetaAccountVerified,
     MetaVerifyTokenRotated,
+    MetaAccountDeleted,
     MetaEventsReprocessed,
 }
 
@@ -144,6 +145,8 @@ pub enum MessageKind {
     Sticker,
     Location,
     Contact,
+    /// Words that Meta has approved, sent by their name.
+    Template,
     Poll,
     PollVote,
     Reaction,

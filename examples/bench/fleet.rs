@@ -67,6 +67,7 @@ impl Party {
         dial_rate: u32,
     ) -> Result<Self, Failure> {
         let arguments = gateway_role::Arguments {
+            database: None,
             state_dir: directory.join("state"),
             whatsapp: whatsapp.to_owned(),
             dial_rate,

@@ -18,16 +18,19 @@ pub(crate) struct Arguments {
     pub(crate) whatsapp: String,
     /// Dials per second
     pub(crate) dial_rate: u32,
+    /// Its database; without one, SQLite in its state
+    pub(crate) database: Option<String>,
 }
 
 impl Arguments {
     /// The same, for the command line.
-    pub(crate) fn to_line(&self) -> [OsString; 3] {
-        [
+    pub(crate) fn to_line(&self) -> Vec<OsString> {
+        let needed = [
             self.state_dir.clone().into(),
             self.whatsapp.clone().into(),
             self.dial_rate.to_string().into(),
-        ]
+        ];
+        needed.into_iter().chain(self.database.clone().map(OsString::from)).collect()
     }
 }
 
@@ -62,6 +65,10 @@ pub(crate) struct Stats {
 /// Is the gateway until there are no more orders.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut config = gateway::config(&arguments.state_dir, &arguments.whatsapp);
+    if let Some(url) = &arguments.database {
+        config.database.url =
+            Some(url.parse().map_err(|_| Failure::wrong("no URL of a database"))?);
+    }
     let usual = WhatsApp::default();
     // Who lifts the limit may dial as many at once as he likes: a simulator takes offence at nothing.
     let lifted = arguments.dial_rate > usual.dial_rate_per_second;

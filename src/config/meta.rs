@@ -1,9 +1,11 @@
-//! `[meta]`: webhooks of Meta's Cloud API.
+//! `[meta]`: Meta's Cloud API, its webhooks and what is asked of it.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Invalid, SecretText};
+use super::{Invalid, SecretText, webhooks::Listed};
 
 /// Webhooks of Meta's Cloud API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,17 @@ pub struct Meta {
     pub require_verified: bool,
     /// Bodies of Meta's that are in memory at a time, each of 4 MiB at most.
     pub concurrency: u32,
+    /// Where the Graph API is.
+    pub graph_url: String,
+    /// The version of the Graph API that is asked.
+    pub graph_version: String,
+    /// More hosts that a file's address may name, besides Meta's own and that of `graph_url`: an account's access
+    /// token is shown to them. A dot before a name stands for all names below it.
+    pub media_hosts: Listed<String>,
+    /// How long an account that was told of something every day may be told of nothing before its owner is
+    /// told so; `0s` for never.
+    #[serde(with = "humantime_serde")]
+    pub silent_after: Duration,
 }
 
 impl Default for Meta {
@@ -32,6 +45,10 @@ impl Default for Meta {
             default_webhook_secret: None,
             require_verified: false,
             concurrency: 64,
+            graph_url: "https://graph.facebook.com".to_owned(),
+            graph_version: "v24.0".to_owned(),
+            media_hosts: Listed(Vec::new()),
+            silent_after: Duration::from_hours(24),
         }
     }
 }
@@ -63,6 +80,34 @@ impl Meta {
         }
         if !(1..=1024).contains(&self.concurrency) {
             return Err(Invalid::new("meta.concurrency", "must be between 1 and 1024"));
+        }
+        if !is_base(&self.graph_url) {
+            let wrong = "must be an http or https URL without a query";
+            return Err(Invalid::new("meta.graph_url", wrong));
+        }
+        let is_version = self.graph_version.strip_prefix('v').is_some_and(|rest| {
+            rest.split_once('.').is_some_and(|(major, minor)| {
+                let is_number = |it: &str| {
+                    (1..=3).contains(&it.len()) && it.bytes().all(|byte| byte.is_ascii_digit())
+                };
+                is_number(major) && is_number(minor)
+            })
+        });
+        if !is_version {
+            return Err(Invalid::new("meta.graph_version", "must be a version as in v24.0"));
+        }
+        let is_name = |name: &String| {
+            let bare = name.strip_prefix('.').unwrap_or(name);
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+            !bare.is_empty() && name.len() <= 253 && bare.bytes().all(fits)
+        };
+        if self.media_hosts.0.len() > 32 || !self.media_hosts.0.iter().all(is_name) {
+            let wrong = "must be at most 32 names of hosts, without scheme and port";
+            return Err(Invalid::new("meta.media_hosts", wrong));
+        }
+        let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 30);
+        if !self.silent_after.is_zero() && !bounds.contains(&self.silent_after) {
+            return Err(Invalid::new("meta.silent_after", "must be 0s, or between 1h and 30days"));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, DatabaseUrl},
     delivery::{self, Deliveries},
+    graph,
     http::{self, Quota},
     maintenance::Policy,
     service,
@@ -104,6 +105,12 @@ pub(super) fn meta(config: &Config) -> service::meta::Options {
         default_secret: meta.default_webhook_secret.as_ref().map(secret),
         public_url: meta.public_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
         require_verified: meta.require_verified,
+        graph: graph::Options {
+            url: meta.graph_url.trim_end_matches('/').to_owned(),
+            version: meta.graph_version.clone(),
+            media_hosts: meta.media_hosts.0.clone(),
+        },
+        silent_after: meta.silent_after,
     }
 }
 

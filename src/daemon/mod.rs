@@ -242,6 +242,7 @@ impl Daemon {
         )
         .with_external(external(&config.external));
         let processor = services.meta.processor(&home);
+        let (sender, watch) = (services.meta.sender(&home), services.meta.watch());
         let http_state = HttpState::new(
             services,
             http_limits(&config),
@@ -275,6 +276,8 @@ impl Daemon {
         background.spawn(handovers.instrument(info_span!("handovers")));
         let processing = processor.run(stop.soft.clone());
         background.spawn(processing.instrument(info_span!("meta")));
+        background.spawn(sender.run(stop.soft.clone()).instrument(info_span!("meta.sending")));
+        background.spawn(watch.run(stop.soft.clone()).instrument(info_span!("meta.silence")));
         let sending = deliveries.run(stop.soft.clone());
         background.spawn(sending.instrument(info_span!("delivery")));
         background.spawn(copies.clone().run(stop.soft.clone()).instrument(info_span!("copies")));

@@ -323,6 +323,10 @@ codes! {
         about: "An account that lacks some of its configuration cannot be verified. `missing` of the account names what it lacks.",
         detail: "the account lacks some of its configuration: see `missing`",
     }
+    MetaAccountNotSending = "META_ACCOUNT_NOT_SENDING", CONFLICT, "The account sends nothing" {
+        about: "The account is disabled, or has no access token: `PATCH /api/meta/accounts/{accountId}` mends either.",
+        detail: "the account is disabled: nothing is sent from it",
+    }
     BodyTooLarge = "BODY_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large" {
         about: "The detail has the number of bytes that this route reads.",
         detail: "the body is too large: at most 65536 bytes are read",
@@ -384,6 +388,13 @@ codes! {
         about: "The session is connected, and sending failed all the same. The message is kept as failed.",
         detail: "the WhatsApp client failed",
     }
+    MetaRefused = "META_REFUSED", BAD_GATEWAY, "Meta refused it" {
+        about: "The Graph API answered no, and the same again would be in vain. `metaCode` and `metaSubcode` are Meta's own, which its documentation explains: \
+                190 is an access token that is no longer good, 100 a parameter, 131047 somebody who has not written for a day. `metaTrace` is what its \
+                support asks for.",
+        detail: "Meta refused it with code 190",
+        members: { "metaCode": 190, "metaSubcode": 463, "metaTrace": "Az8or2yhqkZfEZ-_4Qn6Bam" },
+    }
     MediaDamaged = "MEDIA_DAMAGED", BAD_GATEWAY, "The media is not what was announced" {
         about: "What WhatsApp's media hosts have does not decrypt, or has another length or hash than its message says. Nothing of it is handed \
                 out.",
@@ -393,9 +404,14 @@ codes! {
         about: "It passes: `Retry-After` says when to ask again. `reason` says why: `fetching` (it is on its way), `busy` (too much else is), \
                 `unreachable` (WhatsApp's media hosts), `phone_silent` (WhatsApp no longer has it, and the account's phone, which was asked to upload \
                 it again, has not answered), `session_not_connected` (the same, and the phone can be asked only when the session is connected), \
+                `meta_refused` (the account at Meta that the message came to is gone, disabled, or has no access token that is good), \
                 `failed` (it could not be stored).",
         detail: "the media is on its way",
         members: { "reason": "fetching" },
+    }
+    MetaUnavailable = "META_UNAVAILABLE", SERVICE_UNAVAILABLE, "Meta cannot be asked just now" {
+        about: "The Graph API could not be reached, did not answer, or wants to be asked later: `Retry-After` says when.",
+        detail: "the Graph API could not be reached",
     }
     Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE, "Not possible just now" {
         about: "It passes: `Retry-After` says when to ask again.",

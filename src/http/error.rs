@@ -15,7 +15,7 @@ use crate::{
     service::{
         self, Conflict, Thing,
         media::{MediaError, Obstacle},
-        meta::Refusal,
+        meta::{GraphError, Refusal},
     },
 };
 
@@ -91,6 +91,7 @@ fn of_service(error: service::Error) -> Problem {
         Error::Forbidden { needs } => problem(Code::Forbidden).with("needs", json!(needs)),
         Error::Meta(refusal) => problem(of_meta(refusal)),
         Error::Elsewhere { node } => problem(Code::SessionOnOtherNode).with("node", node),
+        Error::Graph(error) => of_graph(&error, problem),
         Error::Media(error) => of_media(&error, problem),
         Error::Unavailable { .. } => problem(Code::Unavailable),
         Error::StoreUnavailable(_) => problem(Code::DatabaseUnavailable),
@@ -98,6 +99,18 @@ fn of_service(error: service::Error) -> Problem {
         Error::Store(_) => Problem::of(Code::Internal),
     }
     .retry_after(retry_after)
+}
+
+/// What Meta says to what it was asked.
+fn of_graph(error: &GraphError, problem: impl FnOnce(Code) -> Problem) -> Problem {
+    match error {
+        GraphError::Refused(refusal) if !refusal.is_passing() => problem(Code::MetaRefused)
+            .with("metaCode", refusal.code)
+            .with("metaSubcode", json!(refusal.subcode))
+            .with("metaTrace", json!(refusal.trace)),
+        GraphError::Client(_) => Problem::of(Code::Internal),
+        _ => problem(Code::MetaUnavailable),
+    }
 }
 
 /// Why there is no file.
@@ -180,6 +193,7 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::TooManyMetaAccounts => Code::TooManyMetaAccounts,
         Conflict::MetaNumberTaken => Code::MetaNumberTaken,
         Conflict::MetaAccountIncomplete => Code::MetaAccountIncomplete,
+        Conflict::MetaAccountOff | Conflict::MetaNoToken => Code::MetaAccountNotSending,
     }
 }
 
@@ -190,6 +204,7 @@ impl IntoResponse for ApiError {
             Self::Service(
                 error @ (service::Error::Store(_)
                 | service::Error::StoreUnavailable(_)
+                | service::Error::Graph(GraphError::Client(_))
                 | service::Error::Client(_)),
             ) => tracing::error!(error = error as &dyn std::error::Error, "Request failed"),
             Self::Render(error) => {

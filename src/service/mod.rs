@@ -38,6 +38,7 @@ use crate::{
     clock::Clock,
     delivery::Deliveries,
     event::PairingFailure,
+    graph,
     session::{self, PairError, SendError},
     store::{self, Store, audit::By, handover::Obstacle},
 };
@@ -101,7 +102,7 @@ impl Services {
         let messages = Messages::new(store.clone(), manager.clone());
         let meta = Meta::new(store.clone(), meta);
         Self {
-            media: Media::new(store.clone(), messages.clone(), manager.clone()),
+            media: Media::new(store.clone(), messages.clone(), manager.clone(), meta.graph()),
             signatures: Signatures::new(store.clone(), tokens.clone()),
             sessions: Sessions::new(store.clone(), manager.clone()),
             messages,
@@ -235,6 +236,10 @@ pub enum Error {
     #[error("another daemon runs the session, and did not answer")]
     Elsewhere { node: String },
 
+    /// Meta does not do what it was asked, or cannot be asked.
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
+
     #[error(transparent)]
     Media(#[from] media::MediaError),
 
@@ -263,6 +268,10 @@ impl Error {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
             Self::Media(media::MediaError::Unavailable(obstacle)) => Some(obstacle.retry_after()),
+            Self::Graph(graph::Error::Refused(refusal)) if refusal.is_passing() => {
+                Some(refusal.after.unwrap_or(LATER))
+            }
+            Self::Graph(error) if error.is_passing() || error.is_unknown() => Some(LATER),
             Self::StoreUnavailable(_) => Some(LATER),
             Self::Elsewhere { .. } => Some(SOON),
             Self::PairingRefused { retry_after, .. } => *retry_after,

@@ -86,4 +86,10 @@ pub enum Conflict {
     MetaNumberTaken,
     #[error("the account lacks some of its configuration: see `missing`")]
     MetaAccountIncomplete,
+    #[error("the account is disabled: nothing is sent from it")]
+    MetaAccountOff,
+    #[error(
+        "the account has no access token, or it does not open: nothing can be asked of Meta for it"
+    )]
+    MetaNoToken,
 }

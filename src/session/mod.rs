@@ -51,7 +51,8 @@ pub use self::{
     identity::OnOtherAccount,
     manager::Sessions,
     media::{
-        Media, MediaError, MediaFile, MediaKind, Obstacle, Settings as MediaSettings, ToldMedia,
+        AtMeta, Blank, Media, MediaError, MediaFile, MediaKind, Obstacle,
+        Settings as MediaSettings, Spot, ToldMedia,
     },
     outbox::{NOT_ON_WHATSAPP, SendStats},
     ownership::{Membership, Ownership},

@@ -54,7 +54,7 @@
 //! | `wa_msg_secret.secret` | secrets of messages, which open reactions, edits and votes |
 //! | `wa_tc_token.token` | tokens that let us write to a contact (an empty one stays empty) |
 //! | `wa_sent_message.payload`, `wa_pending_inbound.message` | messages, with their keys |
-//! | `message.raw` | the message as it came: media keys, its secret |
+//! | `message.raw` | the message as it came: media keys, its secret; of one that goes out through Meta, what Meta is asked |
 //! | `command.request`, `command.answer` | what daemons ask of each other: phone numbers, pairing codes |
 //! | `webhook_secret.secret`, `webhook_endpoint.headers` | what requests to an endpoint are signed with, and prove themselves by |
 //! | `session.receiver_secret`, `.previous_receiver_secret` | what posted events of a session are signed with, or proved by |

@@ -57,6 +57,11 @@ pub fn example(kind: EventType) -> Value {
             "message": "Another session of the account has taken over",
             "migratedTo": "shop-2", "phoneNumber": "15550100200",
         }),
+        EventType::MetaAccountSilent | EventType::MetaAccountRecovered => json!({
+            "accountId": "mac_01JBXQK7G0000000000000000", "label": "Support",
+            "phoneNumberId": "106540352242922", "displayPhoneNumber": "15550783881",
+            "wabaId": "102290129340398", "silentSince": "2025-11-04T14:23:00.000Z",
+        }),
         EventType::EndpointFailing => endpoint("active", None, 10),
         EventType::EndpointRecovered => endpoint("active", None, 0),
         EventType::EndpointDisabled => endpoint("disabled", Some("failing"), 250),
@@ -87,14 +92,16 @@ pub fn schema(kind: EventType) -> Value {
 }
 
 /// Members that are texts, or numbers, or nothing.
-const NULLABLE_TEXTS: [&str; 20] = [
+const NULLABLE_TEXTS: [&str; 23] = [
     "author",
     "body",
     "by",
     "description",
     "disabledReason",
+    "displayPhoneNumber",
     "error",
     "failingSince",
+    "label",
     "lastSuccessAt",
     "migratedTo",
     "nextAttemptAt",
@@ -108,6 +115,7 @@ const NULLABLE_TEXTS: [&str; 20] = [
     "from",
     "qr",
     "userId",
+    "wabaId",
 ];
 const NULLABLE_NUMBERS: [&str; 1] = ["code"];
 

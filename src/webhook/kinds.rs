@@ -91,6 +91,10 @@ types! {
     SessionDeleted = "session.deleted",
     /// Another session of the account has taken over, or another daemon runs the session from now on.
     SessionMigrated = "session.migrated",
+    /// Of a number at Meta's that was told of something every day, nothing was told for a while.
+    MetaAccountSilent = "meta.account.silent",
+    /// Of a number at Meta's that had fallen silent, something is told again.
+    MetaAccountRecovered = "meta.account.recovered",
     /// An endpoint fails again and again.
     EndpointFailing = "webhook.endpoint.failing",
     /// An endpoint that was failing answers again.

@@ -57,6 +57,10 @@ pub(crate) struct App {
     pub(crate) deliveries: Deliveries,
     /// Carries out what Meta told when it is driven.
     pub(crate) meta: meta::Processor,
+    /// Sends through Meta when it is driven.
+    pub(crate) sender: meta::Sender,
+    /// Looks for silence when it is asked to.
+    pub(crate) watch: meta::Watch,
     client: reqwest::Client,
     opened: Opened,
     sessions: Sessions,
@@ -146,6 +150,7 @@ impl App {
         let services = Services::new(&store, sessions.clone(), &deliveries, longest, meta)
             .with_external(external);
         let processor = services.meta.processor("test");
+        let (sender, watch) = (services.meta.sender("test"), services.meta.watch());
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -167,6 +172,8 @@ impl App {
             stop,
             deliveries,
             meta: processor,
+            sender,
+            watch,
             client,
             opened,
             sessions,

@@ -323,6 +323,10 @@ fn bodies(operation: &str) -> (Value, Value) {
             json!({ "to": "15550001111", "text": "hello", "queue": true }),
             json!({ "to": "15550001111", "text": "hello!", "queue": true }),
         ),
+        "sendMetaMessage" => (
+            json!({ "to": "15550001111", "text": "hello" }),
+            json!({ "to": "15550001111", "text": "hello!" }),
+        ),
         "createWebhook" => (
             json!({ "url": "https://receiver.test/", "headers": { "x-secret": "one" } }),
             json!({ "url": "https://receiver.test/", "headers": { "x-secret": "two" } }),

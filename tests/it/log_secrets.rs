@@ -8,6 +8,7 @@ use wagate_simulator::{MediaFile, MediaKind, Options, Simulator};
 
 use crate::{
     database::{Database, on_each},
+    graph,
     process::{Installation, Process},
     receiver::{Behaviour, Receiver},
     world::{ALICE, BOB, DEADLINE, http_client},
@@ -18,13 +19,17 @@ const NOBODY: &str = "15559998877";
 /// Links by typing a code.
 const CAROL: &str = "15550003344";
 
+/// Is written to through Meta.
+const DAVE: &str = "16505551234";
+
 const NAME: &str = "Robert Unmistakable";
-const BODIES: [&str; 5] = [
+const BODIES: [&str; 6] = [
     "an incoming message of the story",
     "an outgoing message of the story",
     "the name of a file of the story.pdf",
     "a message for nobody of the story",
     "what an external client has told",
+    "what is sent through Meta",
 ];
 
 /// What must not be found, and what it is.
@@ -114,8 +119,34 @@ async fn media(daemon: &Process) -> String {
     }
 }
 
+/// Sends through an account at Meta, which takes one message and says of another more than it should.
+async fn through_meta(daemon: &Process, graph: &Receiver, account: &str) {
+    graph.next([graph::takes("wamid.unmistakable"), graph::refuses(400, 131_047)]);
+    for status in ["sent", "failed"] {
+        let body = json!({ "to": DAVE, "text": BODIES[5] });
+        let path = format!("/api/meta/accounts/{account}/messages");
+        let (taken, message) = daemon.post(&path, body).await;
+        assert_eq!(taken, StatusCode::ACCEPTED, "{message}");
+        let id = text(&message, "/data/id");
+        let path = format!("/api/whatsapp/session/meta_106540352242922/messages/{id}");
+        let begun = std::time::Instant::now();
+        loop {
+            let shown = daemon.get(&path).await;
+            if shown["data"]["status"] == status {
+                break;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{shown:#}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// Tenants, endpoints, accounts and clients elsewhere: all that is given a secret.
-async fn tenants(daemon: &Process, receiver: &Receiver, secrets: &mut Secrets) {
+async fn tenants(
+    daemon: &Process,
+    (receiver, graph): (&Receiver, &Receiver),
+    secrets: &mut Secrets,
+) {
     let (_, made) = daemon.post("/api/tokens", json!({ "role": "viewer", "label": "crm" })).await;
     let token = text(&made, "/data/secret").to_owned();
     secrets.add("a token", &token);
@@ -163,6 +194,7 @@ async fn tenants(daemon: &Process, receiver: &Receiver, secrets: &mut Secrets) {
     assert_eq!(status, StatusCode::CREATED, "{made}");
     secrets.add("a verify token", text(&made, "/data/verifyToken"));
     secrets.add("an account's own path", text(&made, "/data/ownPath").rsplit('/').next().unwrap());
+    through_meta(daemon, graph, text(&made, "/data/id")).await;
     // Something that cannot be read must not be quoted.
     let broken = daemon
         .request(Method::POST, "/api/whatsapp/session/sales/messages")
@@ -176,10 +208,13 @@ async fn the_log_of_a_whole_day_has_no_secret_no_number_no_message_and_no_code_i
     on_each(async |database: &Database| {
         let whatsapp = Simulator::start(Options::default()).await.unwrap();
         let receiver = Receiver::start().await;
+        let graph = Receiver::start().await;
+        let graph_url = format!("http://{}", graph.address);
         let directory = tempfile::tempdir().unwrap();
         let installation = Installation::new(directory.path(), Some(&database.url), &whatsapp);
         let mut secrets = Secrets::default();
-        for (what, number) in [("Alice", ALICE), ("Bob", BOB), ("Carol", CAROL), ("nobody", NOBODY)]
+        for (what, number) in
+            [("Alice", ALICE), ("Bob", BOB), ("Carol", CAROL), ("Dave", DAVE), ("nobody", NOBODY)]
         {
             secrets.add(&format!("the number of {what}"), number);
         }
@@ -188,11 +223,12 @@ async fn the_log_of_a_whole_day_has_no_secret_no_number_no_message_and_no_code_i
             secrets.add("a message", body);
         }
 
-        let talkative = [("WAGATE_LOG__LEVEL", "trace")];
+        let talkative =
+            [("WAGATE_LOG__LEVEL", "trace"), ("WAGATE_META__GRAPH_URL", graph_url.as_str())];
         let daemon = installation.try_start(&talkative).unwrap();
         // What is told of a probe is told at the lowest level only.
         daemon.get("/livez").await;
-        tenants(&daemon, &receiver, &mut secrets).await;
+        tenants(&daemon, (&receiver, &graph), &mut secrets).await;
         sessions(&daemon, &whatsapp, &mut secrets).await;
         receiver.until(|came| came.iter().any(|it| it.json()["type"] == "message.received")).await;
         // Once more from what is kept, and with the network gone under it.

@@ -400,6 +400,41 @@ async fn nobody_is_told_of_echoes_and_of_the_past() {
 }
 
 #[tokio::test]
+async fn a_message_that_the_past_has_brought_first_is_told_when_it_comes_live() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let past = json!({ "history": [{ "threads": [{ "id": "16505551234", "messages": [
+            { "from": "16505551234", "id": "h", "timestamp": "1799999000", "type": "text", "text": { "body": "hi" } },
+        ] }] }] });
+        let mut value = past;
+        value["metadata"] = json!({ "phone_number_id": NUMBER, "display_phone_number": "15550783881" });
+        let body = changes(WABA, &[json!({ "field": "history", "value": value })]).to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        let before = messages(&app).await;
+        assert_eq!((before.len(), &before[0]["history"]), (1, &json!(true)));
+        tell(&app, &[hello("16505551234", "h", "hi")]).await;
+        let after = messages(&app).await;
+        assert_eq!((after.len(), &after[0]["history"]), (1, &json!(false)));
+        let feed = async || {
+            let page = app.get("/api/whatsapp/events/page?limit=500").await.json();
+            let is_message = |it: &&Value| it["event"] == "message";
+            page["data"].as_array().unwrap().iter().filter(is_message).cloned().collect::<Vec<_>>()
+        };
+        let told = feed().await;
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert_eq!(told[0]["data"]["message"]["messageId"], before[0]["id"]);
+        // Once.
+        app.post("/api/meta/events/reprocess", json!({ "state": "processed" })).await;
+        app.meta.drive().await.unwrap();
+        assert_eq!((feed().await.len(), messages(&app).await.len()), (1, 1));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn somebody_without_a_number_is_the_same_when_the_number_is_known() {
     on_each(async |database| {
         let app = App::start(database).await;

@@ -13,7 +13,9 @@ use wagate_simulator::{Fault, Lasting, Options, ReceiptPolicy, Scope};
 use crate::{
     contract::close,
     database::{self, Kind, on_each},
+    graph,
     http_app::App,
+    meta, meta_silence,
     node::Cluster,
     receiver::{Behaviour, Receiver, Request},
     schema,
@@ -34,6 +36,8 @@ enum Scene {
     Daemons,
     /// A session that runs elsewhere, and whose client tells of groups.
     Elsewhere,
+    /// A number at Meta's that falls silent, and is heard of again.
+    Meta,
     /// An endpoint that fails, recovers, gives up and is gone.
     Endpoint,
 }
@@ -63,6 +67,7 @@ const fn scene(kind: EventType) -> Scene {
         | EventType::GroupLeft
         | EventType::GroupUpdated
         | EventType::Unknown => Scene::Elsewhere,
+        EventType::MetaAccountSilent | EventType::MetaAccountRecovered => Scene::Meta,
         EventType::EndpointFailing
         | EventType::EndpointRecovered
         | EventType::EndpointDisabled
@@ -291,6 +296,33 @@ async fn what_a_client_elsewhere_tells_arrives() {
     .await;
 }
 
+#[tokio::test]
+async fn that_a_number_at_meta_s_falls_silent_and_is_heard_of_again_arrives() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let app = graph::app(database, &graph).await;
+        let receiver = Receiver::start().await;
+        let body = json!({ "url": receiver.url(), "event_types": ["meta.*"] });
+        let (_, secret) = endpoint(&app, body).await;
+        meta::set_up(&app, &app.token, meta::complete(meta::NUMBER, meta::WABA, meta::SECRET))
+            .await;
+        for _ in 0..8 {
+            meta_silence::write(&app, meta::NUMBER, meta::SECRET).await;
+            app.clock.advance(Duration::from_hours(23));
+        }
+        app.clock.advance(Duration::from_hours(1));
+        app.watch.look().await.unwrap();
+        meta_silence::write(&app, meta::NUMBER, meta::SECRET).await;
+        app.watch.look().await.unwrap();
+        app.deliveries.drive().await.unwrap();
+        let catalogue = app.get("/api/webhooks/event-types").await.json();
+        all_of(Scene::Meta, &receiver, &secret, &catalogue).await;
+        assert_eq!(receiver.count(), 2);
+        app.close().await;
+    })
+    .await;
+}
+
 #[test]
 fn the_catalogue_is_the_list_of_types() {
     let names: BTreeSet<_> = EventType::ALL.iter().map(|kind| kind.name()).collect();
@@ -301,6 +333,7 @@ fn the_catalogue_is_the_list_of_types() {
         Scene::Refused,
         Scene::Daemons,
         Scene::Elsewhere,
+        Scene::Meta,
         Scene::Endpoint,
     ];
     for scene_of in scenes {

@@ -47,7 +47,10 @@ pub struct Model {
     pub status: MetaStatus,
     pub last_verified_at: Option<UnixMillis>,
     /// The session that its messages are kept under; none before the first.
+    #[sea_orm(indexed)]
     pub session_key: Option<SessionKey>,
+    /// When Meta told something last, if nothing came for so long that its owner was told so.
+    pub silent_since: Option<UnixMillis>,
     /// Another number after every change.
     pub version: i64,
     pub created_at: UnixMillis,

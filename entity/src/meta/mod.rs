@@ -1,6 +1,7 @@
-//! Meta's Cloud API: the numbers of an organization there, and what Meta has sent about them.
+//! Meta's Cloud API: the numbers of an organization there, what Meta has sent about them, and what is to be sent.
 
 pub mod account;
 pub mod body;
 pub mod event;
+pub mod outbox;
 pub mod state;

@@ -18,7 +18,7 @@ use crate::{
     },
     http::{auth::Caller, error::ApiError, fields::Parameters, path::ConversationPath},
     service::{
-        Contacts,
+        Contacts, Media,
         contacts::{ContactEntry, ConversationEntry},
     },
 };
@@ -136,6 +136,7 @@ pub(super) async fn conversations(
 #[tracing::instrument(name = "http.conversations.messages", skip_all)]
 pub(super) async fn messages(
     State(contacts): State<Contacts>,
+    State(media): State<Media>,
     Caller(caller): Caller,
     ConversationPath(id): ConversationPath,
     mut parameters: Parameters,
@@ -147,6 +148,10 @@ pub(super) async fn messages(
     parameters.finish()?;
     let found = contacts.messages(&caller, &id, direction, page).await?;
     let of = (found.session.session_id, found.session.origin);
-    let data = found.messages.into_iter().map(|row| MessageView::of(of.clone(), row, None));
-    Ok(Json(List::new(data, found.next.as_ref())))
+    let mut data = Vec::with_capacity(found.messages.len());
+    for row in found.messages {
+        let media = media.describe(of.1, &row).await?;
+        data.push(MessageView::of(of.clone(), row, media));
+    }
+    Ok(Json(List::new(data.into_iter(), found.next.as_ref())))
 }

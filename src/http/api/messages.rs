@@ -169,17 +169,8 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let (message, channel) = messages.find(&caller, &session, &id).await?;
-    let media = described(&media, channel, &message).await?;
+    let media = media.describe(channel, &message).await?;
     Ok(ok(MessageView::of((session, channel), message, media)))
-}
-
-/// What comes with a message. Of Meta's only the text is handed out.
-async fn described(
-    media: &Media,
-    channel: Origin,
-    row: &message::Model,
-) -> Result<Option<Description>, ApiError> {
-    if channel == Origin::Cloud { Ok(None) } else { Ok(media.describe(row).await?) }
 }
 
 /// A page of messages, the newest first.
@@ -218,7 +209,7 @@ pub(super) async fn list(
     let listing = messages.list(&caller, &session, &filter, after, limit).await?;
     let mut data = Vec::with_capacity(listing.messages.len());
     for row in listing.messages {
-        let media = described(&media, listing.channel, &row).await?;
+        let media = media.describe(listing.channel, &row).await?;
         data.push(MessageView::of((session.clone(), listing.channel), row, media));
     }
     Ok(Json(List { success: true, next_cursor: listing.next.as_ref().map(cursor), data }))

@@ -27,6 +27,8 @@ pub struct Status {
     pub error: Option<String>,
     /// What it costs, as Meta has written it: JSON.
     pub pricing: Option<String>,
+    /// What whoever has sent the message calls it.
+    pub callback: Option<String>,
 }
 
 impl Status {
@@ -59,6 +61,7 @@ impl Status {
             at: at(item),
             error: error.filter(short),
             pricing: pricing.map(|it| it.to_string().replace("\\u0000", "\\ufffd")),
+            callback: text(item, "biz_opaque_callback_data").filter(short),
         })
     }
 }

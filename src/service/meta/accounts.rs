@@ -208,6 +208,14 @@ impl Meta {
         self.update(caller, id, input).await
     }
 
+    /// Takes an account away. What it has is kept under its session.
+    pub async fn delete(&self, caller: &Principal, id: &MetaAccountId) -> Result<(), Error> {
+        caller.require(Role::Manager)?;
+        let meta = self.store.meta();
+        let gone = meta.delete_account(&caller.organization_id, id, caller.by()).await?;
+        if gone { Ok(()) } else { Err(NOT_FOUND) }
+    }
+
     /// Gives an account another verify token, once for each key, which is shown this once. Meta must show it in its turn.
     pub async fn rotate(
         &self,
@@ -309,6 +317,7 @@ impl Meta {
             status: MetaStatus::Unverified,
             last_verified_at: None,
             session_key: None,
+            silent_since: None,
             version: 0,
             created_at: now,
             updated_at: now,

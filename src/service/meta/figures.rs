@@ -13,6 +13,12 @@ pub(super) struct Figures {
     pub(super) failed: AtomicU64,
     /// Tries in vain that are followed by others.
     pub(super) put_off: AtomicU64,
+    /// Messages that Meta has taken.
+    pub(super) sent: AtomicU64,
+    /// Messages that were not sent.
+    pub(super) refused: AtomicU64,
+    /// Messages of which nobody knows whether they were sent.
+    pub(super) unknown: AtomicU64,
 }
 
 /// The counts at one moment.
@@ -22,6 +28,9 @@ pub struct Counted {
     pub processed: u64,
     pub failed: u64,
     pub put_off: u64,
+    pub sent: u64,
+    pub refused: u64,
+    pub unknown: u64,
 }
 
 impl Figures {
@@ -37,6 +46,9 @@ impl Figures {
             processed: read(&self.processed),
             failed: read(&self.failed),
             put_off: read(&self.put_off),
+            sent: read(&self.sent),
+            refused: read(&self.refused),
+            unknown: read(&self.unknown),
         }
     }
 }

@@ -5,7 +5,8 @@
 //!   what a request proves is in it. `trial.rs`: which secrets it is tried with; `judge.rs`: trying them. `routing.rs`:
 //!   whose each change is.
 //! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
-//!   `figures.rs`: how much of it there was.
+//!   `figures.rs`: how much of it there was. `silence.rs`: accounts of which nothing is told any more.
+//! - `sending/`: what goes out, and that something was read.
 //!
 //! # Whose a number is
 //!
@@ -22,16 +23,21 @@ mod judge;
 mod log;
 mod processing;
 mod routing;
+mod sending;
+mod silence;
 mod trial;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
 use self::{figures::Figures, judge::Judge};
 use super::{Error, Thing, text};
-use crate::store::{Patience, Store};
+use crate::{
+    graph::{self, Graph},
+    store::{Patience, Store},
+};
 
 pub use self::{
     accounts::{Overview, Upserted},
@@ -40,8 +46,11 @@ pub use self::{
     input::{AccountInput, DEFAULT_PATH, limits},
     log::{Detail, Listing, Reprocessed},
     processing::Processor,
+    sending::{OUTCOME_UNKNOWN, Outgoing, Read, Sender, Taken, What, sending_limits},
+    silence::Watch,
 };
 pub use crate::{
+    graph::Error as GraphError,
     meta::{Signature, paired},
     store::meta::{AccountFilter, LogFilter, MOST_ACCOUNTS, Open, Wanted},
 };
@@ -57,6 +66,10 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Take events of verified accounts only.
     pub require_verified: bool,
+    /// How Meta is asked.
+    pub graph: graph::Options,
+    /// How long a busy account may be told of nothing before its owner is told so; zero for never.
+    pub silent_after: Duration,
 }
 
 /// Why something of Meta's was not taken. It is told as little as possible.
@@ -83,17 +96,25 @@ pub struct Meta {
     home: Arc<OnceCell<OrganizationId>>,
     figures: Arc<Figures>,
     judge: Judge,
+    graph: Graph,
 }
 
 impl Meta {
     pub fn new(store: Store, options: Options) -> Self {
+        let graph = Graph::new(options.graph.clone());
         Self {
             store,
             options: options.into(),
             home: Arc::default(),
             figures: Arc::default(),
             judge: Judge::default(),
+            graph,
         }
+    }
+
+    /// What asks Meta.
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// What was done since the start.

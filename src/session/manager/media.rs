@@ -11,7 +11,7 @@ use entity::{
 use super::Sessions;
 use crate::{
     session::{
-        Error, Media, MediaError, MediaFile, Obstacle, ToldMedia,
+        Error, Media, MediaError, MediaFile, Obstacle, Spot, ToldMedia,
         client::media::{Fetch, FetchError, is_path, read},
         media::{Found, PATIENCE, Renewal, Source, nameless},
         ownership::Ask,
@@ -55,6 +55,28 @@ impl Sessions {
         let begin = || {
             let (this, row, media) = (self.clone(), row.clone(), media.clone());
             async move { this.bring(row, media).await }
+        };
+        self.shared.media.get(&row.id, patience, begin).await
+    }
+
+    /// The same of what is fetched by other means: `bring` does it in its turn, and verifies it.
+    pub async fn media_by<F>(
+        &self,
+        row: &message::Model,
+        patience: Duration,
+        bring: impl FnOnce(Spot) -> F + Send + 'static,
+    ) -> Result<Arc<MediaFile>, MediaError>
+    where
+        F: Future<Output = Result<Arc<MediaFile>, MediaError>> + Send + 'static,
+    {
+        let begin = || {
+            let (depot, row) = (self.shared.media.clone(), row.clone());
+            async move {
+                let spot = Spot::of(&depot, &row).await?;
+                let limit = depot.settings().time_limit;
+                let brought = tokio::time::timeout(limit, bring(spot)).await;
+                brought.unwrap_or(Err(MediaError::Unavailable(Obstacle::Unreachable)))
+            }
         };
         self.shared.media.get(&row.id, patience, begin).await
     }

@@ -5,23 +5,32 @@
 //! while as a file without a name (`depot.rs`, `file.rs`), so that a player that reads in pieces is no second
 //! download. `client/media/` has what the client library does of it.
 //!
+//! Of a number at Meta's a message has an id of its file (`cloud.rs`), which whoever has the account's token asks Meta for.
+//!
 //! Nothing that a message says names a host. Its `url` and `staticUrl` are whatever its sender has written
 //! there; they are not even read.
 
+mod cloud;
 mod depot;
 mod file;
+mod spot;
 mod told;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use entity::state::SessionStatus;
+use entity::{kind::MessageKind, state::SessionStatus};
 use zeroize::Zeroizing;
 
+pub use self::{
+    cloud::AtMeta,
+    file::MediaFile,
+    spot::{Blank, Spot},
+    told::ToldMedia,
+};
 pub(super) use self::{
     depot::{Depot, Found, PATIENCE},
     file::nameless,
 };
-pub use self::{file::MediaFile, told::ToldMedia};
 
 /// What downloads may cost, over all sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +77,8 @@ pub struct Media {
     pub is_view_once: bool,
     /// Where it is, if the message says so.
     pub(super) source: Option<Source>,
+    /// The same of a message to a number at Meta's.
+    pub at_meta: Option<AtMeta>,
 }
 
 impl Media {
@@ -84,12 +95,28 @@ impl Media {
             is_voice: false,
             is_view_once: false,
             source: None,
+            at_meta: None,
         }
     }
 
-    /// What the file hashes to, if it can be fetched.
+    /// What a message to a number at Meta's says of its file, as Meta told it; a hash is read by `hash`.
+    pub fn of_cloud(
+        raw: &[u8],
+        kind: MessageKind,
+        hash: impl Fn(&str) -> Option<[u8; 32]>,
+    ) -> Option<Self> {
+        cloud::read(raw, kind, hash)
+    }
+
+    /// What the file hashes to, if that is known before it is fetched.
     pub fn sha256(&self) -> Option<&[u8; 32]> {
-        self.source.as_ref().map(|source| &source.sha256)
+        let at_meta = || self.at_meta.as_ref()?.sha256.as_ref();
+        self.source.as_ref().map(|source| &source.sha256).or_else(at_meta)
+    }
+
+    /// Whether it can be fetched.
+    pub const fn is_somewhere(&self) -> bool {
+        self.source.is_some() || self.at_meta.is_some()
     }
 }
 
@@ -156,6 +183,8 @@ pub enum Obstacle {
     PhoneSilent,
     /// WhatsApp no longer has it; the phone could be asked if the session were connected.
     NotConnected(SessionStatus),
+    /// Meta does not hand it out to the account, whose token may be dead.
+    Refused,
     /// There is no room for it on the disk, or the daemon is stopping.
     Failed,
 }
@@ -169,6 +198,7 @@ impl Obstacle {
             Self::Unreachable => "unreachable",
             Self::PhoneSilent => "phone_silent",
             Self::NotConnected(_) => "session_not_connected",
+            Self::Refused => "meta_refused",
             Self::Failed => "failed",
         }
     }
@@ -185,6 +215,9 @@ impl Obstacle {
             Self::NotConnected(_) => {
                 "WhatsApp no longer has the media; the phone can be asked for it when the session is connected"
             }
+            Self::Refused => {
+                "Meta does not hand out the media: the account is gone, is disabled, or has no access token that is good"
+            }
             Self::Failed => "the media could not be stored",
         }
     }
@@ -196,7 +229,7 @@ impl Obstacle {
             Self::Busy | Self::Failed => 5,
             Self::Unreachable => 15,
             Self::NotConnected(_) => 30,
-            Self::PhoneSilent => 60,
+            Self::PhoneSilent | Self::Refused => 60,
         })
     }
 }
@@ -210,7 +243,9 @@ impl MediaError {
             Self::Damaged | Self::Unavailable(Obstacle::PhoneSilent) => {
                 Some(Duration::from_mins(1))
             }
-            Self::Unavailable(Obstacle::Unreachable) => Some(Duration::from_secs(5)),
+            Self::Unavailable(Obstacle::Unreachable | Obstacle::Refused) => {
+                Some(Duration::from_secs(5))
+            }
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use entity::{
-    id::{MetaAccountId, OrganizationId},
+    id::{MetaAccountId, OrganizationId, SessionKey},
     meta::{account, state::MetaStatus},
 };
 use sea_orm::{
@@ -48,6 +48,20 @@ impl Meta {
         let found = account::Entity::find()
             .filter(account::COLUMN.organization_id.eq(organization.clone()))
             .filter(account::COLUMN.phone_number_id.eq(phone_number_id))
+            .one(self.store.reader())
+            .await?;
+        Ok(found)
+    }
+
+    /// An organization's account whose messages are kept under a session.
+    pub async fn account_of_session(
+        &self,
+        organization: &OrganizationId,
+        session: &SessionKey,
+    ) -> Result<Option<account::Model>, Error> {
+        let found = account::Entity::find()
+            .filter(account::COLUMN.organization_id.eq(organization.clone()))
+            .filter(account::COLUMN.session_key.eq(session.clone()))
             .one(self.store.reader())
             .await?;
         Ok(found)

@@ -1,11 +1,15 @@
 //! Making and changing accounts: the whole row, if it is still the one that was looked at.
 
-use entity::{id::OrganizationId, kind::AuditAction, meta::account};
+use entity::{
+    id::{MetaAccountId, OrganizationId},
+    kind::AuditAction,
+    meta::account,
+};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
     PaginatorTrait as _, QueryFilter, QuerySelect,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Meta;
 use crate::store::{
@@ -99,6 +103,34 @@ impl Meta {
             Err(error) if error.is_unique_violation() => Ok(Put::Raced),
             put => put,
         }
+    }
+}
+
+impl Meta {
+    /// Takes an account away; false if there is none. Nothing that it has goes with it.
+    pub async fn delete_account(
+        &self,
+        organization: &OrganizationId,
+        id: &MetaAccountId,
+        by: By,
+    ) -> Result<bool, Error> {
+        let now = self.store.clock().now();
+        let (lane, owner, id) = (organization.to_string(), organization.clone(), id.clone());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let (owner, id, by) = (owner.clone(), id.clone(), by.clone());
+                Box::pin(async move {
+                    let found = of(&owner, id.to_string()).lock_exclusive().one(txn).await?;
+                    let Some(row) = found else { return Ok(false) };
+                    account::Entity::delete_by_id(id.clone()).exec(txn).await?;
+                    let what = (AuditAction::MetaAccountDeleted, id.as_str());
+                    let detail = json!({ "phoneNumberId": row.phone_number_id });
+                    audit::write(txn, &owner, &by, now, what, &detail).await?;
+                    Ok(true)
+                })
+            })
+            .await
     }
 }
 

@@ -4,6 +4,7 @@
 //!   `sealed.rs`: their secrets, and the hashes by which they are found.
 //! - `ingest.rs`: keeping what was posted, once. `log.rs`: what was told, for its owner.
 //! - `claim.rs`: taking what is to be carried out. `carry/`: carrying it out. `reprocess.rs`: having it done again.
+//! - `outbox/`: what is to be sent. `silence.rs`: accounts of which nothing is told any more.
 
 mod accounts;
 mod carry;
@@ -11,8 +12,10 @@ mod change;
 mod claim;
 mod ingest;
 mod log;
+mod outbox;
 mod reprocess;
 mod sealed;
+mod silence;
 
 use super::Store;
 
@@ -23,6 +26,7 @@ pub use self::{
     claim::Whose,
     ingest::Kept,
     log::LogFilter,
+    outbox::{NewOutgoing, NotSending, Outcome, Queued},
     reprocess::{Requeued, Wanted},
     sealed::{Open, Secrets},
 };

@@ -97,6 +97,20 @@ impl Meta {
         })
     }
 
+    /// What the Graph API is called with for an account. None if it has none, or it does not open.
+    pub async fn access_token(&self, row: &account::Model) -> Result<Option<Open>, Error> {
+        let sealer = self.store.sealer(&row.organization_id, Patience::Wait).await?;
+        let opened = open(&sealer, row, (ACCESS_TOKEN, row.access_token.as_ref()));
+        Ok(opened.unwrap_or_else(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                meta.account = %row.id,
+                "The access token of an account at Meta does not open"
+            );
+            None
+        }))
+    }
+
     /// Seals secrets into an account's row: those of the app as they are given, the access token if it is given.
     pub async fn seal(
         &self,

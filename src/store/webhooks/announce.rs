@@ -1,4 +1,4 @@
-//! Events that no session's run has seen: what becomes of endpoints, and of sessions themselves.
+//! Events that no session's run has seen: what becomes of endpoints, of accounts at Meta, and of sessions themselves.
 //!
 //! They are numbered like all others, are part of the feed, and endpoints that want them are told.
 
@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use entity::{
     UnixMillis,
     id::{EndpointId, EventId, OrganizationId},
+    meta::account,
     organization, session,
 };
 use sea_orm::{
@@ -23,6 +24,8 @@ pub(in crate::store) enum About<'a> {
     /// An endpoint, which is not told of it itself.
     Endpoint(&'a OrganizationId, &'a EndpointId),
     Session(&'a session::Model),
+    /// An account at Meta.
+    Account(&'a account::Model),
 }
 
 /// Records that something happened, in the transaction in which it happened. Returns who is owed it.
@@ -40,6 +43,7 @@ pub(in crate::store) async fn announce(
     let organization = match about {
         About::Endpoint(organization, _) => organization,
         About::Session(row) => &row.organization_id,
+        About::Account(row) => &row.organization_id,
     };
     // The same statement as events take their numbers with: PostgreSQL prepares it once, for 64 bits.
     let rows = organization::Entity::update_many()
@@ -54,10 +58,12 @@ pub(in crate::store) async fn announce(
     let (session, endpoint) = match about {
         About::Endpoint(_, id) => (None, Some(id.clone())),
         About::Session(row) => (Some(row), None),
+        About::Account(_) => (None, None),
     };
     let conversation = match about {
         About::Endpoint(_, id) => id.to_string(),
         About::Session(row) => format!("{}:", row.id),
+        About::Account(row) => row.id.to_string(),
     };
     let told = Told {
         id: EventId::new(now, rand::random()),

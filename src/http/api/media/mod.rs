@@ -78,7 +78,7 @@ pub(super) struct MediaView {
 
 impl MediaView {
     pub(super) fn of(media: Description, session: &SessionId, message: &MessageId) -> Self {
-        let is_there = media.sha256().is_some() && !media.is_view_once;
+        let is_there = media.is_somewhere() && !media.is_view_once;
         Self {
             mimetype: media.mimetype,
             size: media.size,
@@ -109,14 +109,15 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let offer = media.look(&caller, &session, &id).await?;
-    let tag = tag(&offer.sha256);
     // What has this hash is this file: nothing needs to be fetched to know.
-    if known(&headers).iter().any(|known| *known == "*" || *known == tag) {
-        let mut response = StatusCode::NOT_MODIFIED.into_response();
-        cacheable(response.headers_mut(), &tag);
+    if let Some(response) = offer.sha256.and_then(|sha256| unchanged(&headers, &tag(&sha256))) {
         return Ok(response);
     }
     let file = waiting.poll(&caller, media.open(&offer)).await?;
+    let tag = tag(file.sha256());
+    if let Some(response) = unchanged(&headers, &tag) {
+        return Ok(response);
+    }
     let size = file.size();
     let wanted = Wanted::of(&method, &headers, &tag, size);
     let (status, first, end) = match wanted {
@@ -164,6 +165,16 @@ pub(super) async fn sign(
     // Whoever asks over HTTP has a token.
     let (url, expires_at) = signed.ok_or(service::Error::Unauthenticated)?;
     Ok(ok(SignedUrlView { url, expires_at }))
+}
+
+/// The answer for who has it already.
+fn unchanged(headers: &HeaderMap, tag: &str) -> Option<Response> {
+    let has = known(headers).iter().any(|known| *known == "*" || *known == tag);
+    has.then(|| {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        cacheable(response.headers_mut(), tag);
+        response
+    })
 }
 
 /// The file from one byte to before another, piece by piece as it is read.

@@ -35,6 +35,7 @@ fn account() -> Value {
         "callbackUrl": "https://gateway.example.com/api/webhooks/whatsapp",
         "ownPath": format!("/api/webhooks/whatsapp/{TOKEN}"), "status": "verified",
         "lastVerifiedAt": AT, "hasCompleteWhatsAppConfig": true, "missing": [],
+        "silentSince": null,
         "createdAt": AT, "updatedAt": AT,
     })
 }
@@ -158,6 +159,15 @@ pub(super) fn change() -> Operation {
         .body(members(number()))
         .answers::<Success<AccountView>>(200, "The account as it is then.", success(&account()))
         .refuses([Code::MetaNumberTaken, Code::MetaAccountIncomplete])
+}
+
+pub(super) fn delete() -> Operation {
+    operation("deleteMetaAccount", Tag::Meta, "Delete an account")
+        .about(
+            "Nothing of it is taken from Meta any more, and nothing is sent: what waits to be sent fails. Its messages and what Meta has told stay, and an account that is made \
+             of the number again goes on with them.",
+        )
+        .answers_nothing(204, "It is gone.")
 }
 
 pub(super) fn rotate() -> Operation {

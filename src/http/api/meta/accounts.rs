@@ -123,6 +123,18 @@ pub(super) async fn change(
     Ok(ok(AccountView::of(&meta, row)))
 }
 
+#[tracing::instrument(name = "http.meta.delete", skip_all)]
+pub(super) async fn delete(
+    State(meta): State<Meta>,
+    Caller(caller): Caller,
+    MetaAccountPath(id): MetaAccountPath,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    meta.delete(&caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 #[tracing::instrument(name = "http.meta.rotate", skip_all)]
 pub(super) async fn rotate(
     State(meta): State<Meta>,

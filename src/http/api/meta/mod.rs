@@ -2,16 +2,18 @@
 //! addresses that Meta itself calls.
 
 mod about;
+mod about_messages;
 mod accounts;
 mod events;
 mod hooks;
+mod messages;
 mod views;
 
 pub(in crate::http) use self::hooks::Posts;
 
 use entity::state::Role::{Manager, Viewer};
 
-use crate::http::route::{Access::Anybody, Route, get, patch, post};
+use crate::http::route::{Access::Anybody, Route, delete, get, patch, post};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -19,6 +21,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/meta/accounts", Viewer, accounts::list, about::list()),
         get("/api/meta/accounts/{accountId}", Viewer, accounts::show, about::show()),
         patch("/api/meta/accounts/{accountId}", Manager, accounts::change, about::change()),
+        delete("/api/meta/accounts/{accountId}", Manager, accounts::delete, about::delete()),
         post(
             "/api/meta/accounts/{accountId}/verify-token/rotate",
             Manager,
@@ -30,6 +33,18 @@ pub(super) fn routes() -> Vec<Route> {
             Manager,
             accounts::set_status,
             about::set_status(),
+        ),
+        post(
+            "/api/meta/accounts/{accountId}/messages",
+            Manager,
+            messages::send,
+            about_messages::send(),
+        ),
+        post(
+            "/api/conversations/{conversationId}/read",
+            Manager,
+            messages::mark_read,
+            about_messages::mark_read(),
         ),
         get(
             "/api/organizations/{organizationId}/whatsapp",

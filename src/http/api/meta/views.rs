@@ -48,6 +48,8 @@ pub(super) struct AccountView {
     has_complete_whats_app_config: bool,
     /// What it lacks to be complete.
     missing: Vec<&'static str>,
+    /// When Meta told something last, if nothing came for so long that `meta.account.silent` was told.
+    silent_since: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -72,6 +74,7 @@ impl AccountView {
             last_verified_at: row.last_verified_at.map(rfc3339),
             has_complete_whats_app_config: missing.is_empty(),
             missing,
+            silent_since: row.silent_since.map(rfc3339),
             created_at: rfc3339(row.created_at),
             updated_at: rfc3339(row.updated_at),
         }

@@ -33,8 +33,19 @@ pub(super) fn effect(
             Effect::Past(messages.into_iter().map(|it| exchanged(it, row, now)).collect())
         }
         Told::Status(status) => {
-            let meta::Status { wa_id, word, level, person, group, participant, at, error, pricing } =
-                *status;
+            let meta::Status {
+                wa_id,
+                word,
+                level,
+                person,
+                group,
+                participant,
+                at,
+                error,
+                pricing,
+                callback,
+            } = *status;
+            let ours = callback.and_then(|id| id.parse().ok());
             let status = NewStatus {
                 wa_id,
                 word,
@@ -44,7 +55,7 @@ pub(super) fn effect(
                 error,
                 pricing,
             };
-            Effect::Status { status: Box::new(status), person: person.into(), group }
+            Effect::Status { status: Box::new(status), person: person.into(), group, ours }
         }
         Told::Call(call) => {
             let at = call.at.unwrap_or(row.event_ts);

@@ -60,6 +60,7 @@ macro_rules! common {
                 message.file_sha256.as_deref(),
                 message.file_enc_sha256.as_deref(),
             ),
+            at_meta: None,
         }
     }};
 }

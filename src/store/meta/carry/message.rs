@@ -22,13 +22,24 @@ use crate::{
 };
 
 /// What everything is written through.
-pub(super) struct Door<'a> {
-    pub(super) txn: &'a DatabaseTransaction,
-    pub(super) sealer: &'a Sealer,
-    pub(super) known: &'a Known,
-    pub(super) now: UnixMillis,
+pub(in crate::store::meta) struct Door<'a> {
+    pub(in crate::store::meta) txn: &'a DatabaseTransaction,
+    pub(in crate::store::meta) sealer: &'a Sealer,
+    pub(in crate::store::meta) known: &'a Known,
+    pub(in crate::store::meta) now: UnixMillis,
     /// Endpoints that are owed word.
-    pub(super) touched: BTreeSet<EndpointId>,
+    pub(in crate::store::meta) touched: BTreeSet<EndpointId>,
+}
+
+impl<'a> Door<'a> {
+    pub(in crate::store::meta) const fn new(
+        txn: &'a DatabaseTransaction,
+        sealer: &'a Sealer,
+        known: &'a Known,
+        now: UnixMillis,
+    ) -> Self {
+        Self { txn, sealer, known, now, touched: BTreeSet::new() }
+    }
 }
 
 /// A message that somebody has just written.
@@ -37,10 +48,17 @@ pub(super) async fn live(
     session: &session::Model,
     exchanged: Exchanged,
 ) -> Result<(), DbErr> {
-    if reread(door, session, &exchanged.message).await? {
+    let known = reread(door, session, &exchanged.message).await?;
+    // The past has brought it first, and nobody was told.
+    let is_untold = |row: &message::Model| row.history && row.direction == Direction::Inbound;
+    if known.as_ref().is_some_and(|row| !is_untold(row)) {
         return Ok(());
     }
-    let message = placed(door, session, exchanged).await?;
+    let mut message = placed(door, session, exchanged).await?;
+    if let Some(row) = known {
+        message.id = row.id.clone();
+        rekey(door, session, row, &message).await?;
+    }
     let at = message.sent_at;
     door.record(session, Event::Message(Box::new(message)), at, None).await
 }
@@ -53,7 +71,7 @@ pub(super) async fn past(
 ) -> Result<(), DbErr> {
     for exchanged in all {
         let level = exchanged.level;
-        if reread(door, session, &exchanged.message).await? {
+        if reread(door, session, &exchanged.message).await?.is_some() {
             continue;
         }
         let mut message = placed(door, session, exchanged).await?;
@@ -108,7 +126,7 @@ const fn word(level: i16) -> Option<&'static str> {
 }
 
 /// Writes a level into a message that went out.
-fn reach(row: &mut message::Model, level: i16, error: Option<&str>) {
+pub(super) fn reach(row: &mut message::Model, level: i16, error: Option<&str>) {
     if let Some(level) = AckLevel::of(level) {
         (row.ack, row.status) = (level.level(), level.status());
         row.error = error.filter(|_| level == AckLevel::Error).map(str::to_owned);
@@ -150,12 +168,12 @@ async fn placed(
     Ok(message)
 }
 
-/// Whether the message is there. What is read otherwise than when it came is written as it is read now; nobody is told.
+/// The message's row, if it is there. What is read otherwise than when it came is written as it is read now; nobody is told.
 async fn reread(
     door: &Door<'_>,
     session: &session::Model,
     message: &NewMessage,
-) -> Result<bool, DbErr> {
+) -> Result<Option<message::Model>, DbErr> {
     let mut message = message.clone();
     message.make_storable();
     let found = message::Entity::find()
@@ -163,11 +181,11 @@ async fn reread(
         .filter(message::COLUMN.wa_id.eq(message.wa_id.as_str()))
         .one(door.txn)
         .await?;
-    let Some(row) = found else { return Ok(false) };
+    let Some(row) = found else { return Ok(None) };
     let now = (message.kind, &message.body, &message.target_wa_id);
     let is_placeholder = message.kind == entity::kind::MessageKind::Unsupported;
     if (row.kind, &row.body, &row.target_wa_id) == now || is_placeholder {
-        return Ok(true);
+        return Ok(Some(row));
     }
     let key = row.dedupe_key.clone();
     let raw = message.raw.as_ref();
@@ -178,6 +196,29 @@ async fn reread(
     if raw.is_some() {
         row.raw = Set(raw);
     }
+    row.update(door.txn).await.map(Some)
+}
+
+/// Has a row be found by what an event of the message calls it, so that the event is about this row.
+async fn rekey(
+    door: &Door<'_>,
+    session: &session::Model,
+    row: message::Model,
+    message: &NewMessage,
+) -> Result<(), DbErr> {
+    let mut told = message.clone();
+    told.make_storable();
+    let key = told.dedupe_key();
+    if key == row.dedupe_key {
+        return Ok(());
+    }
+    let raw = row.raw.as_deref().and_then(|raw| {
+        let opened = secrets::open_raw(door.sealer, &session.id, &row.dedupe_key, raw).ok()?;
+        Some(secrets::seal_raw(door.sealer, &session.id, &key, &opened))
+    });
+    let mut row = row.into_active_model();
+    (row.chat, row.sender, row.dedupe_key) = (Set(told.chat), Set(told.sender), Set(key));
+    row.raw = Set(raw);
     row.update(door.txn).await?;
-    Ok(true)
+    Ok(())
 }

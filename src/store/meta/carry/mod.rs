@@ -1,12 +1,13 @@
 //! Carrying out what Meta told: each thing alone, in one transaction with all that follows from it.
 //!
 //! - `session.rs`: the session that a number's messages are kept under. `message.rs`: messages, live and of the past.
-//!   `status.rs`: how far those have come that went out.
+//!   `status.rs`: how far those have come that went out. `sent.rs`: what became of those that we have sent.
 //!
 //! The row of what was told is settled first, and by whoever has its token alone; so whatever was carried out was carried
 //! out once. Then everything is what it would be, had the same been told before: it may be carried out again at any time.
 
 mod message;
+mod sent;
 mod session;
 mod status;
 
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 
 use entity::{
     UnixMillis,
-    id::{EndpointId, SessionKey},
+    id::{EndpointId, MessageId, SessionKey},
     meta::{account, event},
     organization,
 };
@@ -23,7 +24,11 @@ use sea_orm::{
     QuerySelect, Statement, sea_query::LockType,
 };
 
-use self::message::Door;
+pub(in crate::store::meta) use self::{
+    message::Door,
+    sent::{accepted, failed, is_nameless},
+    session::of_account,
+};
 use super::Meta;
 use crate::{
     event::{Call, Event, NewMessage},
@@ -59,6 +64,8 @@ pub enum Effect {
         status: Box<NewStatus>,
         person: Person,
         group: Option<String>,
+        /// Our own id of the message, if it was sent here.
+        ours: Option<MessageId>,
     },
     Call {
         call: Call,
@@ -167,7 +174,7 @@ async fn follow(
     work: Work,
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
     let Work { event, effect, own, .. } = work;
-    let mut door = Door { txn, sealer, known, now, touched: BTreeSet::new() };
+    let mut door = Door::new(txn, sealer, known, now);
     let Some(account) = event.account_id.as_ref().filter(|_| !matches!(effect, Effect::Nothing))
     else {
         return Ok(door.touched);
@@ -177,13 +184,14 @@ async fn follow(
         .one(txn)
         .await?;
     let Some(account) = found else { return Ok(door.touched) };
-    let session = session::of_account(&mut door, &account, own.as_deref()).await?;
+    let session = of_account(&mut door, &account, own.as_deref()).await?;
     match effect {
         Effect::Nothing => {}
         Effect::Message(message) => message::live(&mut door, &session, *message).await?,
         Effect::Past(messages) => message::past(&mut door, &session, messages).await?,
-        Effect::Status { status, person, group } => {
-            status::told(&mut door, &session, &status, (&person, group.as_deref())).await?;
+        Effect::Status { status, person, group, ours } => {
+            let of = (&person, group.as_deref(), ours.as_ref());
+            status::told(&mut door, &session, &status, of).await?;
         }
         Effect::Call { mut call, person } => {
             let organization = &session.organization_id;

@@ -1,7 +1,7 @@
 //! The session that a number's messages are kept under, so that whatever reads sessions' messages, events and webhooks
 //! reads a number's as well. It has no socket, and is no session that an organization counts.
 
-use entity::{id::SessionId, meta::account, session};
+use entity::{id::SessionId, meta::account, session, state::Origin};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DbErr, EntityTrait, ExprTrait,
     IntoActiveModel, QueryFilter, sea_query::Expr,
@@ -16,7 +16,7 @@ use crate::store::{
 /// What is said of a session without a socket.
 const MESSAGE: &str = "A phone number at Meta's Cloud API: it has no connection of its own";
 
-pub(super) async fn of_account(
+pub(in crate::store::meta) async fn of_account(
     door: &mut Door<'_>,
     account: &account::Model,
     own: Option<&str>,
@@ -27,6 +27,10 @@ pub(super) async fn of_account(
         return know(door, row, own).await;
     }
     let number = &account.phone_number_id;
+    if let Some(row) = left(door, account).await? {
+        belong(door, account, &row).await?;
+        return know(door, row, own).await;
+    }
     let mut row = cloud_row(&account.organization_id, name(number, ""), MESSAGE, door.now);
     if let Some(own) = own {
         row.phone_number = Some(own.to_owned());
@@ -41,6 +45,33 @@ pub(super) async fn of_account(
             break;
         }
     }
+    belong(door, account, &row).await?;
+    Ok(row)
+}
+
+/// The session of the same number that another account of the organization has left behind.
+async fn left(door: &Door<'_>, account: &account::Model) -> Result<Option<session::Model>, DbErr> {
+    let found = session::Entity::find()
+        .filter(session::COLUMN.organization_id.eq(account.organization_id.clone()))
+        .filter(session::COLUMN.session_id.eq(name(&account.phone_number_id, "")))
+        .filter(session::COLUMN.origin.eq(Origin::Cloud))
+        .one(door.txn)
+        .await?;
+    let Some(row) = found else { return Ok(None) };
+    let whose = account::Entity::find()
+        .filter(account::COLUMN.organization_id.eq(account.organization_id.clone()))
+        .filter(account::COLUMN.session_key.eq(row.id.clone()))
+        .one(door.txn)
+        .await?;
+    Ok(whose.is_none().then_some(row))
+}
+
+/// Writes down whose session it is.
+async fn belong(
+    door: &Door<'_>,
+    account: &account::Model,
+    row: &session::Model,
+) -> Result<(), DbErr> {
     // With another version, so that whoever is changing the account looks again.
     account::Entity::update_many()
         .col_expr(account::Column::SessionKey, Expr::value(row.id.clone()))
@@ -48,7 +79,7 @@ pub(super) async fn of_account(
         .filter(account::COLUMN.id.eq(account.id.clone()))
         .exec(door.txn)
         .await?;
-    Ok(row)
+    Ok(())
 }
 
 /// Learns the number itself, if it was not known.

@@ -1,12 +1,13 @@
 //! How far messages have come that went out: their own rows, the campaign's, and word of it.
 
 use entity::{
+    id::MessageId,
     message, session,
     state::{Direction, IdentityKind},
 };
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
 
-use super::message::Door;
+use super::{message::Door, sent};
 use crate::{
     event::{Ack, AckLevel, Event},
     store::{
@@ -21,8 +22,14 @@ pub(super) async fn told(
     door: &mut Door<'_>,
     session: &session::Model,
     new: &NewStatus,
-    (person, group): (&Person, Option<&str>),
+    (person, group, ours): (&Person, Option<&str>, Option<&MessageId>),
 ) -> Result<(), DbErr> {
+    // Faster than Meta's answer to whoever has sent it; or that answer never came.
+    if let Some(ours) = ours
+        && let Some(row) = sent::nameless(door, session, ours).await?
+    {
+        sent::name(door, session, row, &new.wa_id).await?;
+    }
     let (txn, organization) = (door.txn, &session.organization_id);
     let mut statuses = Statuses::read(txn, &session.id, &new.wa_id).await?;
     let before = statuses.level();

@@ -1,0 +1,220 @@
+//! Taking a message that is to be sent: its row, its conversation and its place in the queue, in one transaction.
+
+use entity::{
+    id::{MessageId, MetaAccountId, OrganizationId},
+    kind::MessageKind,
+    message,
+    meta::{account, outbox, state::MetaStatus},
+    organization, session,
+    state::{Direction, MessageStatus},
+};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    QuerySelect, sea_query::LockType,
+};
+
+use super::super::{
+    Meta,
+    carry::{Door, of_account},
+};
+use crate::{
+    event::message_key,
+    store::{
+        Error, Made, Patience,
+        contacts::{self, Heard, Person},
+        idempotency::{Key, made_before, unclaim},
+        secrets,
+    },
+};
+
+/// A message to be sent.
+#[derive(Clone, Debug)]
+pub struct NewOutgoing {
+    pub id: MessageId,
+    pub account: MetaAccountId,
+    pub to: Person,
+    pub kind: MessageKind,
+    pub body: Option<String>,
+    /// Meta's id of the message that it answers.
+    pub target: Option<String>,
+    /// What Meta is to be asked: JSON. It is sealed here.
+    pub request: Vec<u8>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Queued {
+    Done(Box<(Made<message::Model>, session::Model)>),
+    KeyReused,
+    /// There is no such account.
+    Gone,
+    Not(NotSending),
+}
+
+/// Why an account sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSending {
+    Disabled,
+    /// It has no access token.
+    NoToken,
+}
+
+impl Meta {
+    /// Takes a message that is to be sent, once for each key.
+    pub async fn queue(
+        &self,
+        organization: &OrganizationId,
+        new: NewOutgoing,
+        key: Option<Key>,
+    ) -> Result<Queued, Error> {
+        let sealer = self.store.sealer(organization, Patience::Fail).await?;
+        let (now, known) = (self.store.clock().now(), self.store.writer().known().clone());
+        let lane = organization.to_string();
+        let owner = organization.clone();
+        let unit = self.store.writer().run(&lane, Patience::Fail, move |txn| {
+            let (owner, new, key) = (owner.clone(), new.clone(), key.clone());
+            let (sealer, known) = (sealer.clone(), known.clone());
+            Box::pin(async move {
+                // As whoever carries out what Meta told: who somebody is, is decided by one at a time.
+                organization::Entity::find_by_id(owner.clone())
+                    .lock(LockType::NoKeyUpdate)
+                    .one(txn)
+                    .await?;
+                let mut door = Door::new(txn, &sealer, &known, now);
+                let queued = take(&mut door, &owner, new, key.as_ref()).await?;
+                Ok((queued, door.touched))
+            })
+        });
+        let (queued, touched) = unit.await?;
+        self.store.webhooks().touch(touched);
+        self.store.writer().ring();
+        Ok(queued)
+    }
+}
+
+async fn take(
+    door: &mut Door<'_>,
+    owner: &OrganizationId,
+    new: NewOutgoing,
+    key: Option<&Key>,
+) -> Result<Queued, DbErr> {
+    let (txn, now) = (door.txn, door.now);
+    let of = |id: String| {
+        message::Entity::find()
+            .filter(message::COLUMN.organization_id.eq(owner.clone()))
+            .filter(message::COLUMN.id.eq(id))
+    };
+    match made_before(txn, owner, key, new.id.as_str(), now, of).await? {
+        None => {}
+        Some(Made::Before(row) | Made::New(row)) => {
+            let session = session::Entity::find_by_id(row.session_key.clone()).one(txn).await?;
+            return Ok(session.map_or(Queued::KeyReused, |session| {
+                Queued::Done(Box::new((Made::Before(row), session)))
+            }));
+        }
+        Some(Made::KeyReused) => return Ok(Queued::KeyReused),
+    }
+    let account = match sending(txn, owner, &new.account).await? {
+        Ok(account) => account,
+        Err(refused) => {
+            if let Some(key) = key {
+                unclaim(txn, owner, key).await?;
+            }
+            return Ok(refused);
+        }
+    };
+    let session = of_account(door, &account, own(&account).as_deref()).await?;
+    let row = written(door, &session, &new).await?;
+    let place = outbox::Model {
+        message_id: row.id.clone(),
+        organization_id: owner.clone(),
+        account_id: account.id,
+        session_key: session.id.clone(),
+        chat: row.chat.clone(),
+        attempts: 0,
+        next_at: entity::UnixMillis(0),
+        claim: None,
+        claimed_by: None,
+        lease_until: entity::UnixMillis(0),
+        created_at: now,
+    };
+    outbox::Entity::insert(place.into_active_model()).exec_without_returning(txn).await?;
+    Ok(Queued::Done(Box::new((Made::New(row), session))))
+}
+
+/// The account, if it sends.
+async fn sending(
+    txn: &DatabaseTransaction,
+    owner: &OrganizationId,
+    id: &MetaAccountId,
+) -> Result<Result<account::Model, Queued>, DbErr> {
+    let found = account::Entity::find_by_id(id.clone())
+        .filter(account::COLUMN.organization_id.eq(owner.clone()))
+        .one(txn)
+        .await?;
+    Ok(match found {
+        None => Err(Queued::Gone),
+        Some(row) if row.status == MetaStatus::Disabled => Err(Queued::Not(NotSending::Disabled)),
+        Some(row) if row.access_token.is_none() => Err(Queued::Not(NotSending::NoToken)),
+        Some(row) => Ok(row),
+    })
+}
+
+/// The account's number in digits, as far as its owner has said it.
+fn own(account: &account::Model) -> Option<String> {
+    let shown = account.display_phone_number.as_ref()?;
+    let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
+    (5..=20).contains(&digits.len()).then_some(digits)
+}
+
+async fn written(
+    door: &Door<'_>,
+    session: &session::Model,
+    new: &NewOutgoing,
+) -> Result<message::Model, DbErr> {
+    let (txn, now, organization) = (door.txn, door.now, &session.organization_id);
+    let contact = contacts::resolve(txn, organization, &new.to, now).await?;
+    let heard = Heard {
+        organization,
+        session: &session.id,
+        group: None,
+        contact: contact.as_ref(),
+        person: &new.to,
+        at: now,
+        is_inbound: false,
+    };
+    let chat = contacts::heard(txn, heard, now).await?;
+    let sender = session.account_jid.clone().unwrap_or_default();
+    // Our own id stands in for Meta's until that is known.
+    let key = message_key(&chat, &sender, new.id.as_str());
+    let raw = secrets::seal_raw(door.sealer, &session.id, &key, &new.request);
+    let row = message::Model {
+        id: new.id.clone(),
+        organization_id: organization.clone(),
+        session_key: session.id.clone(),
+        dedupe_key: key,
+        wa_id: new.id.to_string(),
+        chat,
+        sender,
+        direction: Direction::Outbound,
+        kind: new.kind,
+        body: new.body.clone(),
+        target_wa_id: new.target.clone(),
+        raw: Some(raw),
+        media_path: None,
+        push_name: None,
+        sent_at: now,
+        offline: false,
+        history: false,
+        status: MessageStatus::Queued,
+        ack: 0,
+        error: None,
+        failed_attempts: 0,
+        put_off_since: None,
+        next_attempt_at: None,
+        created_at: now,
+        updated_at: now,
+    };
+    message::Entity::insert(row.clone().into_active_model()).exec_without_returning(txn).await?;
+    Ok(row)
+}

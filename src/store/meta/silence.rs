@@ -1,0 +1,181 @@
+//! Accounts of which something was told every day, and of which nothing is told any more.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use entity::{
+    UnixMillis,
+    id::{EndpointId, MetaAccountId},
+    meta::{account, state::MetaStatus},
+    organization,
+};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect, Statement,
+    sea_query::{Expr, LockType},
+};
+use serde_json::{Value, json};
+
+use super::Meta;
+use crate::{
+    event::payload::rfc3339,
+    store::{
+        Error, Patience,
+        webhooks::{About, Known, announce},
+    },
+    webhook::EventType,
+};
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// So many days in a row there must have been something, for its absence to mean something.
+const DAYS: i64 = 7;
+
+/// Accounts that are looked at in one go.
+const PAGE: u64 = 200;
+
+/// A change of an account's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Silent { since: UnixMillis },
+    Recovered { since: UnixMillis },
+}
+
+impl Meta {
+    /// Looks at all accounts, and tells the owners of those that have fallen silent for `after`, or are silent no more. Each
+    /// turn is told once, whichever daemon looks. How many turns there were.
+    pub async fn look_for_silence(&self, after: Duration) -> Result<usize, Error> {
+        let (mut turns, mut last) = (0, None::<MetaAccountId>);
+        loop {
+            let mut query = account::Entity::find().order_by_asc(account::COLUMN.id).limit(PAGE);
+            if let Some(last) = &last {
+                query = query.filter(account::COLUMN.id.gt(last.clone()));
+            }
+            let page = query.all(self.store.reader()).await?;
+            let Some(end) = page.last() else { return Ok(turns) };
+            last = Some(end.id.clone());
+            for row in page {
+                if let Some(turn) = self.turn(&row, after).await? {
+                    turns += usize::from(self.write_turn(row, turn).await?);
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, row: &account::Model, after: Duration) -> Result<Option<Turn>, Error> {
+        let now = self.store.clock().now();
+        if row.status == MetaStatus::Disabled {
+            // Nothing is taken of it.
+            return Ok(None);
+        }
+        let Some(heard) = self.heard(row, now).await? else { return Ok(None) };
+        let is_silent = now.since(heard) >= after;
+        Ok(match row.silent_since {
+            Some(since) if heard > since => Some(Turn::Recovered { since }),
+            Some(_) => None,
+            None if is_silent && self.was_busy(row, heard).await? => {
+                Some(Turn::Silent { since: heard })
+            }
+            None => None,
+        })
+    }
+
+    /// When something happened last of which Meta told, by Meta's word; what is ahead of us counts as now.
+    async fn heard(
+        &self,
+        row: &account::Model,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Error> {
+        let ask =
+            "SELECT MAX(event_ts) FROM meta_event WHERE organization_id = $1 AND account_id = $2";
+        let values = [row.organization_id.as_str().into(), row.id.as_str().into()];
+        let db = self.store.reader();
+        let ask = Statement::from_sql_and_values(db.get_database_backend(), ask, values);
+        let found = db.query_one_raw(ask).await?;
+        let Some(found) = found else { return Ok(None) };
+        let at = found.try_get_by_index::<Option<i64>>(0)?;
+        Ok(at.map(|at| std::cmp::min(UnixMillis(at), now)))
+    }
+
+    /// Whether something happened on each of the days up to `heard`.
+    async fn was_busy(&self, row: &account::Model, heard: UnixMillis) -> Result<bool, Error> {
+        let db = self.store.reader();
+        for day in 0..DAYS {
+            let ask = "SELECT 1 FROM meta_event WHERE organization_id = $1 AND account_id = $2 \
+                       AND event_ts > $3 AND event_ts <= $4 LIMIT 1";
+            let until = heard.0 - day * DAY;
+            let values = [
+                row.organization_id.as_str().into(),
+                row.id.as_str().into(),
+                (until - DAY).into(),
+                until.into(),
+            ];
+            let ask = Statement::from_sql_and_values(db.get_database_backend(), ask, values);
+            if db.query_one_raw(ask).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes a turn down, and tells of it; false if somebody else has.
+    async fn write_turn(&self, row: account::Model, turn: Turn) -> Result<bool, Error> {
+        let (now, known) = (self.store.clock().now(), self.store.writer().known().clone());
+        let lane = row.organization_id.to_string();
+        let unit = self.store.writer().run(&lane, Patience::Wait, move |txn| {
+            let (row, known) = (row.clone(), known.clone());
+            Box::pin(async move { take_turn(txn, &known, now, (&row, turn)).await })
+        });
+        let told = unit.await?;
+        let is_new = told.is_some();
+        if let Some(touched) = told {
+            self.store.webhooks().touch(touched);
+            self.store.writer().ring();
+        }
+        Ok(is_new)
+    }
+}
+
+async fn take_turn(
+    txn: &DatabaseTransaction,
+    known: &Known,
+    now: UnixMillis,
+    (row, turn): (&account::Model, Turn),
+) -> Result<Option<BTreeSet<EndpointId>>, DbErr> {
+    let (kind, since, silent) = match turn {
+        Turn::Silent { since } => (EventType::MetaAccountSilent, since, Some(since)),
+        Turn::Recovered { since } => (EventType::MetaAccountRecovered, since, None),
+    };
+    // Before the account's row, as by whoever carries something out.
+    organization::Entity::find_by_id(row.organization_id.clone())
+        .lock(LockType::NoKeyUpdate)
+        .one(txn)
+        .await?;
+    let unchanged = match row.silent_since {
+        Some(before) => account::COLUMN.silent_since.eq(before),
+        None => account::COLUMN.silent_since.is_null(),
+    };
+    // With another version, so that whoever is changing the account looks again.
+    let written = account::Entity::update_many()
+        .col_expr(account::Column::SilentSince, Expr::value(silent))
+        .col_expr(account::Column::Version, Expr::col(account::Column::Version).add(1))
+        .filter(account::COLUMN.id.eq(row.id.clone()))
+        .filter(unchanged)
+        .exec(txn)
+        .await?;
+    if written.rows_affected == 0 {
+        return Ok(None);
+    }
+    let about = About::Account(row);
+    announce(txn, known, now, about, kind, &data(row, since)).await.map(Some)
+}
+
+fn data(row: &account::Model, since: UnixMillis) -> Value {
+    json!({
+        "accountId": row.id,
+        "label": row.label,
+        "phoneNumberId": row.phone_number_id,
+        "displayPhoneNumber": row.display_phone_number,
+        "wabaId": row.waba_id,
+        "silentSince": rfc3339(since),
+    })
+}
