@@ -40,6 +40,8 @@ mod m20261130_000360_meta_processing;
 mod m20261130_000361_contacts;
 mod m20261130_000362_message_statuses;
 mod m20261130_000363_campaign_audience;
+mod m20261130_000374_early_acks;
+mod m20261130_000375_waiting_messages;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000361_contacts::Migration),
             Box::new(m20261130_000362_message_statuses::Migration),
             Box::new(m20261130_000363_campaign_audience::Migration),
+            Box::new(m20261130_000374_early_acks::Migration),
+            Box::new(m20261130_000375_waiting_messages::Migration),
         ]
     }
 }
