@@ -133,7 +133,7 @@ session=$(member session_id)
 asks 200 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\", \"phone_number\": \"5511988888888\" }"
 has "\"session_id\":\"$session\""
 asks 400 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\" }"
-has '"pointer":"/phone_number"'
+has '"pointer":"/phone_number"' '"statusCode":400' '"message":"Invalid params"'
 # A user who is connected: with the session of the first document.
 asks 200 PATCH "/api/whatsapp/session/vps-$run" --json "{ \"userId\": \"connected-$run\" }"
 asks 400 POST /api/whatsapp/connect --json "{ \"user_id\": \"connected-$run\", \"phone_number\": \"5511999999999\" }"

@@ -11,23 +11,36 @@ const url = process.env.WAGATE_WEBHOOK;
 const token = process.env.WAGATE_TOKEN;
 const client = new Client({ authStrategy: new LocalAuth({ clientId: process.env.CLIENT_ID }) });
 const waiting = [];
+const most = 10000; // What is in memory while the gateway is away.
+const hopeless = [400, 413, 415, 422]; // The same again is in vain; all else can be mended: a secret, a session, the gateway.
+const say = (...what) => console.error(new Date().toISOString(), ...what);
+process.on('unhandledRejection', (error) => say('UNEXPECTED', error));
+
+async function post({ key, body }) {
+  const headers = { 'content-type': 'application/json', 'idempotency-key': key };
+  if (token) headers.authorization = `Bearer ${token}`;
+  const answer = await fetch(url, { method: 'POST', headers, body, signal: AbortSignal.timeout(30000) });
+  return { ok: answer.ok, status: answer.status, said: await answer.text(), after: Number(answer.headers.get('retry-after')) };
+}
 
 async function drain() {
-  while (waiting.length > 0) {
-    const { event, key, body } = waiting[0];
-    const headers = { 'content-type': 'application/json', 'idempotency-key': key };
-    if (token) headers.authorization = `Bearer ${token}`;
-    const answer = await fetch(url, { method: 'POST', headers, body }).catch((error) => error);
-    if (answer.status < 500 && answer.status !== 429) {
-      if (!answer.ok) console.error(event, answer.status, await answer.text());
+  for (let tries = 0; waiting.length > 0; ) {
+    const { event } = waiting[0];
+    const { ok, status, said, after } = await post(waiting[0]).catch((error) => ({ said: error.cause ?? error }));
+    if (ok || hopeless.includes(status)) {
+      if (!ok) say('DROPPED', event, status, said);
       waiting.shift();
+      tries = 0;
     } else {
-      await new Promise((resolve) => setTimeout(resolve, 2000)); // It is away, or has enough for now.
+      const pause = Math.max((after || 0) * 1000, Math.min(500 * 2 ** tries++, 60000));
+      say(event, 'was not taken, again in', pause, 'ms;', waiting.length, 'waiting;', status, said);
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 }
 
 function forward(event, data = {}) {
+  if (waiting.length >= most) return say('DROPPED', event, 'too much waits');
   waiting.push({ event, key: randomUUID(), body: JSON.stringify({ event, data, timestamp: Date.now() }) });
   if (waiting.length === 1) drain();
 }
@@ -47,4 +60,13 @@ client.on('message_revoke_everyone', (message) => forward('message_revoke', { me
 client.on('message_reaction', (reaction) => forward('message_reaction', { reaction }));
 client.on('call', (call) => forward('call', { call }));
 for (const event of ['group_join', 'group_leave', 'group_update']) client.on(event, (notification) => forward(event, { notification }));
-client.initialize();
+
+async function start() {
+  try {
+    await client.initialize();
+  } catch (error) {
+    say('THE CLIENT DID NOT START, again in 30 s', error);
+    setTimeout(start, 30000);
+  }
+}
+start();

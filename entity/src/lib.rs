@@ -18,6 +18,7 @@ pub mod contact_identity;
 pub mod conversation;
 pub mod data_key;
 pub mod device;
+pub mod early_ack;
 pub mod event;
 pub mod id;
 pub mod idempotency;

@@ -42,6 +42,8 @@ mod m20261130_000362_message_statuses;
 mod m20261130_000363_campaign_audience;
 mod m20261130_000370_recounts;
 mod m20261130_000371_vps_claims;
+mod m20261130_000374_early_acks;
+mod m20261130_000375_waiting_messages;
 mod m20261130_000378_meta_outbox;
 mod m20261130_000379_meta_silence;
 
@@ -84,6 +86,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000363_campaign_audience::Migration),
             Box::new(m20261130_000370_recounts::Migration),
             Box::new(m20261130_000371_vps_claims::Migration),
+            Box::new(m20261130_000374_early_acks::Migration),
+            Box::new(m20261130_000375_waiting_messages::Migration),
             Box::new(m20261130_000378_meta_outbox::Migration),
             Box::new(m20261130_000379_meta_silence::Migration),
         ]

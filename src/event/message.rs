@@ -4,6 +4,7 @@ use entity::{
     UnixMillis,
     id::MessageId,
     kind::{EventKind, MessageKind},
+    message,
     state::{Direction, MessageStatus},
 };
 
@@ -42,6 +43,26 @@ pub struct HistoryMessage {
 }
 
 impl NewMessage {
+    /// A message that is sent from here, as the event of its sending announces it.
+    pub(crate) fn sent_here(row: message::Model) -> Self {
+        Self {
+            is_group: row.chat.ends_with("@g.us"),
+            id: row.id,
+            wa_id: row.wa_id,
+            chat: row.chat,
+            sender: row.sender,
+            direction: Direction::Outbound,
+            kind: row.kind,
+            body: row.body,
+            target_wa_id: row.target_wa_id,
+            raw: None,
+            push_name: None,
+            sent_at: row.created_at,
+            offline: false,
+            status: MessageStatus::Sending,
+        }
+    }
+
     /// Makes of it what both databases keep, as [`super::Event::storable`] does.
     pub(crate) fn make_storable(&mut self) {
         let Self { wa_id, chat, sender, body, target_wa_id, push_name, .. } = self;

@@ -3,7 +3,10 @@
 //! [`transition`] is the one place where a status comes from; [`apply`] writes it, and what goes with
 //! it, into a session's row. Nothing else may set those columns.
 
-use entity::{UnixMillis, session, state::SessionStatus};
+use entity::{
+    UnixMillis, session,
+    state::{Origin, SessionStatus},
+};
 
 use super::{Change, Disconnect, Event, PairingFailure, Report, Reported, payload::REPORTED};
 
@@ -59,6 +62,10 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
     row.next_attempt_at = None;
     row.loading_percent = None;
     row.updated_at = row.updated_at.max(at);
+    if is_anybodys(row, event, before) {
+        row.account_jid = None;
+        row.account_lid = None;
+    }
     if !matches!(event, Event::Qr { .. }) {
         row.qr = None;
         row.qr_issued_at = None;
@@ -161,10 +168,28 @@ fn reported(row: &mut session::Model, report: &Report, before: SessionStatus, at
     }
 }
 
-/// Learns whose a session is from an event that is older than its state. Whether that was not known.
-pub fn learn(row: &mut session::Model, event: &Event) -> bool {
+/// Whether a session that runs elsewhere may be another account's after `event`, which does not say whose: there is a
+/// code that anybody may scan, or it was over and is connected. The number stays, as what it was last.
+fn is_anybodys(row: &session::Model, event: &Event, before: SessionStatus) -> bool {
+    use SessionStatus::{AuthFailure, Error, SessionConnected, SessionNotConnected};
+
+    let is_over = matches!(before, SessionNotConnected | AuthFailure | Error);
+    row.origin == Origin::External
+        && match event {
+            Event::Qr { .. } => true,
+            Event::Ready(account) => is_over && account.phone_number.is_none(),
+            Event::Reported(report) => is_over && report.status() == SessionConnected,
+            _ => false,
+        }
+}
+
+/// Learns whose a session is from an event of `at`, which is older than its state. Whether that was not known. Whoever
+/// scanned a code since may be somebody else.
+pub fn learn(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
     let Event::Ready(account) = event else { return false };
-    if row.account_jid.is_some() || account.phone_number.is_none() {
+    let is_known =
+        row.account_jid.is_some() || row.last_qr_at.is_some_and(|shown_at| at < shown_at);
+    if is_known || account.phone_number.is_none() {
         return false;
     }
     row.phone_number.clone_from(&account.phone_number);

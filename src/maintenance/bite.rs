@@ -38,6 +38,7 @@ impl Bite {
             | Table::WebhookDeliveries
             | Table::Notices
             | Table::MetaEvents
+            | Table::EarlyAcks
             | Table::WebhookEvents => Self { rows: 50, most: 400 },
         }
     }

@@ -29,6 +29,9 @@ const TOO_LONG: Duration = Duration::from_millis(50);
 /// How long a chunk lets others go first while they queue.
 const YIELDS: (Duration, u32) = (Duration::from_millis(5), 40);
 
+/// How long an acknowledgement waits for its message: clients elsewhere post again what was not taken, for days perhaps.
+const EARLY_ACKS: Duration = Duration::from_hours(7 * 24);
+
 /// How long what grows is kept; none is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -55,6 +58,7 @@ impl Policy {
                 self.webhooks
             }
             Table::MetaEvents | Table::MetaBodies => self.meta,
+            Table::EarlyAcks => Some(EARLY_ACKS),
             // Each says itself when it ends.
             Table::MessageSecrets => Some(Duration::ZERO),
         }

@@ -116,10 +116,13 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
         && row.qr_expires_at.is_some_and(|expires_at| now < expires_at);
     let group = Group::of(row.status, live);
     let handed_over_at = row.migrated_at.filter(|_| row.migrated_to.is_some());
+    // One that runs elsewhere may be at work again all the same.
+    let is_idle = matches!(group, Group::Disconnected | Group::Error)
+        && row.status != SessionStatus::QrGenerated;
     let message = match (handed_over_at, &row.message) {
-        (Some(_), _) => HANDED_OVER.to_owned(),
-        (None, Some(message)) => message.clone(),
-        (None, None) => sentence(row, live).to_owned(),
+        (Some(_), _) if is_idle => HANDED_OVER.to_owned(),
+        (_, Some(message)) => message.clone(),
+        (_, None) => sentence(row, live).to_owned(),
     };
     let last_disconnect =
         row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(|(reason, at)| {

@@ -55,11 +55,13 @@ pub enum Table {
     MetaEvents,
     /// What Meta has posted, which it was told in.
     MetaBodies,
+    /// Acknowledgements of messages that never came.
+    EarlyAcks,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Events,
         Self::Messages,
         Self::Idempotency,
@@ -72,6 +74,7 @@ impl Table {
         Self::WebhookEvents,
         Self::MetaEvents,
         Self::MetaBodies,
+        Self::EarlyAcks,
     ];
 
     /// What it is called: its name in the database, unless it is a part of another one.
@@ -96,6 +99,7 @@ impl Table {
             Self::Notices | Self::WebhookEvents => "webhook_event",
             Self::MetaEvents => "meta_event",
             Self::MetaBodies => "meta_body",
+            Self::EarlyAcks => "early_ack",
         }
     }
 
@@ -110,6 +114,7 @@ impl Table {
             | Self::MetaEvents
             | Self::MetaBodies => "id",
             Self::Idempotency => "organization_id, key",
+            Self::EarlyAcks => "session_key, wa_id",
             Self::SentMessages => "device_id, chat_jid, message_id",
             Self::PendingInbound | Self::MessageSecrets => "device_id, chat, sender, message_id",
         }
@@ -126,7 +131,7 @@ impl Table {
                 "id < '{}' AND status NOT IN ('queued', 'sending')",
                 MessageId::new(before, 0)
             ),
-            Self::Idempotency => format!("created_at < {}", before.0),
+            Self::Idempotency | Self::EarlyAcks => format!("created_at < {}", before.0),
             Self::SentMessages | Self::PendingInbound => format!("stored_at < {seconds}"),
             Self::WebhookDeliveries => format!(
                 "id < '{}' AND state NOT IN ('pending', 'claimed')",
@@ -158,7 +163,7 @@ impl Table {
             | Self::WebhookEvents
             | Self::MetaEvents
             | Self::MetaBodies => "id",
-            Self::Idempotency => "created_at",
+            Self::Idempotency | Self::EarlyAcks => "created_at",
             // Few, and found by their device.
             Self::SentMessages | Self::PendingInbound => "stored_at",
             Self::MessageSecrets => "expires_at",

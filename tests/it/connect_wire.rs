@@ -194,3 +194,30 @@ async fn a_start_that_fails_leaves_the_session_disconnected_with_the_reason() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_missing_is_answered_with_the_members_that_the_seed_has() {
+    database::on_each(async |database| {
+        let app = App::start(database).await;
+        let (user, number) = (json!("user-1"), json!("6281234567890"));
+        for (body, pointers) in [
+            (json!({}), &["/user_id", "/phone_number"][..]),
+            (json!({ "user_id": user }), &["/phone_number"][..]),
+            (json!({ "phone_number": number }), &["/user_id"][..]),
+            (json!({ "user_id": "", "phone_number": "" }), &["/user_id", "/phone_number"][..]),
+            (json!({ "user_id": 7, "phone_number": number }), &["/user_id"][..]),
+            (json!({ "user_id": user, "phone_number": "12" }), &["/phone_number"][..]),
+        ] {
+            let refused = app.post(CONNECT, body.clone()).await;
+            refused.invalid(pointers);
+            let problem = refused.json();
+            assert_eq!(
+                (&problem["statusCode"], &problem["message"]),
+                (&json!(400), &json!("Invalid params")),
+                "{body}"
+            );
+        }
+        app.close().await;
+    })
+    .await;
+}

@@ -12,10 +12,11 @@ use serde_json::json;
 
 use crate::{database::on_each, external_day::all_messages, http_app::App};
 
-/// Levels of one message with repetitions, in some order, and after how many of them the message comes itself.
-fn acknowledgements() -> impl Strategy<Value = (Vec<i64>, usize)> {
-    let levels = proptest::collection::vec(prop_oneof![Just(-1_i64), 0..=4_i64], 1..9);
-    levels.prop_flat_map(|levels| {
+/// Levels of one message with repetitions, in some order, whether each carries the message or its id alone, and
+/// after how many of them the message comes itself.
+fn acknowledgements() -> impl Strategy<Value = (Vec<(i64, bool)>, usize)> {
+    let level = (prop_oneof![Just(-1_i64), 0..=4_i64], any::<bool>());
+    proptest::collection::vec(level, 1..9).prop_flat_map(|levels| {
         let twice: Vec<_> = levels.iter().chain(&levels).copied().collect();
         (Just(twice).prop_shuffle(), 0..levels.len() * 2)
     })
@@ -40,14 +41,15 @@ async fn acknowledgements_in_any_order_with_any_repetitions_give_the_same_level(
                 "body": "x", "timestamp": now,
             });
             let mut told = Vec::new();
-            for (place, level) in levels.iter().enumerate() {
+            for (place, (level, is_whole)) in levels.iter().enumerate() {
                 if place == *itself {
                     told.push(("message_create", json!({ "message": message })));
                 }
-                told.push(("message_ack", json!({ "message": message, "ack": level })));
+                let carried = if *is_whole { message.clone() } else { json!({ "id": id }) };
+                told.push(("message_ack", json!({ "message": carried, "ack": level })));
             }
             posts.push(told);
-            let highest = levels.iter().copied().filter(|level| *level != 0).max();
+            let highest = levels.iter().map(|(level, _)| *level).filter(|level| *level != 0).max();
             expected.insert(id, highest.unwrap_or(0));
         }
         let app_ref = &app;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     database::{on_each, skip},
     http_app::App,
+    receiver::{Behaviour, Receiver},
 };
 
 /// As whatsapp-web.js has its objects: with members that are not for others, and a way back to the client.
@@ -57,6 +59,39 @@ class Client extends EventEmitter {
 module.exports = { Client, LocalAuth };
 ";
 
+/// One that has trouble of its own.
+const STAND_IN_IN_TROUBLE: &str = r"
+const { EventEmitter } = require('node:events');
+class LocalAuth {}
+class Client extends EventEmitter {
+  initialize() {
+    Promise.reject(new Error('nobody looks at this'));
+    this.emit('qr', '2@code');
+    this.emit('loading_screen', 5, 'WhatsApp');
+    this.emit('change_state', 'OPENING');
+    setTimeout(() => Promise.reject(new Error('nor at this')), 1);
+    this.emit('disconnected', 'LOGOUT');
+    throw new Error('no browser');
+  }
+}
+module.exports = { Client, LocalAuth };
+";
+
+/// The script beside a stand-in, told to post to `url`. None where there is no Node.
+fn run(modules: &std::path::Path, stand_in: &str, url: &str) -> Option<Script> {
+    let module = modules.join("whatsapp-web.js");
+    fs::create_dir(&module).unwrap();
+    fs::write(module.join("index.js"), stand_in).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/whatsapp-web-js-forwarder.js");
+    let node = Command::new("node")
+        .arg(script)
+        .env("NODE_PATH", modules)
+        .env("WAGATE_WEBHOOK", url)
+        .stderr(Stdio::piped())
+        .spawn();
+    node.ok().map(Script)
+}
+
 struct Script(Child);
 
 impl Drop for Script {
@@ -73,19 +108,8 @@ async fn the_script_forwards_what_a_client_emits() {
         let app = App::over(opened, wagate::http::Limits::default()).await;
         let made = app.external("shop", json!({ "webhookAuth": "secret" })).await;
         let modules = tempfile::tempdir().unwrap();
-        let module = modules.path().join("whatsapp-web.js");
-        fs::create_dir(&module).unwrap();
-        fs::write(module.join("index.js"), STAND_IN).unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/whatsapp-web-js-forwarder.js");
         let url = format!("{}{}", app.base, made["webhookUrl"].as_str().unwrap());
-        let node = Command::new("node")
-            .arg(script)
-            .env("NODE_PATH", modules.path())
-            .env("WAGATE_WEBHOOK", url)
-            .stderr(Stdio::piped())
-            .spawn();
-        let Ok(node) = node else { return skip("no node") };
-        let mut node = Script(node);
+        let Some(mut node) = run(modules.path(), STAND_IN, &url) else { return skip("no node") };
 
         let mut seen = Vec::new();
         for _ in 0..600 {
@@ -147,4 +171,43 @@ async fn the_script_forwards_what_a_client_emits() {
         app.close().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_posts_again_in_order_until_it_is_taken_and_survives_what_fails() {
+    let receiver = Receiver::start().await;
+    let refused = |status| Behaviour::Answer(status, Vec::new(), b"because".to_vec());
+    let later = Behaviour::Answer(429, vec![("retry-after", "1".to_owned())], Vec::new());
+    receiver.next([refused(503), later, Behaviour::Reset]);
+    // The code is taken; the second event never will be; of the third the secret is put right.
+    receiver.next([Behaviour::status(200), refused(400), refused(401), Behaviour::status(202)]);
+    let modules = tempfile::tempdir().unwrap();
+    let Some(mut node) = run(modules.path(), STAND_IN_IN_TROUBLE, &receiver.url()) else {
+        return skip("no node");
+    };
+    let requests = receiver.arrived(8).await;
+    let events: Vec<_> = requests.iter().map(|it| it.json()["event"].clone()).collect();
+    assert_eq!(
+        events,
+        ["qr", "qr", "qr", "qr", "loading_screen", "change_state", "change_state", "disconnected"]
+    );
+    let keys: Vec<_> = requests.iter().map(|it| it.headers["idempotency-key"].clone()).collect();
+    assert!(keys[..4].iter().all(|key| *key == keys[0]), "one event has one key: {keys:?}");
+    assert_ne!(keys[4], keys[0]);
+    assert_eq!(keys[5], keys[6]);
+    assert!(requests[..4].iter().all(|it| it.body == requests[0].body));
+    assert!(node.0.try_wait().unwrap().is_none(), "the script has ended");
+    node.0.kill().unwrap();
+    let mut said = String::new();
+    node.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    for words in [
+        "nobody looks at this",
+        "nor at this",
+        "no browser",
+        "qr was not taken",
+        "DROPPED loading_screen 400 because",
+        "change_state was not taken",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }

@@ -35,7 +35,20 @@ async fn what_is_wrong_with_a_payload_is_told_at_once_with_pointers_and_changes_
         told("change_state", json!({ "state": "PAIRED" }), &["/data/state"]).await;
         told("disconnected", json!({ "reason": {} }), &["/data/reason"]).await;
         told("auth_failure", json!({ "msg": 1 }), &["/data/msg"]).await;
-        told("ready", json!({ "phoneNumber": "12" }), &["/data/phoneNumber"]).await;
+        for wrong in [
+            "12",
+            "6281234567890@lid",
+            "120363000000000001@g.us",
+            "120363000000000001@newsletter",
+            "status@broadcast",
+            "6281234567890:@c.us",
+            "6281234567890:x@c.us",
+            "6281234567890:12",
+            "6281234567890@c.us@c.us",
+            "@c.us",
+        ] {
+            told("ready", json!({ "phoneNumber": wrong }), &["/data/phoneNumber"]).await;
+        }
         told("message", json!({ "message": "hello" }), &["/data/message"]).await;
         told(
             "message",
@@ -92,6 +105,64 @@ async fn what_is_wrong_with_a_payload_is_told_at_once_with_pointers_and_changes_
 
         assert_eq!(app.row("shop").await, before);
         assert!(feed(&app, "shop").await.is_empty());
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_may_be_written_as_the_address_of_its_account_and_of_one_of_its_devices() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for (number, written) in [
+            "6281234567890",
+            "+62 812-3456-7890",
+            "6281234567890@c.us",
+            "6281234567890@s.whatsapp.net",
+            "6281234567890:12@s.whatsapp.net",
+            "6281234567890:3@c.us",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let id = format!("shop-{number}");
+            app.external(&id, json!({})).await;
+            let told = app.tell(&id, "ready", json!({ "phoneNumber": written })).await;
+            assert_eq!(told.status, 200, "{written}: {}", told.text());
+            let row = app.row(&id).await;
+            assert_eq!(row.phone_number.as_deref(), Some("6281234567890"), "{written}");
+            assert_eq!(row.account_jid.as_deref(), Some("6281234567890@s.whatsapp.net"));
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_without_a_name_here_is_kept_whatever_it_carries() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        let kept = [
+            json!("loud"),
+            json!(7),
+            json!(false),
+            json!([1, { "a": null }]),
+            Value::Null,
+            json!({ "timestamp": "soon", "message": 7 }),
+        ];
+        for (number, data) in kept.iter().enumerate() {
+            let told = app.tell("shop", &format!("new_{number}"), data.clone()).await;
+            assert_eq!(told.status, 202, "{data}: {}", told.text());
+        }
+        let body = json!({ "event": "bare" });
+        assert_eq!(app.post("/api/whatsapp/webhook/shop", body).await.status, 202);
+        let told = feed(&app, "shop").await;
+        let data: Vec<_> = told.iter().map(|(_, data)| data["data"].clone()).collect();
+        assert_eq!(data[..6], kept);
+        assert!(told.iter().all(|(name, _)| name == "unknown"));
+        // Of one with a name it must be as it must.
+        app.tell("shop", "ready", json!("loud")).await.invalid(&["/data"]);
         app.close().await;
     })
     .await;

@@ -129,3 +129,37 @@ async fn a_rotation_is_bounded_audited_and_leaves_nothing_in_clear() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_change_of_how_events_are_let_in_ends_the_secret_before() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let path = "/api/whatsapp/session/shop";
+        let first = secret(&app.external("shop", json!({ "webhookAuth": "secret" })).await);
+        let second = secret(&rotate(&app, json!({ "overlapSeconds": 3600 })).await);
+        // What has nothing to do with it leaves it as it is.
+        app.patch(path, json!({ "userId": "u" })).await;
+        for secret in [&first, &second] {
+            assert_eq!(shown(&app, secret).await, StatusCode::OK);
+        }
+        // To another way, and back.
+        assert_eq!(
+            app.patch(path, json!({ "webhookAuth": "signature" })).await.status,
+            StatusCode::OK
+        );
+        assert_eq!(signed(&app, &first).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(signed(&app, &second).await, StatusCode::OK);
+        app.patch(path, json!({ "webhookAuth": "secret" })).await;
+        assert_eq!(shown(&app, &first).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(shown(&app, &second).await, StatusCode::OK);
+        let row = app.row("shop").await;
+        assert_eq!((row.previous_receiver_secret, row.previous_receiver_until), (None, None));
+        // Also to what it is.
+        let third = secret(&rotate(&app, json!({ "overlapSeconds": 3600 })).await);
+        app.patch(path, json!({ "webhookAuth": "secret" })).await;
+        assert_eq!(shown(&app, &second).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(shown(&app, &third).await, StatusCode::OK);
+        app.close().await;
+    })
+    .await;
+}

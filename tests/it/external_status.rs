@@ -191,3 +191,47 @@ async fn pages_of_any_origin_may_report_as_the_seed_has_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn each_status_of_the_seeds_is_written_with_number_and_times() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        // Seed 000 has the first, seed 002 all three.
+        for (number, (word, expected)) in [
+            ("connected", "session_connected"),
+            ("disconnected", "session_not_connected"),
+            ("reconnecting", "connecting"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (id, vps) = (format!("shop-{number}"), format!("wa_{number}"));
+            app.external(&id, json!({ "sessionData": { "vps_session_id": vps } })).await;
+            let report = async |word: &str, digits: &str| {
+                app.clock.advance(Duration::from_secs(5));
+                let at = app.clock.now();
+                let body = json!({
+                    "sessionId": vps, "status": word, "phoneNumber": digits, "timestamp": at.as_secs(),
+                });
+                let told = reported(&app, body).await;
+                assert_eq!(told.status, StatusCode::OK, "{}", told.text());
+                (at, app.row(&id).await)
+            };
+            let (at, row) = report(word, "551199999999").await;
+            assert_eq!(row.status.word(), expected, "{word}");
+            assert_eq!(row.phone_number.as_deref(), Some("551199999999"), "{word}");
+            assert_eq!(row.last_active_at, Some(at), "{word}");
+            assert_eq!(row.connected_at, (word == "connected").then_some(at), "{word}");
+            // From another status, and in capitals.
+            let (connected_at, _) = report("CONNECTED", "551188888888").await;
+            let (at, row) = report(&word.to_uppercase(), "551188888888").await;
+            assert_eq!(row.status.word(), expected, "{word}");
+            assert_eq!(row.phone_number.as_deref(), Some("551188888888"));
+            assert_eq!(row.last_active_at, Some(at));
+            let since = if word == "connected" { at } else { connected_at };
+            assert_eq!(row.connected_at, Some(since), "{word}");
+        }
+        app.close().await;
+    })
+    .await;
+}

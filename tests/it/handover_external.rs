@@ -22,13 +22,11 @@ enum Way {
     Ready,
     /// The same, as whatsapp-web.js has it in `info`.
     Info,
-    /// A state that means the same, of a session whose number is known.
-    State,
     /// Seed 000, by what the session is called where it runs.
     Status,
 }
 
-const WAYS: [Way; 4] = [Way::Ready, Way::Info, Way::State, Way::Status];
+const WAYS: [Way; 3] = [Way::Ready, Way::Info, Way::Status];
 
 async fn report(app: &App, id: &str, body: &Value) -> Answer {
     let mut body = body.clone();
@@ -45,7 +43,6 @@ async fn connect(app: &App, id: &str, number: &str, way: Way) -> Value {
             let wid = json!({ "user": number, "_serialized": format!("{number}@c.us") });
             app.tell(id, "ready", json!({ "info": { "wid": wid } })).await
         }
-        Way::State => app.tell(id, "change_state", json!({ "state": "CONNECTED" })).await,
         Way::Status => {
             report(app, id, &json!({ "status": "connected", "phoneNumber": number })).await
         }
@@ -132,7 +129,7 @@ async fn an_embedded_session_that_becomes_ready_takes_over_from_an_external_one_
         assert_eq!(status(&app, "vps").await["migratedTo"], "here");
         // Nobody here starts what runs elsewhere, and nobody here keeps it from coming back.
         app.clock.advance(Duration::from_secs(1));
-        connect(&app, "vps", NUMBER, Way::State).await;
+        connect(&app, "vps", NUMBER, Way::Ready).await;
         assert_eq!(status(&app, "vps").await["migratedTo"], Value::Null);
         assert_eq!(status(&app, "here").await["migratedTo"], "vps");
         let expected = [("vps", "here"), ("here", "vps")];

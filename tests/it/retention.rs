@@ -92,6 +92,7 @@ async fn rows_of_now(database: &Database, opened: &Opened, session: &session::Mo
     };
     for (table, values) in [
         ("idempotency", format!("'{organization}', '{name}', 'f', 'r', {millis}")),
+        ("early_ack", format!("'{}', '{name}', 1, 'c', 'c', NULL, {millis}, {millis}", session.id)),
         ("wa_sent_message", format!("{device}, 'c', '{name}', {blob}, {seconds}")),
         ("wa_pending_inbound", format!("{device}, 'c', 's', '{name}', {blob}, {seconds}")),
         ("wa_msg_secret", format!("{device}, 'c', 's', '{name}', {blob}, {seconds}, 1")),

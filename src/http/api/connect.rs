@@ -14,11 +14,13 @@ use crate::{
     http::{
         auth::Caller,
         body::JsonObject,
+        code::Code,
         error::ApiError,
         fields::Parameters,
         idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
+        problem::Problem,
     },
-    service::{Sessions, sessions::Connect},
+    service::{self, Sessions, sessions::Connect},
 };
 
 /// How a session is, in the two words that the seed has for it here.
@@ -40,6 +42,17 @@ pub(super) struct ConnectingView {
     session_id: SessionId,
 }
 
+/// What is wrong with the members has those that clients of the seed know, besides.
+fn invalid_params(error: ApiError) -> ApiError {
+    let problem = match error {
+        ApiError::Service(service::Error::Invalid(errors)) => Problem::invalid(errors),
+        ApiError::Request(problem) if problem.code == Code::ValidationFailed => problem,
+        other => return other,
+    };
+    let status = StatusCode::BAD_REQUEST.as_u16();
+    problem.with("statusCode", status).with("message", "Invalid params").into()
+}
+
 /// 201 with a session that is new, 200 with one that the user had, or that the same request came to before.
 #[tracing::instrument(name = "http.connect", skip_all)]
 pub(super) async fn connect(
@@ -55,8 +68,9 @@ pub(super) async fn connect(
         phone_number: body.required_text("phone_number"),
         idempotency_key: idempotency_key(&headers)?,
     };
-    body.finish()?;
-    let connecting = sessions.connect(&caller, connect).await?;
+    body.finish().map_err(invalid_params)?;
+    let connecting = sessions.connect(&caller, connect).await;
+    let connecting = connecting.map_err(|error| invalid_params(error.into()))?;
     let status = if connecting.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let view = ConnectingView {
         status: if connecting.is_connected {

@@ -34,7 +34,7 @@ use crate::{
     },
     service::{
         self, External, Principal,
-        external::{Admitted, Outcome, Proof, Receipt},
+        external::{Admitted, Called, Outcome, Proof, Receipt},
     },
 };
 
@@ -57,7 +57,7 @@ pub(super) struct ReceiptView {
     event: String,
     /// It is in the feed now.
     recorded: bool,
-    /// It was there before: nothing has changed.
+    /// It was there before, or more than it: nothing has changed.
     duplicate: bool,
     /// Something newer is known of the session's state, which stays as it is.
     outdated: bool,
@@ -159,11 +159,12 @@ pub(super) async fn receive(
     let key = key?;
     let members = body.members()?;
     // Who signs his requests numbers them.
-    let key = match (&key, &proof) {
-        (None, Proof::Signature { id, .. }) => Some(id.clone()),
-        _ => key,
+    let called = match (key, &proof) {
+        (Some(key), _) => Some(Called::Key(key)),
+        (None, Proof::Signature { id, .. }) => Some(Called::Id(id.clone())),
+        (None, _) => None,
     };
-    let receipt = external.receive(admitted, &members, key.as_deref()).await?;
+    let receipt = external.receive(admitted, &members, called).await?;
     let is_new = matches!(receipt.outcome, Outcome::Recorded { .. });
     let status = if is_new && !receipt.is_known { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok(with(status, ReceiptView::from(receipt)).into_response())

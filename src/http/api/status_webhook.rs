@@ -21,7 +21,7 @@ use crate::{
         body::Posted, client::Client, error::ApiError, fields::Parameters,
         idempotency::idempotency_key,
     },
-    service::External,
+    service::{External, external::Called},
 };
 
 #[tracing::instrument(name = "http.status_webhook.report", skip_all)]
@@ -49,6 +49,6 @@ pub(super) async fn report(
     };
     parameters.finish()?;
     let key = key?;
-    let receipt = external.report(&body.members()?, key.as_deref()).await?;
+    let receipt = external.report(&body.members()?, key.map(Called::Key)).await?;
     Ok(ok(ReceiptView::from(receipt)))
 }

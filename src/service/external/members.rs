@@ -42,6 +42,14 @@ pub(super) struct Members<'a> {
     faults: &'a Faults,
 }
 
+/// A point in time as somebody writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) at: UnixMillis,
+    /// It is written in whole seconds: what it tells of happened within that second.
+    pub(super) is_a_second: bool,
+}
+
 /// Times that can be meant: from 2000 to 2100.
 const TIMES: RangeInclusive<i64> = 946_684_800_000..=4_102_444_800_000;
 
@@ -125,6 +133,11 @@ impl<'a> Members<'a> {
 
     /// A point in time: seconds or milliseconds since 1970, or RFC 3339.
     pub(super) fn moment(&self, name: &str) -> Option<UnixMillis> {
+        self.written_moment(name).map(|moment| moment.at)
+    }
+
+    /// The same, with how exactly it is written.
+    pub(super) fn written_moment(&self, name: &str) -> Option<Moment> {
         moment(self.get(name)?).or_else(|| {
             self.fault(name, "must be a time: seconds or milliseconds since 1970, or RFC 3339")
         })
@@ -179,17 +192,20 @@ fn whole(value: &Value) -> Option<i64> {
     }
 }
 
-fn moment(value: &Value) -> Option<UnixMillis> {
-    let at = match (whole(value), value) {
-        (Some(number), _) if number.unsigned_abs() < LEAST_MILLIS => UnixMillis::from_secs(number),
-        (Some(number), _) => UnixMillis(number),
+fn moment(value: &Value) -> Option<Moment> {
+    let (at, is_a_second) = match (whole(value), value) {
+        (Some(number), _) if number.unsigned_abs() < LEAST_MILLIS => {
+            (UnixMillis::from_secs(number), true)
+        }
+        (Some(number), _) => (UnixMillis(number), false),
         (None, Value::String(text)) => {
             let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-            UnixMillis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()?)
+            let millis = i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()?;
+            (UnixMillis(millis), !text.contains('.'))
         }
         (None, _) => return None,
     };
-    TIMES.contains(&at.0).then_some(at)
+    TIMES.contains(&at.0).then_some(Moment { at, is_a_second })
 }
 
 #[cfg(test)]
@@ -200,12 +216,12 @@ mod tests {
 
     #[test]
     fn a_time_is_understood_as_clients_write_it() {
-        let at = Some(UnixMillis(1_640_995_200_000));
-        assert_eq!(moment(&json!(1_640_995_200)), at);
-        assert_eq!(moment(&json!(1_640_995_200_000_i64)), at);
-        assert_eq!(moment(&json!("1640995200")), at);
-        assert_eq!(moment(&json!("2022-01-01T00:00:00Z")), at);
-        assert_eq!(moment(&json!("2022-01-01T01:00:00.000+01:00")), at);
+        let at = |is_a_second| Some(Moment { at: UnixMillis(1_640_995_200_000), is_a_second });
+        assert_eq!(moment(&json!(1_640_995_200)), at(true));
+        assert_eq!(moment(&json!(1_640_995_200_000_i64)), at(false));
+        assert_eq!(moment(&json!("1640995200")), at(true));
+        assert_eq!(moment(&json!("2022-01-01T00:00:00Z")), at(true));
+        assert_eq!(moment(&json!("2022-01-01T01:00:00.000+01:00")), at(false));
         for wrong in [json!(0), json!(-5), json!(1.5), json!("soon"), json!([]), json!(i64::MIN)] {
             assert_eq!(moment(&wrong), None, "{wrong}");
         }

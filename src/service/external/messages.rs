@@ -80,21 +80,39 @@ fn kind_of(word: &str) -> MessageKind {
     }
 }
 
-/// An acknowledgement. It carries its message, which may be new to us: the one may overtake the other.
-pub(super) fn ack(post: &mut Post, data: &Members<'_>, now: UnixMillis) -> Option<()> {
+/// An acknowledgement. It carries its message, which may be new to us: the one may overtake the other. What somebody
+/// else has sent, nobody acknowledges to us.
+pub(super) fn ack(
+    post: &mut Post,
+    data: &Members<'_>,
+    now: UnixMillis,
+    own: Option<&str>,
+) -> Option<()> {
     let message_of = data.need("message", data.object("message"));
     let id = message_of.as_ref().and_then(|it| it.need("id", it.id("id")));
     let to = message_of.as_ref().and_then(|it| it.address("to"));
+    let said = message_of.as_ref().and_then(|it| it.flag("fromMe"));
     let level = data.need("ack", data.number("ack", -1..=4));
     let (message_of, id, level) = (message_of?, id?, level?);
     // At 0 it has not left yet: nothing to tell.
     let Some(level) = i16::try_from(level).ok().and_then(AckLevel::of) else { return Some(()) };
+    let from_me = said.or(id.from_me);
+    if from_me == Some(false) {
+        return Some(());
+    }
     let chat = to.or_else(|| id.chat.clone()).unwrap_or_default();
     let error = (level == AckLevel::Error).then(|| "reported".to_owned());
-    post.before = whole(&message_of, (post.at, now));
+    let is_own = from_me.is_some() || own.is_some_and(|own| is_from(&message_of, own));
+    post.before = is_own.then(|| whole(&message_of, (post.at, now))).flatten();
     let by = chat.clone();
     post.event = Some(Event::Ack(Ack { wa_id: id.id, chat, by, level, error, at: post.at }));
     Some(())
+}
+
+/// Whether the message is from this address.
+fn is_from(message: &Members<'_>, address: &str) -> bool {
+    let aside = Faults::default();
+    message.aside(&aside).address("from").as_deref() == Some(address)
 }
 
 /// The message of an acknowledgement, if it is all there and the account's own.

@@ -3,8 +3,10 @@
 //! - `post.rs`, `messages.rs`, `media.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
 //!   `members.rs`, `address.rs`: how that is read.
 //! - `data.rs`: what callers keep with such a session.
+//! - `statuses.rs`: the same for the status webhook.
+//! - `record.rs`: what becomes of it, and how a repetition is known.
 //!
-//! Here: who may post, and how a repetition is known.
+//! Here: who may post.
 
 mod address;
 mod data;
@@ -12,28 +14,25 @@ mod media;
 mod members;
 mod messages;
 mod post;
+mod record;
+mod statuses;
 
 use std::{fmt, sync::Arc};
 
 use entity::{
     UnixMillis,
     id::SessionId,
-    kind::EventKind,
     session,
     state::{DesiredState, Origin, ReceiverAuth, Role, SessionStatus},
 };
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::data::{LONGEST as LONGEST_DATA, session_data};
-use self::post::Post;
-use super::{Conflict, Error, Principal, Thing, text};
+use super::{Conflict, Error, Principal, Thing};
 use crate::{
-    event::{Event, status},
     store::{
-        Patience, Store,
-        events::{Mark, NewEvent, Recorded},
+        Store,
         sessions::{Created, NewExternal, NewSession, Receiver},
     },
     webhook::{SigningSecret, is_fresh, is_same, verify},
@@ -95,6 +94,15 @@ pub enum Admitted {
     },
 }
 
+/// What a client calls its request, so that a repetition is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// An `Idempotency-Key`: of this request, and of no other.
+    Key(String),
+    /// What a signed request is called.
+    Id(String),
+}
+
 /// What became of something posted.
 #[derive(Clone, Debug)]
 pub struct Receipt {
@@ -114,11 +122,12 @@ pub enum Outcome {
     Recorded {
         seq: i64,
     },
-    /// It was recorded before.
+    /// It was recorded before, or more than it: a level that was reached.
     Duplicate,
     /// Something newer is known of the session's state.
     Older,
-    /// There is nothing in it to record: a level that was reached, a message that is not known.
+    /// There is nothing in it to record by now: the message that is acknowledged is not known yet, or is not the
+    /// account's.
     Nothing,
 }
 
@@ -258,20 +267,24 @@ impl External {
     }
 
     /// Records what a session's client has posted; where the session is yet to be made, that is done first, once
-    /// it is clear that something can be read. `key` is what the client calls the request, so that a
-    /// repetition is known.
+    /// it is clear that something can be read.
     pub async fn receive(
         &self,
         admitted: Admitted,
         body: &Map<String, Value>,
-        key: Option<&str>,
+        called: Option<Called>,
     ) -> Result<Receipt, Error> {
-        let post = post::read(body, self.store.clock().now()).map_err(Error::Invalid)?;
+        let own = match &admitted {
+            Admitted::Session(row) => own_address(row),
+            Admitted::New { .. } => None,
+        };
+        let post = post::read(body, self.store.clock().now(), own.as_deref());
+        let post = post.map_err(Error::Invalid)?;
         let row = match admitted {
             Admitted::Session(row) => *row,
             Admitted::New { caller, id } => self.create(&caller, &id).await?,
         };
-        self.record(&row, post, body, key).await
+        self.record(&row, post, body, called).await
     }
 
     /// Refuses whoever does not show the key of the status webhook, if there is one.
@@ -293,75 +306,18 @@ impl External {
     pub async fn report(
         &self,
         body: &Map<String, Value>,
-        key: Option<&str>,
+        called: Option<Called>,
     ) -> Result<Receipt, Error> {
         let now = self.store.clock().now();
-        let (id, post) = post::status(body, now).map_err(Error::Invalid)?;
+        let (id, post) = statuses::read(body, now).map_err(Error::Invalid)?;
         let found = self.store.sessions().find_by_vps_session_id(&id).await?;
         let row = found.ok_or(Error::NotFound(Thing::Session))?;
-        self.record(&row, post, body, key).await
-    }
-
-    async fn record(
-        &self,
-        row: &session::Model,
-        post: Post,
-        body: &Map<String, Value>,
-        key: Option<&str>,
-    ) -> Result<Receipt, Error> {
-        let Post { name, before, event, at, is_timed } = post;
-        let is_known = !matches!(event, Some(Event::Unknown { .. }));
-        let writer = self.store.writer();
-        let new = |event, at, posted| NewEvent {
-            organization_id: row.organization_id.clone(),
-            session_key: row.id.clone(),
-            generation: None,
-            event,
-            at,
-            care: None,
-            posted,
-        };
-        if let Some((at, event)) = before {
-            writer.record(new(event, at, None), Patience::Fail).await?;
-        }
-        let outcome = match event {
-            None => Outcome::Nothing,
-            Some(event) => {
-                let mark = mark(&event, body, key, is_timed);
-                match writer.record(new(event, at, Some(mark)), Patience::Fail).await? {
-                    Recorded::New { seq } => Outcome::Recorded { seq },
-                    Recorded::Duplicate => Outcome::Duplicate,
-                    Recorded::Ignored => Outcome::Nothing,
-                    Recorded::Stale => Outcome::Older,
-                }
-            }
-        };
-        let after = self.store.sessions().find_by_key(&row.id).await?;
-        // Deleted meanwhile, and the event with it.
-        let after = after.ok_or(Error::NotFound(Thing::Session))?;
-        Ok(Receipt {
-            session_id: after.session_id,
-            event: name,
-            outcome,
-            is_known,
-            status: after.status,
-        })
+        self.record(&row, post, body, called).await
     }
 }
 
-/// By what a repetition is known.
-fn mark(event: &Event, body: &Map<String, Value>, key: Option<&str>, is_timed: bool) -> Mark {
-    if let Some(key) = key {
-        return Mark::Once(format!("k:{key}"));
-    }
-    let said = serde_json::to_vec(body).unwrap_or_default();
-    let hash = text::hex(&Sha256::digest(said));
-    // No two codes are the same, and nothing happens twice at one time.
-    if is_timed || event.kind() == EventKind::Qr {
-        Mark::Once(hash)
-    } else if status::is_about_status(event) {
-        Mark::Latest(hash)
-    } else {
-        Mark::Lately(hash)
-    }
+/// The address of a session's account, as far as it is known.
+fn own_address(row: &session::Model) -> Option<String> {
+    let of_number = || row.phone_number.as_ref().map(|number| format!("{number}@s.whatsapp.net"));
+    row.account_jid.clone().or_else(of_number)
 }

@@ -4,7 +4,7 @@ use entity::UnixMillis;
 use serde_json::{Map, Value};
 
 use super::{
-    members::{Faults, Members},
+    members::{Faults, Members, Moment},
     messages,
 };
 use crate::{
@@ -12,8 +12,10 @@ use crate::{
     service::{FieldError, recipient},
 };
 
-/// The longest name of an event, and the longest of what a client says for people.
-const LONGEST_NAME: usize = 128;
+/// The longest name of an event.
+pub(super) const LONGEST_NAME: usize = 128;
+
+/// The longest of what a client says for people.
 const LONGEST_TEXT: usize = 1024;
 
 /// The longest pairing code: more does not fit into an image.
@@ -36,36 +38,114 @@ pub(super) struct Post {
     pub(super) event: Option<Event>,
     /// When it happened: by its own word, or just now.
     pub(super) at: UnixMillis,
-    /// Whether it says when itself.
-    pub(super) is_timed: bool,
+    pub(super) timed: Timed,
 }
 
-/// Reads a post of the receiver.
-pub(super) fn read(body: &Map<String, Value>, now: UnixMillis) -> Result<Post, Vec<FieldError>> {
+/// How exactly something says when it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timed {
+    /// Not at all.
+    Not,
+    /// It names a second.
+    Second,
+    Exactly,
+}
+
+impl Timed {
+    fn of(said_at: Option<Moment>) -> Self {
+        match said_at {
+            None => Self::Not,
+            Some(Moment { is_a_second: true, .. }) => Self::Second,
+            Some(Moment { is_a_second: false, .. }) => Self::Exactly,
+        }
+    }
+
+    /// The last moment at which what is said to have happened at `at` may have.
+    pub(super) fn until(self, at: UnixMillis) -> UnixMillis {
+        match self {
+            Self::Second => UnixMillis(at.0.saturating_add(999)),
+            Self::Not | Self::Exactly => at,
+        }
+    }
+}
+
+/// The events that have a name here.
+const NAMES: [&str; 19] = [
+    "qr",
+    "authenticated",
+    "ready",
+    "loading_screen",
+    "change_state",
+    "disconnected",
+    "auth_failure",
+    "message",
+    "message_create",
+    "message_ack",
+    "message_revoke",
+    "message_revoke_everyone",
+    "message_revoke_me",
+    "message_reaction",
+    "call",
+    "incoming_call",
+    "group_join",
+    "group_leave",
+    "group_update",
+];
+
+/// Reads a post of the receiver. `own` is the address of the session's account, as far as it is known.
+pub(super) fn read(
+    body: &Map<String, Value>,
+    now: UnixMillis,
+    own: Option<&str>,
+) -> Result<Post, Vec<FieldError>> {
     let faults = Faults::default();
     let members = Members::new(body, &faults);
     let name = members.need("event", members.text("event", 1..=LONGEST_NAME));
-    let said_at = members.moment("timestamp");
-    let none = Map::new();
-    let data = if members.has("data") {
-        members.object("data")
-    } else {
-        Some(Members::new(&none, &faults))
+    let said_at = members.written_moment("timestamp");
+    let post = match name {
+        // What it tells, and in what form, is its client's own.
+        Some(name) if !NAMES.contains(&name.as_str()) => Some(unknown(name, body, said_at, now)),
+        name => {
+            let none = Map::new();
+            let data = if members.has("data") {
+                members.object("data")
+            } else {
+                Some(Members::new(&none, &faults))
+            };
+            name.zip(data).and_then(|(name, data)| {
+                let said_at = said_at.or_else(|| data.written_moment("timestamp"));
+                let mut post = blank(name, said_at, now);
+                fill(&mut post, &data, now, own)?;
+                Some(post)
+            })
+        }
     };
-    let post = name.zip(data).and_then(|(name, data)| {
-        let said_at = said_at.or_else(|| data.moment("timestamp"));
-        // What is ahead of us is a clock that is wrong, and would outlast everything that follows.
-        let at = said_at.map_or(now, |at| at.min(now));
-        let mut post = Post { name, before: None, event: None, at, is_timed: said_at.is_some() };
-        let raw = body.get("data").cloned().unwrap_or(Value::Null);
-        fill(&mut post, &data, raw, now)?;
-        Some(post)
-    });
     faults.settle(post)
 }
 
+pub(super) fn blank(name: String, said_at: Option<Moment>, now: UnixMillis) -> Post {
+    // What is ahead of us is a clock that is wrong, and would outlast everything that follows.
+    let at = said_at.map_or(now, |said_at| said_at.at.min(now));
+    Post { name, before: None, event: None, at, timed: Timed::of(said_at) }
+}
+
+/// An event that has no name here. When it happened is in what it tells, if that is where others have it.
+fn unknown(
+    name: String,
+    body: &Map<String, Value>,
+    said_at: Option<Moment>,
+    now: UnixMillis,
+) -> Post {
+    let data = body.get("data").cloned().unwrap_or(Value::Null);
+    let aside = Faults::default();
+    let within = || Members::new(data.as_object()?, &aside).written_moment("timestamp");
+    let mut post = blank(name, said_at.or_else(within), now);
+    post.event = Some(Event::Unknown { name: post.name.clone(), data });
+    post
+}
+
 /// Writes what `data` tells into the post. None when it cannot be read, for which there is a fault then.
-fn fill(post: &mut Post, data: &Members<'_>, raw: Value, now: UnixMillis) -> Option<()> {
+fn fill(post: &mut Post, data: &Members<'_>, now: UnixMillis, own: Option<&str>) -> Option<()> {
     let at = post.at;
     let event = match post.name.as_str() {
         "qr" => {
@@ -96,12 +176,12 @@ fn fill(post: &mut Post, data: &Members<'_>, raw: Value, now: UnixMillis) -> Opt
         }
         "message" | "message_create" => {
             let message = data.need("message", data.object("message"))?;
-            let own = post.name == "message_create";
-            let message = messages::message(&message, own, (at, now))?;
+            let is_own = post.name == "message_create";
+            let message = messages::message(&message, is_own, (at, now))?;
             post.at = message.sent_at;
             Event::Message(Box::new(message))
         }
-        "message_ack" => return messages::ack(post, data, now),
+        "message_ack" => return messages::ack(post, data, now, own),
         "message_revoke" | "message_revoke_everyone" | "message_revoke_me" => {
             Event::Message(Box::new(messages::revoke(data, (at, now))?))
         }
@@ -110,7 +190,8 @@ fn fill(post: &mut Post, data: &Members<'_>, raw: Value, now: UnixMillis) -> Opt
         "group_join" => group(data, GroupTurn::Joined, post, now)?,
         "group_leave" => group(data, GroupTurn::Left, post, now)?,
         "group_update" => group(data, GroupTurn::Updated, post, now)?,
-        name => Event::Unknown { name: name.to_owned(), data: raw },
+        // None of `NAMES`.
+        name => Event::Unknown { name: name.to_owned(), data: Value::Null },
     };
     post.event = Some(event);
     Some(())
@@ -140,18 +221,37 @@ fn account(data: &Members<'_>) -> Account {
     linked_to(number, name.filter(|name| !name.is_empty()))
 }
 
-fn linked_to(phone_number: Option<String>, push_name: Option<String>) -> Account {
+pub(super) fn linked_to(phone_number: Option<String>, push_name: Option<String>) -> Account {
     let jid = phone_number.as_ref().map(|digits| format!("{digits}@s.whatsapp.net"));
     Account { phone_number, push_name, jid, lid: None }
 }
 
 /// A phone number, or a person's address.
-fn phone_number(data: &Members<'_>, name: &str) -> Option<String> {
+pub(super) fn phone_number(data: &Members<'_>, name: &str) -> Option<String> {
     let text = data.text(name, 0..=LONGEST_NAME).filter(|text| !text.is_empty())?;
-    let text = text.split('@').next().unwrap_or_default();
-    recipient::phone_number(text)
+    let number = match text.split_once('@') {
+        None => text.as_str(),
+        Some((user, "c.us" | "s.whatsapp.net")) => without_device(user),
+        // A group, a channel, a hidden identity.
+        Some(_) => {
+            return data.fault(name, "must be a phone number, or a person's address with one");
+        }
+    };
+    recipient::phone_number(number)
         .map_err(|malformed| data.fault::<()>(name, malformed.to_string()))
         .ok()
+}
+
+/// The user of an address that may name one of his devices: `6281234567890:12`.
+fn without_device(user: &str) -> &str {
+    match user.split_once(':') {
+        Some((number, device))
+            if (1..=5).contains(&device.len()) && device.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            number
+        }
+        _ => user,
+    }
 }
 
 fn call(data: &Members<'_>, (at, now): (UnixMillis, UnixMillis)) -> Option<Event> {
@@ -182,8 +282,8 @@ fn group(data: &Members<'_>, turn: GroupTurn, post: &mut Post, now: UnixMillis) 
     let participants = notice.addresses("recipientIds", MOST_PARTICIPANTS);
     let kind = notice.text("type", 0..=LONGEST_NAME);
     let body = notice.text("body", 0..=LONGEST_TEXT);
-    if let Some(at) = notice.moment("timestamp") {
-        (post.at, post.is_timed) = (at.min(now), true);
+    if let Some(said_at) = notice.written_moment("timestamp") {
+        (post.at, post.timed) = (said_at.at.min(now), Timed::of(Some(said_at)));
     }
     Some(Event::Group(GroupChange {
         turn,
@@ -195,46 +295,4 @@ fn group(data: &Members<'_>, turn: GroupTurn, post: &mut Post, now: UnixMillis) 
         body,
         at: post.at,
     }))
-}
-
-/// Reads a post of the status webhook: what the session is called where it runs, and what is told of it.
-pub(super) fn status(
-    body: &Map<String, Value>,
-    now: UnixMillis,
-) -> Result<(String, Post), Vec<FieldError>> {
-    let faults = Faults::default();
-    let members = Members::new(body, &faults);
-    let id = members.need("sessionId", members.text("sessionId", 1..=super::data::LONGEST_ID));
-    let word = members.need("status", members.text("status", 1..=LONGEST_NAME));
-    let number = phone_number(&members, "phoneNumber");
-    let said_at = members.moment("timestamp");
-    let event = word.as_deref().and_then(|word| {
-        told_by(word, number).or_else(|| {
-            members.fault("status", "must be `connected`, `disconnected`, `reconnecting`, or a status or state that sessions have")
-        })
-    });
-    let read = id.zip(word).zip(event).map(|((id, name), event)| {
-        let at = said_at.map_or(now, |at| at.min(now));
-        let is_timed = said_at.is_some();
-        (id, Post { name, before: None, event: Some(event), at, is_timed })
-    });
-    faults.settle(read)
-}
-
-/// What a status tells: the words of the seeds, and those of whatsapp-web.js.
-fn told_by(word: &str, phone_number: Option<String>) -> Option<Event> {
-    let what = match word.to_ascii_lowercase().as_str() {
-        "connected" | "session_connected" | "ready" => {
-            return Some(Event::Ready(linked_to(phone_number, None)));
-        }
-        "loading" | "authenticated" => return Some(Event::Authenticated),
-        "disconnected" | "session_not_connected" => {
-            Reported::Disconnected { reason: word.to_owned() }
-        }
-        "auth_failure" => Reported::AuthFailure { msg: "WhatsApp refused the session".to_owned() },
-        // There is a code to scan, which did not come along.
-        "qr_generated" => Reported::State(ClientState::Pairing),
-        _ => Reported::State(ClientState::of_word(word)?),
-    };
-    Some(Event::Reported(Report { what, phone_number }))
 }

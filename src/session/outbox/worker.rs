@@ -2,12 +2,7 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use entity::{
-    UnixMillis,
-    id::MessageId,
-    message,
-    state::{Direction, MessageStatus},
-};
+use entity::{UnixMillis, id::MessageId, message};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -192,8 +187,11 @@ impl Worker {
             Ok(()) => {
                 moment!("outbound.handed_over");
                 self.shared.traffic().written(&row.wa_id);
-                let announced =
-                    self.shared.ingest.record(Event::Message(Box::new(sent(row)))).await;
+                let announced = self
+                    .shared
+                    .ingest
+                    .record(Event::Message(Box::new(NewMessage::sent_here(row))))
+                    .await;
                 moment!("outbound.announced");
                 self.shared.answer(&id, announced.map(|_| ()).map_err(Error::Store));
                 ControlFlow::Continue(())
@@ -266,31 +264,11 @@ impl Worker {
             at: now,
         };
         // Whoever hears that it has failed has heard of it; to have it announced twice is nothing.
-        let sent = Event::Message(Box::new(sent(row)));
+        let sent = Event::Message(Box::new(NewMessage::sent_here(row)));
         self.shared.ingest.say_all([(now, sent), (now, Event::Ack(failed))]).await;
     }
 }
 
 pub(super) fn warn_of(error: &store::Error) {
     tracing::warn!(error = error as &dyn std::error::Error, "The outbox could not be worked on");
-}
-
-/// The message as the event of its sending announces it.
-fn sent(row: message::Model) -> NewMessage {
-    NewMessage {
-        is_group: row.chat.ends_with("@g.us"),
-        id: row.id,
-        wa_id: row.wa_id,
-        chat: row.chat,
-        sender: row.sender,
-        direction: Direction::Outbound,
-        kind: row.kind,
-        body: row.body,
-        target_wa_id: row.target_wa_id,
-        raw: None,
-        push_name: None,
-        sent_at: row.created_at,
-        offline: false,
-        status: MessageStatus::Sending,
-    }
 }

@@ -1,12 +1,14 @@
 //! The one door: what happened is written here, once, with everything that follows from it.
 //!
 //! [`record_batch`] turns a group of events into a handful of statements, whatever their number: read
-//! what is there (`present.rs`), decide in memory (`record.rs`), write multi-row (`plan.rs`,
+//! what is there (`present.rs`), decide in memory (`decide.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `read.rs` finds them again, `unread.rs` those that tell of a message
+//! not at all. `early.rs` has acknowledgements that come before their message. `read.rs` finds events again, `unread.rs` those that tell of a message
 //! nobody could read.
 
+mod decide;
+mod early;
 mod messages;
 mod plan;
 mod present;
@@ -46,8 +48,28 @@ pub struct NewEvent {
     pub at: UnixMillis,
     /// What is to be remembered of the session's troubles with it; none to leave that as it is.
     pub care: Option<Care>,
-    /// What makes it recognisable when it is posted again; none of what a run of ours has seen.
-    pub posted: Option<Mark>,
+    /// How it was posted to us; none of what a run of ours has seen.
+    pub posted: Option<Posted>,
+}
+
+/// How an event was posted to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    pub mark: Mark,
+    /// The last moment at which it may have happened: the end of a second where only that is known, or else
+    /// [`NewEvent::at`].
+    pub until: UnixMillis,
+    /// What its client calls the request, if that is for one request alone.
+    pub request: Option<Request>,
+}
+
+/// A request as its client has named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What it is called, as short as a hash.
+    pub key: String,
+    /// SHA-256 of what it says, in hexadecimal.
+    pub fingerprint: String,
 }
 
 /// What makes an event that was posted to us recognisable when it is posted again.
@@ -57,10 +79,16 @@ pub struct NewEvent {
 pub enum Mark {
     /// Nothing else is ever called so.
     Once(String),
+    /// What it says of the session's state, at a time that is known to the second. It may be so again within that
+    /// second: it is a repetition for as long as nothing else is said, and when the second is over.
+    Second(String),
     /// What it says. It may be so again later: what says the same within some minutes is a repetition.
     Lately(String),
     /// What it says of the session's state: it is a repetition for as long as nothing else is said of it.
     Latest(String),
+    /// It came along with what is told of it. It is news only if the message is not known, be it of a session that has
+    /// handed over.
+    Carried,
 }
 
 /// The least time for which an event with [`Mark::Lately`] is recognised, and half of the most.
@@ -81,27 +109,56 @@ impl NewEvent {
 
     /// The key that follows from how it was posted.
     fn mark_key(&self) -> Option<String> {
-        match self.posted.as_ref()? {
-            Mark::Once(mark) => Some(format!("p:{mark}")),
+        match self.mark()? {
+            Mark::Once(mark) | Mark::Second(mark) => Some(format!("p:{mark}")),
             Mark::Lately(mark) => Some(lately(mark, self.at, 0)),
-            Mark::Latest(_) => None,
+            Mark::Latest(_) | Mark::Carried => None,
         }
     }
 
     /// What its session remembers of it, so that the same is not recorded twice in a row.
     fn latest(&self) -> Option<&str> {
-        match self.posted.as_ref()? {
-            Mark::Once(mark) | Mark::Lately(mark) | Mark::Latest(mark) => Some(mark),
+        match self.mark()? {
+            Mark::Once(mark) | Mark::Second(mark) | Mark::Lately(mark) | Mark::Latest(mark) => {
+                Some(mark)
+            }
+            Mark::Carried => None,
         }
+    }
+
+    fn mark(&self) -> Option<&Mark> {
+        self.posted.as_ref().map(|posted| &posted.mark)
+    }
+
+    /// Whether its client says no more of the time than the second.
+    fn is_of_a_second(&self) -> bool {
+        matches!(self.mark(), Some(Mark::Second(_)))
+    }
+
+    /// Whether it came along with what is told of it.
+    fn is_carried(&self) -> bool {
+        self.mark() == Some(&Mark::Carried)
+    }
+
+    /// The last moment at which it may have happened.
+    fn until(&self) -> UnixMillis {
+        self.posted.as_ref().map_or(self.at, |posted| posted.until.max(self.at))
+    }
+
+    /// The row of the key that its client has given the request, and what it says in short. A key is for its
+    /// session alone: two clients may count alike.
+    fn request(&self) -> Option<(String, &str)> {
+        let request = self.posted.as_ref()?.request.as_ref()?;
+        Some((format!("e:{}:{}", self.session_key, request.key), &request.fingerprint))
     }
 
     /// The key of another event which makes this one old news: a message that was read already.
     fn superseding_key(&self) -> Option<String> {
         match &self.event {
             Event::Ciphertext(message) => Some(message.message_key()),
-            _ => match self.posted.as_ref()? {
+            _ => match self.mark()? {
                 Mark::Lately(mark) => Some(lately(mark, self.at, 1)),
-                Mark::Once(_) | Mark::Latest(_) => None,
+                Mark::Once(_) | Mark::Second(_) | Mark::Latest(_) | Mark::Carried => None,
             },
         }
     }
@@ -149,6 +206,10 @@ pub enum Recorded {
     Stale,
     /// True, but nothing new: an acknowledgement below the level reached, or of no message of ours.
     Ignored,
+    /// An acknowledgement of a message that has yet to be told of, as may come from elsewhere: it waits for that.
+    Waiting,
+    /// Its client has called another request so. Nothing was recorded.
+    KeyReused,
 }
 
 /// Rows per statement: far below SQLite's 32,766 bound values at twenty columns each.

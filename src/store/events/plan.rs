@@ -5,15 +5,20 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
-    message, organization, session,
+    idempotency, message, organization, session,
     state::{Direction, Origin},
 };
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    sea_query::Expr,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
+    IntoActiveModel, QueryFilter, sea_query::Expr,
 };
 
-use super::{NewEvent, messages::insert_messages, present::Present};
+use super::{
+    NewEvent,
+    early::{self, Early},
+    messages::insert_messages,
+    present::Present,
+};
 use crate::event::{Ack, AckLevel, NewMessage};
 
 /// What is to be written, collected while deciding.
@@ -24,6 +29,12 @@ pub(super) struct Plan {
     pub(super) messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
     /// Highest new level per message.
     pub(super) acks: HashMap<(SessionKey, String), Ack>,
+    /// Acknowledgements that are to wait for their message.
+    pub(super) early: Early,
+    /// Messages for which acknowledgements need not wait any more.
+    pub(super) arrived: HashSet<(SessionKey, String)>,
+    /// What clients have called their requests.
+    pub(super) requests: Vec<idempotency::Model>,
     /// Sessions whose status columns changed.
     pub(super) statuses: HashSet<SessionKey>,
     /// Sessions that became connected, and whose number is known.
@@ -85,6 +96,23 @@ impl Plan {
         present: &Present,
     ) -> Result<(), DbErr> {
         insert_messages(txn, now, self.messages).await?;
+        // Before those that wait: what has arrived may be gone from here, and be acknowledged early again.
+        for key in self.arrived {
+            early::arrived(txn, key).await?;
+        }
+        for ((session, _), ack) in self.early {
+            early::wait(txn, session, ack, now).await?;
+        }
+        if !self.requests.is_empty() {
+            let keys = self.requests.into_iter().map(IntoActiveModel::into_active_model);
+            idempotency::Entity::insert_many::<idempotency::ActiveModel, _>(keys)
+                .on_conflict_do_nothing_on([
+                    idempotency::Column::OrganizationId,
+                    idempotency::Column::Key,
+                ])
+                .exec_without_returning(txn)
+                .await?;
+        }
         for ((session, wa_id), ack) in self.acks {
             // Also as those have it that have handed over to the session. Each by itself never goes down.
             let before = present.predecessors.get(&session).into_iter().flatten();

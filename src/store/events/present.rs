@@ -5,13 +5,16 @@ use std::collections::{HashMap, HashSet};
 use entity::{
     event,
     id::{MessageId, SessionKey},
-    message, session,
+    idempotency, message, session,
     state::{Direction, MessageStatus},
 };
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
-use super::{CHUNK, NewEvent};
-use crate::event::{Ack, Event};
+use super::{
+    CHUNK, NewEvent,
+    early::{self, Early},
+};
+use crate::event::Event;
 
 /// What the database already holds of what a group of events is about.
 pub(super) struct Present {
@@ -22,6 +25,10 @@ pub(super) struct Present {
     /// The level that outbound messages have reached, by WhatsApp's id: the highest that a session has them at, or one
     /// that has handed over to it.
     pub(super) levels: Levels,
+    /// Acknowledgements that wait for their message.
+    pub(super) early: Early,
+    /// What requests have said that were called as these are: by the key's row.
+    pub(super) requests: HashMap<String, String>,
 }
 
 type Levels = HashMap<(SessionKey, String), Reached>;
@@ -58,7 +65,7 @@ impl Present {
         events: &[&NewEvent],
     ) -> Result<Self, DbErr> {
         let keys: HashSet<_> = events.iter().map(|event| event.session_key.clone()).collect();
-        let sessions = session::Entity::find()
+        let sessions: HashMap<_, _> = session::Entity::find()
             .filter(session::COLUMN.id.is_in(keys.iter().cloned()))
             .all(txn)
             .await?
@@ -86,7 +93,9 @@ impl Present {
         }
 
         let (predecessors, levels) = levels(txn, events).await?;
-        Ok(Self { sessions, recorded, predecessors, levels })
+        let early = early::read(txn, &sessions, events).await?;
+        let requests = requests(txn, events).await?;
+        Ok(Self { sessions, recorded, predecessors, levels, early, requests })
     }
 
     /// Our own id of the message that an event acknowledges.
@@ -104,7 +113,7 @@ async fn levels(
 ) -> Result<(HashMap<SessionKey, Vec<SessionKey>>, Levels), DbErr> {
     let (mut predecessors, mut levels) = (HashMap::<_, Vec<_>>::new(), Levels::new());
     let acked: Vec<_> =
-        events.iter().filter_map(|event| Some((&event.session_key, ack(event)?))).collect();
+        events.iter().filter_map(|event| Some((&event.session_key, sought(event)?))).collect();
     if acked.is_empty() {
         return Ok((predecessors, levels));
     }
@@ -134,7 +143,7 @@ async fn levels(
                 .column(message::Column::Ack)
                 .column(message::Column::Status)
                 .filter(message::COLUMN.session_key.is_in(keys.iter().copied().cloned()))
-                .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|(_, ack)| ack.wa_id.clone())))
+                .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|(_, wa_id)| *wa_id)))
                 .filter(message::COLUMN.direction.eq(Direction::Outbound))
                 .into_tuple()
                 .all(txn)
@@ -154,9 +163,40 @@ async fn levels(
     Ok((predecessors, levels))
 }
 
-fn ack<'a>(event: &'a &NewEvent) -> Option<&'a Ack> {
+/// The message whose level must be known, by WhatsApp's id: one that is acknowledged, or that came along with an
+/// acknowledgement.
+fn sought<'a>(event: &'a &NewEvent) -> Option<&'a str> {
     match &event.event {
-        Event::Ack(ack) => Some(ack),
+        Event::Ack(ack) => Some(&ack.wa_id),
+        Event::Message(message) if event.is_carried() => Some(&message.wa_id),
         _ => None,
     }
+}
+
+/// What was said by requests that were called as these are.
+async fn requests(
+    txn: &DatabaseTransaction,
+    events: &[&NewEvent],
+) -> Result<HashMap<String, String>, DbErr> {
+    let (mut owners, mut keys) = (HashSet::new(), Vec::new());
+    for event in events {
+        if let Some((key, _)) = event.request() {
+            owners.insert(event.organization_id.clone());
+            keys.push(key);
+        }
+    }
+    let mut requests = HashMap::new();
+    for chunk in keys.chunks(CHUNK) {
+        let found: Vec<(String, String)> = idempotency::Entity::find()
+            .select_only()
+            .column(idempotency::Column::Key)
+            .column(idempotency::Column::Fingerprint)
+            .filter(idempotency::COLUMN.organization_id.is_in(owners.iter().cloned()))
+            .filter(idempotency::COLUMN.key.is_in(chunk.iter().map(String::as_str)))
+            .into_tuple()
+            .all(txn)
+            .await?;
+        requests.extend(found);
+    }
+    Ok(requests)
 }

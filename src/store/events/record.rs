@@ -1,31 +1,29 @@
-//! Deciding what became of each event of a group.
+//! Writing a group of events, in order: what became of each (`decide.rs`), and what follows from it.
 
 use std::collections::{BTreeSet, HashMap};
 
 use entity::{
     UnixMillis, event,
     id::{EndpointId, EventId, OrganizationId, SessionKey},
-    organization, session,
-    state::{Direction, Origin, SessionStatus},
+    organization,
+    state::{Origin, SessionStatus},
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
 use super::{
-    CHUNK, Mark, NewEvent, Recorded,
+    CHUNK, NewEvent, Recorded,
+    decide::{Decided, decide},
     plan::{Allocated, Plan},
     present::Present,
     tell::to_tell,
 };
 use crate::{
-    event::{Ack, AckLevel, Event, NewMessage, payload, status},
+    event::{Event, payload},
     store::{
         handover,
         webhooks::{self, Known},
     },
 };
-
-/// How much `last_active_at` must have moved to be worth a statement.
-const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
 
 /// Writes a group of events, in order, and says what became of each, and which webhook endpoints are owed
 /// some.
@@ -48,7 +46,7 @@ pub(in crate::store) async fn record_batch(
     for (event, decided) in events.iter().zip(decided) {
         answers.push(match decided {
             Decided::Not(answer) => answer,
-            Decided::New { dedupe_key, sent_before } => {
+            Decided::New { dedupe_key, sent_before, ack_after } => {
                 let mut next_seq = || {
                     next_seq.get_mut(&event.organization_id).map_or(0, |next| {
                         let seq = *next;
@@ -86,6 +84,11 @@ pub(in crate::store) async fn record_batch(
                 }
                 let seq = next_seq();
                 write(event, dedupe_key, seq);
+                if let Some(ack) = ack_after {
+                    let at = ack.at;
+                    let late = NewEvent { event: Event::Ack(ack), at, ..NewEvent::clone(event) };
+                    write(&late, None, next_seq());
+                }
                 Recorded::New { seq }
             }
         });
@@ -123,148 +126,6 @@ async fn hand_over(
         touched.extend(owed);
     }
     Ok(touched)
-}
-
-/// Whether an event is new, and if not, why.
-enum Decided {
-    New {
-        dedupe_key: Option<String>,
-        /// What must have been before, and is told first.
-        sent_before: Option<Ack>,
-    },
-    Not(Recorded),
-}
-
-fn decide(event: &NewEvent, now: UnixMillis, present: &mut Present, plan: &mut Plan) -> Decided {
-    let Some(row) = present.sessions.get_mut(&event.session_key) else {
-        return Decided::Not(Recorded::Stale);
-    };
-    if let Some(key) = event.superseding_key()
-        && present.recorded.contains(&(event.session_key.clone(), key))
-    {
-        return Decided::Not(Recorded::Duplicate);
-    }
-    let dedupe_key = event.dedupe_key();
-    if let Some(key) = &dedupe_key
-        && !present.recorded.insert((event.session_key.clone(), key.clone()))
-    {
-        return Decided::Not(Recorded::Duplicate);
-    }
-
-    let mut sent_before = None;
-    match &event.event {
-        Event::Message(message) => {
-            if message.direction == Direction::Outbound {
-                let key = (event.session_key.clone(), message.wa_id.clone());
-                let reached = present.levels.entry(key).or_default();
-                reached.id.get_or_insert_with(|| message.id.clone());
-            }
-            plan.messages.push((
-                event.organization_id.clone(),
-                event.session_key.clone(),
-                NewMessage::clone(message),
-            ));
-        }
-        // Meta tells of every message that went out, wherever it was sent, and whoever records it has looked at all
-        // that was told (`store::statuses`).
-        Event::Ack(ack) if row.origin == Origin::Cloud => {
-            plan.acks.insert((event.session_key.clone(), ack.wa_id.clone()), ack.clone());
-        }
-        Event::Ack(ack) => {
-            let key = (event.session_key.clone(), ack.wa_id.clone());
-            let Some(reached) = present.levels.get_mut(&key) else {
-                // Of a message sent elsewhere that we have not seen; it may come yet, so the key
-                // is not used up.
-                present.recorded.remove(&(event.session_key.clone(), ack.dedupe_key()));
-                return Decided::Not(Recorded::Ignored);
-            };
-            if !advances(reached.level, ack.level) {
-                return Decided::Not(Recorded::Ignored);
-            }
-            reached.level = ack.level.level();
-            // Whoever has a message has it from the server, whose word for that was lost, or comes late.
-            if reached.unsent && reached.level > AckLevel::Sent.level() {
-                sent_before = Some(Ack { level: AckLevel::Sent, ..ack.clone() });
-            }
-            reached.unsent &= reached.level <= 0;
-            plan.acks.insert(key, ack.clone());
-        }
-        Event::Ciphertext(_) => {
-            *plan.undecryptable.entry(event.session_key.clone()).or_default() += 1;
-        }
-        event if !status::is_about_status(event) => {}
-        _ if event.generation.is_some_and(|generation| generation != row.generation) => {
-            return Decided::Not(Recorded::Stale);
-        }
-        _ => {
-            if let Some(mark) = event.latest() {
-                // It was true then, and something else has been since.
-                if row.observed_at.is_some_and(|observed_at| event.at < observed_at) {
-                    if status::learn(row, &event.event) {
-                        plan.statuses.insert(event.session_key.clone());
-                        if is_connected_with_number(row) {
-                            plan.became_connected(event);
-                        }
-                    }
-                    forget(present, event, dedupe_key.as_ref());
-                    return Decided::Not(Recorded::Stale);
-                }
-                if matches!(event.posted, Some(Mark::Latest(_)))
-                    && row.observed_mark.as_deref() == Some(mark)
-                {
-                    return Decided::Not(Recorded::Duplicate);
-                }
-                row.observed_at = Some(event.at);
-                row.observed_mark = Some(mark.to_owned());
-            }
-            plan.statuses.insert(event.session_key.clone());
-        }
-    }
-
-    let active_before = row.last_active_at.map_or(i64::MIN, |at| at.0);
-    // "Last active" is about when we noticed: an offline message may be days old.
-    let at = if status::is_about_status(&event.event) { event.at } else { now };
-    let before = is_connected_with_number(row);
-    status::apply(row, &event.event, at);
-    // A client elsewhere has more than one word for it.
-    let has_become_so = !before || matches!(event.event, Event::Ready(_));
-    if has_become_so && is_connected_with_number(row) && status::is_about_status(&event.event) {
-        plan.became_connected(event);
-    }
-    if let Some(care) = &event.care {
-        care.write(row);
-    }
-    if row
-        .last_active_at
-        .is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
-    {
-        plan.active.insert(event.session_key.clone());
-    } else {
-        row.last_active_at = (active_before != i64::MIN).then_some(UnixMillis(active_before));
-    }
-    let count = 1 + i64::from(sent_before.is_some());
-    *plan.counts.entry(event.organization_id.clone()).or_default() += count;
-    Decided::New { dedupe_key, sent_before }
-}
-
-/// Whether a session is one that others may hand over to.
-fn is_connected_with_number(row: &session::Model) -> bool {
-    row.status == SessionStatus::SessionConnected && row.phone_number.is_some()
-}
-
-/// Uses a key up no more: what it stands for was not recorded.
-fn forget(present: &mut Present, event: &NewEvent, dedupe_key: Option<&String>) {
-    if let Some(key) = dedupe_key {
-        present.recorded.remove(&(event.session_key.clone(), key.clone()));
-    }
-}
-
-/// A level never goes down, and an error is one only while nothing better is known.
-fn advances(reached: i16, level: AckLevel) -> bool {
-    match level {
-        AckLevel::Error => reached == 0,
-        level => level.level() > reached,
-    }
 }
 
 async fn insert_all(

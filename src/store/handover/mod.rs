@@ -12,7 +12,8 @@
 //! the history of the new session reads that of those which point to it
 //! ([`Messages::list`](super::messages::Messages::list)). So there is nothing to interrupt, and what is sealed for a row
 //! of the old session opens. What waits to be sent is moved by the new session's outbox, in bites
-//! ([`Messages::adopt`](super::messages::Messages::adopt)).
+//! ([`Messages::adopt`](super::messages::Messages::adopt)); where that session runs elsewhere it has none, and what waits
+//! has failed (`stranded.rs`).
 //!
 //! # Locks
 //!
@@ -25,6 +26,7 @@
 
 mod carry;
 mod judge;
+mod stranded;
 mod sweep;
 
 use std::collections::{BTreeSet, HashSet};
@@ -44,6 +46,7 @@ use sea_orm::{
 pub use self::{
     carry::Given,
     judge::{Obstacle, Unfit},
+    stranded::HANDED_OVER,
 };
 use self::{
     carry::carry,
@@ -130,7 +133,7 @@ impl Handovers {
         let now = self.store.clock().now();
         let known = self.store.writer().known().clone();
         let (lane, organization) = (heir.to_string(), organization.clone());
-        let (heir, from) = (heir.clone(), from.clone());
+        let (heir_key, heir, from) = (heir.clone(), heir.clone(), from.clone());
         let (done, touched) = self
             .store
             .writer()
@@ -143,6 +146,9 @@ impl Handovers {
             })
             .await?;
         self.store.webhooks().touch(touched);
+        if done.is_ok() {
+            self.give_up(Some(&heir_key)).await?;
+        }
         Ok(done)
     }
 }

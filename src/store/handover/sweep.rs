@@ -19,7 +19,7 @@ use entity::{
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
     QueryOrder, QuerySelect,
-    sea_query::{Alias, Expr, LockType, Query, SimpleExpr},
+    sea_query::{Alias, BinOper, Expr, LockType, Query, SimpleExpr},
 };
 
 use super::{Handovers, Sources, asked_for, carry::carry, of_organization, sort, unlocked};
@@ -32,12 +32,14 @@ const IDLE: &str = "idle";
 const MOST: u64 = 200;
 
 impl Handovers {
-    /// Has sessions hand over that are idle beside a connected one of their account. Says how many did.
+    /// Has sessions hand over that are idle beside a connected one of their account. Says how many did. What nobody can
+    /// send any more has failed then.
     pub async fn sweep(&self) -> Result<u64, Error> {
         let mut swept = 0;
         for (organization, heir) in self.waited_for().await? {
             swept += self.look_again(&organization, &heir).await?;
         }
+        self.give_up(None).await?;
         Ok(swept)
     }
 
@@ -49,6 +51,7 @@ impl Handovers {
             .column(session::Column::Id)
             .filter(session::COLUMN.status.eq(SessionStatus::SessionConnected))
             .filter(session::COLUMN.phone_number.is_not_null())
+            .filter(is_known_by_number())
             .filter(is_waited_for())
             .order_by_desc(session::COLUMN.connected_at)
             .order_by_asc(session::COLUMN.id)
@@ -97,12 +100,20 @@ async fn swept(
         .filter(session::COLUMN.id.eq(heir.clone()))
         .filter(session::COLUMN.status.eq(SessionStatus::SessionConnected))
         .filter(session::COLUMN.phone_number.is_not_null());
+    let found = found.filter(is_known_by_number());
     let Some(heir) = found.one(txn).await? else { return Ok(nothing) };
     let rows = unlocked(asked_for(&heir, &Sources::All).filter(is_waiting_for(&heir)));
     let rows = rows.all(txn).await?;
     let Ok(sorted) = sort(txn, &heir, rows, &Sources::All).await? else { return Ok(nothing) };
     let (given, touched) = carry(txn, known, now, &By::default(), &heir, sorted.sources).await?;
     Ok((given.len() as u64, touched))
+}
+
+/// Whether a session's number is that of the account that it is connected as, and not merely what somebody has said.
+fn is_known_by_number() -> SimpleExpr {
+    let number = Expr::col((session::Entity, session::Column::PhoneNumber));
+    let address = number.binary(BinOper::Custom("||"), Expr::val("@s.whatsapp.net"));
+    Expr::col((session::Entity, session::Column::AccountJid)).eq(address)
 }
 
 /// A column of a session.

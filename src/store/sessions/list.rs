@@ -11,7 +11,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{Error, Sessions};
+use super::{Error, LIVE, Sessions};
 use crate::{event::Group, store::page::Page};
 
 /// Which sessions to list, by status.
@@ -22,7 +22,8 @@ pub enum StatusFilter {
     Group(Group),
 }
 
-/// Whether sessions that have handed over to another one are wanted.
+/// Whether sessions that have handed over to another one are wanted. One of them that is at work again, as what runs
+/// elsewhere may be, is among the others as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Migrated {
     #[default]
@@ -36,7 +37,12 @@ impl Migrated {
         // A number at Meta's is no session that anybody runs: it is among the accounts.
         let all = Condition::all().add(session::COLUMN.origin.ne(Origin::Cloud));
         match self {
-            Self::Without => all.add(session::COLUMN.migrated_to.is_null()),
+            // What runs elsewhere may be at work again, be its history another one's: that is seen.
+            Self::Without => all.add(
+                Condition::any()
+                    .add(session::COLUMN.migrated_to.is_null())
+                    .add(session::COLUMN.status.is_in(LIVE)),
+            ),
             Self::With => all,
             Self::Only => all.add(session::COLUMN.migrated_to.is_not_null()),
         }

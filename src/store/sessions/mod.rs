@@ -224,6 +224,9 @@ impl Sessions {
         if let Some(receiver) = &settings.receiver {
             let SealedReceiver { auth, secret } = self.sealed(organization, key, receiver).await?;
             change.receiver_auth = Set(Some(auth));
+            // Who changes how it is let in wants nothing else to let it in.
+            change.previous_receiver_secret = Set(None);
+            change.previous_receiver_until = Set(None);
             if secret.is_some() {
                 change.receiver_secret = Set(secret);
             }

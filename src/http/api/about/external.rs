@@ -37,9 +37,11 @@ pub(in crate::http::api) fn receive() -> Operation {
             "For clients such as whatsapp-web.js. Known are `qr`, `authenticated`, `ready`, `loading_screen`, `change_state`, `disconnected`, \
              `auth_failure`, `message`, `message_create`, `message_ack`, `message_revoke`, `message_reaction`, `call`, `group_join`, \
              `group_leave` and `group_update`; any other event is kept as `unknown` and answered with 202.\n\nThe same event twice is recorded once, and \
-             answered with `duplicate: true`: messages are known by their id, acknowledgements by message and level, the rest by \
-             `Idempotency-Key`, or else by what they say. What happened before the session came to be as it is (`timestamp`) does not \
-             change how it is. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
+             answered with `duplicate: true`: messages are known by their id, acknowledgements by message and level (one below the level \
+             reached is a repetition, too), the rest by `Idempotency-Key`, or else by what they say. A key is for one body alone. What \
+             happened before the session came to be as it is (`timestamp`) does not \
+             change how it is; a time in whole seconds stands for all of its second. An acknowledgement with nothing but its message's id waits \
+             for the message, if that is not known yet: nothing is recorded then, and it is no repetition. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
              posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
              by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",
         )
@@ -48,7 +50,7 @@ pub(in crate::http::api) fn receive() -> Operation {
         .header(text("webhook-id", "Of a signed request: its name."))
         .header(text("webhook-timestamp", "Of a signed request: its time, in seconds."))
         .header(text("webhook-signature", "Of a signed request: `v1,` and the signature."))
-        .header(text("Idempotency-Key", "What the client calls the event.").pattern("^[!-~]{1,255}$"))
+        .header(text("Idempotency-Key", "What the client calls the event: this one, and no other.").pattern("^[!-~]{1,255}$"))
         .open_body([
             text("event", "The event's name.").lengths(1..=128).required().example("ready"),
             object("data", "What it tells.").example(json!({})),
@@ -61,7 +63,12 @@ pub(in crate::http::api) fn receive() -> Operation {
             "It has no name here, and is kept as it is.",
             receipt("media_uploaded"),
         )
-        .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch, Code::TooManySessions])
+        .refuses([
+            Code::SessionEmbedded,
+            Code::WebhookAuthMismatch,
+            Code::TooManySessions,
+            Code::IdempotencyKeyReused,
+        ])
 }
 
 pub(in crate::http::api) fn verify() -> Operation {
@@ -89,7 +96,10 @@ pub(in crate::http::api) fn rotate() -> Operation {
         Tag::External,
         "Give a session that runs elsewhere a new secret",
     )
-    .about("It is shown once. The one before is as good for a while, so that its client has time to learn the new one.")
+    .about(
+        "It is shown once. The one before is as good for a while, so that its client has time to learn the new one; the one before that no \
+         longer. A change of `webhookAuth` ends that while.",
+    )
     .body([number("overlapSeconds", 0..=longest, "For how long the secret before is good.")
         .usually(86_400)
         .example(3600)])
@@ -108,7 +118,7 @@ fn report(id: &'static str) -> Operation {
         )
         .header(text("webhook-secret-key", "The key."))
         .header(text("x-webhook-secret", "The same."))
-        .header(text("Idempotency-Key", "What the caller calls the report.").pattern("^[!-~]{1,255}$"))
+        .header(text("Idempotency-Key", "What the caller calls the report: this one, and no other.").pattern("^[!-~]{1,255}$"))
         .open_body([
             text("sessionId", "`vps_session_id`.").required().example("wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b"),
             text("status", "What has become of it.").required().example("connected"),
@@ -116,7 +126,7 @@ fn report(id: &'static str) -> Operation {
             any("timestamp", "When: seconds or milliseconds since 1970, or RFC 3339.").example(AT),
         ])
         .answers::<Success<ReceiptView>>(200, "What became of it.", receipt("connected"))
-        .refuses([Code::SessionNotFound, Code::StatusWebhookClosed])
+        .refuses([Code::SessionNotFound, Code::StatusWebhookClosed, Code::IdempotencyKeyReused])
 }
 
 pub(in crate::http::api) fn report_status() -> Operation {
@@ -136,7 +146,9 @@ pub(in crate::http::api) fn connect() -> Operation {
     operation("connectUser", Tag::Sessions, "Connect one of the organization's users")
         .about(
             "Makes a session for the user, or takes one that he has and that is not connected, starts it, and waits some seconds for the code \
-             to scan. A session that was linked to another number is left alone, and one that cannot be started stays, stopped, and says why.",
+             to scan. A session that was linked to another number is left alone, and one that cannot be started stays, stopped, and says why. \
+             Where a member is missing or wrong, the problem has `statusCode` 400 and `message` `Invalid params`, as older clients look for \
+             them.",
         )
         .body([
             text("user_id", "The organization's own user.")

@@ -35,7 +35,7 @@ use crate::{
     store::{
         Error, Patience,
         contacts::{self, Person},
-        events::{Mark, NewEvent, record_batch},
+        events::{Mark, NewEvent, Posted, record_batch},
         statuses::NewStatus,
         webhooks::Known,
     },
@@ -209,7 +209,8 @@ async fn follow(
         Effect::Note { name, data } => {
             let mark = Mark::Once(event.dedup_key.clone());
             let note = Event::Unknown { name, data };
-            door.record(&session, note, event.event_ts, Some(mark)).await?;
+            let posted = Posted { mark, until: event.event_ts, request: None };
+            door.record(&session, note, event.event_ts, Some(posted)).await?;
         }
     }
     Ok(door.touched)
@@ -222,7 +223,7 @@ impl Door<'_> {
         session: &entity::session::Model,
         event: Event,
         at: UnixMillis,
-        posted: Option<Mark>,
+        posted: Option<Posted>,
     ) -> Result<(), DbErr> {
         let key: SessionKey = session.id.clone();
         let mut event = NewEvent {

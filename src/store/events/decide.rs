@@ -1,0 +1,252 @@
+//! Deciding what becomes of each event of a group: pure, over what is there (`present.rs`) and what is to be written
+//! (`plan.rs`).
+
+use entity::{
+    UnixMillis,
+    id::SessionKey,
+    idempotency, session,
+    state::{Direction, Origin, SessionStatus},
+};
+
+use super::{
+    NewEvent, Recorded,
+    plan::Plan,
+    present::{Present, Reached},
+};
+use crate::event::{Ack, AckLevel, Event, NewMessage, status};
+
+/// How much `last_active_at` must have moved to be worth a statement.
+const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
+
+/// Whether an event is new, and if not, why.
+pub(super) enum Decided {
+    New {
+        dedupe_key: Option<String>,
+        /// What must have been before, and is told first.
+        sent_before: Option<Ack>,
+        /// What was told before it, and is news with it.
+        ack_after: Option<Ack>,
+    },
+    Not(Recorded),
+}
+
+pub(super) fn decide(
+    event: &NewEvent,
+    now: UnixMillis,
+    present: &mut Present,
+    plan: &mut Plan,
+) -> Decided {
+    if !present.sessions.contains_key(&event.session_key) {
+        return Decided::Not(Recorded::Stale);
+    }
+    if !is_of_its_key(event, now, present, plan) {
+        return Decided::Not(Recorded::KeyReused);
+    }
+    let Some(row) = present.sessions.get_mut(&event.session_key) else {
+        return Decided::Not(Recorded::Stale);
+    };
+    if let Some(key) = event.superseding_key()
+        && present.recorded.contains(&(event.session_key.clone(), key))
+    {
+        return Decided::Not(Recorded::Duplicate);
+    }
+    if let Event::Message(message) = &event.event
+        && event.is_carried()
+        && present.levels.contains_key(&(event.session_key.clone(), message.wa_id.clone()))
+    {
+        return Decided::Not(Recorded::Duplicate);
+    }
+    let mut dedupe_key = event.dedupe_key();
+    if let Some(key) = &dedupe_key
+        && !present.recorded.insert((event.session_key.clone(), key.clone()))
+    {
+        if !is_so_again(row, event) {
+            return Decided::Not(Recorded::Duplicate);
+        }
+        // The key is the first one's.
+        dedupe_key = None;
+    }
+
+    let (mut sent_before, mut ack_after) = (None, None);
+    match &event.event {
+        Event::Message(message) => {
+            if message.direction == Direction::Outbound {
+                let key = (event.session_key.clone(), message.wa_id.clone());
+                let reached = present.levels.entry(key.clone()).or_default();
+                reached.id.get_or_insert_with(|| message.id.clone());
+                if let Some(ack) = present.early.remove(&key) {
+                    plan.early.remove(&key);
+                    plan.arrived.insert(key.clone());
+                    if raises(reached, &ack).is_some() {
+                        plan.acks.insert(key, ack.clone());
+                        ack_after = Some(ack);
+                    }
+                }
+            }
+            plan.messages.push((
+                event.organization_id.clone(),
+                event.session_key.clone(),
+                NewMessage::clone(message),
+            ));
+        }
+        // Meta tells of every message that went out, wherever it was sent, and whoever records it has looked at all
+        // that was told (`store::statuses`).
+        Event::Ack(ack) if row.origin == Origin::Cloud => {
+            plan.acks.insert((event.session_key.clone(), ack.wa_id.clone()), ack.clone());
+        }
+        Event::Ack(ack) => {
+            let key = (event.session_key.clone(), ack.wa_id.clone());
+            let Some(reached) = present.levels.get_mut(&key) else {
+                // Of a message sent elsewhere that we have not seen; it may come yet, so the key
+                // is not used up.
+                let origin = row.origin;
+                forget(present, event, dedupe_key.as_ref());
+                return Decided::Not(match origin {
+                    Origin::External => wait(ack, key, present, plan),
+                    Origin::Embedded | Origin::Cloud => Recorded::Ignored,
+                });
+            };
+            let Some(before) = raises(reached, ack) else {
+                return Decided::Not(Recorded::Ignored);
+            };
+            sent_before = before;
+            plan.acks.insert(key, ack.clone());
+        }
+        Event::Ciphertext(_) => {
+            *plan.undecryptable.entry(event.session_key.clone()).or_default() += 1;
+        }
+        event if !status::is_about_status(event) => {}
+        _ if event.generation.is_some_and(|generation| generation != row.generation) => {
+            return Decided::Not(Recorded::Stale);
+        }
+        _ => {
+            if let Some(mark) = event.latest() {
+                // It was true then, and something else has been since.
+                if row.observed_at.is_some_and(|observed_at| event.until() < observed_at) {
+                    if status::learn(row, &event.event, event.at) {
+                        plan.statuses.insert(event.session_key.clone());
+                        if is_connected_with_number(row) {
+                            plan.became_connected(event);
+                        }
+                    }
+                    forget(present, event, dedupe_key.as_ref());
+                    return Decided::Not(Recorded::Stale);
+                }
+                if row.observed_mark.as_deref() == Some(mark) {
+                    forget(present, event, dedupe_key.as_ref());
+                    return Decided::Not(Recorded::Duplicate);
+                }
+                // What is known to the second may be older than what is known better: time goes on.
+                row.observed_at = row.observed_at.max(Some(event.at));
+                row.observed_mark = Some(mark.to_owned());
+            }
+            plan.statuses.insert(event.session_key.clone());
+        }
+    }
+
+    let active_before = row.last_active_at.map_or(i64::MIN, |at| at.0);
+    // "Last active" is about when we noticed: an offline message may be days old.
+    let at = match row.observed_at {
+        _ if !status::is_about_status(&event.event) => now,
+        Some(observed_at) if event.posted.is_some() => observed_at.max(event.at),
+        _ => event.at,
+    };
+    status::apply(row, &event.event, at);
+    if says_whose_it_is(&event.event) && is_connected_with_number(row) {
+        plan.became_connected(event);
+    }
+    if let Some(care) = &event.care {
+        care.write(row);
+    }
+    if row
+        .last_active_at
+        .is_some_and(|at| at.0.saturating_sub(active_before) >= ACTIVITY_GRAIN_MILLIS)
+    {
+        plan.active.insert(event.session_key.clone());
+    } else {
+        row.last_active_at = (active_before != i64::MIN).then_some(UnixMillis(active_before));
+    }
+    let count = 1 + i64::from(sent_before.is_some()) + i64::from(ack_after.is_some());
+    *plan.counts.entry(event.organization_id.clone()).or_default() += count;
+    Decided::New { dedupe_key, sent_before, ack_after }
+}
+
+/// Whether what an event's request is called is its own: if it is new, it is from now on.
+fn is_of_its_key(
+    event: &NewEvent,
+    now: UnixMillis,
+    present: &mut Present,
+    plan: &mut Plan,
+) -> bool {
+    let Some((key, fingerprint)) = event.request() else { return true };
+    if let Some(known) = present.requests.get(&key) {
+        return known == fingerprint;
+    }
+    present.requests.insert(key.clone(), fingerprint.to_owned());
+    plan.requests.push(idempotency::Model {
+        organization_id: event.organization_id.clone(),
+        key,
+        fingerprint: fingerprint.to_owned(),
+        resource_id: event.session_key.to_string(),
+        created_at: now,
+    });
+    true
+}
+
+/// Whether what was said before is said of another moment of the same second: something else was, in between.
+fn is_so_again(row: &session::Model, event: &NewEvent) -> bool {
+    event.is_of_a_second()
+        && row.observed_mark.as_deref() != event.latest()
+        && row.observed_at.is_some_and(|observed_at| observed_at <= event.until())
+}
+
+/// Whether somebody other than the caller says that a session is connected, and with which number. A number that is
+/// only known from before, or that was typed in, may be another account's by now.
+fn says_whose_it_is(event: &Event) -> bool {
+    matches!(event, Event::Ready(account) if account.phone_number.is_some())
+}
+
+/// Whether a session is one that others may hand over to.
+fn is_connected_with_number(row: &session::Model) -> bool {
+    row.status == SessionStatus::SessionConnected && row.phone_number.is_some()
+}
+
+/// Uses a key up no more: what it stands for was not recorded.
+fn forget(present: &mut Present, event: &NewEvent, dedupe_key: Option<&String>) {
+    if let Some(key) = dedupe_key {
+        present.recorded.remove(&(event.session_key.clone(), key.clone()));
+    }
+}
+
+/// Has an acknowledgement wait for its message.
+fn wait(ack: &Ack, key: (SessionKey, String), present: &mut Present, plan: &mut Plan) -> Recorded {
+    // All of them are above 0 or an error, which counts only while nothing else is known.
+    if present.early.get(&key).is_some_and(|waiting| waiting.level >= ack.level) {
+        return Recorded::Duplicate;
+    }
+    present.early.insert(key.clone(), ack.clone());
+    plan.early.insert(key, ack.clone());
+    Recorded::Waiting
+}
+
+/// Raises the level that a message has reached. None if it is not raised, or else what must have been before, if that
+/// was not told.
+fn raises(reached: &mut Reached, ack: &Ack) -> Option<Option<Ack>> {
+    if !advances(reached.level, ack.level) {
+        return None;
+    }
+    reached.level = ack.level.level();
+    // Whoever has a message has it from the server, whose word for that was lost, or comes late.
+    let sent_before = (reached.unsent && reached.level > AckLevel::Sent.level())
+        .then(|| Ack { level: AckLevel::Sent, ..ack.clone() });
+    reached.unsent &= reached.level <= 0;
+    Some(sent_before)
+}
+
+/// A level never goes down, and an error is one only while nothing better is known.
+fn advances(reached: i16, level: AckLevel) -> bool {
+    match level {
+        AckLevel::Error => reached == 0,
+        level => level.level() > reached,
+    }
+}

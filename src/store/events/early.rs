@@ -1,0 +1,117 @@
+//! Acknowledgements that come before the message that they are of. Clients elsewhere may post so; each of a message waits
+//! for it, the highest level alone, and is told of with it.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::{
+    UnixMillis, early_ack,
+    id::SessionKey,
+    session,
+    state::{Direction, Origin},
+};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    QueryFilter,
+    sea_query::{Alias, Expr, OnConflict},
+};
+
+use super::{CHUNK, NewEvent};
+use crate::event::{Ack, AckLevel, Event};
+
+/// By session and WhatsApp's id of the message.
+pub(super) type Early = HashMap<(SessionKey, String), Ack>;
+
+/// What waits of that which a group of events acknowledges, or tells of.
+pub(super) async fn read(
+    txn: &DatabaseTransaction,
+    sessions: &HashMap<SessionKey, session::Model>,
+    events: &[&NewEvent],
+) -> Result<Early, DbErr> {
+    let named: HashSet<(SessionKey, String)> = events
+        .iter()
+        .filter(|event| {
+            sessions.get(&event.session_key).is_some_and(|row| row.origin == Origin::External)
+        })
+        .filter_map(|event| {
+            let wa_id = match &event.event {
+                Event::Ack(ack) => &ack.wa_id,
+                Event::Message(message) if message.direction == Direction::Outbound => {
+                    &message.wa_id
+                }
+                _ => return None,
+            };
+            Some((event.session_key.clone(), wa_id.clone()))
+        })
+        .collect();
+    let mut early = Early::new();
+    let named: Vec<_> = named.into_iter().collect();
+    for chunk in named.chunks(CHUNK) {
+        let of = |(session, wa_id): &(SessionKey, String)| {
+            Condition::all()
+                .add(early_ack::COLUMN.session_key.eq(session.clone()))
+                .add(early_ack::COLUMN.wa_id.eq(wa_id.as_str()))
+        };
+        let any = chunk.iter().map(of).fold(Condition::any(), Condition::add);
+        for row in early_ack::Entity::find().filter(any).all(txn).await? {
+            let Some(level) = AckLevel::of(row.level) else { continue };
+            let ack = Ack {
+                wa_id: row.wa_id.clone(),
+                chat: row.chat,
+                by: row.acknowledged_by,
+                level,
+                error: row.error,
+                at: row.occurred_at,
+            };
+            early.insert((row.session_key, row.wa_id), ack);
+        }
+    }
+    Ok(early)
+}
+
+/// Has an acknowledgement wait, unless one as high does.
+pub(super) async fn wait(
+    txn: &DatabaseTransaction,
+    session: SessionKey,
+    ack: Ack,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    let row = early_ack::Model {
+        session_key: session,
+        wa_id: ack.wa_id,
+        level: ack.level.level(),
+        chat: ack.chat,
+        acknowledged_by: ack.by,
+        error: ack.error,
+        occurred_at: ack.at,
+        created_at: now,
+    };
+    let level = early_ack::Column::Level;
+    early_ack::Entity::insert(row.into_active_model())
+        .on_conflict(
+            OnConflict::columns([early_ack::Column::SessionKey, early_ack::Column::WaId])
+                .update_columns([
+                    level,
+                    early_ack::Column::Chat,
+                    early_ack::Column::AcknowledgedBy,
+                    early_ack::Column::Error,
+                    early_ack::Column::OccurredAt,
+                ])
+                .action_and_where(
+                    Expr::col((early_ack::Entity, level))
+                        .lt(Expr::col((Alias::new("excluded"), level))),
+                )
+                .to_owned(),
+        )
+        .exec_without_returning(txn)
+        .await?;
+    Ok(())
+}
+
+/// Nothing waits for a message any more: it has come.
+pub(super) async fn arrived(
+    txn: &DatabaseTransaction,
+    (session, wa_id): (SessionKey, String),
+) -> Result<(), DbErr> {
+    early_ack::Entity::delete_by_id((session, wa_id)).exec(txn).await?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Acknowledgements that clients elsewhere post with an id alone: before their message, after it, or without one.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use wagate::{
+    maintenance::{Maintenance, Policy},
+    store::retention::Table,
+};
+
+use crate::{
+    database::{Database, on_each},
+    external_day::{all_messages, names},
+    external_receiver::{ALICE, BOB, feed},
+    http_app::App,
+};
+
+async fn ack(app: &App, id: &str, message: Value, level: i64) -> Value {
+    let told = app.tell(id, "message_ack", json!({ "message": message, "ack": level })).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    told.json()["data"].clone()
+}
+
+async fn waiting(database: &Database) -> i64 {
+    database.count("SELECT count(*) FROM early_ack").await
+}
+
+#[tokio::test]
+async fn an_acknowledgement_with_an_id_alone_waits_for_its_message() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        let outcome = async |level: i64| {
+            let told = ack(&app, "shop", json!({ "id": "3EB1" }), level).await;
+            (told["recorded"] == true, told["duplicate"] == true)
+        };
+        assert_eq!(outcome(2).await, (false, false), "its message is not known");
+        assert_eq!(outcome(2).await, (false, true));
+        assert_eq!(outcome(3).await, (false, false), "higher");
+        for lower in [1, 2, -1] {
+            assert_eq!(outcome(lower).await, (false, true), "{lower}");
+        }
+        assert!(names(&app, "shop").await.is_empty());
+        let message = json!({ "message": {
+            "id": "3EB1", "from": BOB, "to": ALICE, "body": "x", "fromMe": true, "timestamp": 1_640_995_200,
+        } });
+        app.tell("shop", "message_create", message).await;
+        let told = feed(&app, "shop").await;
+        let named: Vec<_> = told.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(named, ["message_create", "message_ack"]);
+        assert_eq!(told[1].1["ack"], 3);
+        assert_eq!(told[1].1["message"]["messageId"], told[0].1["message"]["messageId"]);
+        assert_eq!(all_messages(&app, "shop").await[0]["ack"], 3);
+        assert_eq!(waiting(database).await, 0);
+        for lower in [3, 2] {
+            assert_eq!(outcome(lower).await, (false, true), "{lower}");
+        }
+        assert_eq!(outcome(4).await, (true, false));
+        assert_eq!(all_messages(&app, "shop").await[0]["ack"], 4);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_message_that_never_comes_goes_after_a_week_or_with_its_session() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for id in ["shop", "other"] {
+            app.external(id, json!({})).await;
+            ack(&app, id, json!({ "id": "3EB1" }), 1).await;
+        }
+        assert_eq!(waiting(database).await, 2);
+        app.delete("/api/whatsapp/session/other").await;
+        assert_eq!(waiting(database).await, 1);
+        let sweep = async || {
+            let stop = CancellationToken::new();
+            let swept = Maintenance::new(app.store.clone(), Policy::default(), stop).sweep().await;
+            swept.unwrap().rows.get(&Table::EarlyAcks).copied().unwrap_or_default()
+        };
+        app.clock.advance(Duration::from_hours(7 * 24));
+        assert_eq!(sweep().await, 0);
+        app.clock.advance(Duration::from_millis(1));
+        assert_eq!((sweep().await, waiting(database).await), (1, 0));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_makes_a_message_only_if_it_is_certainly_the_account_s() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        // The seed's shape says nothing of who has sent it.
+        let heard = json!({
+            "id": "msg_123", "body": "Hello World", "from": ALICE, "to": BOB, "timestamp": 1_640_995_200,
+        });
+        ack(&app, "shop", heard.clone(), 2).await;
+        assert!(all_messages(&app, "shop").await.is_empty(), "it may be anybody's");
+        app.tell("shop", "message", json!({ "message": heard })).await;
+        ack(&app, "shop", heard.clone(), 3).await;
+        let mut said = heard.clone();
+        said["fromMe"] = json!(false);
+        ack(&app, "shop", said, 3).await;
+        let rows = all_messages(&app, "shop").await;
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!((&rows[0]["direction"], &rows[0]["ack"]), (&json!("inbound"), &json!(0)));
+        // Whose number the session has is known: so is that this one is its own.
+        app.tell("shop", "ready", json!({ "phoneNumber": "6289876543210" })).await;
+        let own = json!({
+            "id": "msg_124", "body": "Hi", "from": BOB, "to": ALICE, "timestamp": 1_640_995_201,
+        });
+        ack(&app, "shop", own, 2).await;
+        // So does its id, or its own word.
+        let own = json!({ "id": format!("true_{ALICE}_3EB5"), "from": BOB, "to": ALICE, "timestamp": 1_640_995_202 });
+        ack(&app, "shop", own, 1).await;
+        let rows = all_messages(&app, "shop").await;
+        let of = |id: &str| rows.iter().find(|row| row["waId"] == id).unwrap_or_else(|| panic!("{id}"));
+        assert_eq!((&of("msg_124")["fromMe"], &of("msg_124")["ack"]), (&json!(true), &json!(2)));
+        assert_eq!(of("3EB5")["ack"], 1);
+        assert_eq!(rows.len(), 3);
+        app.close().await;
+    })
+    .await;
+}

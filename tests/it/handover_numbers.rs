@@ -1,0 +1,195 @@
+//! Which number a session that runs elsewhere has: by a `ready` of its own, and not because somebody once said so. And that
+//! one which has handed over is seen when it is at work again.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    database::{Database, on_each},
+    handover::{NUMBER, SESSION, ids, listed, logged_out, old, ready, status, told},
+    http_app::{Answer, App, STATUS_KEY, json as with_json},
+};
+
+async fn migrated(app: &App, id: &str) -> Value {
+    status(app, id).await["migratedTo"].clone()
+}
+
+/// As if a session had been idle all the time, its row being changed when others became connected.
+async fn was_idle(database: &Database, id: &str) {
+    let sql = format!("UPDATE session SET status_since = 1 WHERE session_id = '{id}'");
+    database.execute(&sql).await;
+}
+
+async fn report(app: &App, id: &str, mut body: Value) {
+    body["sessionId"] = json!(format!("wa_{id}"));
+    let request = app.anonymous(Method::POST, "/api/whatsapp/status-webhook");
+    let told = Answer::to(with_json(request, &body).header("webhook-secret-key", STATUS_KEY)).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+}
+
+async fn tell(app: &App, id: &str, event: &str, data: Value) -> Value {
+    app.clock.advance(Duration::from_secs(1));
+    app.tell(id, event, data).await.json()["data"]["status"].clone()
+}
+
+async fn external(app: &App, id: &str, more: Value) {
+    let mut body = json!({ "sessionData": { "vps_session_id": format!("wa_{id}") } });
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    app.external(id, body).await;
+}
+
+#[tokio::test]
+async fn a_number_that_was_only_said_of_a_session_takes_over_from_nobody() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        old(&app, "old").await;
+        external(&app, "new", json!({ "phoneNumber": NUMBER })).await;
+        external(&app, "told", json!({})).await;
+        for (event, data) in [
+            ("ready", json!({})),
+            ("change_state", json!({ "state": "TIMEOUT" })),
+            ("change_state", json!({ "state": "CONNECTED" })),
+        ] {
+            tell(&app, "new", event, data).await;
+            assert_eq!(migrated(&app, "old").await, Value::Null, "{event}");
+        }
+        // Said while it is on its way, and by a report that says nothing else.
+        report(&app, "told", json!({ "status": "reconnecting", "phoneNumber": NUMBER })).await;
+        assert_eq!(status(&app, "told").await["phoneNumber"], NUMBER);
+        for (event, data) in
+            [("change_state", json!({ "state": "CONNECTED" })), ("ready", json!({}))]
+        {
+            assert_eq!(tell(&app, "told", event, data).await, "session_connected");
+            assert_eq!(migrated(&app, "old").await, Value::Null, "{event}");
+        }
+        // Nor does it when it is looked at again.
+        was_idle(database, "old").await;
+        assert_eq!(app.store.handovers().sweep().await.unwrap(), 0);
+        assert!(told(&app).await.is_empty());
+        // Its own word does.
+        tell(&app, "new", "ready", json!({ "phoneNumber": NUMBER })).await;
+        assert_eq!(migrated(&app, "old").await, "new");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_that_was_a_session_s_before_somebody_scanned_it_again_takes_over_from_nobody() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for (id, has_code) in [("scanned", true), ("silent", false)] {
+            external(&app, id, json!({})).await;
+            tell(&app, id, "ready", json!({ "phoneNumber": NUMBER })).await;
+            let later = format!("beside-{id}");
+            app.clock.advance(Duration::from_secs(1));
+            app.session(&later).await;
+            ready(&app, &later).await;
+            logged_out(&app, &later).await;
+            let at = app.clock.now().as_secs();
+            tell(&app, id, "disconnected", json!({ "reason": "LOGOUT" })).await;
+            if has_code {
+                app.clock.advance(Duration::from_secs(60));
+                tell(&app, id, "qr", json!({ "qr": "2@anybody" })).await;
+                tell(&app, id, "authenticated", json!({})).await;
+            }
+            assert_eq!(tell(&app, id, "ready", json!({})).await, "session_connected");
+            was_idle(database, &later).await;
+            assert_eq!(app.store.handovers().sweep().await.unwrap(), 0, "{id}");
+            if has_code {
+                // What comes late is of whoever was there before.
+                let body = json!({
+                    "event": "ready", "timestamp": at - 1,
+                    "data": { "phoneNumber": NUMBER, "pushName": "Late" },
+                });
+                let path = format!("/api/whatsapp/webhook/{id}");
+                let late = app.post(&path, body).await.json();
+                assert_eq!(late["data"]["outdated"], true);
+                assert_eq!(app.row(id).await.account_jid, None);
+            }
+            assert_eq!(migrated(&app, &later).await, Value::Null, "{id}");
+            // A lost connection that is back is still the same account's.
+            tell(&app, id, "ready", json!({ "phoneNumber": NUMBER })).await;
+            assert_eq!(migrated(&app, &later).await, id);
+            tell(&app, id, "change_state", json!({ "state": "TIMEOUT" })).await;
+            tell(&app, id, "change_state", json!({ "state": "CONNECTED" })).await;
+            assert!(app.row(id).await.account_jid.is_some());
+            tell(&app, id, "disconnected", json!({ "reason": "LOGOUT" })).await;
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_has_handed_over_and_is_at_work_again_is_in_the_lists() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        external(&app, "vps", json!({})).await;
+        tell(&app, "vps", "ready", json!({ "phoneNumber": NUMBER })).await;
+        tell(&app, "vps", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        app.clock.advance(Duration::from_secs(1));
+        app.session("here").await;
+        ready(&app, "here").await;
+        assert_eq!(listed(&app, "").await, (ids(["here"]), json!(1)));
+        let taken_over = "Another session of the account has taken over: see migratedTo";
+        assert_eq!(status(&app, "vps").await["message"], taken_over);
+        for (event, data, filter) in [
+            ("qr", json!({ "qr": "2@x" }), "needsQR"),
+            ("loading_screen", json!({ "percent": 5, "message": "Loading" }), "loading"),
+            ("ready", json!({}), "connected"),
+        ] {
+            tell(&app, "vps", event, data).await;
+            assert_eq!(listed(&app, "").await, (ids(["here", "vps"]), json!(2)), "{event}");
+            let (found, _) = listed(&app, &format!("?status={filter}")).await;
+            assert!(found.contains("vps"), "{event}");
+            let seen = status(&app, "vps").await;
+            assert_eq!(seen["migratedTo"], "here", "its history is the other's");
+            assert_ne!(seen["message"], taken_over, "{event}");
+            assert_eq!(listed(&app, "?migrated=true").await.0, ids(["vps"]));
+        }
+        tell(&app, "vps", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        assert_eq!(listed(&app, "").await, (ids(["here"]), json!(1)));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_carries_a_message_of_the_old_session_does_not_announce_it_again() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for id in ["old", "new"] {
+            external(&app, id, json!({})).await;
+        }
+        let own = |from: &str| {
+            json!({
+                "id": "3EB1", "from": from, "to": "4915110000001@c.us", "fromMe": true, "body": "x",
+                "timestamp": app.clock.now().as_secs(),
+            })
+        };
+        let message = own(&format!("{NUMBER}@c.us"));
+        tell(&app, "old", "ready", json!({ "phoneNumber": NUMBER })).await;
+        tell(&app, "old", "message_create", json!({ "message": message })).await;
+        tell(&app, "old", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        tell(&app, "new", "ready", json!({ "phoneNumber": NUMBER })).await;
+        // Also where the account is called by its hidden identity.
+        for (message, level) in [(message, 2), (own("77001122334455@lid"), 3)] {
+            app.clock.advance(Duration::from_secs(1));
+            let told = app.tell("new", "message_ack", json!({ "message": message, "ack": level }));
+            assert_eq!(told.await.json()["data"]["recorded"], true);
+        }
+        let names = crate::external_day::names(&app, "new").await;
+        assert_eq!(names, ["ready", "message_ack", "message_ack"]);
+        let page = app.get(&format!("{SESSION}/new/messages")).await.json();
+        let rows = page["data"].as_array().unwrap();
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(rows[0]["ack"], 3);
+        app.close().await;
+    })
+    .await;
+}
