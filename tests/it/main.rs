@@ -128,6 +128,7 @@ mod stop_wire;
 mod store_checkpoints;
 mod store_commands;
 mod store_contention;
+mod store_deadline;
 mod store_leases;
 mod store_lost_commit;
 mod store_open;
