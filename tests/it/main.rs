@@ -81,6 +81,7 @@ mod meta_accounts;
 mod meta_challenge;
 mod meta_events;
 mod meta_ingest;
+mod meta_large;
 mod meta_processing;
 mod meta_statuses;
 mod meta_storm;

@@ -260,6 +260,7 @@ impl Posted<'_> {
             claimed_by: None,
             lease_until: UnixMillis(0),
             error: None,
+            progress: 0,
             created_at: self.now,
         };
         Kept { body, events: vec![event] }
@@ -310,6 +311,7 @@ impl Posted<'_> {
                     claimed_by: None,
                     lease_until: UnixMillis(0),
                     error: None,
+                    progress: 0,
                     created_at: self.now,
                 });
             }
