@@ -110,6 +110,7 @@ mod renewal_wire;
 mod restart_wire;
 mod restore_process;
 mod retention;
+mod retention_tables;
 mod runs;
 mod schema;
 mod sealed_webhooks;
