@@ -41,6 +41,7 @@ mod m20261130_000361_contacts;
 mod m20261130_000362_message_statuses;
 mod m20261130_000363_campaign_audience;
 mod m20261130_000386_meta_progress;
+mod m20261130_000387_sealed_addresses;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -80,6 +81,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000362_message_statuses::Migration),
             Box::new(m20261130_000363_campaign_audience::Migration),
             Box::new(m20261130_000386_meta_progress::Migration),
+            Box::new(m20261130_000387_sealed_addresses::Migration),
         ]
     }
 }
