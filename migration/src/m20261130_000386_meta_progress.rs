@@ -7,6 +7,10 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let mut progress = integer("progress").default(0).take();
         let table = Table::alter().table("meta_event").add_column(&mut progress).to_owned();

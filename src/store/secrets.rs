@@ -109,7 +109,11 @@ pub(super) fn change_qr(payload: &mut String, change: impl FnOnce(&str) -> Optio
 }
 
 fn complain(err: OpenError, row: &str) {
-    tracing::error!(error = &err as &dyn std::error::Error, row, "A secret of a session does not open");
+    tracing::error!(
+        error = &err as &dyn std::error::Error,
+        row,
+        "A secret of a session does not open"
+    );
 }
 
 impl Store {

@@ -356,17 +356,14 @@ impl Victim {
 impl Victim {
     /// What the table says of messages that went out: of each that was accepted or received there is one row, and
     /// none is still being sent. `received` are the texts that Bob has.
-    async fn check_rows(
-        &mut self,
-        daemon: &Process,
-        received: &HashMap<String, BTreeSet<String>>,
-    ) {
+    async fn check_rows(&mut self, daemon: &Process, received: &HashMap<String, BTreeSet<String>>) {
         let begun = Instant::now();
         let rows = loop {
             let rows = daemon.messages("sales").await;
             let rows: Vec<_> =
                 rows.into_iter().filter(|row| row["direction"] == "outbound").collect();
-            let is_open = |row: &Value| matches!(row["status"].as_str(), Some("queued" | "sending"));
+            let is_open =
+                |row: &Value| matches!(row["status"].as_str(), Some("queued" | "sending"));
             if !rows.iter().any(is_open) || begun.elapsed() > DEADLINE {
                 break rows;
             }

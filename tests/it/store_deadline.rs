@@ -62,7 +62,8 @@ async fn hold(store: &Store, gate: Arc<Semaphore>) {
     let unit = store.writer().run("gate", Patience::Fail, move |_| {
         let gate = gate.clone();
         Box::pin(async move {
-            gate.acquire().await.unwrap().forget();
+            // It stays open: the unit may be run again, with those that have joined it.
+            drop(gate.acquire().await.unwrap());
             Ok(())
         })
     });
@@ -95,8 +96,13 @@ async fn among_others(
         }
         gate.add_permits(1);
     };
-    let ((), (), slow, (), ()) =
-        tokio::join!(held, neighbours(0), hang(store, patience, times, runs), neighbours(10), others);
+    let ((), (), slow, (), ()) = tokio::join!(
+        held,
+        neighbours(0),
+        hang(store, patience, times, runs),
+        neighbours(10),
+        others
+    );
     slow
 }
 

@@ -376,7 +376,9 @@ async fn fill(database: &Database) {
             "webhook_replay",
             "id, organization_id, endpoint_id, state, after_seq, through_seq, cursor_seq, owed, \
              rate_per_second, stepped_at, created_at, finished_at",
-            format!("'rpl_1', {organization}, {endpoint}, 'done', 1, 2, 2, 1, 1, 1, 1, 4000000000000"),
+            format!(
+                "'rpl_1', {organization}, {endpoint}, 'done', 1, 2, 2, 1, 1, 1, 1, 4000000000000"
+            ),
         ),
         (
             "webhook_attempt",

@@ -4,9 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use entity::organization;
-use sea_orm::{
-    ConnectionTrait, EntityTrait, QuerySelect, Statement, sea_query::LockType,
-};
+use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, Statement, sea_query::LockType};
 use tokio::time::Instant;
 
 use super::{Chunk, Due, LANE};
