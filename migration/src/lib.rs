@@ -46,6 +46,8 @@ mod m20261130_000374_early_acks;
 mod m20261130_000375_waiting_messages;
 mod m20261130_000378_meta_outbox;
 mod m20261130_000379_meta_silence;
+mod m20261130_000386_meta_progress;
+mod m20261130_000387_sealed_addresses;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -90,6 +92,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000375_waiting_messages::Migration),
             Box::new(m20261130_000378_meta_outbox::Migration),
             Box::new(m20261130_000379_meta_silence::Migration),
+            Box::new(m20261130_000386_meta_progress::Migration),
+            Box::new(m20261130_000387_sealed_addresses::Migration),
         ]
     }
 }

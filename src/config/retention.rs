@@ -25,6 +25,14 @@ pub struct Retention {
     pub webhooks: Keep,
     /// What Meta has told, and what it has posted. Meta repeats itself for a week.
     pub meta: Keep,
+    /// What Meta has told of how far messages had come, and what they cost.
+    pub message_statuses: Keep,
+    /// Conversations without messages, and people without conversations, since they were last heard of.
+    pub contacts: Keep,
+    /// Tokens that were revoked or have expired.
+    pub tokens: Keep,
+    /// Who has changed what.
+    pub audit: Keep,
     /// How often it is looked for what is old enough.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
@@ -50,6 +58,10 @@ impl Default for Retention {
             pending_inbound: Keep(Some(30 * DAY)),
             webhooks: Keep(Some(30 * DAY)),
             meta: Keep(Some(30 * DAY)),
+            message_statuses: Keep(Some(180 * DAY)),
+            contacts: Keep(None),
+            tokens: Keep(Some(400 * DAY)),
+            audit: Keep(Some(400 * DAY)),
             interval: Duration::from_mins(10),
         }
     }
@@ -64,16 +76,24 @@ impl Retention {
             ("retention.sent_messages", self.sent_messages),
             ("retention.pending_inbound", self.pending_inbound),
             ("retention.webhooks", self.webhooks),
+            ("retention.tokens", self.tokens),
+            ("retention.audit", self.audit),
         ] {
             if keep.0.is_some_and(|time| time < SHORTEST) {
                 return Err(Invalid::new(key, "must be an hour or longer, or \"never\""));
             }
         }
-        if self.meta.0.is_some_and(|time| time < 8 * DAY) {
-            return Err(Invalid::new(
-                "retention.meta",
-                "must be 8days or longer, or \"never\": Meta repeats itself for a week",
-            ));
+        for (key, keep) in [
+            ("retention.meta", self.meta),
+            ("retention.message_statuses", self.message_statuses),
+            ("retention.contacts", self.contacts),
+        ] {
+            if keep.0.is_some_and(|time| time < 8 * DAY) {
+                return Err(Invalid::new(
+                    key,
+                    "must be 8days or longer, or \"never\": Meta repeats itself for a week",
+                ));
+            }
         }
         if !(Duration::from_secs(1)..=DAY).contains(&self.interval) {
             return Err(Invalid::new("retention.interval", "must be between 1s and 1day"));

@@ -158,6 +158,10 @@ pub(super) fn policy(config: &Config) -> Policy {
         pending_inbound: retention.pending_inbound.0,
         webhooks: retention.webhooks.0,
         meta: retention.meta.0,
+        message_statuses: retention.message_statuses.0,
+        contacts: retention.contacts.0,
+        tokens: retention.tokens.0,
+        audit: retention.audit.0,
         interval: retention.interval,
     }
 }

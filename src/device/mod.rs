@@ -291,7 +291,7 @@ fn text(text: &str) -> String {
 /// What the client is told of a store's error.
 fn failure(err: store::Error) -> StoreError {
     match err {
-        store::Error::Unavailable(_) | store::Error::Stopped => {
+        store::Error::Unavailable(_) | store::Error::Stopped | store::Error::TooLong => {
             StoreError::Connection(Box::new(err))
         }
         // The client ends with its session's run: nobody asks it to try again.

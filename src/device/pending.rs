@@ -219,6 +219,8 @@ impl Backend {
     }
 
     pub(super) async fn hold_pending(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
+        // Decrypted, and nowhere but in memory.
+        moment!("inbound.opened");
         self.look().await?;
         let lingering = {
             let mut state = self.pending.state();

@@ -39,7 +39,16 @@ impl Bite {
             | Table::Notices
             | Table::MetaEvents
             | Table::EarlyAcks
-            | Table::WebhookEvents => Self { rows: 50, most: 400 },
+            | Table::WebhookEvents
+            | Table::MessageStatuses
+            | Table::Audit
+            | Table::Conversations
+            | Table::Contacts
+            | Table::Tokens
+            | Table::WebhookReplays
+            | Table::WebhookGaps => Self { rows: 50, most: 400 },
+            // With each go its secrets, its health and its gaps.
+            Table::WebhookEndpoints => Self { rows: 10, most: 50 },
         }
     }
 
@@ -72,7 +81,7 @@ mod tests {
     use super::*;
 
     fn chunk(took: Duration, held: Duration) -> Chunk {
-        Chunk { rows: 1, took, held }
+        Chunk { rows: 1, asked: 1, took, held }
     }
 
     fn any_bite() -> impl Strategy<Value = Bite> {

@@ -42,6 +42,10 @@ pub struct Policy {
     pub pending_inbound: Option<Duration>,
     pub webhooks: Option<Duration>,
     pub meta: Option<Duration>,
+    pub message_statuses: Option<Duration>,
+    pub contacts: Option<Duration>,
+    pub tokens: Option<Duration>,
+    pub audit: Option<Duration>,
     /// The distance between sweeps, on average.
     pub interval: Duration,
 }
@@ -54,9 +58,16 @@ impl Policy {
             Table::Idempotency => self.idempotency,
             Table::SentMessages => self.sent_messages,
             Table::PendingInbound => self.pending_inbound,
-            Table::WebhookDeliveries | Table::WebhookAttempts | Table::WebhookEvents => {
-                self.webhooks
-            }
+            Table::WebhookDeliveries
+            | Table::WebhookAttempts
+            | Table::WebhookEvents
+            | Table::WebhookReplays
+            | Table::WebhookGaps
+            | Table::WebhookEndpoints => self.webhooks,
+            Table::MessageStatuses => self.message_statuses,
+            Table::Conversations | Table::Contacts => self.contacts,
+            Table::Tokens => self.tokens,
+            Table::Audit => self.audit,
             Table::MetaEvents | Table::MetaBodies => self.meta,
             Table::EarlyAcks => Some(EARLY_ACKS),
             // Each says itself when it ends.
@@ -161,12 +172,15 @@ impl Maintenance {
                         return Ok(swept);
                     }
                     self.yield_to_others().await;
-                    let asked = bite.rows();
-                    let chunk = self.store.retention().retire(&mut due, asked).await?;
+                    let chunk = self.store.retention().retire(&mut due, bite.rows()).await?;
+                    if chunk.rows == 0 && chunk.held.is_zero() {
+                        // It was looked for, and that was all.
+                        break;
+                    }
                     self.learn(chunk, &mut bite, &mut swept);
                     *swept.rows.entry(table).or_default() += chunk.rows;
                     pause(chunk).await;
-                    if chunk.rows < asked {
+                    if chunk.rows < chunk.asked {
                         break;
                     }
                 }

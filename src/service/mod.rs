@@ -286,6 +286,10 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Database(_) => Self::Store(error),
             store::Error::Unavailable(_) | store::Error::Stopped => Self::StoreUnavailable(error),
+            store::Error::TooLong => Self::Unavailable {
+                what: "the database needs too long for this at the moment",
+                retry_after: LATER,
+            },
             store::Error::LeaseLost => {
                 Self::Unavailable { what: "the session has changed its owner", retry_after: SOON }
             }

@@ -27,10 +27,6 @@ use crate::vault::WrongKey;
 /// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// PostgreSQL ends a transaction left open this long: its locks would stop everybody. Ours never wait
-/// between statements, unless the process is paused or cut off; other daemons then wait for this.
-const IDLE_IN_TRANSACTION: &str = "5s";
-
 /// A pooled PostgreSQL connection is replaced after this long; its server process grows with time.
 const LIFETIME: Duration = Duration::from_hours(1);
 
@@ -50,9 +46,11 @@ pub struct Options {
     /// How many units of work share a commit at most. One makes every unit a commit of its own,
     /// which only a benchmark wants.
     pub group_limit: usize,
-    /// A group whose units, or whose commit, take longer has lost its connection without being told:
-    /// no group is large enough.
+    /// A group whose units, or whose commit, take longer has lost its connection without being told, or one of its
+    /// units takes too long for anybody: that one is refused.
     pub deadline: Duration,
+    /// How long to wait for another daemon that migrates, or starts.
+    pub patience: Duration,
 }
 
 impl Options {
@@ -66,6 +64,7 @@ impl Options {
             acquire_timeout: Duration::from_secs(5),
             group_limit: 64,
             deadline: Duration::from_secs(30),
+            patience: Duration::from_mins(10),
         }
     }
 }
@@ -80,6 +79,7 @@ impl fmt::Debug for Options {
             .field("acquire_timeout", &self.acquire_timeout)
             .field("group_limit", &self.group_limit)
             .field("deadline", &self.deadline)
+            .field("patience", &self.patience)
             .finish()
     }
 }
@@ -120,6 +120,12 @@ pub enum OpenError {
     /// The data keys do not open. Nothing was written.
     #[error("the database is sealed under another master key")]
     MasterKey(#[source] WrongKey),
+    /// Somebody else is migrating it, for longer than we wait.
+    #[error(
+        "another daemon has been migrating the database for {} seconds; if there is none, a proxy keeps its connection",
+        .0.as_secs()
+    )]
+    Migrating(Duration),
     /// A step of the migration failed; what it did was rolled back.
     #[error("cannot bring the schema up to date")]
     Migrate(#[source] DbErr),
@@ -206,6 +212,11 @@ impl Connector {
         self.options.group_limit.max(1)
     }
 
+    /// How long to wait for another daemon that migrates, or starts.
+    pub(super) fn patience(&self) -> Duration {
+        self.options.patience
+    }
+
     /// How long a group may take.
     pub(super) fn deadline(&self) -> Duration {
         self.options.deadline
@@ -217,7 +228,8 @@ impl Connector {
             create_private(path).await?;
         }
         let db = self.writer().await.map_err(OpenError::Connect)?;
-        let outcome = schema::bring_up_to_date(&db, self.options.migrate).await;
+        let patience = self.options.patience;
+        let outcome = schema::bring_up_to_date(&db, self.options.migrate, patience).await;
         // Closed or not, it goes away; what matters is what the schema said.
         db.close().await.ok();
         outcome
@@ -319,11 +331,8 @@ impl Connector {
             Target::Postgres { url } => {
                 let mut options = ConnectOptions::new(url.as_str());
                 options
-                    .map_sqlx_postgres_opts(|driver| {
-                        driver
-                            .application_name("wagate")
-                            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
-                    })
+                    // No `options` among its parameters: PgBouncer refuses them (`limits.rs`).
+                    .map_sqlx_postgres_opts(|driver| driver.application_name("wagate"))
                     .max_lifetime(Some(LIFETIME));
                 options
             }

@@ -11,6 +11,10 @@ pub enum Error {
     /// Connection lost, no connection free, disk full, read-only, or busy beyond patience.
     #[error("the database is not available")]
     Unavailable(#[source] DbErr),
+    /// It alone took longer than everything in one transaction may take, on a database that takes writes. Nothing
+    /// was written.
+    #[error("it took longer than one unit of work may")]
+    TooLong,
     /// Somebody else owns the session that this was written for. Nothing was written.
     #[error("the session has another owner")]
     LeaseLost,

@@ -8,6 +8,11 @@
 //! fails, everything is rolled back and the group runs again, carefully: each unit in a savepoint
 //! of its own. A unit that is alone needs no savepoint at all: its transaction is one.
 //!
+//! # Time
+//!
+//! A group that takes too long is rolled back, and nobody can say from here whether the connection hangs or a
+//! unit does. The lane asks the database, and if that takes writes it runs the group's units one by one.
+//!
 //! # Events
 //!
 //! Neighbouring events are written by one call, which costs a few statements for all of them. They
@@ -34,7 +39,9 @@ use super::{
     events::{self, NewEvent, Recorded},
     fence::Fences,
     lane::Job,
+    limits,
     mark::Mark,
+    progress::Progress,
     webhooks::Known,
     writer::Work,
 };
@@ -60,6 +67,8 @@ pub(super) enum Refused {
     Failed(DbErr),
     /// Whoever wrote it does not own its session any more. It was not run.
     LeaseLost,
+    /// It alone took longer than a whole group may.
+    TooLong,
 }
 
 impl From<DbErr> for Refused {
@@ -73,6 +82,7 @@ impl From<Refused> for Error {
         match refused {
             Refused::Failed(err) => err.into(),
             Refused::LeaseLost => Self::LeaseLost,
+            Refused::TooLong => Self::TooLong,
         }
     }
 }
@@ -87,6 +97,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) mark: &'a Mark,
     /// Takes those that the group owes something, to be told of it after the commit.
     pub(super) touched: &'a Mutex<BTreeSet<EndpointId>>,
+    /// How far the group has come.
+    pub(super) progress: &'a Progress,
+    /// How long it may take.
+    pub(super) deadline: Duration,
 }
 
 /// Adds to a group what arrives while it runs.
@@ -98,6 +112,12 @@ pub(super) enum Fate {
     Committed(Vec<Outcome>),
     /// Rolled back, for a reason that is not a unit's own.
     Failed(DbErr),
+    /// Its statements took too long, after the transaction had begun: the connection hangs, or they do.
+    Overran {
+        /// The unit that was being run, by its place.
+        unit: Option<usize>,
+        err: DbErr,
+    },
     /// The connection broke while it was committed; [`Mark::was_committed`] tells.
     Unknown {
         /// What to answer, should it be committed.
@@ -131,19 +151,22 @@ pub(super) fn is_new(recorded: &Recorded) -> bool {
 
 /// Runs `group` in one transaction and commits it. `join` adds to it what arrives meanwhile.
 ///
-/// Neither takes longer than `deadline`. Units that do are rolled back; a commit that does may have
+/// Neither takes longer than its deadline. Units that do are rolled back; a commit that does may have
 /// happened, and is never simply run again.
 pub(super) async fn commit(
     db: &DatabaseConnection,
     group: &mut Vec<Job>,
     around: Surroundings<'_>,
     join: &mut Join<'_>,
-    deadline: Duration,
 ) -> Fate {
+    let deadline = around.deadline;
     let Attempt { txn, is_marked, outcomes } =
         match timeout(deadline, run(db, group, around, join)).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(fate)) => return fate,
+            Err(_) if around.progress.has_begun() => {
+                return Fate::Overran { unit: around.progress.unit(), err: timed_out(deadline) };
+            }
             Err(_) => return Fate::Failed(timed_out(deadline)),
         };
     moment!("store.before_commit");
@@ -183,6 +206,17 @@ async fn run(
     })
 }
 
+/// Commits next to nothing.
+pub(super) async fn try_write(
+    db: &DatabaseConnection,
+    mark: &Mark,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    let txn = db.begin_with_options(WRITE).await?;
+    mark.begin(&txn, now).await?;
+    txn.commit().await
+}
+
 /// The connection is taken for lost.
 pub(super) fn timed_out(deadline: Duration) -> DbErr {
     let reason = format!("no answer within {} seconds", deadline.as_secs_f64());
@@ -205,6 +239,11 @@ async fn attempt(
     mut join: Option<&mut Join<'_>>,
 ) -> Result<Attempt, Interrupted> {
     let txn = db.begin_with_options(WRITE).await.map_err(Interrupted::ByDatabase)?;
+    around.progress.at(Progress::SEVERAL);
+    if let Err(err) = limits::set(&txn, around.deadline).await {
+        // Nothing has been done that would have to be undone.
+        return Err(Interrupted::ByDatabase(err));
+    }
     let careful = join.is_none();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut fences = Fences::default();
@@ -213,13 +252,14 @@ async fn attempt(
         let begun = outcomes.len();
         outcomes.resize_with(group.len(), || Ok(None));
         let (jobs, answers) = (&mut group[begun..], &mut outcomes[begun..]);
+        around.progress.at(Progress::SEVERAL);
         // Before anything is run for a session: whether it is still its owner who writes.
         result = fences.check(&txn, jobs, answers).await.map_err(Interrupted::by);
         if result.is_ok() {
             result = if careful {
-                run_carefully(&txn, jobs, around, answers).await
+                run_carefully(&txn, begun, jobs, around, answers).await
             } else {
-                run_boldly(&txn, jobs, around, answers).await
+                run_boldly(&txn, begun, jobs, around, answers).await
             };
         }
         if let Some(join) = &mut join {
@@ -253,8 +293,10 @@ fn broken(interrupted: Interrupted, rollback: &DbErr) -> DbErr {
     }
 }
 
+/// `base` is the place of the first of these in the whole group.
 async fn run_boldly(
     txn: &DatabaseTransaction,
+    base: usize,
     group: &mut [Job],
     around: Surroundings<'_>,
     outcomes: &mut [Outcome],
@@ -268,7 +310,7 @@ async fn run_boldly(
             }
         }
         for at in phase.units {
-            run_unit(txn, &mut group[at]).await.map_err(Interrupted::by)?;
+            run_unit(txn, around, base + at, &mut group[at]).await.map_err(Interrupted::by)?;
         }
     }
     Ok(())
@@ -276,6 +318,7 @@ async fn run_boldly(
 
 async fn run_carefully(
     txn: &DatabaseTransaction,
+    base: usize,
     group: &mut [Job],
     around: Surroundings<'_>,
     outcomes: &mut [Outcome],
@@ -307,7 +350,7 @@ async fn run_carefully(
         }
         for at in phase.units {
             let savepoint = txn.begin().await.map_err(Interrupted::by)?;
-            let mut run = run_unit(&savepoint, &mut group[at]).await;
+            let mut run = run_unit(&savepoint, around, base + at, &mut group[at]).await;
             if run.is_ok() {
                 run = still_open(&savepoint).await;
             }
@@ -332,7 +375,13 @@ fn blame(err: &DbErr) -> Result<(), Interrupted> {
     }
 }
 
-async fn run_unit(txn: &DatabaseTransaction, job: &mut Job) -> Result<(), DbErr> {
+async fn run_unit(
+    txn: &DatabaseTransaction,
+    around: Surroundings<'_>,
+    place: usize,
+    job: &mut Job,
+) -> Result<(), DbErr> {
+    around.progress.at(place);
     match &mut job.work {
         // The call is inside: a unit may also panic before it returns its future.
         Work::Unit(unit) => contained(async { unit.attempt(txn).await }).await,
@@ -353,7 +402,8 @@ async fn record(
             Work::Unit(_) => None,
         })
         .collect();
-    let Surroundings { now, known, touched, .. } = around;
+    let Surroundings { now, known, touched, progress, .. } = around;
+    progress.at(Progress::SEVERAL);
     let batch = contained(async { events::record_batch(txn, known, now, &events).await });
     let (recorded, owed) = batch.await?;
     touched.lock().unwrap_or_else(PoisonError::into_inner).extend(owed);

@@ -26,6 +26,7 @@ use super::{
     group::{self, Fate, Outcome, Refused},
     leases::Lease,
     mark::Mark,
+    progress::Progress,
     writer::{Patience, Shared, Work},
 };
 
@@ -38,6 +39,10 @@ const JOINING: Duration = Duration::from_millis(2);
 
 /// How often contention is retried before a caller who will not wait is told.
 const CONTENTIONS: u32 = 8;
+
+/// How often a unit may take too long, alone, before it is refused. The first time it may have been its connection, which
+/// hung while the database did not.
+const OVERRUNS: u32 = 2;
 
 /// The first distance between tries of an absent database, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -53,6 +58,8 @@ pub(super) struct Job {
     /// Whoever has handed it over writes as the owner of a session.
     pub(super) lease: Option<Lease>,
     pub(super) work: Work,
+    /// How often it has taken too long, alone, on a database that takes writes.
+    overran: u32,
     /// Its place in the queue, free again once it is answered.
     _place: OwnedSemaphorePermit,
 }
@@ -130,7 +137,7 @@ impl Queue {
             Err(TryAcquireError::Closed) => return Err(Error::Stopped),
         };
         self.jobs
-            .send(Job { key: key.into(), patience, lease, work, _place: place })
+            .send(Job { key: key.into(), patience, lease, work, overran: 0, _place: place })
             .map_err(|_| Error::Stopped)
     }
 
@@ -165,6 +172,8 @@ pub(super) struct Lane {
     mark: Mark,
     /// How many may share a commit; less for a while after a deadlock.
     limit: usize,
+    /// How many are to be committed one by one: they are of a group that took too long.
+    singly: usize,
     /// Groups that failed since the last that did not.
     failures: u32,
     /// Webhook endpoints that groups since the last commit owe something: some perhaps in vain.
@@ -201,6 +210,7 @@ impl Lane {
             backlog: VecDeque::new(),
             db: Some(db),
             failures: 0,
+            singly: 0,
             away: None,
             touched: std::sync::Mutex::default(),
             ended: ended.drop_guard(),
@@ -216,6 +226,7 @@ impl Lane {
             match fate {
                 Fate::Committed(outcomes) => self.settle(group, outcomes),
                 Fate::Failed(err) => self.put_back(group, err).await,
+                Fate::Overran { unit, err } => self.overran(group, unit, err).await,
                 Fate::Unknown { outcomes, err } => self.find_out(group, outcomes, err).await,
             }
         }
@@ -244,8 +255,13 @@ impl Lane {
     }
 
     fn next_group(&mut self) -> Vec<Job> {
-        let size = self.backlog.len().min(self.limit);
+        let size = self.backlog.len().min(self.limit());
         self.backlog.drain(..size).collect()
+    }
+
+    /// How many the next group may have.
+    fn limit(&self) -> usize {
+        if self.singly > 0 { 1 } else { self.limit }
     }
 
     /// Runs a group on an open connection, within the deadline.
@@ -265,9 +281,11 @@ impl Lane {
             mark: &self.mark,
             known: &shared.known,
             touched: &self.touched,
+            progress: &Progress::new(),
+            deadline: self.connector.deadline(),
         };
         let until = Instant::now() + JOINING;
-        let limit = self.limit;
+        let limit = if self.singly > 0 { 1 } else { self.limit };
         let backlog = &mut self.backlog;
         let arrivals = &mut self.arrivals;
         // What is behind in the queue joins before what arrives now: the order is kept.
@@ -279,9 +297,8 @@ impl Lane {
                 }
             }
         };
-        let deadline = self.connector.deadline();
         let begun = Instant::now();
-        let fate = group::commit(&db, &mut group, around, &mut join, deadline).await;
+        let fate = group::commit(&db, &mut group, around, &mut join).await;
         if matches!(fate, Fate::Committed(_)) {
             shared.counters.group_took(begun.elapsed());
         }
@@ -289,7 +306,7 @@ impl Lane {
             Fate::Committed(_) => self.db = Some(db),
             Fate::Failed(err) if Fault::of(err) != Fault::Outage => self.db = Some(db),
             // It may be broken, or in a transaction nobody knows of; dropping it closes it.
-            Fate::Failed(_) | Fate::Unknown { .. } => {}
+            Fate::Failed(_) | Fate::Overran { .. } | Fate::Unknown { .. } => {}
         }
         (group, fate)
     }
@@ -302,6 +319,7 @@ impl Lane {
         self.failures = 0;
         self.away = None;
         self.limit = self.connector.group_limit();
+        self.singly = self.singly.saturating_sub(group.len());
         let counters = &self.shared.counters;
         let at = self.shared.clock.now();
         self.shared.commits.send_modify(|commits| {
@@ -363,6 +381,56 @@ impl Lane {
         }
         let tries = self.failures.min(16) - 1;
         self.pause(first.saturating_mul(1 << tries).min(longest)).await;
+    }
+
+    /// Finds out whether it was the database that took too long, or a unit. A unit is found by running those of its group
+    /// one by one, its own key's last; and one that takes too long alone is refused, as it would for ever.
+    async fn overran(&mut self, mut group: Vec<Job>, unit: Option<usize>, err: DbErr) {
+        self.singly = self.singly.max(group.len());
+        if !self.takes_writes().await {
+            return self.put_back(group, err).await;
+        }
+        self.shared.counters.retry();
+        if let [job] = &mut group[..] {
+            job.overran += 1;
+            if job.overran >= OVERRUNS {
+                tracing::error!(
+                    error = &err as &dyn std::error::Error,
+                    "A unit of work takes too long for any group; it is refused"
+                );
+                (self.failures, self.away) = (0, None);
+                self.singly = self.singly.saturating_sub(1);
+                for job in group {
+                    job.answer(Err(Refused::TooLong));
+                }
+                return;
+            }
+        }
+        tracing::warn!(
+            error = &err as &dyn std::error::Error,
+            store.units = group.len(),
+            "A group took too long; its units are run one by one"
+        );
+        let suspect = unit.and_then(|at| group.get(at)).map(|job| job.key.clone());
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| Some(&job.key) == suspect.as_ref());
+        for job in others.into_iter().chain(suspects).rev() {
+            self.backlog.push_front(job);
+        }
+    }
+
+    /// Whether the database commits what is written on a new connection, which is kept then.
+    async fn takes_writes(&mut self) -> bool {
+        let Ok(db) = self.connect().await else { return false };
+        self.mark.advance();
+        let (mark, now, deadline) =
+            (self.mark.clone(), self.shared.clock.now(), self.connector.deadline());
+        let trying = tokio::time::timeout(deadline, group::try_write(&db, &mark, now));
+        if !matches!(self.meanwhile(trying).await, Ok(Ok(()))) {
+            return false;
+        }
+        self.db = Some(db);
+        true
     }
 
     /// Refuses all that will not wait, now and until a group is committed again. The whole queue: one

@@ -58,6 +58,20 @@ impl Mark {
         Ok(txn.execute_raw(write).await?.rows_affected() > 0)
     }
 
+    /// Writes it, as the first thing of a transaction.
+    pub(super) async fn begin(
+        &self,
+        txn: &DatabaseTransaction,
+        now: UnixMillis,
+    ) -> Result<(), DbErr> {
+        let write = "INSERT INTO writer_lane (id, last_group, written_at) VALUES ($1, $2, $3) \
+                     ON CONFLICT (id) DO UPDATE \
+                     SET last_group = excluded.last_group, written_at = excluded.written_at";
+        let values = [self.lane.as_str().into(), self.group.into(), now.0.into()];
+        let write = Statement::from_sql_and_values(txn.get_database_backend(), write, values);
+        txn.execute_raw(write).await.map(drop)
+    }
+
     /// Whether the group with this mark, the last that its lane has tried, was committed.
     ///
     /// Waits while its transaction is still open on the server: that holds the row, be it new or not.

@@ -169,13 +169,20 @@ async fn join(
 
 /// The time by which leases count.
 pub(super) fn time(store: &Store) -> Expr {
+    if is_databases(store) { Expr::cust(DATABASES) } else { Expr::val(store.clock().now().0) }
+}
+
+/// The same, for a statement that is a text.
+pub(super) fn time_in_sql(store: &Store) -> String {
+    if is_databases(store) { DATABASES.to_owned() } else { store.clock().now().0.to_string() }
+}
+
+/// Not the transaction's beginning, which may be long past when a lock was waited for.
+const DATABASES: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+
+fn is_databases(store: &Store) -> bool {
     let database = store.reader().get_database_backend();
-    if database == DbBackend::Postgres && !store.clock().is_manual() {
-        // Not the transaction's beginning, which may be long past when a lock was waited for.
-        Expr::cust("CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
-    } else {
-        Expr::val(store.clock().now().0)
-    }
+    database == DbBackend::Postgres && !store.clock().is_manual()
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -1,12 +1,12 @@
 //! Whether the schema is the one this program was written for, and making it so.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use migration::Migrator;
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait};
+use sea_orm::{DatabaseConnection, DbBackend, DbErr, EntityTrait};
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
-use super::connect::OpenError;
+use super::{connect::OpenError, turns};
 use crate::fault::moment;
 
 /// Held while migrating on PostgreSQL, so that two daemons starting together do it one after the
@@ -47,11 +47,14 @@ pub(super) fn all_steps() -> Vec<String> {
 pub(super) async fn bring_up_to_date(
     db: &DatabaseConnection,
     migrate: bool,
+    patience: Duration,
 ) -> Result<(), OpenError> {
     let postgres = db.get_database_backend() == DbBackend::Postgres;
     if postgres && migrate {
-        let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
-        db.execute_unprepared(&lock).await.map_err(OpenError::Connect)?;
+        let ours = turns::take(db, MIGRATION_LOCK, "migrating", patience).await;
+        if !ours.map_err(OpenError::Connect)? {
+            return Err(OpenError::Migrating(patience));
+        }
     }
 
     // The lock is the connection's, and the caller closes that.

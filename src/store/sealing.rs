@@ -8,9 +8,10 @@
 
 use entity::{
     event,
-    id::{MessageId, SessionKey},
+    id::{EndpointId, MessageId, SessionKey},
     kind::EventKind,
     message, session, vault as vault_row,
+    webhook::endpoint,
 };
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -18,7 +19,7 @@ use sea_orm::{
     EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
 };
 
-use super::{Error, Patience, Store, organizations::Filter, page::Page, secrets};
+use super::{Error, Patience, Store, organizations::Filter, page::Page, secrets, webhooks};
 use crate::vault::Sealer;
 
 /// Rows of one unit. A few megabytes at most, and milliseconds.
@@ -31,7 +32,7 @@ impl Store {
         Ok(row.is_none_or(|row| row.sealed_at.is_none()))
     }
 
-    /// Seals the store's own: pairing codes, and messages as they came. Returns how many.
+    /// Seals the store's own: pairing codes, messages as they came, addresses of endpoints. Returns how many.
     pub async fn seal_old_rows(&self) -> Result<u64, Error> {
         let mut count = 0;
         for organization in self.organizations().list(&Filter::default(), &Page::all()).await? {
@@ -39,6 +40,7 @@ impl Store {
             count += self.seal_sessions(&sealer).await?;
             count += self.seal_events(&sealer).await?;
             count += self.seal_messages(&sealer).await?;
+            count += self.seal_endpoints(&sealer).await?;
         }
         Ok(count)
     }
@@ -78,7 +80,7 @@ impl Store {
             Box::pin(async move {
                 let rows = event::Entity::find()
                     .filter(event::COLUMN.organization_id.eq(sealer.organization().clone()))
-                    .filter(event::COLUMN.kind.eq(EventKind::Qr))
+                    .filter(event::COLUMN.kind.is_in([EventKind::Qr, EventKind::Unknown]))
                     .apply_if(after, |rows, seq| rows.filter(event::COLUMN.seq.gt(seq)))
                     .order_by_asc(event::COLUMN.seq)
                     .limit(CHUNK)
@@ -89,6 +91,9 @@ impl Store {
                 let mut count = 0;
                 for row in rows {
                     let mut payload = row.payload.clone();
+                    if row.kind == EventKind::Unknown {
+                        secrets::seal_old_told(sealer, &row.session_key, &mut payload);
+                    }
                     secrets::change_qr(&mut payload, |qr| {
                         let clear = secrets::open_qr(sealer, &row.session_key, qr).is_err();
                         Some(if clear {
@@ -134,6 +139,35 @@ impl Store {
                     let mut row = row.into_active_model();
                     row.raw = Set(Some(raw));
                     message::Entity::update(row).exec(txn).await?;
+                    count += 1;
+                }
+                Ok((last, count))
+            })
+        })
+        .await
+    }
+
+    async fn seal_endpoints(&self, sealer: &Sealer) -> Result<u64, Error> {
+        self.in_chunks(sealer, |txn, sealer, after: Option<EndpointId>| {
+            Box::pin(async move {
+                let rows = endpoint::Entity::find()
+                    .filter(endpoint::COLUMN.organization_id.eq(sealer.organization().clone()))
+                    .apply_if(after, |rows, id| rows.filter(endpoint::COLUMN.id.gt(id)))
+                    .order_by_asc(endpoint::COLUMN.id)
+                    .limit(CHUNK)
+                    .lock_exclusive()
+                    .all(txn)
+                    .await?;
+                let last = rows.last().map(|row| row.id.clone());
+                let mut count = 0;
+                for row in rows {
+                    if row.url.is_empty() || webhooks::is_url_sealed(sealer, &row) {
+                        continue;
+                    }
+                    let url = webhooks::seal_url(sealer, &row.id, &row.url);
+                    let mut row = row.into_active_model();
+                    row.url = Set(url);
+                    endpoint::Entity::update(row).exec(txn).await?;
                     count += 1;
                 }
                 Ok((last, count))

@@ -7,6 +7,8 @@ use crate::vault::{Column, OpenError, Part, Sealer};
 
 /// Also in the payload of the event that announces it: the same sealed text.
 const QR: Column = Column::new("session", "qr");
+/// What a client elsewhere has told under a name that is none of ours: a pairing code may be in it.
+const TOLD: Column = Column::new("event", "data");
 const RAW: Column = Column::new("message", "raw");
 
 pub(super) fn seal_qr(sealer: &Sealer, session: &SessionKey, qr: &str) -> String {
@@ -19,6 +21,47 @@ pub(super) fn open_qr(
     stored: &str,
 ) -> Result<String, OpenError> {
     sealer.open_text(QR, &[Part::from(session.as_str())], stored)
+}
+
+/// Seals what was told under an unknown name.
+pub(super) fn seal_told(sealer: &Sealer, session: &SessionKey, data: &mut serde_json::Value) {
+    let text = data.to_string();
+    *data = sealer.seal_text(TOLD, &[Part::from(session.as_str())], &text).into();
+}
+
+/// Opens it in the payload of its event. What does not open is nothing.
+pub(super) fn open_told(sealer: &Sealer, session: &SessionKey, payload: &mut String) {
+    let Ok(mut data) = serde_json::from_str::<serde_json::Value>(payload) else { return };
+    let Some(told) = data.get_mut("data") else { return };
+    let Some(stored) = told.as_str() else { return };
+    *told = match sealer.open_text(TOLD, &[Part::from(session.as_str())], stored) {
+        Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
+        // Of before it was sealed: a text.
+        Err(OpenError::NotSealed) => return,
+        Err(err) => {
+            complain(err, session.as_str());
+            serde_json::Value::Null
+        }
+    };
+    *payload = data.to_string();
+}
+
+/// Seals it in the payload of an event of before it was sealed. False if there is nothing to seal.
+pub(super) fn seal_old_told(sealer: &Sealer, session: &SessionKey, payload: &mut String) -> bool {
+    let Ok(mut data) = serde_json::from_str::<serde_json::Value>(payload) else { return false };
+    let Some(told) = data.get_mut("data") else { return false };
+    let row = [Part::from(session.as_str())];
+    if told.as_str().is_some_and(|stored| sealer.open_text(TOLD, &row, stored).is_ok()) {
+        return false;
+    }
+    seal_told(sealer, session, told);
+    *payload = data.to_string();
+    true
+}
+
+/// Whether something in the payload of such events is sealed.
+pub(super) const fn is_sealed(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Qr | EventKind::Unknown)
 }
 
 pub(super) fn seal_raw(
@@ -39,9 +82,12 @@ pub(super) fn open_raw(
     sealer.open(RAW, &[Part::from(session.as_str()), Part::from(dedupe_key)], stored)
 }
 
-/// Opens the pairing code in an event's payload. One that does not open is no code: a feed must not
+/// Opens what is sealed in an event's payload. What does not open is nothing: a feed must not
 /// stop at a row that somebody has damaged.
 pub(super) fn open_event(sealer: &Sealer, row: &mut event::Model) {
+    if row.kind == EventKind::Unknown {
+        open_told(sealer, &row.session_key, &mut row.payload);
+    }
     if row.kind != EventKind::Qr {
         return;
     }
@@ -63,7 +109,11 @@ pub(super) fn change_qr(payload: &mut String, change: impl FnOnce(&str) -> Optio
 }
 
 fn complain(err: OpenError, row: &str) {
-    tracing::error!(error = &err as &dyn std::error::Error, row, "A pairing code does not open");
+    tracing::error!(
+        error = &err as &dyn std::error::Error,
+        row,
+        "A secret of a session does not open"
+    );
 }
 
 impl Store {

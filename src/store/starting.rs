@@ -4,9 +4,9 @@
 //! find the same would both seal it, or both flag its sessions, and the one that takes all others for dead
 //! would bury the other.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
 
-use super::{Error, Store};
+use super::{Error, Store, turns};
 
 /// Held while starting on PostgreSQL. Any number will do; this one is that of migrating, and one.
 const START_LOCK: &str = "131260229973094";
@@ -32,12 +32,16 @@ impl Store {
             return Ok(Starting(None));
         }
         let db = self.connector.holder().await?;
-        let ask = format!("SELECT pg_try_advisory_lock({START_LOCK})");
-        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
-        if !row.map_or(Ok(false), |row| row.try_get_by_index(0))? {
-            tracing::info!("Another daemon is starting on this database; waiting for it");
-            db.execute_unprepared(&format!("SELECT pg_advisory_lock({START_LOCK})")).await?;
+        let patience = self.connector.patience();
+        if turns::take(&db, START_LOCK, "starting on", patience).await? {
+            return Ok(Starting(Some(db)));
         }
-        Ok(Starting(Some(db)))
+        db.close().await.ok();
+        let reason = format!(
+            "another daemon has been starting on this database for {} seconds; if there is none, a proxy \
+             keeps its connection",
+            patience.as_secs()
+        );
+        Err(Error::Unavailable(DbErr::Conn(RuntimeErr::Internal(reason))))
     }
 }

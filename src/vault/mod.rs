@@ -60,6 +60,8 @@
 //! | `session.receiver_secret`, `.previous_receiver_secret` | what posted events of a session are signed with, or proved by |
 //! | `meta_account.app_secret`, `.previous_secret`, `.access_token` | what Meta signs with, and what the Graph API is called with |
 //! | `meta_body.body` | what Meta has posted: messages as they came |
+//! | `webhook_endpoint.url`, and in the payloads of notices of endpoints | a path that may be all that keeps others from calling it |
+//! | `event.payload` of `unknown` events, `webhook_event.payload` of theirs | what a client elsewhere calls by a name of its own: a pairing code |
 //! | `session.qr`, `event.payload` of `qr` events, `webhook_event.payload` of theirs | the pairing code, which holds the ADV secret |
 //!
 //! # What is not, and why
@@ -67,7 +69,7 @@
 //! | where | why |
 //! |---|---|
 //! | files of messages in the state directory | decrypted, and without a name: gone with the process |
-//! | `message.body`, other columns of `message`, other payloads of `event` and `webhook_event`, `webhook_endpoint.url`, `webhook_attempt.response` | history that is searched and listed; protect the disk |
+//! | `message.body`, other columns of `message`, other payloads of `event` and `webhook_event`, `webhook_attempt.response` | history that is searched and listed; protect the disk |
 //! | `token.secret_hash`, `idempotency.fingerprint` | SHA-256 of what nobody can guess, or of no secret |
 //! | `meta_account.verify_hash`, `.app_print` | keyed hashes, under a key of the first organization's: they are looked up before it is known whose they are |
 //! | `meta_account.callback_key`, `meta_event` | a path that opens nothing without a signature; ids, kinds and times |

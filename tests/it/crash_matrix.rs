@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use wagate_simulator::{Options, Phone, ReceiptPolicy, Simulator};
 
 use crate::{
@@ -97,6 +97,8 @@ struct Victim {
     /// Texts that it has accepted.
     accepted: Vec<String>,
     pairing: Option<Pairing>,
+    /// The session was connected to Alice's phone once: it shall need no other code.
+    is_linked: bool,
     tally: Tally,
 }
 
@@ -117,6 +119,7 @@ impl Victim {
             written: Vec::new(),
             accepted: Vec::new(),
             pairing: None,
+            is_linked: false,
             tally: Tally::default(),
         }
     }
@@ -125,10 +128,15 @@ impl Victim {
     async fn connect(&mut self) {
         let daemon = self.installation.start();
         if self.phone.devices().is_empty() {
+            if self.is_linked {
+                // Mended, so that the rest can be looked at; but not in silence.
+                self.tally.new_codes.push("sales: unlinked by a kill".to_owned());
+            }
             let code = daemon.code("sales").await.unwrap();
             self.phone.scan(&code).await.unwrap();
             daemon.paired("sales").await.unwrap();
         }
+        self.is_linked = true;
         daemon.terminate().await;
     }
 
@@ -331,6 +339,7 @@ impl Victim {
                 self.tally.lost.push(format!("outbound {text:?}"));
             }
         }
+        self.check_rows(&daemon, &ids).await;
         let twice = ids.iter().filter(|(_, ids)| ids.len() > 1);
         self.tally.doubled.extend(twice.map(|(text, _)| format!("outbound {text:?}")));
 
@@ -341,6 +350,40 @@ impl Victim {
         self.tally.outbound = self.accepted.len();
         self.whatsapp.stop().await;
         self.tally
+    }
+}
+
+impl Victim {
+    /// What the table says of messages that went out: of each that was accepted or received there is one row, and
+    /// none is still being sent. `received` are the texts that Bob has.
+    async fn check_rows(&mut self, daemon: &Process, received: &HashMap<String, BTreeSet<String>>) {
+        let begun = Instant::now();
+        let rows = loop {
+            let rows = daemon.messages("sales").await;
+            let rows: Vec<_> =
+                rows.into_iter().filter(|row| row["direction"] == "outbound").collect();
+            let is_open =
+                |row: &Value| matches!(row["status"].as_str(), Some("queued" | "sending"));
+            if !rows.iter().any(is_open) || begun.elapsed() > DEADLINE {
+                break rows;
+            }
+        };
+        let mut copies: HashMap<&str, usize> = HashMap::new();
+        for row in &rows {
+            let text = row["body"].as_str().unwrap_or_default();
+            *copies.entry(text).or_default() += 1;
+            if !matches!(row["status"].as_str(), Some("sent" | "delivered" | "read")) {
+                self.tally.lost.push(format!("outbound row {text:?} is {}", row["status"]));
+            }
+        }
+        let ours = received.keys().filter(|text| text.starts_with("out "));
+        for text in self.accepted.iter().chain(ours) {
+            if !copies.contains_key(text.as_str()) {
+                self.tally.lost.push(format!("outbound row {text:?}"));
+            }
+        }
+        let twice = copies.iter().filter(|(_, count)| **count > 1);
+        self.tally.doubled.extend(twice.map(|(text, _)| format!("outbound row {text:?}")));
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Scene {
 }
 
 /// Every moment, where it is come to, and for the how-manieth time it shall be the last.
-pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 46] = [
+pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 47] = [
     ("start.before_migration", Scene::FirstStart, &[1]),
     ("start.migrated", Scene::FirstStart, &[1]),
     ("start.store_opened", Scene::Start, &[1]),
@@ -46,6 +46,8 @@ pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 46] = [
     ("app_state.key_saved", Scene::Pairing, &[1]),
     ("app_state.before_version", Scene::Pairing, &[1, 3]),
     ("app_state.version_saved", Scene::Pairing, &[2]),
+    // The first of a burst only: of a later one the ratchet may be written already (`device/pending.rs`).
+    ("inbound.opened", Scene::Traffic, &[1]),
     ("inbound.held", Scene::Traffic, &[1, 5]),
     ("inbound.decrypted", Scene::Traffic, &[1, 6]),
     ("inbound.committed", Scene::Traffic, &[1, 4, 9]),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::{AttemptId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId},
+    id::{AttemptId, AuditId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId},
     kind::MessageKind,
     session,
     state::{Direction, MessageStatus},
@@ -37,6 +37,10 @@ fn all_for(days: u32) -> Policy {
         pending_inbound: kept,
         webhooks: kept,
         meta: kept,
+        message_statuses: kept,
+        contacts: kept,
+        tokens: kept,
+        audit: kept,
         interval: Duration::from_mins(10),
     }
 }
@@ -144,6 +148,15 @@ async fn webhook_rows_of_now(database: &Database, opened: &Opened, organization:
          dedup_key, processed, state, created_at) VALUES ('{told}', '{organization}', '{body}', 'p', 't', false, \
          {millis}, '{name}', true, 'processed', {millis})"
     ));
+    let (audit, session) = (AuditId::new(now, 77), "(SELECT id FROM session LIMIT 1)");
+    statements.push(format!(
+        "INSERT INTO audit (id, organization_id, action, target, detail, at) \
+         VALUES ('{audit}', '{organization}', 'token.created', 't', '{{}}', {millis})"
+    ));
+    statements.push(format!(
+        "INSERT INTO message_status (session_key, wa_id, status, participant, organization_id, level, \
+         occurred_at, created_at) VALUES ({session}, '{name}', 'sent', '', '{organization}', 1, 0, {millis})"
+    ));
     for (id, state) in deliveries {
         statements.push(format!(
             "INSERT INTO webhook_delivery (id, organization_id, endpoint_id, event_id, event_type, \
@@ -219,7 +232,7 @@ async fn what_is_kept_for_ever_stays() {
         let session = opened.session("s").await;
         record(&opened, &session, 20, "old").await;
         opened.clock.advance(1000 * DAY);
-        let policy = Policy { events: None, messages: None, ..all_for(1) };
+        let policy = Policy { events: None, messages: None, audit: None, ..all_for(1) };
         // That the session was made is a notice, and one of the feed's events.
         assert_eq!(sweep(&opened, policy).await.total(), 0);
         assert_eq!(database.count("SELECT count(*) FROM event").await, 20);
@@ -406,7 +419,7 @@ async fn what_is_old_is_found_through_an_index_and_takes_nothing_with_it() {
         rows_of_now(database, &opened, &session, "old").await;
         opened.clock.advance(31 * DAY);
         let retention = opened.store.retention();
-        for table in Table::ALL {
+        for table in Table::ALL.into_iter().filter(|table| !table.is_sparse()) {
             let due = retention.due(table, opened.clock.now()).await.unwrap();
             let name = table.rows();
             assert!(!due.is_empty(), "{name}");

@@ -1,9 +1,9 @@
 //! Opening a database: what is made, what is refused, and how it is opened.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use migration::Migrator;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait as _;
 use tokio_util::task::TaskTracker;
 use wagate::{
@@ -42,6 +42,67 @@ async fn two_daemons_that_start_together_migrate_one_after_the_other() {
         let (one, other) = tokio::join!(database.open(), database.open());
         one.close().await;
         other.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_another_s_migration_gives_up_with_a_clear_line() {
+    on(Kind::Postgres, async |database: &Database| {
+        let other = database.connect().await;
+        for (lock, line) in [
+            ("131260229973093", "another daemon has been migrating the database for 0 seconds"),
+            ("131260229973094", "another daemon has been starting on this database for 0 seconds"),
+        ] {
+            let hold = format!("SELECT pg_advisory_lock({lock})");
+            other.execute_unprepared(&hold).await.unwrap();
+            let patience = Duration::from_millis(300);
+            let options = Options { patience, ..Options::new(database.url.as_str()) };
+            let refusal = match open(options).await {
+                Err(refusal) => refusal.to_string(),
+                Ok(store) => {
+                    let refusal = store.starting().await.unwrap_err();
+                    store.close().await;
+                    format!("{:?}", std::error::Error::source(&refusal).unwrap())
+                }
+            };
+            assert!(refusal.contains(line), "{refusal}");
+            let free = format!("SELECT pg_advisory_unlock({lock})");
+            other.execute_unprepared(&free).await.unwrap();
+        }
+        // And whoever waits long enough has his turn.
+        other.execute_unprepared("SELECT pg_advisory_lock(131260229973093)").await.unwrap();
+        let (opened, ()) = tokio::join!(database.open(), async {
+            tokio::task::yield_now().await;
+            other.execute_unprepared("SELECT pg_advisory_unlock(131260229973093)").await.unwrap();
+        });
+        opened.close().await;
+    })
+    .await;
+}
+
+/// PgBouncer refuses parameters that it does not know when a connection is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_set_in_each_transaction_that_writes_and_nowhere_else() {
+    on(Kind::Postgres, async |database: &Database| {
+        let opened = database.open().await;
+        // What the connection itself was made with would be what they are reset to.
+        let asked = "SELECT string_agg(current_setting(name) || ' for ' || reset_val, ', ' ORDER BY name) \
+                     FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', \
+                     'lock_timeout', 'statement_timeout')";
+        let ask = || Statement::from_string(DbBackend::Postgres, asked.to_owned());
+        let inside: String = opened
+            .store
+            .writer()
+            .run("key", Patience::Fail, move |txn| {
+                Box::pin(async move {
+                    txn.query_one_raw(ask()).await?.unwrap().try_get_by_index(0)
+                })
+            })
+            .await
+            .unwrap();
+        assert_eq!(inside, "5s for 0, 10s for 0, 31s for 0");
+        opened.close().await;
     })
     .await;
 }
@@ -101,7 +162,7 @@ async fn the_file_is_ours_alone_and_opened_for_safety() {
                 .run("pragma", Patience::Fail, move |txn| {
                     Box::pin(async move {
                         let sql = format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}");
-                        let sql = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
+                        let sql = Statement::from_string(DbBackend::Sqlite, sql);
                         let row = txn.query_one_raw(sql).await?.unwrap();
                         row.try_get_by_index::<String>(0)
                     })

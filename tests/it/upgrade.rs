@@ -1,7 +1,8 @@
 //! Databases of earlier versions, with what a running daemon had put into them, and this version on
 //! top of them.
 //!
-//! `schemas/<version>/{sqlite,postgres}.sql` hold them. A release adds its own:
+//! `schemas/<version>/{sqlite,postgres}.sql` hold them, sealed under a key of the tests' own. A release adds its own,
+//! and so does whoever wants to know between two releases (`main-<year>-<month>`):
 //!
 //! ```text
 //! WAGATE_TEST_WRITE_SCHEMA=0.2.0 cargo test --workspace --test it upgrade::write
@@ -15,17 +16,21 @@ use std::{
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use wacore::store::Device;
-use wagate::clock::Clock;
+use wacore::store::{Device, traits::DeviceStore as _};
+use wagate::{clock::Clock, config::Config, device::Backend, meta::Signature};
 use wagate_simulator::{Linked, Options, ReceiptPolicy, Simulator};
 
 use crate::{
     database::{Database, Kind, on},
-    world::{ALICE, Answer, BOB, World},
+    meta::{NUMBER, SECRET, SHARED, WABA, changes, complete},
+    world::{ALICE, Answer, BOB, DEADLINE, World},
 };
 
 /// Nobody in the kept databases knows this contact.
 const CAROL: &str = "15550003333";
+
+/// Where a paused endpoint is.
+const ENDPOINT: &str = "http://127.0.0.1:9/services/a-path-like-a-secret";
 
 /// Tables of which nothing is deleted in a short life. Of others it is: keys are used up, lists are
 /// asked for anew, what has expired is forgotten.
@@ -95,11 +100,35 @@ async fn counts(database: &Database) -> BTreeMap<String, i64> {
     counts
 }
 
+/// What everything in kept databases is sealed under.
+fn sealed_by_the_tests(config: &mut Config) {
+    config.encryption.master_key = Some("5a".repeat(32).into());
+    config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
+    config.webhooks.require_https = false;
+    config.webhooks.ports.0 = Vec::new();
+}
+
 /// The linked device, as it was saved by the version that linked it.
-async fn linked(database: &Database) -> Linked {
-    let rows = database.query("SELECT state FROM device WHERE pn IS NOT NULL").await;
+async fn linked(database: &Database, version: &str) -> Linked {
+    let find = "SELECT state, id, session_key FROM device WHERE pn IS NOT NULL";
+    let rows = database.query(find).await;
     let state: Vec<u8> = rows.first().unwrap().try_get_by_index(0).unwrap();
-    let device: Device = serde_json::from_slice(&state).unwrap();
+    let device: Device = match serde_json::from_slice(&state) {
+        Ok(device) => device,
+        Err(_) => {
+            // It is sealed: read by a store of today, on a database of its own.
+            let id: i32 = rows[0].try_get_by_index(1).unwrap();
+            let key: String = rows[0].try_get_by_index(2).unwrap();
+            let aside = Database::new(database.kind).await.unwrap();
+            load(&aside, version).await;
+            let opened = aside.open_by_the_machine_s_clock().await;
+            let backend = Backend::new(opened.store.clone(), id, &key.parse().unwrap());
+            let device = backend.load().await.unwrap().unwrap();
+            opened.close().await;
+            aside.drop().await;
+            device
+        }
+    };
     let public = |pair: &wacore::libsignal::protocol::KeyPair| {
         <[u8; 32]>::try_from(pair.public_key.public_key_bytes()).unwrap()
     };
@@ -134,8 +163,9 @@ async fn an_upgrade_on(kind: Kind) {
 
             let whatsapp = Simulator::start(Options::default()).await.unwrap();
             // Before anybody else: it has the LID of the account that the device is linked to.
-            whatsapp.phone(ALICE).unwrap().adopt(linked(database).await);
-            let mut world = World::beside(whatsapp, Clock::system(), database, |_| {}).await;
+            whatsapp.phone(ALICE).unwrap().adopt(linked(database, &version).await);
+            let clock = Clock::system();
+            let mut world = World::beside(whatsapp, clock, database, sealed_by_the_tests).await;
 
             // Without a scan.
             let seen = world.until_status("sales", "session_connected").await;
@@ -155,6 +185,8 @@ async fn an_upgrade_on(kind: Kind) {
             let again = once(&world).await;
             assert_eq!(again.status, StatusCode::OK, "{}", again.body);
             assert_eq!(again.body["data"]["body"], "hello to Bob", "{}", again.body);
+
+            goes_on_elsewhere(&world, &before).await;
 
             // A new message arrives, decrypted with keys of the old database.
             world.whatsapp.contact(CAROL).unwrap().send_text(ALICE, "after").await.unwrap();
@@ -196,8 +228,10 @@ async fn write_this_versions_database_when_asked_to() {
     std::fs::create_dir_all(&folder).unwrap();
     for kind in [Kind::Sqlite, Kind::Postgres] {
         on(kind, async |database: &Database| {
-            let mut world = World::start(database).await;
+            let options = Options::default();
+            let mut world = World::start_with(database, options, sealed_by_the_tests).await;
             live(&world).await;
+            live_elsewhere(&world).await;
             world.stop_daemon().await;
             fill(database).await;
             std::fs::write(folder.join(file_of(kind)), dump(database)).unwrap();
@@ -207,8 +241,14 @@ async fn write_this_versions_database_when_asked_to() {
     }
 }
 
-/// A bit of everything that a session lives through.
+/// A bit of everything that a session lives through, and an endpoint is owed.
 async fn live(world: &World) {
+    let endpoint = world.post("/api/webhooks", json!({ "url": ENDPOINT })).await;
+    assert_eq!(endpoint.status, StatusCode::CREATED, "{}", endpoint.body);
+    // Nobody is there.
+    let id = endpoint.body["data"]["id"].as_str().unwrap();
+    let paused = world.post(&format!("/api/webhooks/{id}/pause"), json!({})).await;
+    assert!(paused.status.is_success(), "{}", paused.body);
     let phone = world.connect("sales", ALICE).await;
     let bob = world.whatsapp.contact(BOB).unwrap();
     bob.set_receipts(ReceiptPolicy::Read);
@@ -226,6 +266,58 @@ async fn live(world: &World) {
     phone.wait_for_receipts(2).await.unwrap();
     let stopped = json!({ "sessionId": "support", "start": false });
     assert_eq!(world.post("/api/whatsapp/session", stopped).await.status, StatusCode::CREATED);
+}
+
+/// What is not a session's of the WhatsApp client: a webhook endpoint, a number at Meta's, a campaign.
+async fn live_elsewhere(world: &World) {
+    let made = async |path: &str, body: Value| {
+        let answer = world.post(path, body).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.body);
+        answer.body["data"].clone()
+    };
+    made("/api/meta/accounts", complete(NUMBER, WABA, SECRET)).await;
+    let told = json!({ "field": "messages", "value": {
+        "metadata": { "phone_number_id": NUMBER, "display_phone_number": "15550783881" },
+        "contacts": [{ "profile": { "name": "Sheena" }, "wa_id": "16505551234" }],
+        "messages": [{ "from": "16505551234", "id": "wamid.in", "timestamp": "1799999000",
+                       "type": "text", "text": { "body": "hello from Meta" } }],
+        "statuses": [{ "id": "wamid.out", "status": "sent", "timestamp": "1799999000",
+                       "recipient_id": "16505551234" }],
+    } });
+    let body = serde_json::to_vec(&changes(WABA, &[told])).unwrap();
+    let signature = Signature::of(SECRET.as_bytes(), &body).to_string();
+    let request = world.request(Method::POST, SHARED).header("content-type", "application/json");
+    let request = request.header("x-hub-signature-256", signature).body(body);
+    assert!(request.send().await.unwrap().status().is_success());
+    let begun = std::time::Instant::now();
+    loop {
+        let all = world.get("/api/meta/events").await.body;
+        let told = all["data"].as_array().unwrap();
+        if told.len() == 2 && told.iter().all(|it| it["state"] == "processed") {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{all:#}");
+    }
+    let campaign = made("/api/campaigns", json!({ "name": "Sale", "sessionId": "sales" })).await;
+    let audience = format!("/api/campaigns/{}/audience", campaign["id"].as_str().unwrap());
+    made(&audience, json!({ "members": [{ "phoneNumber": "16505551234" }] })).await;
+}
+
+/// The same, on a later version, of a database that has it.
+async fn goes_on_elsewhere(world: &World, before: &BTreeMap<String, i64>) {
+    if !before.contains_key("webhook_endpoint") {
+        return;
+    }
+    let endpoints = world.get("/api/webhooks").await.body;
+    assert_eq!(endpoints["data"][0]["url"], ENDPOINT, "{endpoints}");
+    let campaigns = world.get("/api/campaigns").await.body;
+    assert_eq!(campaigns["data"][0]["name"], "Sale", "{campaigns}");
+    let of_meta = world.get("/api/whatsapp/session/meta_106540352242922/messages").await.body;
+    assert_eq!(of_meta["data"][0]["body"], "hello from Meta", "{of_meta}");
+    let told = world.get("/api/meta/events").await.body["data"].clone();
+    let one = format!("/api/meta/events/{}", told[0]["id"].as_str().unwrap());
+    let one = world.get(&one).await.body;
+    assert!(one["data"]["payload"].to_string().contains("wamid"), "its body opens: {one}");
 }
 
 /// A row for each table that a short life leaves empty, and not eight hundred keys.
@@ -259,9 +351,49 @@ async fn fill(database: &Database) {
             database.execute(&format!("INSERT INTO {table} VALUES (({device}), {values})")).await;
         }
     }
-    for (table, rows) in counts(database).await {
-        assert!(rows > 0, "{table} holds nothing");
+    let endpoint = "(SELECT id FROM webhook_endpoint LIMIT 1)";
+    let organization = "(SELECT organization_id FROM webhook_endpoint LIMIT 1)";
+    // Those of a life that is longer, or was just then: all of them are over.
+    let rows = [
+        ("node", "id, home, name, joined_at, expires_at", "'nod_1', 'h', 'n', 1, 1".to_owned()),
+        ("writer_lane", "id, last_group, written_at", "'lane_1', 1, 1".to_owned()),
+        (
+            "command",
+            "id, session_key, request, expires_at",
+            "'cmd_1', (SELECT id FROM session LIMIT 1), '{}', 1".to_owned(),
+        ),
+        (
+            "webhook_stat",
+            "endpoint_id, hour, outcome, bucket, number",
+            format!("{endpoint}, 1, 'succeeded', 1, 1"),
+        ),
+        (
+            "webhook_gap",
+            "id, endpoint_id, reason, after_seq, through_seq, since, until",
+            format!("'gap_1', {endpoint}, 'failing', 1, 2, 1, 4000000000000"),
+        ),
+        (
+            "webhook_replay",
+            "id, organization_id, endpoint_id, state, after_seq, through_seq, cursor_seq, owed, \
+             rate_per_second, stepped_at, created_at, finished_at",
+            format!(
+                "'rpl_1', {organization}, {endpoint}, 'done', 1, 2, 2, 1, 1, 1, 1, 4000000000000"
+            ),
+        ),
+        (
+            "webhook_attempt",
+            "id, delivery_id, endpoint_id, number, started_at, duration_ms",
+            format!("'att_z', (SELECT min(id) FROM webhook_delivery), {endpoint}, 1, 1, 1"),
+        ),
+    ];
+    for (table, columns, values) in rows {
+        if database.count(&format!("SELECT count(*) FROM {table}")).await == 0 {
+            database.execute(&format!("INSERT INTO {table} ({columns}) VALUES ({values})")).await;
+        }
     }
+    let counts = counts(database).await;
+    let empty: Vec<_> = counts.iter().filter(|(_, rows)| **rows == 0).collect();
+    assert!(empty.is_empty(), "these hold nothing: {empty:?}");
 }
 
 /// As SQL that any connection can run.

@@ -52,6 +52,8 @@ pub struct Model {
     pub lease_until: UnixMillis,
     /// Why the last try was in vain, in a stable word.
     pub error: Option<String>,
+    /// How much of it is carried out, of what is so large that it is done in steps: messages, or people.
+    pub progress: i32,
     pub created_at: UnixMillis,
 }
 

@@ -15,6 +15,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: EndpointId,
     pub organization_id: OrganizationId,
+    /// Where it is; sealed.
     pub url: String,
     pub description: Option<String>,
     pub format: Format,

@@ -278,6 +278,7 @@ impl Posted<'_> {
             claimed_by: None,
             lease_until: UnixMillis(0),
             error: None,
+            progress: 0,
             created_at: self.now,
         };
         Kept { body, events: vec![event] }
@@ -328,6 +329,7 @@ impl Posted<'_> {
                     claimed_by: None,
                     lease_until: UnixMillis(0),
                     error: None,
+                    progress: 0,
                     created_at: self.now,
                 });
             }

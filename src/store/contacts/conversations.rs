@@ -45,7 +45,9 @@ pub(in crate::store) async fn heard(
     if let Some(row) = rows.one(txn).await? {
         let chat = row.chat.clone();
         let (last, last_in) = (row.last_message_at.max(at), row.last_inbound_at.max(inbound));
-        if (last, last_in) != (row.last_message_at, row.last_inbound_at) {
+        // A message of the past does not make it young; that it is there does.
+        let is_forgotten = super::is_stale(row.updated_at, now);
+        if (last, last_in) != (row.last_message_at, row.last_inbound_at) || is_forgotten {
             let mut row = row.into_active_model();
             (row.last_message_at, row.last_inbound_at) = (Set(last), Set(last_in));
             row.updated_at = Set(now);

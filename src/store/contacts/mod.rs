@@ -9,7 +9,9 @@ mod conversations;
 mod list;
 mod resolve;
 
-use entity::state::IdentityKind;
+use std::time::Duration;
+
+use entity::{UnixMillis, state::IdentityKind};
 
 use super::Store;
 
@@ -26,6 +28,11 @@ pub struct Person {
     pub ids: Vec<(IdentityKind, String)>,
     pub name: Option<String>,
     pub username: Option<String>,
+}
+
+/// Whether a row is to be touched when it is met, so that retention sees that somebody still knows it.
+fn is_stale(updated_at: UnixMillis, now: UnixMillis) -> bool {
+    updated_at + Duration::from_hours(24) < now
 }
 
 /// Questions about people.

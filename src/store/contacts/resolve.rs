@@ -106,7 +106,8 @@ async fn learn(
     let Some(row) = contact::Entity::find_by_id(id.clone()).one(txn).await? else { return Ok(()) };
     let name = person.name.clone().or_else(|| row.name.clone());
     let username = person.username.clone().or_else(|| row.username.clone());
-    if (&name, &username) == (&row.name, &row.username) {
+    let is_known = (&name, &username) == (&row.name, &row.username);
+    if is_known && !super::is_stale(row.updated_at, now) {
         return Ok(());
     }
     let mut row = row.into_active_model();

@@ -166,7 +166,8 @@ impl NewEvent {
     /// Whether there is something in it that must not be stored in clear.
     pub(super) fn has_secret(&self) -> bool {
         match &self.event {
-            Event::Qr { .. } => true,
+            // What a client elsewhere calls otherwise may be a pairing code.
+            Event::Qr { .. } | Event::Unknown { .. } => true,
             Event::Message(message) => message.raw.is_some(),
             _ => false,
         }
@@ -176,6 +177,7 @@ impl NewEvent {
     pub(super) fn seal(&mut self, sealer: &Sealer) {
         match &mut self.event {
             Event::Qr { qr, .. } => *qr = secrets::seal_qr(sealer, &self.session_key, qr),
+            Event::Unknown { data, .. } => secrets::seal_told(sealer, &self.session_key, data),
             Event::Message(message) => {
                 let dedupe_key = message.dedupe_key();
                 if let Some(raw) = &mut message.raw {

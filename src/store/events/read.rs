@@ -12,7 +12,7 @@ use entity::{
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 
 use crate::{
-    store::{Error, Patience, Store, secrets},
+    store::{Error, Patience, Store, secrets, webhooks::open_notice},
     webhook::EventType,
 };
 
@@ -139,7 +139,14 @@ impl Events {
         if let Some(kind) = kind {
             query = query.filter(notice::COLUMN.event_type.eq(kind.name()));
         }
-        Ok(query.all(self.store.reader()).await?)
+        let mut rows = query.all(self.store.reader()).await?;
+        if !rows.is_empty() {
+            let sealer = self.store.sealer(organization, Patience::Fail).await?;
+            for row in &mut rows {
+                open_notice(&sealer, &mut row.payload);
+            }
+        }
+        Ok(rows)
     }
 
     /// Events behind the first number, up to the last.
@@ -164,7 +171,7 @@ impl Events {
             query = query.filter(event::COLUMN.kind.eq(kind));
         }
         let mut rows = query.all(self.store.reader()).await?;
-        if rows.iter().any(|row| row.kind == EventKind::Qr) {
+        if rows.iter().any(|row| secrets::is_sealed(row.kind)) {
             let sealer = self.store.sealer(organization, Patience::Fail).await?;
             for row in &mut rows {
                 secrets::open_event(&sealer, row);

@@ -17,7 +17,7 @@ use sea_orm::{
 };
 
 use super::Meta;
-use crate::store::{Error, Patience};
+use crate::store::{Error, Patience, nodes};
 
 /// Organizations that are looked at in one round.
 const MOST_ORGANIZATIONS: i64 = 256;
@@ -25,12 +25,11 @@ const MOST_ORGANIZATIONS: i64 = 256;
 impl Meta {
     /// Organizations of which something may be due.
     pub async fn waiting(&self) -> Result<Vec<OrganizationId>, Error> {
-        let now = self.store.clock().now();
+        let now = nodes::time_in_sql(&self.store);
         let find = format!(
             "SELECT o.id FROM organization o WHERE EXISTS (SELECT 1 FROM meta_event e \
-             WHERE e.organization_id = o.id AND e.state = 'waiting' AND e.next_at <= {0} \
-             AND e.lease_until <= {0}) ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}",
-            now.0
+             WHERE e.organization_id = o.id AND e.state = 'waiting' AND e.next_at <= {now} \
+             AND e.lease_until <= {now}) ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}"
         );
         let db = self.store.reader();
         let find = Statement::from_string(db.get_database_backend(), find);
@@ -47,14 +46,16 @@ impl Meta {
         limit: u64,
         lease: Duration,
     ) -> Result<Vec<event::Model>, Error> {
-        let now = self.store.clock().now();
+        // By one clock, whoever looks: one daemon's may be wrong, and would take what another has in hand.
+        let now = nodes::time_in_sql(&self.store);
+        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
         let claim: i64 = rand::random();
         let lane = organization.to_string();
         let (organization, me) = (organization.clone(), me.to_owned());
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
-                let (organization, me) = (organization.clone(), me.clone());
+                let (organization, me, now) = (organization.clone(), me.clone(), now.clone());
                 Box::pin(async move {
                     // One daemon after the other: what one is taking is not yet seen by another, who could so
                     // take what stands behind it.
@@ -62,24 +63,21 @@ impl Meta {
                         .lock(LockType::NoKeyUpdate)
                         .one(txn)
                         .await?;
+                    // Asked for once: it goes on while the statement runs.
                     let take = format!(
-                        "UPDATE meta_event SET claim = $1, claimed_by = $2, lease_until = $3 \
-                         WHERE id IN (\
-                         SELECT a.id FROM meta_event a WHERE a.organization_id = $4 \
-                         AND a.state = 'waiting' AND a.next_at <= $5 AND a.lease_until <= $5 \
+                        "UPDATE meta_event SET claim = $1, claimed_by = $2, \
+                         lease_until = (SELECT {now}) + $3 WHERE id IN (\
+                         SELECT a.id FROM (SELECT {now} AS now) t \
+                         JOIN meta_event a ON a.next_at <= t.now AND a.lease_until <= t.now \
+                         WHERE a.organization_id = $4 AND a.state = 'waiting' \
                          AND NOT EXISTS (SELECT 1 FROM meta_event b \
                          WHERE b.organization_id = a.organization_id AND b.lane = a.lane \
                          AND b.state = 'waiting' AND b.id < a.id \
-                         AND (b.next_at > $5 OR b.lease_until > $5)) \
+                         AND (b.next_at > t.now OR b.lease_until > t.now)) \
                          ORDER BY a.id LIMIT {limit}) RETURNING *"
                     );
-                    let values = [
-                        claim.into(),
-                        me.into(),
-                        (now + lease).0.into(),
-                        organization.as_str().into(),
-                        now.0.into(),
-                    ];
+                    let values =
+                        [claim.into(), me.into(), lease.into(), organization.as_str().into()];
                     let take =
                         Statement::from_sql_and_values(txn.get_database_backend(), take, values);
                     let mut taken = event::Entity::find().from_raw_sql(take).all(txn).await?;
@@ -123,30 +121,34 @@ impl Meta {
             .await
     }
 
-    /// Writes down that something could not be carried out, and when it is tried again: never, if no time is given.
-    /// False if it was not ours any more.
+    /// Writes down that something could not be carried out, and after what wait it is tried again: never, if none is
+    /// given. False if it was not ours any more.
     pub async fn put_off(
         &self,
         row: &event::Model,
         error: &str,
-        next_at: Option<UnixMillis>,
+        wait: Option<Duration>,
     ) -> Result<bool, Error> {
         let (lane, claim) = (row.organization_id.to_string(), row.claim);
         let (id, error) = (row.id.clone(), error.to_owned());
-        let state = if next_at.is_some() { "waiting" } else { "failed" };
-        let next_at = next_at.map_or(0, |at| at.0);
+        let (state, next_at) = match wait {
+            Some(wait) => {
+                ("waiting", format!("{} + {}", nodes::time_in_sql(&self.store), wait.as_millis()))
+            }
+            None => ("failed", "0".to_owned()),
+        };
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
                 let (id, error): (MetaEventId, _) = (id.clone(), error.clone());
+                let next_at = next_at.clone();
                 Box::pin(async move {
                     let write = format!(
                         "UPDATE meta_event SET state = '{state}', attempts = attempts + 1, \
-                         next_at = $1, error = $2, claim = NULL, claimed_by = NULL, lease_until = 0 \
-                         WHERE id = $3 AND claim = $4 AND state = 'waiting'"
+                         next_at = {next_at}, error = $1, claim = NULL, claimed_by = NULL, \
+                         lease_until = 0 WHERE id = $2 AND claim = $3 AND state = 'waiting'"
                     );
-                    let values =
-                        [next_at.into(), error.into(), id.as_str().into(), claim.into()];
+                    let values = [error.into(), id.as_str().into(), claim.into()];
                     let write =
                         Statement::from_sql_and_values(txn.get_database_backend(), write, values);
                     Ok(txn.execute_raw(write).await?.rows_affected() > 0)

@@ -1,4 +1,7 @@
 //! Having something carried out again: after a mistake of ours was mended, or somebody has set a number up.
+//!
+//! What is wanted is looked for by a reader, and put back a part at a time, each a unit of the writer's: nobody who writes
+//! beside it waits for ten thousand rows. A request that was broken off goes on with the same key.
 
 use entity::{
     UnixMillis,
@@ -6,7 +9,10 @@ use entity::{
     kind::AuditAction,
     meta::{event, state::MetaEventState},
 };
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
 use serde_json::json;
 
 use super::Meta;
@@ -18,6 +24,12 @@ use crate::store::{
 
 /// The most that one request puts back. What is left is put back by the next.
 const MOST: u64 = 10_000;
+
+/// The most that one unit of the writer's puts back.
+const PART: usize = 500;
+
+/// Behind the count that a key stands for, while there is more to be put back.
+const UNFINISHED: char = '+';
 
 /// Which events are wanted.
 #[derive(Clone, Debug, Default)]
@@ -53,85 +65,139 @@ impl Meta {
         key: Option<Key>,
         by: By,
     ) -> Result<Requeued, Error> {
+        let ids = self.wanted(organization, &wanted).await?;
+        let about = wanted.id.as_ref().map_or("range", MetaEventId::as_str).to_owned();
+        let detail = json!({
+            "events": ids.len(), "type": wanted.event_type, "state": wanted.state,
+        });
         let now = self.store.clock().now();
         let lane = organization.to_string();
-        let work = (organization.clone(), wanted, key, by);
         let writer = self.store.writer();
-        let done = writer
-            .run(&lane, Patience::Fail, move |txn| {
-                let (organization, wanted, key, by) = work.clone();
+        // At least one, which says that it was asked for.
+        let parts = ids.chunks(PART).collect::<Vec<_>>();
+        let count = parts.len().max(1);
+        let mut done = 0;
+        for n in 0..count {
+            let part = parts.get(n).map(|it| it.to_vec()).unwrap_or_default();
+            let (is_first, is_last) = (n == 0, n + 1 == count);
+            let work = (organization.clone(), part, key.clone(), by.clone());
+            let (about, detail) = (about.clone(), detail.clone());
+            let unit = writer.run(&lane, Patience::Fail, move |txn| {
+                let (organization, part, key, by) = work.clone();
+                let (about, detail) = (about.clone(), detail.clone());
+                let mut done = done;
                 Box::pin(async move {
-                    if let Some(key) = &key {
-                        match idempotency::claim(txn, &organization, key, "", now).await? {
-                            Claimed::Free => {}
-                            Claimed::Reused => return Ok(Requeued::KeyReused),
-                            Claimed::Made { resource_id } => {
-                                let events = resource_id.parse().unwrap_or(0);
-                                return Ok(Requeued::Done { events, replayed: true });
+                    if is_first {
+                        if let Some(key) = &key {
+                            match before(txn, &organization, key, now).await? {
+                                Before::Nothing => {}
+                                Before::Part(events) => done = events,
+                                Before::All(answer) => return Ok(Err(answer)),
                             }
                         }
+                        let what = (AuditAction::MetaEventsReprocessed, about.as_str());
+                        audit::write(txn, &organization, &by, now, what, &detail).await?;
                     }
-                    // What waits already is as it should be.
-                    let mut find = event::Entity::find()
-                        .select_only()
-                        .column(event::Column::Id)
-                        .filter(event::COLUMN.organization_id.eq(organization.clone()))
-                        .filter(event::COLUMN.state.ne(MetaEventState::Waiting))
-                        // What was not carried out for the longest time: so whoever asks again gets to the rest.
-                        .order_by_asc(event::Column::ProcessedAt)
-                        .order_by_asc(event::COLUMN.id)
-                        .limit(MOST);
-                    if let Some(id) = &wanted.id {
-                        find = find.filter(event::COLUMN.id.eq(id.clone()));
-                    }
-                    if let Some(state) = wanted.state {
-                        find = find.filter(event::COLUMN.state.eq(state));
-                    }
-                    if let Some(kind) = &wanted.event_type {
-                        find = find.filter(event::COLUMN.event_type.eq(kind.as_str()));
-                    }
-                    if let Some(account) = &wanted.account {
-                        find = find.filter(event::Column::AccountId.eq(account.clone()));
-                    }
-                    if let Some(unrouted) = wanted.is_unrouted {
-                        find = find.filter(event::COLUMN.is_unrouted.eq(unrouted));
-                    }
-                    if let Some(from) = wanted.from {
-                        find = find.filter(event::COLUMN.event_ts.gte(from));
-                    }
-                    if let Some(to) = wanted.to {
-                        find = find.filter(event::COLUMN.event_ts.lt(to));
-                    }
-                    let ids: Vec<MetaEventId> = find.into_tuple().all(txn).await?;
-                    for chunk in ids.chunks(500) {
-                        event::Entity::update_many()
-                            .col_expr(event::Column::State, Expr::value(MetaEventState::Waiting))
-                            .col_expr(event::Column::Processed, Expr::value(false))
-                            .col_expr(event::Column::ProcessedAt, Expr::value(None::<UnixMillis>))
-                            .col_expr(event::Column::Attempts, Expr::value(0))
-                            .col_expr(event::Column::NextAt, Expr::value(0_i64))
-                            .col_expr(event::Column::Claim, Expr::value(None::<i64>))
-                            .col_expr(event::Column::LeaseUntil, Expr::value(0_i64))
-                            .filter(event::COLUMN.id.is_in(chunk.iter().cloned()))
-                            .exec(txn)
-                            .await?;
-                    }
-                    let events = ids.len() as u64;
+                    done += put_back(txn, part).await?;
                     if let Some(key) = &key {
-                        let count = events.to_string();
+                        let mut count = done.to_string();
+                        count.extend((!is_last).then_some(UNFINISHED));
                         idempotency::reassign(txn, &organization, key, &count).await?;
                     }
-                    let about = wanted.id.as_ref().map_or("range", MetaEventId::as_str);
-                    let what = (AuditAction::MetaEventsReprocessed, about);
-                    let detail = json!({
-                        "events": events, "type": wanted.event_type, "state": wanted.state,
-                    });
-                    audit::write(txn, &organization, &by, now, what, &detail).await?;
-                    Ok(Requeued::Done { events, replayed: false })
+                    Ok(Ok(done))
                 })
-            })
-            .await?;
-        writer.ring();
-        Ok(done)
+            });
+            match unit.await? {
+                Ok(events) => done = events,
+                Err(answer) => return Ok(answer),
+            }
+            writer.ring();
+        }
+        Ok(Requeued::Done { events: done, replayed: false })
     }
+
+    /// The ids of those that are wanted. What waits already is as it should be.
+    async fn wanted(
+        &self,
+        organization: &OrganizationId,
+        wanted: &Wanted,
+    ) -> Result<Vec<MetaEventId>, Error> {
+        let mut find = event::Entity::find()
+            .select_only()
+            .column(event::Column::Id)
+            .filter(event::COLUMN.organization_id.eq(organization.clone()))
+            .filter(event::COLUMN.state.ne(MetaEventState::Waiting))
+            // What was not carried out for the longest time: so whoever asks again gets to the rest.
+            .order_by_asc(event::Column::ProcessedAt)
+            .order_by_asc(event::COLUMN.id)
+            .limit(MOST);
+        if let Some(id) = &wanted.id {
+            find = find.filter(event::COLUMN.id.eq(id.clone()));
+        }
+        if let Some(state) = wanted.state {
+            find = find.filter(event::COLUMN.state.eq(state));
+        }
+        if let Some(kind) = &wanted.event_type {
+            find = find.filter(event::COLUMN.event_type.eq(kind.as_str()));
+        }
+        if let Some(account) = &wanted.account {
+            find = find.filter(event::Column::AccountId.eq(account.clone()));
+        }
+        if let Some(unrouted) = wanted.is_unrouted {
+            find = find.filter(event::COLUMN.is_unrouted.eq(unrouted));
+        }
+        if let Some(from) = wanted.from {
+            find = find.filter(event::COLUMN.event_ts.gte(from));
+        }
+        if let Some(to) = wanted.to {
+            find = find.filter(event::COLUMN.event_ts.lt(to));
+        }
+        Ok(find.into_tuple().all(self.store.reader()).await?)
+    }
+}
+
+/// What a request with the same key has done before.
+enum Before {
+    Nothing,
+    /// It was broken off after so many.
+    Part(u64),
+    All(Requeued),
+}
+
+async fn before(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    key: &Key,
+    now: UnixMillis,
+) -> Result<Before, DbErr> {
+    Ok(match idempotency::claim(txn, organization, key, "", now).await? {
+        Claimed::Free => Before::Nothing,
+        Claimed::Reused => Before::All(Requeued::KeyReused),
+        Claimed::Made { resource_id } => match resource_id.strip_suffix(UNFINISHED) {
+            Some(events) => Before::Part(events.parse().unwrap_or(0)),
+            None => {
+                let events = resource_id.parse().unwrap_or(0);
+                Before::All(Requeued::Done { events, replayed: true })
+            }
+        },
+    })
+}
+
+/// Has these carried out again, but for those that wait by now. How many.
+async fn put_back(txn: &DatabaseTransaction, ids: Vec<MetaEventId>) -> Result<u64, DbErr> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let put = event::Entity::update_many()
+        .col_expr(event::Column::State, Expr::value(MetaEventState::Waiting))
+        .col_expr(event::Column::Processed, Expr::value(false))
+        .col_expr(event::Column::ProcessedAt, Expr::value(None::<UnixMillis>))
+        .col_expr(event::Column::Attempts, Expr::value(0))
+        .col_expr(event::Column::Progress, Expr::value(0))
+        .col_expr(event::Column::NextAt, Expr::value(0_i64))
+        .col_expr(event::Column::Claim, Expr::value(None::<i64>))
+        .col_expr(event::Column::LeaseUntil, Expr::value(0_i64))
+        .filter(event::COLUMN.state.ne(MetaEventState::Waiting))
+        .filter(event::COLUMN.id.is_in(ids));
+    Ok(put.exec(txn).await?.rows_affected)
 }

@@ -75,7 +75,7 @@ impl Webhooks {
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
         let headers = change.headers.map(|headers| sealed::seal_headers(&sealer, id, &headers));
         let columns = endpoint::ActiveModel {
-            url: set(change.url),
+            url: set(change.url.map(|url| sealed::seal_url(&sealer, id, &url))),
             description: set(change.description),
             format: set(change.format),
             event_types: set(change.event_types.as_deref().map(words)),
@@ -124,7 +124,8 @@ impl Webhooks {
     ) -> Result<Option<endpoint::Model>, Error> {
         let now = self.store.clock().now();
         let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
-        self.store
+        let changed = self
+            .store
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
                 let (organization, id, columns) =
@@ -150,7 +151,8 @@ impl Webhooks {
                     Ok(Some(columns.update(txn).await?))
                 })
             })
-            .await
+            .await?;
+        self.opened_if(changed).await
     }
 
     /// Has an endpoint called again, whatever it was not called for, with a clean slate.

@@ -17,7 +17,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use super::{
     LANE, PATIENCE, Webhooks, among,
     candidates::{Candidate, FIRST, candidates},
-    joined,
+    joined, sealed,
 };
 use crate::{
     store::{Error, Patience, secrets},
@@ -223,15 +223,30 @@ impl Webhooks {
         Ok(claimed)
     }
 
-    /// Opens the pairing code in what endpoints are told. One that does not open is no code.
+    /// Opens what is secret in what endpoints are told.
     pub(super) async fn open_event(&self, event: &mut event::Model) -> Result<(), Error> {
-        if event.event_type == EventType::SessionQr.name()
-            && let Some(session) = &event.session_key
-        {
-            let sealer = self.store.sealer(&event.organization_id, Patience::Wait).await?;
-            secrets::change_qr(&mut event.payload, |stored| {
+        let is = |kind: EventType| event.event_type == kind.name();
+        let is_notice = [
+            EventType::EndpointFailing,
+            EventType::EndpointRecovered,
+            EventType::EndpointDisabled,
+            EventType::DeliveryExhausted,
+        ]
+        .into_iter()
+        .any(is);
+        if !(is_notice || is(EventType::SessionQr) || is(EventType::Unknown)) {
+            return Ok(());
+        }
+        let sealer = self.store.sealer(&event.organization_id, Patience::Wait).await?;
+        match &event.session_key {
+            _ if is_notice => sealed::open_notice(&sealer, &mut event.payload),
+            Some(session) if event.event_type == EventType::Unknown.name() => {
+                secrets::open_told(&sealer, session, &mut event.payload);
+            }
+            Some(session) => secrets::change_qr(&mut event.payload, |stored| {
                 secrets::open_qr(&sealer, session, stored).ok()
-            });
+            }),
+            None => {}
         }
         Ok(())
     }

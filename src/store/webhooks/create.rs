@@ -69,7 +69,7 @@ impl Webhooks {
         };
         let row = endpoint::Model {
             organization_id: organization.clone(),
-            url: new.url,
+            url: sealed::seal_url(&sealer, &id, &new.url),
             description: new.description,
             format: new.format,
             event_types: words(&new.event_types),
@@ -90,7 +90,8 @@ impl Webhooks {
             created_at: now,
             updated_at: now,
         };
-        self.store
+        let made = self
+            .store
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, first) = (row.clone(), first.clone());
@@ -131,7 +132,12 @@ impl Webhooks {
                     Ok(Some(Made::New(row)))
                 })
             })
-            .await
+            .await?;
+        Ok(match made {
+            Some(Made::New(row)) => Some(Made::New(self.opened(row).await?)),
+            Some(Made::Before(row)) => Some(Made::Before(self.opened(row).await?)),
+            other => other,
+        })
     }
 
     /// Lets a key stand for an endpoint that was there before it was asked for.

@@ -49,7 +49,7 @@ impl Webhooks {
             .filter(endpoint::Column::State.ne(EndpointState::Deleted))
             .one(self.store.reader())
             .await?;
-        Ok(found)
+        self.opened_if(found).await
     }
 
     /// An organization's endpoints after this one, the oldest first.
@@ -74,7 +74,11 @@ impl Webhooks {
         if let Some(after) = after {
             query = query.filter(endpoint::COLUMN.id.gt(after.clone()));
         }
-        Ok(query.all(self.store.reader()).await?)
+        let mut rows = query.all(self.store.reader()).await?;
+        for row in &mut rows {
+            *row = self.opened(row.clone()).await?;
+        }
+        Ok(rows)
     }
 
     /// What is remembered of how endpoints answer. One that was never called is missing.
@@ -131,6 +135,7 @@ impl Webhooks {
                 Err(_) => return Ok(None),
             }
         }
+        let row = self.opened(row).await?;
         Ok(Some(Target { row, headers, secrets, client_id }))
     }
 }

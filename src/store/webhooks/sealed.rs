@@ -7,13 +7,75 @@ use entity::{
     webhook::{endpoint, secret},
 };
 
+use super::Webhooks;
 use crate::{
+    store::{Error, Patience},
     vault::{Column, OpenError, Part, Sealer},
     webhook::SigningSecret,
 };
 
+/// Also in the notices that are of an endpoint: the same sealed text.
+const URL: Column = Column::new("webhook_endpoint", "url");
 const HEADERS: Column = Column::new("webhook_endpoint", "headers");
 const SECRET: Column = Column::new("webhook_secret", "secret");
+
+/// Seals where an endpoint is: its path may be all that keeps others from calling it.
+pub(in crate::store) fn seal_url(sealer: &Sealer, endpoint: &EndpointId, url: &str) -> String {
+    sealer.seal_text(URL, &[Part::from(endpoint.as_str())], url)
+}
+
+/// Whether that is sealed.
+pub(in crate::store) fn is_url_sealed(sealer: &Sealer, row: &endpoint::Model) -> bool {
+    sealer.open_text(URL, &[Part::from(row.id.as_str())], &row.url).is_ok()
+}
+
+/// Where an endpoint is. Nowhere, if that does not open: a list must not stop at a row that somebody has damaged.
+pub(in crate::store) fn open_url(sealer: &Sealer, endpoint: &EndpointId, stored: &str) -> String {
+    match sealer.open_text(URL, &[Part::from(endpoint.as_str())], stored) {
+        Ok(url) => url,
+        // Of before it was sealed; or of one that is deleted, and empty.
+        Err(OpenError::NotSealed) => stored.to_owned(),
+        Err(err) => {
+            tracing::error!(
+                error = &err as &dyn std::error::Error,
+                webhook.endpoint = %endpoint,
+                "The address of a webhook endpoint does not open"
+            );
+            String::new()
+        }
+    }
+}
+
+/// Opens where the endpoint is that a notice tells of, in its payload.
+pub(in crate::store) fn open_notice(sealer: &Sealer, payload: &mut String) {
+    let Ok(mut data) = serde_json::from_str::<serde_json::Value>(payload) else { return };
+    let id = data.get("endpointId").and_then(|id| id.as_str()?.parse::<EndpointId>().ok());
+    let url = data.get("url").and_then(|url| Some(url.as_str()?.to_owned()));
+    if let (Some(id), Some(url)) = (id, url) {
+        data["url"] = open_url(sealer, &id, &url).into();
+        *payload = data.to_string();
+    }
+}
+
+impl Webhooks {
+    /// An endpoint as its owner knows it.
+    pub(super) async fn opened(&self, mut row: endpoint::Model) -> Result<endpoint::Model, Error> {
+        let sealer = self.store.sealer(&row.organization_id, Patience::Fail).await?;
+        row.url = open_url(&sealer, &row.id, &row.url);
+        Ok(row)
+    }
+
+    /// The same for one that may not be there.
+    pub(super) async fn opened_if(
+        &self,
+        row: Option<endpoint::Model>,
+    ) -> Result<Option<endpoint::Model>, Error> {
+        match row {
+            Some(row) => Ok(Some(self.opened(row).await?)),
+            None => Ok(None),
+        }
+    }
+}
 
 /// Seals the headers of an endpoint; none if there are none.
 pub(super) fn seal_headers(

@@ -34,6 +34,10 @@ const LEASE: Duration = Duration::from_mins(1);
 /// Conversations of an organization that are carried out side by side.
 const SIDE_BY_SIDE: usize = 64;
 
+/// Parts of something large that are carried out at a time: so many people of an address book, and then it is another
+/// organization's turn.
+const PARTS: usize = 32;
+
 /// The waits between tries. After the last one it is failed.
 const SCHEDULE: [Duration; 7] = [
     Duration::from_secs(1),
@@ -170,13 +174,20 @@ impl Processor {
         Ok(true)
     }
 
-    /// Carries one thing out. False if it is tried again later.
-    async fn one(&self, row: &event::Model, work: Work) -> Result<bool, store::Error> {
+    /// Carries one thing out. False if it, or what is left of it, is tried again later.
+    async fn one(&self, row: &event::Model, mut work: Work) -> Result<bool, store::Error> {
         let meta = self.store.meta();
-        match meta.carry_out(work).await {
+        let mut ended = meta.carry_out(&work, LEASE).await;
+        for _ in 1..PARTS {
+            let Ok(Carried::Part(progress)) = ended else { break };
+            work.event.progress = progress;
+            ended = meta.carry_out(&work, LEASE).await;
+        }
+        match ended {
             Ok(Carried::Done) => Figures::count(&self.figures.processed),
             Ok(Carried::Fenced) => {}
-            Err(store::Error::Database(error)) => {
+            Ok(Carried::Part(_)) => return Ok(false),
+            Err(error @ (store::Error::Database(_) | store::Error::TooLong)) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     meta.event = %row.id,
@@ -186,8 +197,7 @@ impl Processor {
                 let Some(wait) = SCHEDULE.get(tries) else {
                     return self.give_up(row, NOT_WRITTEN).await;
                 };
-                let at = self.store.clock().now() + *wait;
-                meta.put_off(row, NOT_WRITTEN, Some(at)).await?;
+                meta.put_off(row, NOT_WRITTEN, Some(*wait)).await?;
                 Figures::count(&self.figures.put_off);
                 return Ok(false);
             }

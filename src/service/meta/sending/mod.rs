@@ -20,11 +20,11 @@ use entity::{
 
 use super::{Meta, NOT_FOUND};
 use crate::{
-    service::{Conflict, Error, FieldError, Principal, created},
-    store::{
-        Made,
-        meta::{NewOutgoing, NotSending, Queued},
+    service::{
+        Conflict, Error, FieldError, Principal,
+        created::{self, Created},
     },
+    store::meta::{NewOutgoing, NotSending, Queued},
 };
 
 pub use self::{
@@ -78,17 +78,14 @@ impl Meta {
         match self.store.meta().queue(organization, new, key).await? {
             Queued::Gone => Err(NOT_FOUND),
             Queued::KeyReused => Err(Error::KeyReused),
+            Queued::Lost => Err(Error::MadeGone),
             Queued::Not(why) => Err(Error::Conflict(match why {
                 NotSending::Disabled => Conflict::MetaAccountOff,
                 NotSending::NoToken => Conflict::MetaNoToken,
             })),
             Queued::Done(done) => {
                 let (made, session) = *done;
-                let (message, replayed) = match made {
-                    Made::New(row) => (row, false),
-                    Made::Before(row) => (row, true),
-                    Made::KeyReused => return Err(Error::KeyReused),
-                };
+                let Created { made: message, replayed } = made.try_into()?;
                 Ok(Taken { message, session_id: session.session_id, replayed })
             }
         }

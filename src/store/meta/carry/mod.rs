@@ -2,6 +2,7 @@
 //!
 //! - `session.rs`: the session that a number's messages are kept under. `message.rs`: messages, live and of the past.
 //!   `status.rs`: how far those have come that went out. `sent.rs`: what became of those that we have sent.
+//!   `steps.rs`: what is large, a part at a time.
 //!
 //! The row of what was told is settled first, and by whoever has its token alone; so whatever was carried out was carried
 //! out once. Then everything is what it would be, had the same been told before: it may be carried out again at any time.
@@ -10,8 +11,9 @@ mod message;
 mod sent;
 mod session;
 mod status;
+mod steps;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -98,34 +100,46 @@ pub struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
     Done,
+    /// So much of it is done; the rest is for another call.
+    Part(i32),
     /// Somebody else has it, or had it.
     Fenced,
 }
 
 impl Meta {
-    /// Carries something out. Nothing of it is there if that fails.
-    pub async fn carry_out(&self, work: Work) -> Result<Carried, Error> {
+    /// Carries something out, or its next part. Nothing of it is there if that fails; what is left of it is ours for
+    /// another `lease`.
+    pub async fn carry_out(&self, work: &Work, lease: Duration) -> Result<Carried, Error> {
+        let (work, progress) = steps::next(work);
+        let store = self.store.clone();
         let organization = work.event.organization_id.clone();
         let sealer = self.store.sealer(&organization, Patience::Wait).await?;
         let (now, known) = (self.store.clock().now(), self.store.writer().known().clone());
         let unit = self.store.writer().run(organization.as_str(), Patience::Wait, move |txn| {
             let (mut work, sealer, known) = (work.clone(), sealer.clone(), known.clone());
+            let store = store.clone();
             Box::pin(async move {
                 // First, as by every event: whoever comes second sees all that the first has done.
                 organization::Entity::find_by_id(work.event.organization_id.clone())
                     .lock(LockType::NoKeyUpdate)
                     .one(txn)
                     .await?;
-                if !settle(txn, &work.event, now).await? {
+                let is_ours = match progress {
+                    None => settle(txn, &work.event, now).await?,
+                    Some(reached) => {
+                        steps::advance(&store, txn, &work.event, reached, lease).await?
+                    }
+                };
+                if !is_ours {
                     return Ok((Carried::Fenced, BTreeSet::new()));
                 }
                 route(txn, &mut work).await?;
                 let touched = Box::pin(follow(txn, &sealer, &known, now, work)).await?;
-                Ok((Carried::Done, touched))
+                Ok((progress.map_or(Carried::Done, Carried::Part), touched))
             })
         });
         let (carried, touched) = unit.await?;
-        if carried == Carried::Done {
+        if carried != Carried::Fenced {
             self.store.webhooks().touch(touched);
         }
         Ok(carried)

@@ -46,6 +46,8 @@ pub struct NewOutgoing {
 pub enum Queued {
     Done(Box<(Made<message::Model>, session::Model)>),
     KeyReused,
+    /// The same request has queued it before, and it is gone.
+    Lost,
     /// There is no such account.
     Gone,
     Not(NotSending),
@@ -108,11 +110,12 @@ async fn take(
         None => {}
         Some(Made::Before(row) | Made::New(row)) => {
             let session = session::Entity::find_by_id(row.session_key.clone()).one(txn).await?;
-            return Ok(session.map_or(Queued::KeyReused, |session| {
+            return Ok(session.map_or(Queued::Lost, |session| {
                 Queued::Done(Box::new((Made::Before(row), session)))
             }));
         }
         Some(Made::KeyReused) => return Ok(Queued::KeyReused),
+        Some(Made::Gone) => return Ok(Queued::Lost),
     }
     let account = match sending(txn, owner, &new.account).await? {
         Ok(account) => account,

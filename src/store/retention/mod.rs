@@ -1,9 +1,14 @@
 //! Deleting what is old, a few rows at a time.
 //!
 //! The rows to delete are found through an index and named by their keys, so that a chunk costs what
-//! it deletes and not what the table holds. No other table refers to them, so nothing goes with them.
-//! Everything in these statements is ours (tables, numbers,
+//! it deletes and not what the table holds. No other table refers to them, so nothing goes with them but a few rows of
+//! an endpoint's and a contact's. Everything in these statements is ours (tables, numbers,
 //! an id made of a time), so nothing needs binding.
+//!
+//! - `table.rs`: what is retired, and what of it is old. `found.rs`: rows that are few among many that stay.
+
+mod found;
+mod table;
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +18,7 @@ use std::{
 
 use entity::{
     UnixMillis,
-    id::{AttemptId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId, OrganizationId},
+    id::{MessageId, OrganizationId},
     writer_lane,
 };
 use sea_orm::{
@@ -22,167 +27,26 @@ use sea_orm::{
 };
 use tokio::time::Instant;
 
+use self::table::Scope;
 use super::{Error, Patience, Store, mark};
+
+pub use self::table::Table;
 
 /// A key of the writer's lanes: every chunk goes through the same one.
 const LANE: &str = "retention";
 
-/// What grows, and is retired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Table {
-    /// The feed. What was retired of it is remembered: see [`super::events::Events::retired_seq`].
-    Events,
-    /// Messages, but for those that are still to be sent.
-    Messages,
-    /// Idempotency keys.
-    Idempotency,
-    /// What recipients may ask for again.
-    SentMessages,
-    /// Decrypted, but not recorded before a crash.
-    PendingInbound,
-    /// Secrets of messages, which carry their own end.
-    MessageSecrets,
-    /// Webhook deliveries that have come to an end.
-    WebhookDeliveries,
-    /// Requests that were made for them.
-    WebhookAttempts,
-    /// What no session's run has seen: it leaves the feed with its other events. The rows stay for the
-    /// log of deliveries.
-    Notices,
-    /// What endpoints were told. None that is still owed, as what is owed is younger; none in the feed.
-    WebhookEvents,
-    /// What Meta has told.
-    MetaEvents,
-    /// What Meta has posted, which it was told in.
-    MetaBodies,
-    /// Acknowledgements of messages that never came.
-    EarlyAcks,
-}
-
-impl Table {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::Events,
-        Self::Messages,
-        Self::Idempotency,
-        Self::SentMessages,
-        Self::PendingInbound,
-        Self::MessageSecrets,
-        Self::WebhookDeliveries,
-        Self::WebhookAttempts,
-        Self::Notices,
-        Self::WebhookEvents,
-        Self::MetaEvents,
-        Self::MetaBodies,
-        Self::EarlyAcks,
-    ];
-
-    /// What it is called: its name in the database, unless it is a part of another one.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Notices => "notice",
-            table => table.rows(),
-        }
-    }
-
-    /// The table in the database that its rows are in.
-    pub const fn rows(self) -> &'static str {
-        match self {
-            Self::Events => "event",
-            Self::Messages => "message",
-            Self::Idempotency => "idempotency",
-            Self::SentMessages => "wa_sent_message",
-            Self::PendingInbound => "wa_pending_inbound",
-            Self::MessageSecrets => "wa_msg_secret",
-            Self::WebhookDeliveries => "webhook_delivery",
-            Self::WebhookAttempts => "webhook_attempt",
-            Self::Notices | Self::WebhookEvents => "webhook_event",
-            Self::MetaEvents => "meta_event",
-            Self::MetaBodies => "meta_body",
-            Self::EarlyAcks => "early_ack",
-        }
-    }
-
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Events
-            | Self::Messages
-            | Self::WebhookDeliveries
-            | Self::WebhookAttempts
-            | Self::Notices
-            | Self::WebhookEvents
-            | Self::MetaEvents
-            | Self::MetaBodies => "id",
-            Self::Idempotency => "organization_id, key",
-            Self::EarlyAcks => "session_key, wa_id",
-            Self::SentMessages => "device_id, chat_jid, message_id",
-            Self::PendingInbound | Self::MessageSecrets => "device_id, chat, sender, message_id",
-        }
-    }
-
-    /// What is older than `before`. Ids begin with the time they were made at, and sort by it.
-    fn is_older(self, before: UnixMillis) -> String {
-        let seconds = before.0.div_euclid(1000);
-        match self {
-            Self::Events => format!("id < '{}'", EventId::new(before, 0)),
-            Self::Notices => format!("in_feed AND id < '{}'", EventId::new(before, 0)),
-            Self::WebhookEvents => format!("NOT in_feed AND id < '{}'", EventId::new(before, 0)),
-            Self::Messages => format!(
-                "id < '{}' AND status NOT IN ('queued', 'sending')",
-                MessageId::new(before, 0)
-            ),
-            Self::Idempotency | Self::EarlyAcks => format!("created_at < {}", before.0),
-            Self::SentMessages | Self::PendingInbound => format!("stored_at < {seconds}"),
-            Self::WebhookDeliveries => format!(
-                "id < '{}' AND state NOT IN ('pending', 'claimed')",
-                DeliveryId::new(before, 0)
-            ),
-            Self::WebhookAttempts => format!("id < '{}'", AttemptId::new(before, 0)),
-            Self::MetaEvents => {
-                format!("id < '{}' AND state <> 'waiting'", MetaEventId::new(before, 0))
-            }
-            // What of it waits is read from it.
-            Self::MetaBodies => format!(
-                "id < '{}' AND NOT EXISTS (SELECT 1 FROM meta_event WHERE body_id = meta_body.id \
-                 AND state = 'waiting')",
-                MetaBodyId::new(before, 0)
-            ),
-            // Zero is for ever.
-            Self::MessageSecrets => format!("expires_at > 0 AND expires_at < {seconds}"),
-        }
-    }
-
-    /// The order of the index that finds what is old.
-    const fn order(self) -> &'static str {
-        match self {
-            Self::Events
-            | Self::Messages
-            | Self::WebhookDeliveries
-            | Self::WebhookAttempts
-            | Self::Notices
-            | Self::WebhookEvents
-            | Self::MetaEvents
-            | Self::MetaBodies => "id",
-            Self::Idempotency | Self::EarlyAcks => "created_at",
-            // Few, and found by their device.
-            Self::SentMessages | Self::PendingInbound => "stored_at",
-            Self::MessageSecrets => "expires_at",
-        }
-    }
-
-    /// Whether its indices begin with the device.
-    const fn is_of_device(self) -> bool {
-        matches!(self, Self::SentMessages | Self::PendingInbound | Self::MessageSecrets)
-    }
-}
+/// What a chunk's rows may hold together, unless it is one row: the pages of what is large are freed one by one.
+const BYTES: i64 = 512 * 1024;
 
 /// Rows of one table that are old enough, and lie together in an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     table: Table,
     condition: String,
-    /// Messages up to this id are looked at: those that were left are still to be sent.
-    seen: Option<MessageId>,
+    /// Rows up to this id are looked at: those that were left are still to be sent, or stay for another reason.
+    seen: Option<String>,
+    /// Whose they are, where that is one's and is to be locked.
+    organization: Option<OrganizationId>,
 }
 
 impl Due {
@@ -193,10 +57,7 @@ impl Due {
             Table::Notices => format!("UPDATE {name} SET in_feed = FALSE"),
             _ => format!("DELETE FROM {name}"),
         };
-        let condition = match &self.seen {
-            Some(seen) => format!("{} AND id > '{seen}'", self.condition),
-            None => self.condition.clone(),
-        };
+        let condition = self.condition();
         let returning = match self.table {
             Table::Events | Table::Notices => " RETURNING organization_id, seq",
             Table::Messages => " RETURNING id",
@@ -214,6 +75,12 @@ impl Due {
             ),
         }
     }
+    fn condition(&self) -> String {
+        match &self.seen {
+            Some(seen) => format!("{} AND id > '{seen}'", self.condition),
+            None => self.condition.clone(),
+        }
+    }
 }
 
 /// What one chunk was.
@@ -221,6 +88,8 @@ impl Due {
 pub struct Chunk {
     /// Rows that are gone.
     pub rows: u64,
+    /// Rows that it was for. There are no more if fewer are gone.
+    pub asked: u64,
     /// How long the statements took.
     pub took: Duration,
     /// How long a lane of the writer was held: from the first statement to the end of the commit,
@@ -262,32 +131,47 @@ impl Retention {
     pub async fn due(&self, table: Table, before: UnixMillis) -> Result<Vec<Due>, Error> {
         let db = self.store.reader();
         let (name, older) = (table.rows(), table.is_older(before));
-        let ask = if table.is_of_device() {
-            format!(
-                "SELECT id FROM device WHERE EXISTS \
-                 (SELECT 1 FROM {name} WHERE device_id = device.id AND {older}) ORDER BY id"
-            )
-        } else {
-            format!("SELECT 1 WHERE EXISTS (SELECT 1 FROM {name} WHERE {older})")
+        let scope = table.scope();
+        let ask = match scope.owner() {
+            Some((owner, column)) => {
+                let organization = scope.organization();
+                format!(
+                    "SELECT id, {organization} FROM {owner} WHERE EXISTS \
+                     (SELECT 1 FROM {name} WHERE {column} = {owner}.id AND {older}) ORDER BY id"
+                )
+            }
+            None => format!("SELECT 1 WHERE EXISTS (SELECT 1 FROM {name} WHERE {older})"),
         };
         let ask = Statement::from_string(db.get_database_backend(), ask);
         let rows = db.query_all_raw(ask).await?;
         let due = rows.iter().map(|row| {
-            let number: i32 = row.try_get_by_index(0)?;
-            let condition = if table.is_of_device() {
-                format!("device_id = {number} AND {older}")
-            } else {
-                older.clone()
-            };
-            Ok(Due { table, condition, seen: None })
+            let mut due = Due { table, condition: older.clone(), seen: None, organization: None };
+            match scope {
+                Scope::All => {}
+                Scope::Device => {
+                    let number: i32 = row.try_get_by_index(0)?;
+                    due.condition = format!("device_id = {number} AND {older}");
+                }
+                Scope::Session | Scope::Organization => {
+                    let id: String = row.try_get_by_index(0)?;
+                    let column = scope.owner().map_or("id", |(_, column)| column);
+                    due.condition = format!("{column} = '{id}' AND {older}");
+                    due.organization = Some(row.try_get_by_index(1)?);
+                }
+            }
+            Ok(due)
         });
         due.collect::<Result<_, DbErr>>().map_err(Error::from)
     }
 
-    /// Deletes up to `rows` of what is due, the oldest first.
+    /// Deletes up to `rows` of what is due, the oldest first; fewer, if they are large.
     pub async fn retire(&self, due: &mut Due, rows: u64) -> Result<Chunk, Error> {
         let table = due.table;
-        let delete = due.delete(self.store.reader().get_database_backend(), rows);
+        if table.is_sparse() {
+            return found::retire(&self.store, due, rows).await;
+        }
+        let asked = self.light(due, rows).await?;
+        let delete = due.delete(self.store.reader().get_database_backend(), asked);
         let unit = self.store.writer().run(LANE, Patience::Fail, move |txn| {
             let delete = delete.clone();
             Box::pin(async move {
@@ -301,9 +185,31 @@ impl Retention {
             })
         });
         let (begun, took, rows, last) = unit.await?;
-        due.seen = last.or(due.seen.take());
+        due.seen = last.map(|id| id.to_string()).or(due.seen.take());
         self.store.retired.rows[table as usize].fetch_add(rows, Ordering::Relaxed);
-        Ok(Chunk { rows, took, held: begun.elapsed() })
+        Ok(Chunk { rows, asked, took, held: begun.elapsed() })
+    }
+
+    /// How many of up to `rows` that are due are together not too large. One at least.
+    async fn light(&self, due: &Due, rows: u64) -> Result<u64, Error> {
+        let Some(weight) = due.table.weight() else { return Ok(rows) };
+        let db = self.store.reader();
+        let (name, order, condition) = (due.table.rows(), due.table.order(), due.condition());
+        let ask = format!(
+            "SELECT CAST({weight} AS BIGINT) FROM {name} WHERE {condition} \
+             ORDER BY {order} LIMIT {rows}"
+        );
+        let ask = Statement::from_string(db.get_database_backend(), ask);
+        let (mut count, mut bytes) = (0, 0);
+        for row in db.query_all_raw(ask).await? {
+            bytes += row.try_get_by_index::<i64>(0)?;
+            if count > 0 && bytes > BYTES {
+                return Ok(count);
+            }
+            count += 1;
+        }
+        // There may be others by the time that the writer comes to it.
+        Ok(rows)
     }
 
     /// Counts a chunk that was committed.
@@ -366,7 +272,7 @@ impl Retention {
             })
         });
         let (begun, took) = unit.await?;
-        Ok(Some(Chunk { rows: pages, took, held: begun.elapsed() }))
+        Ok(Some(Chunk { rows: pages, asked: pages, took, held: begun.elapsed() }))
     }
 }
 

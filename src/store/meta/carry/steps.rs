@@ -1,0 +1,86 @@
+//! What is large is carried out in steps, of which each is a unit of the writer's: an address book may hold a hundred
+//! thousand people, and whoever writes beside it is not to wait for all of them.
+//!
+//! How far something has come is in its row, written with what was done; so whoever dies in between has lost no step, and
+//! whoever has it next goes on from there.
+
+use std::time::Duration;
+
+use entity::meta::event;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
+
+use super::{Effect, Work};
+use crate::store::{Store, nodes};
+
+/// The most of one step. Each of them costs some ten statements, or three.
+const MESSAGES: usize = 50;
+const PEOPLE: usize = 100;
+
+/// A part of something, and how far it will have come then. None when that is all of it.
+pub(super) fn next(work: &Work) -> (Work, Option<i32>) {
+    let done = usize::try_from(work.event.progress).unwrap_or(0);
+    let (effect, end) = match &work.effect {
+        Effect::Past(messages) => {
+            let (part, end) = part(messages, done, MESSAGES);
+            (Effect::Past(part), end)
+        }
+        Effect::People(people) => {
+            let (part, end) = part(people, done, PEOPLE);
+            (Effect::People(part), end)
+        }
+        whole => (whole.clone(), None),
+    };
+    let Work { event, number, own, .. } = work;
+    let step = Work { event: event.clone(), effect, number: number.clone(), own: own.clone() };
+    (step, end.and_then(|end| i32::try_from(end).ok()))
+}
+
+fn part<T: Clone>(all: &[T], done: usize, most: usize) -> (Vec<T>, Option<usize>) {
+    let begin = done.min(all.len());
+    let end = begin.saturating_add(most).min(all.len());
+    (all[begin..end].to_vec(), (end < all.len()).then_some(end))
+}
+
+/// Writes down how far something has come, if it is still whose token it has. It stays his for another `lease`.
+pub(super) async fn advance(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    row: &event::Model,
+    progress: i32,
+    lease: Duration,
+) -> Result<bool, DbErr> {
+    let now = nodes::time_in_sql(store);
+    let advance = format!(
+        "UPDATE meta_event SET progress = $1, lease_until = {now} + $2 \
+         WHERE id = $3 AND claim = $4 AND state = 'waiting'"
+    );
+    let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+    let values = [progress.into(), lease.into(), row.id.as_str().into(), row.claim.into()];
+    let advance = Statement::from_sql_and_values(txn.get_database_backend(), advance, values);
+    Ok(txn.execute_raw(advance).await?.rows_affected() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_something_are_all_of_it_in_its_order() {
+        for count in [0, 1, 99, 100, 101, 250, 300] {
+            let all: Vec<usize> = (0..count).collect();
+            let (mut seen, mut done, mut steps) = (Vec::new(), 0, 0);
+            loop {
+                let (some, end) = part(&all, done, 100);
+                assert!(some.len() <= 100);
+                seen.extend(some);
+                steps += 1;
+                let Some(end) = end else { break };
+                done = end;
+            }
+            assert_eq!(seen, all);
+            assert_eq!(steps, count.div_ceil(100).max(1));
+        }
+        // What was shorter when it was read again.
+        assert_eq!(part(&[1, 2], 7, 100), (vec![], None));
+    }
+}

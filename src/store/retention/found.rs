@@ -1,0 +1,51 @@
+//! Rows that are few among many that stay: a reader finds them, however long it looks, and the writer deletes those that
+//! it is told, as far as they are still as they were found.
+
+use std::sync::atomic::Ordering;
+
+use entity::organization;
+use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, Statement, sea_query::LockType};
+use tokio::time::Instant;
+
+use super::{Chunk, Due, LANE};
+use crate::store::{Error, Patience, Store};
+
+pub(super) async fn retire(store: &Store, due: &mut Due, rows: u64) -> Result<Chunk, Error> {
+    let (table, db) = (due.table, store.reader());
+    let (name, condition) = (table.rows(), due.condition.clone());
+    let seen = due.seen.as_ref().map(|id| format!(" AND id > '{id}'")).unwrap_or_default();
+    let find = format!(
+        "SELECT id FROM {name} WHERE {}{seen} ORDER BY id LIMIT {rows}",
+        table.is_found(&condition)
+    );
+    let found = db.query_all_raw(Statement::from_string(db.get_database_backend(), find)).await?;
+    let ids = found.iter().map(|row| row.try_get_by_index::<String>(0));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    let Some(last) = ids.last().cloned() else {
+        let none = std::time::Duration::ZERO;
+        return Ok(Chunk { rows: 0, asked: rows, took: none, held: none });
+    };
+    due.seen = Some(last);
+    // Ids of ours, which are letters and digits.
+    let ids = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
+    let delete = format!("DELETE FROM {name} WHERE id IN ({ids}) AND {condition}");
+    let organization = due.organization.clone();
+    let unit = store.writer().run(LANE, Patience::Fail, move |txn| {
+        let (delete, organization) = (delete.clone(), organization.clone());
+        Box::pin(async move {
+            let begun = Instant::now();
+            if let Some(organization) = organization {
+                organization::Entity::find_by_id(organization)
+                    .lock(LockType::NoKeyUpdate)
+                    .one(txn)
+                    .await?;
+            }
+            let rows = txn.execute_unprepared(&delete).await?.rows_affected();
+            Ok((begun, begun.elapsed(), rows))
+        })
+    });
+    let asked = rows;
+    let (begun, took, rows) = unit.await?;
+    store.retired.rows[table as usize].fetch_add(rows, Ordering::Relaxed);
+    Ok(Chunk { rows, asked, took, held: begun.elapsed() })
+}

@@ -1,0 +1,161 @@
+//! A unit of work that takes too long is found and refused, alone; a database that takes too long is waited for.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait, TransactionTrait};
+use tokio::sync::Semaphore;
+use wagate::store::{Error, Patience, Store};
+
+use crate::database::{Database, Kind, Opened, on, on_each};
+
+const DEADLINE: Duration = Duration::from_millis(400);
+
+async fn open(database: &Database) -> Opened {
+    let opened = database.open_with(|options| {
+        options.deadline = DEADLINE;
+        options.lanes = 1;
+    });
+    let opened = opened.await;
+    database.execute("CREATE TABLE probe (n BIGINT)").await;
+    opened
+}
+
+async fn write(store: &Store, key: &str, n: u32, patience: Patience) -> Result<(), Error> {
+    let unit = store.writer().run(key, patience, move |txn| {
+        Box::pin(async move {
+            txn.execute_unprepared(&format!("INSERT INTO probe VALUES ({n})")).await.map(drop)
+        })
+    });
+    unit.await
+}
+
+/// Writes, and then waits for ever the first `times` that it is run. How often it was is counted.
+async fn hang(
+    store: &Store,
+    patience: Patience,
+    times: u32,
+    runs: &Arc<AtomicU32>,
+) -> Result<(), Error> {
+    let runs = runs.clone();
+    let unit = store.writer().run("slow", patience, move |txn| {
+        let run = runs.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            txn.execute_unprepared("INSERT INTO probe VALUES (1000)").await?;
+            if run < times {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
+    });
+    unit.await
+}
+
+/// Holds the lane until it is let go, so that what is handed over meanwhile is one group.
+async fn hold(store: &Store, gate: Arc<Semaphore>) {
+    let unit = store.writer().run("gate", Patience::Fail, move |_| {
+        let gate = gate.clone();
+        Box::pin(async move {
+            // It stays open: the unit may be run again, with those that have joined it.
+            drop(gate.acquire().await.unwrap());
+            Ok(())
+        })
+    });
+    unit.await.unwrap();
+}
+
+/// One that hangs, in the middle of twenty that do not.
+async fn among_others(
+    opened: &Opened,
+    patience: Patience,
+    times: u32,
+    runs: &Arc<AtomicU32>,
+) -> Result<(), Error> {
+    let store = &opened.store;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = hold(store, gate.clone());
+    let neighbours = async |from: u32| {
+        let writes = (from..from + 10).map(|n| {
+            let key = if n % 5 == 0 { "slow".to_owned() } else { format!("key {n}") };
+            async move { write(store, &key, n, patience).await }
+        });
+        for answer in join_all(writes).await {
+            answer.unwrap();
+        }
+    };
+    let others = async {
+        // Until everybody is queued.
+        while store.writer().waiting() < 22 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+    };
+    let ((), (), slow, (), ()) = tokio::join!(
+        held,
+        neighbours(0),
+        hang(store, patience, times, runs),
+        neighbours(10),
+        others
+    );
+    slow
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_takes_too_long_is_refused_alone() {
+    for patience in [Patience::Fail, Patience::Wait] {
+        on_each(async |database: &Database| {
+            let opened = open(database).await;
+            let runs = Arc::default();
+            let slow = among_others(&opened, patience, u32::MAX, &runs);
+            let slow = tokio::time::timeout(Duration::from_secs(60), slow).await.unwrap();
+            assert!(matches!(slow, Err(Error::TooLong)), "{slow:?}");
+            let runs = runs.load(Ordering::Relaxed);
+            assert!(runs <= 3, "it was run {runs} times");
+            assert_eq!(database.count("SELECT count(*) FROM probe").await, 20);
+            assert_eq!(database.count("SELECT count(DISTINCT n) FROM probe").await, 20);
+            // The lane goes on as before: in groups.
+            write(&opened.store, "key", 2000, patience).await.unwrap();
+            opened.close().await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_whose_connection_hung_once_is_run_again() {
+    on_each(async |database: &Database| {
+        let opened = open(database).await;
+        // In its group, and once alone.
+        let runs = Arc::default();
+        among_others(&opened, Patience::Wait, 2, &runs).await.unwrap();
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+        assert_eq!(database.count("SELECT count(*) FROM probe").await, 21);
+        opened.close().await;
+    })
+    .await;
+}
+
+/// Somebody who alters a table, or empties it, holds it for as long as that takes: nobody is refused for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_waits_for_a_lock_is_not_to_blame() {
+    on(Kind::Postgres, async |database: &Database| {
+        let opened = open(database).await;
+        let other = database.connect().await;
+        let lock = other.begin().await.unwrap();
+        lock.execute_unprepared("LOCK TABLE probe").await.unwrap();
+        let mut waits = Box::pin(write(&opened.store, "key", 1, Patience::Wait));
+        let long = tokio::time::timeout(4 * DEADLINE, &mut waits).await;
+        assert!(long.is_err(), "{long:?}");
+        lock.commit().await.unwrap();
+        waits.await.unwrap();
+        assert_eq!(database.count("SELECT count(*) FROM probe").await, 1);
+        opened.close().await;
+    })
+    .await;
+}
