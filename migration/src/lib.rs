@@ -40,6 +40,7 @@ mod m20261130_000360_meta_processing;
 mod m20261130_000361_contacts;
 mod m20261130_000362_message_statuses;
 mod m20261130_000363_campaign_audience;
+mod m20261130_000390_missed_webhooks;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000361_contacts::Migration),
             Box::new(m20261130_000362_message_statuses::Migration),
             Box::new(m20261130_000363_campaign_audience::Migration),
+            Box::new(m20261130_000390_missed_webhooks::Migration),
         ]
     }
 }

@@ -233,6 +233,10 @@ pub enum Error {
     #[error(transparent)]
     Media(#[from] media::MediaError),
 
+    /// So many wait for receivers at a time.
+    #[error("the organization has as many tests of endpoints under way as it may have")]
+    TooManyTests,
+
     /// It will pass.
     #[error("{what}")]
     Unavailable { what: &'static str, retry_after: Duration },
@@ -259,7 +263,7 @@ impl Error {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
             Self::Media(media::MediaError::Unavailable(obstacle)) => Some(obstacle.retry_after()),
             Self::StoreUnavailable(_) => Some(LATER),
-            Self::Elsewhere { .. } => Some(SOON),
+            Self::Elsewhere { .. } | Self::TooManyTests => Some(SOON),
             Self::PairingRefused { retry_after, .. } => *retry_after,
             Self::PairingOutstanding { remaining } => Some(*remaining),
             _ => None,

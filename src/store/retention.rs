@@ -49,7 +49,8 @@ pub enum Table {
     /// What no session's run has seen: it leaves the feed with its other events. The rows stay for the
     /// log of deliveries.
     Notices,
-    /// What endpoints were told. None that is still owed, as what is owed is younger; none in the feed.
+    /// What endpoints were told; none in the feed. None that is still owed: what is owed for the first time is younger,
+    /// and what was asked for again is looked for.
     WebhookEvents,
     /// What Meta has told.
     MetaEvents,
@@ -121,7 +122,12 @@ impl Table {
         match self {
             Self::Events => format!("id < '{}'", EventId::new(before, 0)),
             Self::Notices => format!("in_feed AND id < '{}'", EventId::new(before, 0)),
-            Self::WebhookEvents => format!("NOT in_feed AND id < '{}'", EventId::new(before, 0)),
+            Self::WebhookEvents => format!(
+                "NOT in_feed AND id < '{}' AND NOT EXISTS (SELECT 1 FROM webhook_delivery d \
+                 WHERE d.event_id = webhook_event.id AND d.state IN ('pending', 'claimed') \
+                 AND d.cause <> 'event')",
+                EventId::new(before, 0)
+            ),
             Self::Messages => format!(
                 "id < '{}' AND status NOT IN ('queued', 'sending')",
                 MessageId::new(before, 0)
@@ -176,8 +182,8 @@ impl Table {
 pub struct Due {
     table: Table,
     condition: String,
-    /// Messages up to this id are looked at: those that were left are still to be sent.
-    seen: Option<MessageId>,
+    /// Up to this id all is looked at: what was left is still to be sent.
+    seen: Option<String>,
 }
 
 impl Due {
@@ -194,7 +200,7 @@ impl Due {
         };
         let returning = match self.table {
             Table::Events | Table::Notices => " RETURNING organization_id, seq",
-            Table::Messages => " RETURNING id",
+            Table::Messages | Table::WebhookEvents => " RETURNING id",
             _ => "",
         };
         match database {
@@ -289,7 +295,7 @@ impl Retention {
                 let begun = Instant::now();
                 let (rows, last) = match table {
                     Table::Events | Table::Notices => (retire_events(txn, delete).await?, None),
-                    Table::Messages => retire_messages(txn, delete).await?,
+                    Table::Messages | Table::WebhookEvents => retire_by_id(txn, delete).await?,
                     _ => (txn.execute_unprepared(&delete).await?.rows_affected(), None),
                 };
                 Ok((begun, begun.elapsed(), rows, last))
@@ -390,14 +396,14 @@ async fn retire_events(txn: &DatabaseTransaction, delete: String) -> Result<u64,
     Ok(gone.len() as u64)
 }
 
-/// Deletes messages, and says how far it came.
-async fn retire_messages(
+/// Deletes rows, and says how far it came.
+async fn retire_by_id(
     txn: &DatabaseTransaction,
     delete: String,
-) -> Result<(u64, Option<MessageId>), DbErr> {
+) -> Result<(u64, Option<String>), DbErr> {
     let delete = Statement::from_string(txn.get_database_backend(), delete);
     let gone = txn.query_all_raw(delete).await?;
-    let ids = gone.iter().map(|row| row.try_get_by_index::<MessageId>(0));
+    let ids = gone.iter().map(|row| row.try_get_by_index::<String>(0));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     Ok((ids.len() as u64, ids.into_iter().max()))
 }

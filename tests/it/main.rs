@@ -145,6 +145,7 @@ mod webhooks_delivery;
 mod webhooks_listen;
 mod webhooks_log;
 mod webhooks_metrics;
+mod webhooks_missed;
 mod webhooks_notices;
 mod webhooks_pace;
 mod webhooks_receivers;
