@@ -48,6 +48,7 @@ mod m20261130_000378_meta_outbox;
 mod m20261130_000379_meta_silence;
 mod m20261130_000386_meta_progress;
 mod m20261130_000387_sealed_addresses;
+mod m20261130_000390_missed_webhooks;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000379_meta_silence::Migration),
             Box::new(m20261130_000386_meta_progress::Migration),
             Box::new(m20261130_000387_sealed_addresses::Migration),
+            Box::new(m20261130_000390_missed_webhooks::Migration),
         ]
     }
 }

@@ -20,7 +20,7 @@ use super::{
     client::Client,
     fair::{Want, allot},
     lanes::Lanes,
-    settler,
+    replays, settler,
 };
 use crate::{
     clock::Clock,
@@ -190,6 +190,7 @@ impl Deliveries {
         if let Err(error) = self.recover().await {
             complain(&error);
         }
+        self.tries.spawn(replays::run(self.shared.store.clone(), stop.clone()));
         let (mut check_at, mut upkeep_at) = (Duration::ZERO, Duration::ZERO);
         while !stop.is_cancelled() {
             let time = self.shared.clock.monotonic();
@@ -200,10 +201,6 @@ impl Deliveries {
             let all = time >= check_at;
             if all {
                 check_at = time + CHECK;
-            }
-            if all {
-                let stepped = self.shared.store.webhooks().step_replays().await;
-                stepped.map_or_else(|error| complain(&error), drop);
             }
             let looked = self.look(all).await.unwrap_or_else(|error| {
                 complain(&error);

@@ -5,6 +5,7 @@
 //!   way, send. `lanes.rs`: what is under way. `fair.rs`: who gets the places when there are too few.
 //! - `attempt.rs`: one try, from a delivery that was taken to what is to be written about it.
 //! - `client.rs`: the HTTP client, which calls no address that it must not. `answer.rs`: what came back.
+//! - `replays.rs`: has replays go on, beside the loop.
 //! - `settler.rs`: writes down what came of tries, all that have ended meanwhile at once.
 //!
 //! # What a tenant can rely on
@@ -27,6 +28,7 @@ mod client;
 mod engine;
 mod fair;
 mod lanes;
+mod replays;
 mod settler;
 
 use std::time::Duration;

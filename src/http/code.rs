@@ -288,6 +288,10 @@ codes! {
         about: "The event is older than what is kept, and can no longer be sent.",
         detail: "the event is older than what is kept",
     }
+    TooManyReplays = "TOO_MANY_REPLAYS", CONFLICT, "The organization has all the replays running that it may have" {
+        about: "So many go on at a time. Wait until one has come to its end, or cancel one.",
+        detail: "the organization has as many replays running as it may have",
+    }
     ReplayEnded = "REPLAY_ENDED", CONFLICT, "The replay has ended" {
         about: "There is nothing left to cancel.",
         detail: "the replay has come to its end",
@@ -375,6 +379,10 @@ codes! {
                 Those that end make place.",
         detail: "the token, or its organization, has as many streams and long polls as it may have",
         members: { "limit": "token" },
+    }
+    TooManyTests = "TOO_MANY_TESTS", TOO_MANY_REQUESTS, "The organization is testing enough endpoints" {
+        about: "A test waits for its receiver, and an organization has a few at a time. `Retry-After` says when to ask again.",
+        detail: "the organization has as many tests of endpoints under way as it may have",
     }
     HeadersTooLarge = "HEADERS_TOO_LARGE", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large" {
         about: "The request has more headers, or longer ones, than are read.",

@@ -243,6 +243,10 @@ pub enum Error {
     #[error(transparent)]
     Media(#[from] media::MediaError),
 
+    /// So many wait for receivers at a time.
+    #[error("the organization has as many tests of endpoints under way as it may have")]
+    TooManyTests,
+
     /// It will pass.
     #[error("{what}")]
     Unavailable { what: &'static str, retry_after: Duration },
@@ -273,7 +277,7 @@ impl Error {
             }
             Self::Graph(error) if error.is_passing() || error.is_unknown() => Some(LATER),
             Self::StoreUnavailable(_) => Some(LATER),
-            Self::Elsewhere { .. } => Some(SOON),
+            Self::Elsewhere { .. } | Self::TooManyTests => Some(SOON),
             Self::PairingRefused { retry_after, .. } => *retry_after,
             Self::PairingOutstanding { remaining } => Some(*remaining),
             _ => None,

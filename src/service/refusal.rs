@@ -78,6 +78,8 @@ pub enum Conflict {
     DeliveryInFlight,
     #[error("the event is older than what is kept")]
     EventRetired,
+    #[error("the organization has as many replays running as it may have")]
+    TooManyReplays,
     #[error("the replay has come to its end")]
     ReplayEnded,
     #[error("the organization has as many accounts at Meta as it may have")]

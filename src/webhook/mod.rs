@@ -2,6 +2,7 @@
 //!
 //! - `kinds.rs`: the types of events that endpoints can be told of. `filter.rs`: which of them an
 //!   endpoint wants.
+//! - `conversation.rs`: among which events one keeps its order.
 //! - `catalogue.rs`: an example of each. `body.rs`: the bytes of a request, in either format. `signature.rs`: how they are signed
 //!   (Standard Webhooks 1.0).
 //! - `target.rs`: which URLs may be called. `address.rs`: which addresses.
@@ -13,6 +14,7 @@
 pub mod address;
 pub mod body;
 pub mod catalogue;
+pub mod conversation;
 pub mod durations;
 pub mod filter;
 pub mod health;

@@ -163,6 +163,7 @@ mod webhooks_given_up;
 mod webhooks_listen;
 mod webhooks_log;
 mod webhooks_metrics;
+mod webhooks_missed;
 mod webhooks_notices;
 mod webhooks_pace;
 mod webhooks_receivers;

@@ -1,4 +1,5 @@
-//! A time during which an endpoint was disabled and so owed nothing, by sequence numbers of events.
+//! What an endpoint has missed as it was disabled, by sequence numbers of events: what it did not take since it began
+//! to fail, and what it was not owed until it was resumed. It has been told of some in between.
 
 use sea_orm::entity::prelude::*;
 
@@ -16,7 +17,7 @@ pub struct Model {
     pub id: GapId,
     pub endpoint_id: EndpointId,
     pub reason: DisabledReason,
-    /// The last event that it was owed.
+    /// The last event before the first that it has missed.
     pub after_seq: i64,
     /// The last event that it was not owed; none while it goes on.
     pub through_seq: Option<i64>,

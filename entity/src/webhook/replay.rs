@@ -21,6 +21,8 @@ pub struct Model {
     pub after_seq: i64,
     /// … up to this one.
     pub through_seq: i64,
+    /// Only of events that the endpoint was neither told of nor is still to be told of.
+    pub undelivered_only: bool,
     /// How far it has come.
     pub cursor_seq: i64,
     /// Deliveries that came of it so far.

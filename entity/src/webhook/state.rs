@@ -71,6 +71,8 @@ words!(
         Event = "event",
         /// A range was asked for again.
         Replay = "replay",
+        /// Something happened, and somebody has asked for it to be sent again.
+        Retry = "retry",
     }
 );
 
@@ -83,5 +85,7 @@ words!(
         Done = "done",
         /// Somebody, or the endpoint's end, has stopped it; what was owed by then is still sent.
         Cancelled = "cancelled",
+        /// Its endpoint was disabled; what was owed by then is sent if the endpoint is resumed in time.
+        Stopped = "stopped",
     }
 );

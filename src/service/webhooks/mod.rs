@@ -1,12 +1,13 @@
 //! Webhook endpoints of an organization, and what was and is to be sent to them.
 //!
 //! `input.rs`, `limits.rs`: what an endpoint may be like. `log.rs`: deliveries. `replay.rs`: sending a
-//! range again.
+//! range again. `trial.rs`: how many tests an organization has under way.
 
 mod input;
 pub mod limits;
 mod log;
 mod replay;
+mod trial;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::{
     webhook::{EventType, SigningSecret, catalogue},
 };
 
+use self::trial::Trials;
 pub use self::{
     input::EndpointInput,
     log::{Detail, Query},
@@ -67,6 +69,8 @@ pub struct Created {
     pub secret: Option<SigningSecret>,
     /// An earlier request with the same key has made it.
     pub replayed: bool,
+    /// It was disabled, and is called again: what it has missed.
+    pub missed: Option<gap::Model>,
 }
 
 /// A test, and what came back.
@@ -84,11 +88,12 @@ pub struct Webhooks {
     deliveries: Deliveries,
     /// How long a delivery is tried at most.
     max_age: Duration,
+    trials: Trials,
 }
 
 impl Webhooks {
-    pub const fn new(store: Store, deliveries: Deliveries, max_age: Duration) -> Self {
-        Self { store, deliveries, max_age }
+    pub fn new(store: Store, deliveries: Deliveries, max_age: Duration) -> Self {
+        Self { store, deliveries, max_age, trials: Trials::default() }
     }
 
     /// What time it is.
@@ -101,7 +106,7 @@ impl Webhooks {
     }
 
     /// Makes an endpoint that is told of one phone number's messages, as flat objects. Asked again for the
-    /// same number and URL, it is the same endpoint.
+    /// same number and URL, it is the same endpoint; one that was disabled is called again.
     pub async fn register(
         &self,
         caller: &Principal,
@@ -136,7 +141,12 @@ impl Webhooks {
                 if let Some(key) = key {
                     let made = webhooks.keep_key(organization, &row.id, key).await?;
                     if created::Created::try_from(made)?.replayed {
-                        return Ok(Created { row: row.clone(), secret: None, replayed: true });
+                        return Ok(Created {
+                            row: row.clone(),
+                            secret: None,
+                            replayed: true,
+                            missed: None,
+                        });
                     }
                 }
                 let change = EndpointChange {
@@ -144,8 +154,14 @@ impl Webhooks {
                     ..EndpointChange::default()
                 };
                 let row = webhooks.update(organization, &row.id, change, caller.by()).await?;
-                let row = row.ok_or(NOT_FOUND)?;
-                return Ok(Created { row, secret: None, replayed: false });
+                let mut row = row.ok_or(NOT_FOUND)?;
+                let mut missed = None;
+                // Whoever registers wants to be told from now on. That one is paused was somebody's wish.
+                if row.state == EndpointState::Disabled {
+                    let (detail, gap) = self.resume(caller, &row.id).await?;
+                    (row, missed) = (detail.endpoint.row, gap);
+                }
+                return Ok(Created { row, secret: None, replayed: false, missed });
             }
             after = rows.last().map(|row| row.id.clone());
             if after.is_none() {
@@ -179,7 +195,7 @@ impl Webhooks {
         let made = webhooks.create(organization, new, &secret, MOST, (key, caller.by())).await?;
         let made = made.ok_or(Error::Conflict(Conflict::TooManyWebhooks))?;
         let created::Created { made: row, replayed } = made.try_into()?;
-        Ok(Created { row, secret: (!replayed).then_some(secret), replayed })
+        Ok(Created { row, secret: (!replayed).then_some(secret), replayed, missed: None })
     }
 
     /// The caller's key, with the request in short. What is kept of the request is signed and not only hashed:
@@ -336,6 +352,7 @@ impl Webhooks {
             occurred_at: now,
             in_feed: false,
         };
+        let _place = self.trials.begin(&caller.organization_id).ok_or(Error::TooManyTests)?;
         let reply = self.deliveries.try_out(&target, &event).await;
         Ok(Tested { event_id: event.id, event_type: kind, reply })
     }

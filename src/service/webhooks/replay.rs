@@ -18,11 +18,14 @@ use crate::{
         Conflict, Error, Principal, Thing,
         created::{self, Created},
     },
-    store::webhooks::Cancelled,
+    store::webhooks::{Cancelled, NewReplay},
 };
 
 /// Events a second, unless somebody says otherwise.
 const RATE: i32 = 100;
+
+/// Replays of an organization that go on at a time.
+const MOST_RUNNING: u64 = 5;
 
 /// Which events are wanted: by time or by sequence number; without an end, up to the newest.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -33,6 +36,9 @@ pub struct Range {
     pub after: Option<i64>,
     pub through: Option<i64>,
     pub rate_per_second: Option<i64>,
+    /// Only what the endpoint was not told of; unless it is said, so it is for what is exactly one of its gaps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undelivered_only: Option<bool>,
 }
 
 impl Webhooks {
@@ -60,8 +66,21 @@ impl Webhooks {
         let through = range.through.map_or(through, |it| it.min(through));
         let rate = range.rate_per_second.and_then(|it| i32::try_from(it).ok()).unwrap_or(RATE);
         let through = through.max(after);
+        let undelivered_only = match range.undelivered_only {
+            Some(only) => only,
+            None => self.is_gap(id, &range).await?,
+        };
+        let new = NewReplay { after, through, rate, undelivered_only };
         let whose = (key, caller.by());
-        webhooks.replay(organization, id, (after, through), rate, whose).await?.try_into()
+        let made = webhooks.replay(organization, id, new, MOST_RUNNING, whose).await?;
+        made.ok_or(Error::Conflict(Conflict::TooManyReplays))?.try_into()
+    }
+
+    /// Whether a range is what an endpoint has missed, by the numbers that it was told with.
+    async fn is_gap(&self, id: &EndpointId, range: &Range) -> Result<bool, Error> {
+        let (Some(after), Some(through)) = (range.after, range.through) else { return Ok(false) };
+        let gaps = self.store.webhooks().gaps(id).await?;
+        Ok(gaps.iter().any(|gap| gap.after_seq == after && gap.through_seq == Some(through)))
     }
 
     /// Replays of an endpoint, the newest first; one more than `limit` if there are.

@@ -74,6 +74,7 @@ pub(super) fn decide(
                 let key = (event.session_key.clone(), message.wa_id.clone());
                 let reached = present.levels.entry(key.clone()).or_default();
                 reached.id.get_or_insert_with(|| message.id.clone());
+                reached.chat.get_or_insert_with(|| message.chat.clone());
                 if let Some(ack) = present.early.remove(&key) {
                     plan.early.remove(&key);
                     plan.arrived.insert(key.clone());

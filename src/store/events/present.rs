@@ -38,6 +38,8 @@ type Levels = HashMap<(SessionKey, String), Reached>;
 pub(super) struct Reached {
     /// The message's own id.
     pub(super) id: Option<MessageId>,
+    /// Its conversation, as the message has it.
+    pub(super) chat: Option<String>,
     pub(super) level: i16,
     /// It was sent here, and nobody was told yet that WhatsApp has it.
     pub(super) unsent: bool,
@@ -55,6 +57,7 @@ impl Reached {
         self.unsent &= other.unsent;
         if own {
             self.id.clone_from(&other.id);
+            self.chat.clone_from(&other.chat);
         }
     }
 }
@@ -100,8 +103,17 @@ impl Present {
 
     /// Our own id of the message that an event acknowledges.
     pub(super) fn acknowledged(&self, event: &NewEvent) -> Option<&MessageId> {
+        self.reached(event)?.id.as_ref()
+    }
+
+    /// The conversation of the message that an event acknowledges.
+    pub(super) fn acknowledged_chat(&self, event: &NewEvent) -> Option<&str> {
+        self.reached(event)?.chat.as_deref()
+    }
+
+    fn reached(&self, event: &NewEvent) -> Option<&Reached> {
         let Event::Ack(ack) = &event.event else { return None };
-        self.levels.get(&(event.session_key.clone(), ack.wa_id.clone()))?.id.as_ref()
+        self.levels.get(&(event.session_key.clone(), ack.wa_id.clone()))
     }
 }
 
@@ -134,10 +146,11 @@ async fn levels(
     let keys: HashSet<&SessionKey> =
         told.into_iter().chain(before.iter().map(|(session, _)| session)).collect();
     for chunk in acked.chunks(CHUNK) {
-        let found: Vec<(MessageId, SessionKey, String, i16, MessageStatus)> =
+        let found: Vec<(MessageId, String, SessionKey, String, i16, MessageStatus)> =
             message::Entity::find()
                 .select_only()
                 .column(message::Column::Id)
+                .column(message::Column::Chat)
                 .column(message::Column::SessionKey)
                 .column(message::Column::WaId)
                 .column(message::Column::Ack)
@@ -148,10 +161,10 @@ async fn levels(
                 .into_tuple()
                 .all(txn)
                 .await?;
-        for (id, session, wa_id, level, status) in found {
+        for (id, chat, session, wa_id, level, status) in found {
             // What a phone sent is `sent` from the start.
             let unsent = level <= 0 && status != MessageStatus::Sent;
-            let reached = Reached { id: Some(id), level, unsent };
+            let reached = Reached { id: Some(id), chat: Some(chat), level, unsent };
             for of in heirs.get(&session).copied().into_iter().chain([&session]) {
                 levels
                     .entry((of.clone(), wa_id.clone()))

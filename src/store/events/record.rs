@@ -61,6 +61,7 @@ pub(in crate::store) async fn record_batch(
                     let id = EventId::new(now, rand::random());
                     let known =
                         payload::Known { own, channel, message: present.acknowledged(event) };
+                    let data = payload::data(&event.event, known, event.care.as_ref());
                     let row = event::Model {
                         dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),
                         id,
@@ -68,13 +69,12 @@ pub(in crate::store) async fn record_batch(
                         seq,
                         session_key: event.session_key.clone(),
                         kind: event.event.kind(),
-                        payload: payload::data(&event.event, known, event.care.as_ref())
-                            .to_string(),
+                        payload: data.to_string(),
                         occurred_at: event.at,
                         recorded_at: now,
                     };
                     if versions.get(&event.organization_id).is_some_and(|version| *version != 0) {
-                        told.push(to_tell(event, &row, session));
+                        told.push(to_tell(event, &row, &data, &present));
                     }
                     rows.push(row.into_active_model());
                 };

@@ -60,7 +60,7 @@ impl Due {
         let condition = self.condition();
         let returning = match self.table {
             Table::Events | Table::Notices => " RETURNING organization_id, seq",
-            Table::Messages => " RETURNING id",
+            Table::Messages | Table::WebhookEvents => " RETURNING id",
             _ => "",
         };
         match database {
@@ -178,7 +178,7 @@ impl Retention {
                 let begun = Instant::now();
                 let (rows, last) = match table {
                     Table::Events | Table::Notices => (retire_events(txn, delete).await?, None),
-                    Table::Messages => retire_messages(txn, delete).await?,
+                    Table::Messages | Table::WebhookEvents => retire_by_id(txn, delete).await?,
                     _ => (txn.execute_unprepared(&delete).await?.rows_affected(), None),
                 };
                 Ok((begun, begun.elapsed(), rows, last))
@@ -301,14 +301,14 @@ async fn retire_events(txn: &DatabaseTransaction, delete: String) -> Result<u64,
     Ok(gone.len() as u64)
 }
 
-/// Deletes messages, and says how far it came.
-async fn retire_messages(
+/// Deletes rows, and says how far it came.
+async fn retire_by_id(
     txn: &DatabaseTransaction,
     delete: String,
-) -> Result<(u64, Option<MessageId>), DbErr> {
+) -> Result<(u64, Option<String>), DbErr> {
     let delete = Statement::from_string(txn.get_database_backend(), delete);
     let gone = txn.query_all_raw(delete).await?;
-    let ids = gone.iter().map(|row| row.try_get_by_index::<MessageId>(0));
+    let ids = gone.iter().map(|row| row.try_get_by_index::<String>(0));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     Ok((ids.len() as u64, ids.into_iter().max()))
 }

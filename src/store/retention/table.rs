@@ -27,7 +27,8 @@ pub enum Table {
     /// What no session's run has seen: it leaves the feed with its other events. The rows stay for the
     /// log of deliveries.
     Notices,
-    /// What endpoints were told. None that is still owed, as what is owed is younger; none in the feed.
+    /// What endpoints were told; none in the feed. None that is still owed: what is owed for the first time is younger,
+    /// and what was asked for again is looked for.
     WebhookEvents,
     /// What Meta has told.
     MetaEvents,
@@ -144,7 +145,12 @@ impl Table {
         match self {
             Self::Events => format!("id < '{}'", EventId::new(before, 0)),
             Self::Notices => format!("in_feed AND id < '{}'", EventId::new(before, 0)),
-            Self::WebhookEvents => format!("NOT in_feed AND id < '{}'", EventId::new(before, 0)),
+            Self::WebhookEvents => format!(
+                "NOT in_feed AND id < '{}' AND NOT EXISTS (SELECT 1 FROM webhook_delivery d \
+                 WHERE d.event_id = webhook_event.id AND d.state IN ('pending', 'claimed') \
+                 AND d.cause <> 'event')",
+                EventId::new(before, 0)
+            ),
             Self::Messages => format!(
                 "id < '{}' AND status NOT IN ('queued', 'sending')",
                 MessageId::new(before, 0)

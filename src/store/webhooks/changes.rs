@@ -21,7 +21,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::{
-    Webhooks, sealed,
+    Webhooks, missed, sealed,
     traced::{of_change, trace},
 };
 use crate::{
@@ -327,7 +327,8 @@ async fn resume(
     Ok(Resumed::Resumed { gap: closed.into_iter().next() })
 }
 
-/// Stops owing an endpoint anything, and remembers since when. False if it is not active or paused.
+/// Stops owing an endpoint anything, and remembers what it misses by that, with what it has not taken since it began to
+/// fail. False if it is not active or paused.
 pub(super) async fn disable(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
@@ -358,7 +359,9 @@ pub(super) async fn disable(
         id: GapId::new(now, rand::random()),
         endpoint_id: id.clone(),
         reason,
-        after_seq: last_seq,
+        after_seq: missed::first(txn, &row, now)
+            .await?
+            .map_or(last_seq, |it| std::cmp::min(it - 1, last_seq)),
         through_seq: None,
         since: now,
         until: None,

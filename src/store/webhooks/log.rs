@@ -121,7 +121,8 @@ impl Webhooks {
                     // The state is asked once more: on PostgreSQL somebody may take it just now.
                     let again = format!(
                         "UPDATE webhook_delivery SET state = 'pending', next_at = 0, \
-                         expires_at = {}, finished_at = NULL WHERE id = '{id}' \
+                         expires_at = {}, finished_at = NULL, \
+                         cause = CASE cause WHEN 'event' THEN 'retry' ELSE cause END WHERE id = '{id}' \
                          AND state <> 'claimed'",
                         now.0.saturating_add(endpoint.max_age_ms)
                     );

@@ -6,8 +6,9 @@
 //!   `choosing.rs`: which sessions they choose, when one takes over from others. `sealed.rs`: their secrets.
 //! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
-//! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is sent
-//!   again. `traced.rs`: changes in the audit log.
+//! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is to be
+//!   sent again, `stepping.rs`: a step of it, `stretch.rs`: its next events. `missed.rs`: what an endpoint that is disabled
+//!   was not told of. `traced.rs`: changes in the audit log.
 //!
 //! Hot statements are written by hand with their states in them: a partial index is used only where the
 //! statement itself says which part it wants. What else is in them is ours (numbers, and ids that hold no
@@ -23,11 +24,14 @@ mod due;
 mod endpoints;
 mod fanout;
 mod log;
+mod missed;
 mod reorder;
 mod replay;
 mod sealed;
 mod settle;
 mod stats;
+mod stepping;
+mod stretch;
 mod traced;
 mod upkeep;
 
@@ -50,9 +54,10 @@ pub use self::{
     due::Waiting,
     endpoints::{EndpointFilter, Target},
     log::{LogFilter, Retried},
-    replay::Cancelled,
+    replay::{Cancelled, NewReplay},
     settle::{AttemptRecord, Ending, Settled, Settlement},
     stats::Figures,
+    stepping::ROUND as REPLAYS,
 };
 
 /// The writer's lane of all that deliveries write.

@@ -18,7 +18,7 @@ use crate::{
         api::{Success, about::success},
         code::Code,
         operation::{
-            Field, Operation, Tag, label, named_texts, number, operation, phone_number, text,
+            Field, Operation, Tag, flag, label, named_texts, number, operation, phone_number, text,
             texts, time, url, word,
         },
     },
@@ -73,7 +73,7 @@ fn replay() -> Value {
     json!({
         "id": "rpl_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "webhook_id": ID, "state": "running",
         "after_sequence": 0, "through_sequence": 1000, "at_sequence": 250, "percent": 25,
-        "deliveries": 40, "rate_per_second": 50, "created_at": AT, "finished_at": null,
+        "deliveries": 40, "undelivered_only": false, "remaining": null, "rate_per_second": 50, "created_at": AT, "finished_at": null,
     })
 }
 
@@ -142,7 +142,7 @@ pub(super) fn register() -> Operation {
         success(&with(endpoint, &secret))
     };
     operation("registerWebhook", Tag::Webhooks, "Have the messages of a number sent to a URL")
-        .about("An endpoint of the format `flat` for `message.received`. Registered twice, it is the same endpoint.")
+        .about("An endpoint of the format `flat` for `message.received`. Registered twice, it is the same endpoint. One that was disabled is called again, and `missed` is what it has missed; one that is paused stays so, as `state` says.")
         .body([
             phone_number("phone_number", "The number of the session's account.").required(),
             url("webhook_url", "Where messages are sent.").required().example(URL),
@@ -192,7 +192,7 @@ fn detailed(operation: Operation, about: &'static str) -> Operation {
 
 pub(super) fn show() -> Operation {
     let operation = operation("getWebhook", Tag::Webhooks, "One webhook endpoint")
-        .about("With its secrets (without what is secret in them) and with what it was not owed while it was disabled.");
+        .about("With its secrets (without what is secret in them) and with what it has missed by being disabled.");
     detailed(operation, "The endpoint.")
 }
 
@@ -219,7 +219,7 @@ pub(super) fn pause() -> Operation {
 pub(super) fn resume() -> Operation {
     let resumed = with(detail(), &json!({ "missed": null }));
     operation("resumeWebhook", Tag::Webhooks, "Resume a webhook endpoint")
-        .about("One that was paused or disabled. `missed` is what it was not owed meanwhile: it can be replayed.")
+        .about("One that was paused or disabled. `missed` is what it did not take since it began to fail and was not owed meanwhile: a replay of exactly these numbers sends what it was not told of.")
         .body([])
         .answers::<Success<ResumedView>>(200, "The endpoint as it is then.", success(&resumed))
 }
@@ -251,16 +251,16 @@ pub(super) fn test() -> Operation {
         "peer": "192.0.2.7:443", "response": "ok",
     });
     operation("testWebhook", Tag::Webhooks, "Send a webhook endpoint an example")
-        .about("At once, signed like any other; the answer says what came of it.")
+        .about("At once, signed like any other; the answer says what came of it. An organization has three at a time.")
         .body([word("type", &names, "Of which type.").example("message.received")])
         .answers::<Success<TestView>>(200, "What came of it.", success(&tested))
-        .refuses([Code::WebhookDisabled])
+        .refuses([Code::WebhookDisabled, Code::TooManyTests])
 }
 
 pub(super) fn create_replay() -> Operation {
     let sequence = |name: &'static str, about: &'static str| number(name, 0..=i64::MAX, about);
     operation("createReplay", Tag::Webhooks, "Send a range of events again")
-        .about("Between two times or two numbers. It goes on by itself; each delivery has its event's id, as the first had.")
+        .about("Between two times or two numbers. It goes on by itself; each delivery has its event's id, as the first had. Five of an organization go on at a time, by turns with those of others. If the endpoint is disabled meanwhile, it is `stopped`, and `remaining` is what it has not come to.")
         .body([
             time("since", "From this time on.").example("2025-01-20T00:00:00Z"),
             time("until", "To this time.").example("2025-01-21T00:00:00Z"),
@@ -268,6 +268,7 @@ pub(super) fn create_replay() -> Operation {
             sequence("through_sequence", "Through the event of this number."),
             number("rate_per_second", limits::REPLAY_RATE, "Events to look at in a second.")
                 .example(50),
+            flag("undelivered_only", "Only events that the endpoint was neither told of nor is still to be told of. `true` for a range that is exactly one of its gaps, else `false`, unless it is said."),
         ])
         .idempotent()
         .answers::<Success<ReplayView>>(202, "The replay.", success(&replay()))
@@ -279,7 +280,7 @@ pub(super) fn create_replay() -> Operation {
         )
         .says("Location", "Where it is.")
         .says("Idempotency-Replayed", "`true`")
-        .refuses([Code::WebhookDisabled])
+        .refuses([Code::WebhookDisabled, Code::TooManyReplays])
 }
 
 pub(super) fn list_replays() -> Operation {

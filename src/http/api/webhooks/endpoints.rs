@@ -62,7 +62,7 @@ pub(super) async fn register(
     let secret = made.secret.map(|secret| secret.reveal());
     let location = format!("/api/webhooks/{}", made.row.id);
     let is_old = secret.is_none() && !made.replayed;
-    let view = RegisteredView::of(made.row, secret);
+    let view = RegisteredView::of(made.row, secret, made.missed);
     Ok(if is_old {
         ([(header::LOCATION, location)], with(StatusCode::OK, view)).into_response()
     } else {

@@ -42,7 +42,7 @@ use crate::{
 pub(super) struct ReplayView {
     id: ReplayId,
     webhook_id: EndpointId,
-    /// `running`, `done` or `cancelled`.
+    /// `running`, `done`, `cancelled`, or `stopped`: the endpoint was disabled.
     state: ReplayState,
     after_sequence: i64,
     through_sequence: i64,
@@ -52,14 +52,31 @@ pub(super) struct ReplayView {
     percent: i64,
     /// Deliveries that came of it so far.
     deliveries: i64,
+    /// Only of events that the endpoint was not told of.
+    undelivered_only: bool,
+    /// What it has not come to, if it ended before.
+    remaining: Option<RemainingView>,
     rate_per_second: i32,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
 }
 
+/// What a replay has not come to: another one can begin there.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReplayRemainder")]
+pub(super) struct RemainingView {
+    after_sequence: i64,
+    through_sequence: i64,
+}
+
 impl From<replay::Model> for ReplayView {
     fn from(row: replay::Model) -> Self {
         let (all, done) = (row.through_seq - row.after_seq, row.cursor_seq - row.after_seq);
+        let ended = row.state != ReplayState::Running && row.cursor_seq < row.through_seq;
+        let remaining = ended.then_some(RemainingView {
+            after_sequence: row.cursor_seq,
+            through_sequence: row.through_seq,
+        });
         Self {
             id: row.id,
             webhook_id: row.endpoint_id,
@@ -69,6 +86,8 @@ impl From<replay::Model> for ReplayView {
             at_sequence: row.cursor_seq,
             percent: if all == 0 { 100 } else { done.saturating_mul(100) / all },
             deliveries: row.owed,
+            undelivered_only: row.undelivered_only,
+            remaining,
             rate_per_second: row.rate_per_second,
             created_at: rfc3339(row.created_at),
             finished_at: row.finished_at.map(rfc3339),
@@ -102,6 +121,7 @@ pub(super) async fn create(
         after: body.number("after_sequence", 0..=i64::MAX).flatten(),
         through: body.number("through_sequence", 0..=i64::MAX).flatten(),
         rate_per_second: body.number("rate_per_second", limits::REPLAY_RATE).flatten(),
+        undelivered_only: body.flag("undelivered_only"),
     };
     body.finish()?;
     let outcome = webhooks.replay(&caller, &id, range, key).await?;

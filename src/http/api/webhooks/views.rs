@@ -124,7 +124,8 @@ pub(super) struct SecretView {
     expires_at: Option<Timestamp>,
 }
 
-/// What an endpoint was not owed, by sequence numbers.
+/// What an endpoint has missed as it was disabled, by sequence numbers: what it did not take since it began to fail, and
+/// what it was not owed until it was resumed. It may have been told of some in between.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "WebhookGap")]
 pub(super) struct GapView {
@@ -182,10 +183,17 @@ pub(super) struct RegisteredView {
     secret: Option<String>,
     state: EndpointState,
     created_at: Timestamp,
+    /// What it has missed, if it was disabled until now: it can be replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<GapView>,
 }
 
 impl RegisteredView {
-    pub(super) fn of(row: endpoint::Model, secret: Option<String>) -> Self {
+    pub(super) fn of(
+        row: endpoint::Model,
+        secret: Option<String>,
+        missed: Option<gap::Model>,
+    ) -> Self {
         let numbers: Vec<String> = serde_json::from_str(&row.phone_numbers).unwrap_or_default();
         Self {
             id: row.id,
@@ -195,6 +203,7 @@ impl RegisteredView {
             secret,
             state: row.state,
             created_at: rfc3339(row.created_at),
+            missed: missed.map(Into::into),
         }
     }
 }
