@@ -105,7 +105,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn check(arguments: &Arguments) -> Result<(), steps::Failed> {
     let mut steps = steps::Steps::new();
     let world = steps.run("start a simulated WhatsApp", World::create(arguments)).await?;
-    story::play(&world, &mut steps).await?;
+    Box::pin(story::play(&world, &mut steps)).await?;
     steps
         .run("the simulator has no protocol error to report", async {
             let violations = world.simulator().violations();

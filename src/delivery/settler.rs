@@ -24,7 +24,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut tries: mpsc::UnboundedReceiver<
         let ended: Vec<_> =
             batch.iter().map(|it| (it.delivery.clone(), it.endpoint.clone())).collect();
         let now = shared.store.clock().now();
-        batch.iter().for_each(|settled| shared.count(settled));
+        for settled in &batch {
+            shared.count(settled);
+        }
         leave_out(&mut shared.lanes(), &mut batch, now);
         write(&shared, std::mem::take(&mut batch)).await;
         let mut lanes = shared.lanes();

@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_hash_is_read_in_either_of_meta_s_spellings() {
         let hash: [u8; 32] = Sha256::digest(b"x").into();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hash.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(sha256(&hex), Some(hash));
         let base64 = {
             use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -1,6 +1,6 @@
 //! What PostgreSQL itself is told of how long a transaction that writes may take.
 //!
-//! In the transaction, and for it alone: a proxy such as PgBouncer refuses such parameters when a connection is made, and
+//! In the transaction, and for it alone: a proxy such as `PgBouncer` refuses such parameters when a connection is made, and
 //! gives one connection to many who would otherwise inherit them.
 
 use std::time::Duration;

@@ -93,7 +93,7 @@ async fn a_number_that_was_a_session_s_before_somebody_scanned_it_again_takes_ov
             let at = app.clock.now().as_secs();
             tell(&app, id, "disconnected", json!({ "reason": "LOGOUT" })).await;
             if has_code {
-                app.clock.advance(Duration::from_secs(60));
+                app.clock.advance(Duration::from_mins(1));
                 tell(&app, id, "qr", json!({ "qr": "2@anybody" })).await;
                 tell(&app, id, "authenticated", json!({})).await;
             }

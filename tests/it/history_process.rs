@@ -36,7 +36,7 @@ fn hour_ago() -> u64 {
 /// A chunk with this many chats.
 fn past(chats: u32) -> History {
     (0..chats).fold(History::new(HistoryKind::Recent, Carriage::Download), |chunk, n| {
-        let chat = HistoryChat::with(&format!("1557{n:07}"));
+        let chat = HistoryChat::with(format!("1557{n:07}"));
         chunk.chat(chat.generated(MESSAGES, LENGTH, hour_ago()))
     })
 }

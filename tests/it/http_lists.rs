@@ -26,6 +26,7 @@ struct Ours {
     webhook: String,
     organization: String,
     campaign: String,
+    account: String,
     conversation: String,
 }
 
@@ -33,7 +34,7 @@ impl Ours {
     async fn make(app: &App) -> Self {
         let (webhook, _) = endpoint(app, json!({ "url": "https://receiver.test/" })).await;
         app.session("walked").await;
-        set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let account = set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
         told(app, "16505551234", "wamid.first").await;
         let conversations = app.get("/api/conversations").await.json();
         let campaign = app.post("/api/campaigns", json!({ "name": "Walked" })).await.json();
@@ -42,6 +43,7 @@ impl Ours {
             webhook,
             organization: app.organization.to_string(),
             campaign: id(&campaign["data"]),
+            account: id(&account),
             conversation: id(&conversations["data"][0]),
         }
     }
@@ -53,6 +55,7 @@ impl Ours {
             .replace("{webhookId}", &self.webhook)
             .replace("{organizationId}", &self.organization)
             .replace("{campaignId}", &self.campaign)
+            .replace("{accountId}", &self.account)
             .replace("{conversationId}", &self.conversation);
         let id = match operation {
             "listSessions" => "sessionId",

@@ -100,6 +100,7 @@ fn whole(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
 fn body(route: &Statement) -> Value {
     let all = [
         ("sendMessage", json!({ "to": "15550001111", "text": "hello" })),
+        ("sendMetaMessage", json!({ "to": "15550001111", "text": "hello" })),
         ("pairSession", json!({ "phoneNumber": "15550001111" })),
         ("createReplay", json!({ "after_sequence": 0 })),
         ("addCampaignAudience", json!({ "members": [{ "phoneNumber": "15550001111" }] })),

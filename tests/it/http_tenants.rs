@@ -214,12 +214,15 @@ fn written(operation: &str) -> Option<&'static str> {
         "changeMetaAccount" => "meta_account_changed",
         "rotateMetaVerifyToken" => "meta_verify_token_rotated",
         "setMetaAccountStatus" => "meta_account_status_set",
+        "deleteMetaAccount" => "meta_account_deleted",
         // Signed by Meta, and no change of configuration.
         "receiveMetaEvents" | "receiveMetaEventsShort" | "receiveMetaEventsOfAccount"
         // It changes what was counted wrong, and nothing that anybody has decided.
         | "recountCampaign"
         // Of a handover it is written of each session that has handed over: `handover.rs` looks at that.
         | "sendMessage"
+        | "sendMetaMessage"
+        | "markConversationRead"
         | "testWebhook"
         | "retryDelivery"
         | "signQrUrl"
@@ -289,6 +292,7 @@ async fn every_change_of_configuration_and_credentials_is_written_down_without_s
             ("reprocessMetaEvent", "", json!({})),
             ("reprocessMetaEvents", "", json!({})),
             ("setMetaAccountStatus", "", json!({ "status": "disabled" })),
+            ("deleteMetaAccount", "", Value::Null),
             // Last, as it acts elsewhere.
             ("changeOrganization", "", json!({ "maxSessions": 3 })),
         ] {

@@ -30,6 +30,7 @@ const MAKE_NOTHING: &[(&str, &str)] = &[
     ("cancelReplay", "a state"),
     ("retryDelivery", "a delivery is due; no second one is made"),
     ("setMetaAccountStatus", "a state"),
+    ("markConversationRead", "what was read is read"),
     // Known by what is in them: Meta's by its ids.
     ("receiveMetaEvents", "what was told once is kept once"),
     ("receiveMetaEventsShort", "the same"),

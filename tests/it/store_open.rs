@@ -81,7 +81,7 @@ async fn whoever_waits_for_another_s_migration_gives_up_with_a_clear_line() {
     .await;
 }
 
-/// PgBouncer refuses parameters that it does not know when a connection is made.
+/// `PgBouncer` refuses parameters that it does not know when a connection is made.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_set_in_each_transaction_that_writes_and_nowhere_else() {
     on(Kind::Postgres, async |database: &Database| {

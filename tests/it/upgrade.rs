@@ -113,21 +113,20 @@ async fn linked(database: &Database, version: &str) -> Linked {
     let find = "SELECT state, id, session_key FROM device WHERE pn IS NOT NULL";
     let rows = database.query(find).await;
     let state: Vec<u8> = rows.first().unwrap().try_get_by_index(0).unwrap();
-    let device: Device = match serde_json::from_slice(&state) {
-        Ok(device) => device,
-        Err(_) => {
-            // It is sealed: read by a store of today, on a database of its own.
-            let id: i32 = rows[0].try_get_by_index(1).unwrap();
-            let key: String = rows[0].try_get_by_index(2).unwrap();
-            let aside = Database::new(database.kind).await.unwrap();
-            load(&aside, version).await;
-            let opened = aside.open_by_the_machine_s_clock().await;
-            let backend = Backend::new(opened.store.clone(), id, &key.parse().unwrap());
-            let device = backend.load().await.unwrap().unwrap();
-            opened.close().await;
-            aside.drop().await;
-            device
-        }
+    let device: Device = if let Ok(device) = serde_json::from_slice(&state) {
+        device
+    } else {
+        // It is sealed: read by a store of today, on a database of its own.
+        let id: i32 = rows[0].try_get_by_index(1).unwrap();
+        let key: String = rows[0].try_get_by_index(2).unwrap();
+        let aside = Database::new(database.kind).await.unwrap();
+        load(&aside, version).await;
+        let opened = aside.open_by_the_machine_s_clock().await;
+        let backend = Backend::new(opened.store.clone(), id, &key.parse().unwrap());
+        let device = backend.load().await.unwrap().unwrap();
+        opened.close().await;
+        aside.drop().await;
+        device
     };
     let public = |pair: &wacore::libsignal::protocol::KeyPair| {
         <[u8; 32]>::try_from(pair.public_key.public_key_bytes()).unwrap()

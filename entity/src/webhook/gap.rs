@@ -1,5 +1,7 @@
-//! What an endpoint has missed as it was disabled, by sequence numbers of events: what it did not take since it began
-//! to fail, and what it was not owed until it was resumed. It has been told of some in between.
+//! What an endpoint has missed as it was disabled, by sequence numbers of events.
+//!
+//! It is what the endpoint did not take since it began to fail, and what it was not owed until it was resumed. It has
+//! been told of some in between.
 
 use sea_orm::entity::prelude::*;
 

@@ -108,6 +108,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as what is known by has it")]
     fn owner(n: u128) -> Owner {
         Some(OrganizationId::new(UnixMillis(0), n))
     }
@@ -147,8 +148,9 @@ mod tests {
     #[test]
     fn an_address_is_known_for_the_latest_and_forgotten_as_a_whole() {
         let mut known = Known::default();
-        for n in 0..100 {
-            known.learn("lane", address(1), owner(n), Duration::from_secs(1 + n as u64));
+        for n in 0..100_u32 {
+            let at = Duration::from_secs(1 + u64::from(n));
+            known.learn("lane", address(1), owner(n.into()), at);
         }
         let owners = known.owners(&"lane", address(1), Duration::from_secs(200));
         assert_eq!((owners.len(), known.count()), (OWNERS, OWNERS));

@@ -56,7 +56,7 @@ const MOST_CALLERS: usize = 100_000;
 pub(crate) struct Meters {
     clock: Clock,
     /// Held for no longer than it takes to copy them.
-    meters: Arc<RwLock<Inner>>,
+    inner: Arc<RwLock<Inner>>,
     streams: Streams,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Told {
 
 impl Meters {
     pub(super) fn new(limits: &Limits, clock: Clock) -> Self {
-        let this = Self { clock, meters: Arc::default(), streams: Streams::new(limits) };
+        let this = Self { clock, inner: Arc::default(), streams: Streams::new(limits) };
         this.set(limits);
         this
     }
@@ -91,7 +91,7 @@ impl Meters {
             addresses: meter(addresses, limits.per_address),
             failures: meter(failures, limits.failed_authentications),
         };
-        *self.meters.write().unwrap_or_else(PoisonError::into_inner) = meters;
+        *self.inner.write().unwrap_or_else(PoisonError::into_inner) = meters;
         self.streams.set(limits);
     }
 
@@ -101,7 +101,7 @@ impl Meters {
     }
 
     fn now(&self) -> Inner {
-        self.meters.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A request of this token.

@@ -37,7 +37,7 @@ pub(super) enum Which {
 /// A secret to try, and how many of its organization's come before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn<'a> {
-    turn: usize,
+    before: usize,
     pub(super) row: &'a account::Model,
     pub(super) which: Which,
 }
@@ -65,12 +65,12 @@ pub(super) fn turns<'a>(
         let previous = row.previous_secret.as_ref().map(|_| Which::Previous);
         for which in current.into_iter().chain(previous) {
             if theirs.len() < LOOKS {
-                theirs.push(Turn { turn: theirs.len(), row, which });
+                theirs.push(Turn { before: theirs.len(), row, which });
             }
         }
     }
     let mut all: Vec<_> = by_owner.into_iter().flat_map(|(_, theirs)| theirs).collect();
-    all.sort_by_key(|it| it.turn);
+    all.sort_by_key(|it| it.before);
     all
 }
 
@@ -91,7 +91,7 @@ impl Tries {
 
     /// Whether this one is to be opened and tried.
     pub(super) fn takes(&self, turn: Turn<'_>) -> bool {
-        let is_first = turn.turn <= 1;
+        let is_first = turn.before <= 1;
         self.secrets.len() < self.most
             && (is_first || (self.secrets.len() < MOST && self.looks < LOOKS))
     }

@@ -19,6 +19,7 @@ use crate::event::{Ack, AckLevel, Event, NewMessage, status};
 const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
 
 /// Whether an event is new, and if not, why.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart at once")]
 pub(super) enum Decided {
     New {
         dedupe_key: Option<String>,
@@ -107,10 +108,10 @@ pub(super) fn decide(
                     Origin::Embedded | Origin::Cloud => Recorded::Ignored,
                 });
             };
-            let Some(before) = raises(reached, ack) else {
+            let Some(raised) = raises(reached, ack) else {
                 return Decided::Not(Recorded::Ignored);
             };
-            sent_before = before;
+            sent_before = raised.sent_before;
             plan.acks.insert(key, ack.clone());
         }
         Event::Ciphertext(_) => {
@@ -230,9 +231,14 @@ fn wait(ack: &Ack, key: (SessionKey, String), present: &mut Present, plan: &mut 
     Recorded::Waiting
 }
 
-/// Raises the level that a message has reached. None if it is not raised, or else what must have been before, if that
-/// was not told.
-fn raises(reached: &mut Reached, ack: &Ack) -> Option<Option<Ack>> {
+/// A level that was raised.
+struct Raised {
+    /// What must have been before, if that was not told.
+    sent_before: Option<Ack>,
+}
+
+/// Raises the level that a message has reached; none if it is not raised.
+fn raises(reached: &mut Reached, ack: &Ack) -> Option<Raised> {
     if !advances(reached.level, ack.level) {
         return None;
     }
@@ -241,7 +247,7 @@ fn raises(reached: &mut Reached, ack: &Ack) -> Option<Option<Ack>> {
     let sent_before = (reached.unsent && reached.level > AckLevel::Sent.level())
         .then(|| Ack { level: AckLevel::Sent, ..ack.clone() });
     reached.unsent &= reached.level <= 0;
-    Some(sent_before)
+    Some(Raised { sent_before })
 }
 
 /// A level never goes down, and an error is one only while nothing better is known.

@@ -173,13 +173,14 @@ async fn before(
     Ok(match idempotency::claim(txn, organization, key, "", now).await? {
         Claimed::Free => Before::Nothing,
         Claimed::Reused => Before::All(Requeued::KeyReused),
-        Claimed::Made { resource_id } => match resource_id.strip_suffix(UNFINISHED) {
-            Some(events) => Before::Part(events.parse().unwrap_or(0)),
-            None => {
+        Claimed::Made { resource_id } => {
+            if let Some(events) = resource_id.strip_suffix(UNFINISHED) {
+                Before::Part(events.parse().unwrap_or(0))
+            } else {
                 let events = resource_id.parse().unwrap_or(0);
                 Before::All(Requeued::Done { events, replayed: true })
             }
-        },
+        }
     })
 }
 

@@ -71,11 +71,10 @@ impl Meta {
         let is_silent = now.since(heard) >= after;
         Ok(match row.silent_since {
             Some(since) if heard > since => Some(Turn::Recovered { since }),
-            Some(_) => None,
             None if is_silent && self.was_busy(row, heard).await? => {
                 Some(Turn::Silent { since: heard })
             }
-            None => None,
+            Some(_) | None => None,
         })
     }
 

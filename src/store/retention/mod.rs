@@ -16,11 +16,7 @@ use std::{
     time::Duration,
 };
 
-use entity::{
-    UnixMillis,
-    id::{MessageId, OrganizationId},
-    writer_lane,
-};
+use entity::{UnixMillis, id::OrganizationId, writer_lane};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
     Statement,
@@ -185,7 +181,7 @@ impl Retention {
             })
         });
         let (begun, took, rows, last) = unit.await?;
-        due.seen = last.map(|id| id.to_string()).or(due.seen.take());
+        due.seen = last.or_else(|| due.seen.take());
         self.store.retired.rows[table as usize].fetch_add(rows, Ordering::Relaxed);
         Ok(Chunk { rows, asked, took, held: begun.elapsed() })
     }

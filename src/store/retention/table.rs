@@ -8,7 +8,7 @@ use entity::{
 /// What grows, and is retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// The feed. What was retired of it is remembered: see [`super::events::Events::retired_seq`].
+    /// The feed. What was retired of it is remembered: see [`crate::store::events::Events::retired_seq`].
     Events,
     /// Messages, but for those that are still to be sent.
     Messages,
@@ -228,9 +228,8 @@ impl Table {
         match self {
             Self::MetaBodies => Some("size"),
             Self::Messages => Some("COALESCE(LENGTH(raw), 0)"),
-            Self::SentMessages => Some("LENGTH(payload)"),
+            Self::SentMessages | Self::Events | Self::WebhookEvents => Some("LENGTH(payload)"),
             Self::PendingInbound => Some("LENGTH(message)"),
-            Self::Events | Self::WebhookEvents => Some("LENGTH(payload)"),
             _ => None,
         }
     }

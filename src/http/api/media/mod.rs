@@ -113,7 +113,7 @@ pub(super) async fn show(
     if let Some(response) = offer.sha256.and_then(|sha256| unchanged(&headers, &tag(&sha256))) {
         return Ok(response);
     }
-    let file = waiting.poll(&caller, media.open(&offer)).await?;
+    let file = Box::pin(waiting.poll(&caller, media.open(&offer))).await?;
     let tag = tag(file.sha256());
     if let Some(response) = unchanged(&headers, &tag) {
         return Ok(response);

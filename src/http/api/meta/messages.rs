@@ -32,6 +32,7 @@ use crate::{
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ReadReceipt")]
+#[expect(clippy::struct_field_names, reason = "as the API calls them")]
 pub(super) struct ReadView {
     conversation_id: ConversationId,
     /// Our id of the message.
