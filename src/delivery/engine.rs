@@ -243,11 +243,10 @@ impl Deliveries {
         }
     }
 
-    /// Lets go of what this daemon was sending when it last ended, and ends what it was changing.
+    /// Lets go of what this daemon was sending when it last ended.
     pub async fn recover(&self) -> Result<(), store::Error> {
         let let_go = self.shared.store.webhooks().recover(&self.shared.options.node).await?;
         self.count_reclaimed(let_go);
-        self.shared.store.webhooks().reorder_all().await?;
         Ok(())
     }
 
@@ -259,6 +258,7 @@ impl Deliveries {
         self.shared.note(&webhooks.expire().await?);
         webhooks.cancel().await?;
         webhooks.mend_times().await?;
+        webhooks.reorder_all().await?;
         webhooks.forget_figures().await?;
         self.shared.lanes().forget_idle(self.shared.clock.monotonic());
         Ok(())
@@ -382,8 +382,9 @@ impl Deliveries {
         }
         let all = self.shared.options.concurrency.max(1);
         let free = all.saturating_sub(lanes.in_flight()).min(ROUND);
-        let round = lanes.next_round();
-        let given = allot(&wants, lanes.held(), all, free, round);
+        let given = allot(&wants, lanes.held(), all, free, lanes.round);
+        // What gave nothing was nobody's turn.
+        lanes.round = lanes.round.wrapping_add(usize::from(given.iter().any(|it| *it > 0)));
         let mut claiming = Vec::new();
         for (((endpoint, probe), want), limit) in open.into_iter().zip(&wants).zip(given) {
             if limit < want.places {

@@ -76,7 +76,7 @@ mod tests {
             wants in proptest::collection::vec((0_u8..5, 0_usize..20), 0..40),
             held in proptest::collection::vec(0_usize..20, 5),
             free in 0_usize..100,
-            all in 100_usize..200,
+            all in 1_usize..200,
             round in 0_usize..50,
         ) {
             let held: HashMap<_, _> =

@@ -29,7 +29,8 @@ pub(super) struct Lanes {
     /// Endpoints that are to be looked at, whatever woke us.
     pub(super) dirty: BTreeSet<EndpointId>,
     in_flight: HashSet<DeliveryId>,
-    round: usize,
+    /// Counts the times at which places were given out.
+    pub(super) round: usize,
 }
 
 #[derive(Debug)]
@@ -70,12 +71,6 @@ impl Bucket {
 impl Lanes {
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
-    }
-
-    /// Counts the times at which places are given out.
-    pub(super) const fn next_round(&mut self) -> usize {
-        self.round = self.round.wrapping_add(1);
-        self.round
     }
 
     pub(super) fn deliveries(&self) -> Vec<DeliveryId> {

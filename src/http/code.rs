@@ -404,13 +404,13 @@ codes! {
         members: { "metaCode": 190, "metaSubcode": 463, "metaTrace": "Az8or2yhqkZfEZ-_4Qn6Bam" },
     }
     MediaDamaged = "MEDIA_DAMAGED", BAD_GATEWAY, "The media is not what was announced" {
-        about: "What WhatsApp's media hosts have does not decrypt, or has another length or hash than its message says. Nothing of it is handed \
+        about: "What WhatsApp's or Meta's media hosts have does not decrypt, or has another length or hash than its message says. Nothing of it is handed \
                 out.",
         detail: "what WhatsApp has is not what the message announced",
     }
     MediaUnavailable = "MEDIA_UNAVAILABLE", SERVICE_UNAVAILABLE, "The media is not here yet" {
         about: "It passes: `Retry-After` says when to ask again. `reason` says why: `fetching` (it is on its way), `busy` (too much else is), \
-                `unreachable` (WhatsApp's media hosts), `phone_silent` (WhatsApp no longer has it, and the account's phone, which was asked to upload \
+                `unreachable` (WhatsApp's or Meta's media hosts), `phone_silent` (WhatsApp no longer has it, and the account's phone, which was asked to upload \
                 it again, has not answered), `session_not_connected` (the same, and the phone can be asked only when the session is connected), \
                 `meta_refused` (the account at Meta that the message came to is gone, disabled, or has no access token that is good), \
                 `failed` (it could not be stored).",

@@ -1,6 +1,6 @@
 //! Reading the members of a body and the parameters of a query: strictly, and all faults at once.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr};
+use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -9,7 +9,12 @@ use axum::{
 use serde_json::{Map, Value};
 
 use super::{error::ApiError, page::position, problem::Problem};
-use crate::service::{FieldError, page::Page, sessions::Change};
+use crate::service::{
+    FieldError,
+    page::Page,
+    sessions::Change,
+    webhooks::{LONGEST_OVERLAP, OVERLAP},
+};
 
 /// The members of a JSON object. Each is taken once; what is left at the end is unknown.
 #[derive(Debug)]
@@ -129,6 +134,13 @@ impl Fields {
                 self.fault(name, format!("must be a whole number from {least} to {most}"))
             }
         }
+    }
+
+    /// For how long an old secret is to be good beside its successor, in seconds; as is usual, if that is not said.
+    pub(crate) fn overlap(&mut self, name: &str) -> Duration {
+        let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
+        let seconds = self.number(name, 0..=longest).flatten();
+        seconds.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs)
     }
 
     /// A list of texts, or nothing. `null` is nothing.

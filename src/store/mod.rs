@@ -2,7 +2,7 @@
 //!
 //! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema. `starting.rs`: one
 //!   daemon at a time.
-//! - `writer.rs`: the one write path. `lane.rs`: a connection that writes, and its queue.
+//! - `writer.rs`: the one write path. `lane/`: a connection that writes, and its queue.
 //!   `group.rs`: one transaction for all that waits. `mark.rs`: whether one arrived that nobody has
 //!   confirmed. `checkpoints.rs`: what SQLite would do in a writer's commit.
 //! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was

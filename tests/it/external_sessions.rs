@@ -95,6 +95,7 @@ async fn a_name_where_it_runs_is_one_session_s_of_an_organization_and_the_first_
         let request = app.anonymous(reqwest::Method::POST, path).bearer_auth(&stranger);
         let made = crate::http_app::Answer::to(crate::http_app::json(request, &second)).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+        assert!(!made.text().contains("shop"), "{}", made.text());
         let theirs = async || {
             let request = app.anonymous(reqwest::Method::GET, &format!("{path}/two"));
             let shown = crate::http_app::Answer::to(request.bearer_auth(&stranger)).await.json();

@@ -235,7 +235,10 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
             (name.to_ascii_lowercase(), value.trim().to_owned())
         })
         .collect();
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let length = match headers.get("content-length") {
+        None if lines[0].starts_with("GET ") => 0,
+        length => length.unwrap().parse().unwrap(),
+    };
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some(Request { line: lines[0].clone(), headers, body })

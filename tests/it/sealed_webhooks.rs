@@ -35,6 +35,7 @@ async fn no_secret_of_an_endpoint_can_be_read_off_the_database() {
         let body = json!({
             "url": format!("http://{}/services/a-path-like-a-secret", receiver.address),
             "event_types": ["message.*"], "headers": { "authorization": header },
+            "description": "a description in clear",
         });
         let made = keyed("/api/webhooks", "make-it", &body).await;
         let path = format!("/api/webhooks/{}", made["id"].as_str().unwrap());
@@ -76,7 +77,8 @@ async fn no_secret_of_an_endpoint_can_be_read_off_the_database() {
         assert_eq!(request.headers["authorization"], header);
 
         // What is not sealed shows that the rest would be found.
-        let clear = ["a body in clear"].map(|text| (text.to_owned(), text.as_bytes().to_vec()));
+        let clear = ["a description in clear", "a body in clear"]
+            .map(|text| (text.to_owned(), text.as_bytes().to_vec()));
         let look = || {
             let bytes = dump(database);
             assert_eq!(found_in(&bytes, &clear), clear.clone().map(|(name, _)| name));

@@ -28,6 +28,7 @@ fn sign_of_life(socket: &UnixDatagram) -> Option<()> {
 fn falls_silent(socket: &UnixDatagram) {
     let heard = std::iter::from_fn(|| sign_of_life(socket)).take(50).count();
     assert!(heard < 50, "it goes on giving signs of life");
+    assert_eq!(sign_of_life(socket), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

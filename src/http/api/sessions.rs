@@ -1,7 +1,5 @@
 //! `/api/whatsapp/session`: the session as a resource, and what can be done with it.
 
-use std::time::Duration;
-
 use axum::{
     extract::State,
     http::{HeaderMap, header},
@@ -31,7 +29,6 @@ use crate::{
     service::{
         Principal, Sessions,
         sessions::{ChangeSession, CreateExternal, CreateSession, WithSecret},
-        webhooks::LONGEST_OVERLAP,
     },
     webhook::SigningSecret,
 };
@@ -144,9 +141,6 @@ pub(super) struct SecretView {
     old_secret_until: Timestamp,
 }
 
-/// For how long the secret before a new one is good if nothing is said.
-const OVERLAP: Duration = Duration::from_hours(24);
-
 #[tracing::instrument(name = "http.sessions.rotate_secret", skip_all)]
 pub(super) async fn rotate_secret(
     State(sessions): State<Sessions>,
@@ -158,11 +152,8 @@ pub(super) async fn rotate_secret(
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;
-    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
-    let overlap = body.number("overlapSeconds", 0..=longest).flatten();
+    let overlap = body.overlap("overlapSeconds");
     body.finish()?;
-    let overlap =
-        overlap.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs);
     let (secret, until) = sessions.rotate_secret(&caller, &id, overlap, key).await?;
     let url = receiver_url(&id, secret.as_ref());
     let replayed = secret.is_none();

@@ -1,6 +1,6 @@
 //! Numbers at Meta's Cloud API: set up by their organizations, challenged and told of by Meta.
 //!
-//! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts.
+//! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts. `plan.rs`: what one is to become.
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
 //!   what a request proves is in it. `trial.rs`: which secrets it is tried with; `judge.rs`: trying them. `routing.rs`:
 //!   whose each change is.
@@ -21,6 +21,7 @@ mod ingest;
 mod input;
 mod judge;
 mod log;
+mod plan;
 mod processing;
 mod routing;
 mod sending;

@@ -43,7 +43,10 @@ pub use crate::store::webhooks::{EndpointFilter, Figures};
 /// Endpoints that an organization can have.
 const MOST: u64 = 500;
 
-/// How long an old secret signs beside its successor, at most.
+/// For how long an old secret is good beside its successor, if nobody says.
+pub const OVERLAP: Duration = Duration::from_hours(24);
+
+/// The same, at most.
 pub const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
 
 /// An endpoint, with what is known of it.

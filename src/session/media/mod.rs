@@ -208,7 +208,7 @@ impl Obstacle {
         match self {
             Self::Busy => "too much media is being downloaded at the moment",
             Self::Fetching => "the media is on its way",
-            Self::Unreachable => "WhatsApp's media hosts could not be reached",
+            Self::Unreachable => "the media hosts could not be reached",
             Self::PhoneSilent => {
                 "WhatsApp no longer has the media; the phone was asked for it and has not answered"
             }

@@ -147,7 +147,13 @@ impl Handovers {
             .await?;
         self.store.webhooks().touch(touched);
         if done.is_ok() {
-            self.give_up(Some(&heir_key)).await?;
+            // They have handed over whatever comes of this, which the sweep does as well.
+            if let Err(error) = self.give_up(Some(&heir_key)).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "What waits to be sent of sessions that have handed over is not given up yet"
+                );
+            }
         }
         Ok(done)
     }

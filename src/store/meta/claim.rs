@@ -20,7 +20,7 @@ use super::Meta;
 use crate::store::{Error, Patience, nodes};
 
 /// Organizations that are looked at in one round.
-const MOST_ORGANIZATIONS: i64 = 256;
+pub(super) const MOST_ORGANIZATIONS: i64 = 256;
 
 impl Meta {
     /// Organizations of which something may be due.

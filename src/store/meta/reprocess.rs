@@ -10,8 +10,9 @@ use entity::{
     meta::{event, state::MetaEventState},
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{Expr, NullOrdering},
 };
 use serde_json::json;
 
@@ -128,7 +129,8 @@ impl Meta {
             .filter(event::COLUMN.organization_id.eq(organization.clone()))
             .filter(event::COLUMN.state.ne(MetaEventState::Waiting))
             // What was not carried out for the longest time: so whoever asks again gets to the rest.
-            .order_by_asc(event::Column::ProcessedAt)
+            // Nothing says that of what has failed, and databases differ in where nothing goes.
+            .order_by_with_nulls(event::Column::ProcessedAt, Order::Asc, NullOrdering::First)
             .order_by_asc(event::COLUMN.id)
             .limit(MOST);
         if let Some(id) = &wanted.id {

@@ -113,10 +113,12 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
     // would hear of nothing new. So half of the places are for either, and what one leaves is the other's.
     // A probe asks whether the receiver is back: what it has refused before is the worse question, and
     // with a few that it always refuses the breaker would not close for a day.
+    // Nor is it one that is given up without asking.
+    let young = if probe { " AND (expires_at = 0 OR expires_at > $2)" } else { "" };
     let of = |condition: &str| {
         format!(
             "SELECT * FROM webhook_delivery d WHERE endpoint_id = {endpoint} AND state = 'pending' \
-             AND {condition} AND {head} ORDER BY next_at, seq LIMIT {limit}"
+             AND {condition}{young} AND {head} ORDER BY next_at, seq LIMIT {limit}"
         )
     };
     let again_goes_first = if probe { "FALSE" } else { "TRUE" };

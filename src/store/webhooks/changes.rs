@@ -96,7 +96,14 @@ impl Webhooks {
         };
         let row = self.change(organization, id, columns, what, by).await?;
         if let (Some(row), Some(ordering)) = (&row, change.ordering) {
-            self.reorder(&row.id, ordering).await?;
+            // It is changed whatever comes of this, which upkeep does as well.
+            if let Err(error) = self.reorder(&row.id, ordering).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    webhook.endpoint = %row.id,
+                    "What a webhook endpoint is owed is not in its new order yet"
+                );
+            }
         }
         Ok(row)
     }

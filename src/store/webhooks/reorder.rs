@@ -2,7 +2,7 @@
 //!
 //! A delivery has the key among whose likes it keeps its order from when it was made, and what is due is
 //! looked for by such keys. So a change of an endpoint's order goes through what it is owed, a few hundred
-//! at a time; what a daemon that ended in the middle has left is found at the next start.
+//! at a time; what was left of it, or was made with the old order in mind meanwhile, is found by upkeep.
 
 use entity::{id::EndpointId, webhook::state::Ordering};
 use sea_orm::{ConnectionTrait, Statement};
@@ -31,7 +31,8 @@ impl Webhooks {
             );
             let set = format!("order_key = {}", key(ordering));
             loop {
-                let changed = self.chunk(which.clone(), set.clone()).await?;
+                let changed =
+                    self.chunk(which.clone(), set.clone(), "endpoint_id IS NOT NULL").await?;
                 total += changed;
                 if changed < CHUNK {
                     break;
@@ -73,8 +74,9 @@ impl Webhooks {
 
 /// Conditions on open deliveries that have a key which the order does not ask for; each has its index.
 fn wrong(ordering: Ordering) -> Vec<String> {
+    // What is being sent first: what waits must find it.
     let keyless =
-        ["state = 'pending'", CLAIMED].map(|open| format!("{open} AND order_key IS NULL"));
+        [CLAIMED, "state = 'pending'"].map(|open| format!("{open} AND order_key IS NULL"));
     match ordering {
         Ordering::None => vec![KEYED.to_owned()],
         Ordering::ByConversation => {

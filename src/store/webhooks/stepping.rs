@@ -47,7 +47,7 @@ impl Webhooks {
     pub async fn step_replays(&self) -> Result<usize, Error> {
         let now = self.store.clock().now();
         let next = format!(
-            "SELECT id, endpoint_id FROM (SELECT id, endpoint_id, stepped_at, \
+            "SELECT id, endpoint_id, stepped_at FROM (SELECT id, endpoint_id, stepped_at, \
              ROW_NUMBER() OVER (PARTITION BY organization_id ORDER BY stepped_at, id) AS turn, \
              MAX(stepped_at) OVER (PARTITION BY organization_id) AS latest \
              FROM webhook_replay WHERE state = 'running') AS r \
@@ -58,22 +58,28 @@ impl Webhooks {
         let db = self.store.reader();
         let rows =
             db.query_all_raw(Statement::from_string(db.get_database_backend(), next)).await?;
-        let mut stepped = 0;
+        let (mut stepped, mut failed) = (0, None);
         for row in rows {
             let id: ReplayId = row.try_get_by_index(0)?;
             let endpoint: EndpointId = row.try_get_by_index(1)?;
+            let seen: UnixMillis = row.try_get_by_index(2)?;
             let step = self.store.writer().run(LANE, Patience::Fail, move |txn| {
                 let id = id.clone();
-                Box::pin(async move { step(txn, &id, now).await })
+                Box::pin(async move { step(txn, &id, seen, now).await })
             });
-            match step.await? {
-                Step::None => continue,
-                Step::Idle => {}
-                Step::Owes => self.touch([endpoint]),
+            match step.await {
+                Ok(Step::None) => continue,
+                Ok(Step::Idle) => {}
+                Ok(Step::Owes) => self.touch([endpoint]),
+                // One replay's trouble is not that of those after it.
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
             }
             stepped += 1;
         }
-        Ok(stepped)
+        failed.map_or(Ok(stepped), Err)
     }
 }
 
@@ -87,13 +93,19 @@ enum Step {
     Owes,
 }
 
-/// Goes on with one replay.
-async fn step(txn: &DatabaseTransaction, id: &ReplayId, now: UnixMillis) -> Result<Step, DbErr> {
+/// Goes on with one replay whose last step was `seen`: if there was another since, a second daemon has made it.
+async fn step(
+    txn: &DatabaseTransaction,
+    id: &ReplayId,
+    seen: UnixMillis,
+    now: UnixMillis,
+) -> Result<Step, DbErr> {
     let found = replay::Entity::find_by_id(id.clone())
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .one(txn)
         .await?;
-    let Some(row) = found.filter(|row| row.state == ReplayState::Running) else {
+    let Some(row) = found.filter(|row| row.state == ReplayState::Running && row.stepped_at == seen)
+    else {
         return Ok(Step::None);
     };
     let endpoint = endpoint::Entity::find_by_id(row.endpoint_id.clone()).one(txn).await?;

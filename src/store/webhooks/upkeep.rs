@@ -31,6 +31,10 @@ const EXPIRED_AT_ONCE: u32 = 40;
 /// No delivery is taken for so long. One that seems to be was taken under a clock that was ahead.
 const NO_LEASE: Duration = Duration::from_hours(1);
 
+/// Said again of a row that was found: somebody may have taken it meanwhile. Said plainly, planners would look for it in
+/// an index of all that is pending.
+const UNTAKEN: &str = "(state || '') = 'pending'";
+
 /// What is being sent: as its index has it.
 pub(super) const CLAIMED: &str = "state = 'claimed' AND lease_until > 0";
 
@@ -128,7 +132,7 @@ impl Webhooks {
         }
         let expire = format!(
             "UPDATE webhook_delivery SET state = 'exhausted', last_error = 'expired', \
-             finished_at = {} WHERE id IN ({which}) RETURNING endpoint_id, organization_id",
+             finished_at = {} WHERE id IN ({which}) AND {UNTAKEN} RETURNING endpoint_id, organization_id",
             now.0
         );
         let known = self.store.writer().known().clone();
@@ -161,6 +165,7 @@ impl Webhooks {
                  (SELECT id FROM webhook_endpoint WHERE state = 'deleted') LIMIT {CHUNK}"
             ),
             format!("state = 'cancelled', finished_at = {}", now.0),
+            UNTAKEN,
         )
         .await
     }
@@ -176,15 +181,23 @@ impl Webhooks {
                 far.0
             ),
             "next_at = 0".to_owned(),
+            UNTAKEN,
         )
         .await
     }
 
-    pub(super) async fn chunk(&self, which: String, set: String) -> Result<u64, Error> {
+    /// Changes some rows that are still `as_found`.
+    pub(super) async fn chunk(
+        &self,
+        which: String,
+        set: String,
+        as_found: &str,
+    ) -> Result<u64, Error> {
         if !self.is_there(&which).await? {
             return Ok(0);
         }
-        let update = format!("UPDATE webhook_delivery SET {set} WHERE id IN ({which})");
+        let update =
+            format!("UPDATE webhook_delivery SET {set} WHERE id IN ({which}) AND {as_found}");
         self.store
             .writer()
             .run(LANE, PATIENCE, move |txn| {

@@ -1,7 +1,5 @@
 //! Endpoints: their whole life.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::State,
@@ -32,16 +30,13 @@ use crate::{
     },
     service::{
         Webhooks,
-        webhooks::{Endpoint, EndpointFilter, EndpointInput, LONGEST_OVERLAP, limits},
+        webhooks::{Endpoint, EndpointFilter, EndpointInput, limits},
     },
     webhook::EventType,
 };
 
 /// States that endpoints of a list can be in.
 pub(super) const STATES: &[&str] = &["active", "paused", "disabled"];
-
-/// How long an old secret signs beside its successor, if nobody says.
-const OVERLAP: Duration = Duration::from_hours(24);
 
 /// 201 for a new endpoint, with its secret; 200 for one that was registered before.
 #[tracing::instrument(name = "http.webhooks.register", skip_all)]
@@ -249,11 +244,8 @@ pub(super) async fn rotate(
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;
-    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
-    let overlap = body.number("overlap_seconds", 0..=longest).flatten();
+    let overlap = body.overlap("overlap_seconds");
     body.finish()?;
-    let overlap =
-        overlap.and_then(|it| u64::try_from(it).ok()).map_or(OVERLAP, Duration::from_secs);
     let (secret, until) = webhooks.rotate(&caller, &id, overlap, key).await?;
     let (replayed, secret) = (secret.is_none(), secret.map(|secret| secret.reveal()));
     Ok(once(ok(RotatedView { secret, old_secrets_until: rfc3339(until) }), replayed))

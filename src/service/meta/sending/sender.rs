@@ -12,7 +12,7 @@ use entity::{
     meta::{account, outbox, state::MetaStatus},
     state::MessageStatus,
 };
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -124,13 +124,14 @@ impl Sender {
     async fn begin(&self, under_way: &mut UnderWay) -> Result<usize, store::Error> {
         let meta = self.store.meta();
         let (mut begun, mut failed) = (0, None);
-        for organization in meta.with_outgoing().await? {
+        let resting = self.resting();
+        for organization in meta.with_outgoing(&resting).await? {
             let room = under_way.room(&organization);
             if room == 0 {
                 continue;
             }
             let limit = (u64::try_from(room).unwrap_or(0), LEASE);
-            match meta.claim_outgoing(&organization, &self.me, self.resting(), limit).await {
+            match meta.claim_outgoing(&organization, &self.me, resting.clone(), limit).await {
                 Ok(places) => {
                     begun += places.len();
                     for place in places {
@@ -216,11 +217,11 @@ impl Sender {
             return Outcome::Failed(why);
         };
         let wait = refusal.and_then(|it| it.after).map_or(*wait, |after| after.max(*wait));
-        let until = self.store.clock().now() + wait;
         if refusal.is_some_and(|it| it.scope() == Scope::Account) {
+            let until = self.store.clock().now() + wait;
             self.paused().insert(place.account_id.clone(), until);
         }
-        Outcome::PutOff { until, why }
+        Outcome::PutOff { wait, why }
     }
 
     /// Accounts that are left alone at this moment.
@@ -254,42 +255,31 @@ fn failed(why: &str) -> Tried {
 /// What is being sent.
 #[derive(Debug, Default)]
 struct UnderWay {
-    tasks: JoinSet<OrganizationId>,
-    of: HashMap<OrganizationId, usize>,
+    tasks: JoinSet<()>,
+    /// Whose each is.
+    of: HashMap<task::Id, OrganizationId>,
 }
 
 impl UnderWay {
     /// How many more may be sent of this organization's.
     fn room(&self, organization: &OrganizationId) -> usize {
-        let own = MOST_OF_ONE.saturating_sub(self.of.get(organization).copied().unwrap_or(0));
+        let own = self.of.values().filter(|it| *it == organization).count();
+        let own = MOST_OF_ONE.saturating_sub(own);
         own.min(MOST.saturating_sub(self.tasks.len()))
     }
 
     fn add(&mut self, of: OrganizationId, send: impl Future<Output = ()> + Send + 'static) {
-        *self.of.entry(of.clone()).or_default() += 1;
-        let task = async move {
-            send.await;
-            of
-        };
-        self.tasks.spawn(task.in_current_span());
+        let task = self.tasks.spawn(send.in_current_span());
+        self.of.insert(task.id(), of);
     }
 
     /// Waits for the end of one; none if there is none.
     async fn ended(&mut self) -> Option<()> {
-        let ended = self.tasks.join_next().await?;
-        match ended {
-            Ok(of) => {
-                if let Some(count) = self.of.get_mut(&of) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.of.remove(&of);
-                    }
-                }
-            }
-            // It panicked, and nobody knows whose it was: what is left is counted anew when all have ended.
-            Err(_) if self.tasks.is_empty() => self.of.clear(),
-            Err(_) => {}
-        }
+        let id = match self.tasks.join_next_with_id().await? {
+            Ok((id, ())) => id,
+            Err(panicked) => panicked.id(),
+        };
+        self.of.remove(&id);
         Some(())
     }
 }

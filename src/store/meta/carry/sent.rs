@@ -78,22 +78,7 @@ async fn announce(
     (row.wa_id, row.dedupe_key, row.sender) = (Set(wa_id.to_owned()), Set(key), Set(sender));
     (row.raw, row.updated_at) = (Set(raw), Set(door.now));
     let row = row.update(door.txn).await?;
-    let told = NewMessage {
-        id: row.id.clone(),
-        wa_id: row.wa_id.clone(),
-        chat: row.chat.clone(),
-        sender: row.sender.clone(),
-        direction: Direction::Outbound,
-        kind: row.kind,
-        body: row.body.clone(),
-        target_wa_id: row.target_wa_id.clone(),
-        raw: None,
-        push_name: None,
-        sent_at: row.created_at,
-        is_group: row.chat.ends_with("@g.us"),
-        offline: false,
-        status: MessageStatus::Sending,
-    };
+    let told = NewMessage::sent_here(row.clone());
     door.record(session, Event::Message(Box::new(told)), door.now, None).await?;
     Ok(row)
 }

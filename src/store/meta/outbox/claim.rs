@@ -15,24 +15,38 @@ use sea_orm::{
     sea_query::{Expr, LockType},
 };
 
-use super::super::Meta;
-use crate::store::{Error, Patience};
+use super::super::{Meta, claim::MOST_ORGANIZATIONS};
+use crate::store::{Error, Patience, nodes};
 
-/// Organizations that are looked at in one round.
-const MOST_ORGANIZATIONS: i64 = 256;
+/// Which places `a` may be taken at the moment `t`: the first of a conversation, if it is due and nobody's. The accounts
+/// in `but` are values from `$first` on.
+fn may_be_sent(first: usize, but: &[MetaAccountId]) -> String {
+    let marks: Vec<_> = (first..first + but.len()).map(|n| format!("${n}")).collect();
+    let others = if marks.is_empty() {
+        String::new()
+    } else {
+        format!("AND a.account_id NOT IN ({})", marks.join(", "))
+    };
+    format!(
+        "a.next_at <= t.now AND a.lease_until <= t.now {others} \
+         AND NOT EXISTS (SELECT 1 FROM meta_outbox b WHERE b.session_key = a.session_key \
+         AND b.chat = a.chat AND b.message_id < a.message_id)"
+    )
+}
 
 impl Meta {
-    /// Organizations that may have something to send.
-    pub async fn with_outgoing(&self) -> Result<Vec<OrganizationId>, Error> {
-        let now = self.store.clock().now();
+    /// Organizations that have something to send, of other accounts than those in `but`.
+    pub async fn with_outgoing(&self, but: &[MetaAccountId]) -> Result<Vec<OrganizationId>, Error> {
+        let now = nodes::time_in_sql(&self.store);
         let find = format!(
-            "SELECT o.id FROM organization o WHERE EXISTS (SELECT 1 FROM meta_outbox e \
-             WHERE e.organization_id = o.id AND e.next_at <= {0} AND e.lease_until <= {0}) \
-             ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}",
-            now.0
+            "SELECT o.id FROM organization o WHERE EXISTS (SELECT 1 \
+             FROM (SELECT {now} AS now) t JOIN meta_outbox a ON {} \
+             WHERE a.organization_id = o.id) ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}",
+            may_be_sent(1, but)
         );
         let db = self.store.reader();
-        let find = Statement::from_string(db.get_database_backend(), find);
+        let values = but.iter().map(|id| Value::from(id.as_str()));
+        let find = Statement::from_sql_and_values(db.get_database_backend(), find, values);
         let rows = db.query_all_raw(find).await?;
         let ids = rows.iter().map(|row| row.try_get_by_index::<OrganizationId>(0));
         Ok(ids.collect::<Result<_, _>>()?)
@@ -46,7 +60,9 @@ impl Meta {
         but: Vec<MetaAccountId>,
         (limit, lease): (u64, Duration),
     ) -> Result<Vec<outbox::Model>, Error> {
-        let now = self.store.clock().now();
+        // By one clock, whoever looks: see `store/meta/claim.rs`.
+        let now = nodes::time_in_sql(&self.store);
+        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
         let claim: i64 = rand::random();
         let lane = organization.to_string();
         let (organization, me) = (organization.clone(), me.to_owned());
@@ -54,35 +70,23 @@ impl Meta {
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
                 let (organization, me, but) = (organization.clone(), me.clone(), but.clone());
+                let now = now.clone();
                 Box::pin(async move {
                     // What one daemon is taking, another does not see yet.
                     organization::Entity::find_by_id(organization.clone())
                         .lock(LockType::NoKeyUpdate)
                         .one(txn)
                         .await?;
-                    let marks: Vec<_> = (6..6 + but.len()).map(|n| format!("${n}")).collect();
-                    let others = if marks.is_empty() {
-                        String::new()
-                    } else {
-                        format!("AND a.account_id NOT IN ({})", marks.join(", "))
-                    };
                     let take = format!(
-                        "UPDATE meta_outbox SET claim = $1, claimed_by = $2, lease_until = $3 \
-                         WHERE message_id IN (\
-                         SELECT a.message_id FROM meta_outbox a WHERE a.organization_id = $4 \
-                         AND a.next_at <= $5 AND a.lease_until <= $5 {others} \
-                         AND NOT EXISTS (SELECT 1 FROM meta_outbox b \
-                         WHERE b.session_key = a.session_key AND b.chat = a.chat \
-                         AND b.message_id < a.message_id) \
-                         ORDER BY a.message_id LIMIT {limit}) RETURNING *"
+                        "UPDATE meta_outbox SET claim = $1, claimed_by = $2, \
+                         lease_until = (SELECT {now}) + $3 WHERE message_id IN (\
+                         SELECT a.message_id FROM (SELECT {now} AS now) t JOIN meta_outbox a ON {} \
+                         WHERE a.organization_id = $4 \
+                         ORDER BY a.message_id LIMIT {limit}) RETURNING *",
+                        may_be_sent(5, &but)
                     );
-                    let mut values: Vec<Value> = vec![
-                        claim.into(),
-                        me.into(),
-                        (now + lease).0.into(),
-                        organization.as_str().into(),
-                        now.0.into(),
-                    ];
+                    let mut values: Vec<Value> =
+                        vec![claim.into(), me.into(), lease.into(), organization.as_str().into()];
                     values.extend(but.iter().map(|id| Value::from(id.as_str())));
                     let take =
                         Statement::from_sql_and_values(txn.get_database_backend(), take, values);
@@ -120,19 +124,20 @@ impl Meta {
         lease: Duration,
     ) -> Result<bool, Error> {
         let now = self.store.clock().now();
+        let held = nodes::time_in_sql(&self.store);
+        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
         let (lane, place) = (place.organization_id.to_string(), place.clone());
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
-                let place = place.clone();
+                let (place, held) = (place.clone(), held.clone());
                 Box::pin(async move {
-                    let hold = "UPDATE meta_outbox SET lease_until = $1 \
-                                WHERE message_id = $2 AND claim = $3";
-                    let values: [Value; 3] = [
-                        (now + lease).0.into(),
-                        place.message_id.as_str().into(),
-                        place.claim.into(),
-                    ];
+                    let hold = format!(
+                        "UPDATE meta_outbox SET lease_until = {held} + $1 \
+                         WHERE message_id = $2 AND claim = $3"
+                    );
+                    let values: [Value; 3] =
+                        [lease.into(), place.message_id.as_str().into(), place.claim.into()];
                     let database = txn.get_database_backend();
                     let hold = Statement::from_sql_and_values(database, hold, values);
                     if txn.execute_raw(hold).await?.rows_affected() == 0 {

@@ -1,6 +1,6 @@
 //! What became of a message that was to be sent.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use entity::{
     UnixMillis, id::EndpointId, message, meta::outbox, organization, session, state::MessageStatus,
@@ -15,7 +15,7 @@ use super::super::{
     carry::{Door, accepted, failed, is_nameless},
 };
 use crate::{
-    store::{Error, Patience, webhooks::Known},
+    store::{Error, Patience, nodes, webhooks::Known},
     vault::Sealer,
 };
 
@@ -26,8 +26,8 @@ pub enum Outcome {
     Taken { wa_id: String, word: Option<String> },
     /// It is not sent, or nobody knows whether it is. Why, in a stable word.
     Failed(String),
-    /// It is tried again then, and was not sent.
-    PutOff { until: UnixMillis, why: String },
+    /// It is tried again after so long, and was not sent.
+    PutOff { wait: Duration, why: String },
     /// The message is gone: nothing is left to be said of it.
     Gone,
 }
@@ -42,11 +42,14 @@ impl Meta {
     ) -> Result<(), Error> {
         let sealer = self.store.sealer(&place.organization_id, Patience::Wait).await?;
         let (now, known) = (self.store.clock().now(), self.store.writer().known().clone());
+        let sql_now = nodes::time_in_sql(&self.store);
         let (lane, place) = (place.organization_id.to_string(), place.clone());
         let unit = self.store.writer().run(&lane, Patience::Wait, move |txn| {
             let (place, outcome) = (place.clone(), outcome.clone());
-            let (sealer, known) = (sealer.clone(), known.clone());
-            Box::pin(async move { settle(txn, (&sealer, &*known), now, (&place, outcome)).await })
+            let (sealer, known, sql_now) = (sealer.clone(), known.clone(), sql_now.clone());
+            Box::pin(async move {
+                settle(txn, (&sealer, &*known), (now, &sql_now), (&place, outcome)).await
+            })
         });
         let touched = unit.await?;
         self.store.webhooks().touch(touched);
@@ -58,7 +61,7 @@ impl Meta {
 async fn settle(
     txn: &DatabaseTransaction,
     (sealer, known): (&Sealer, &Known),
-    now: UnixMillis,
+    (now, sql_now): (UnixMillis, &str),
     (place, outcome): (&outbox::Model, Outcome),
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
     organization::Entity::find_by_id(place.organization_id.clone())
@@ -77,8 +80,8 @@ async fn settle(
         return Ok(door.touched);
     };
     match outcome {
-        Outcome::PutOff { until, why } if is_nameless(&row) => {
-            put_off(txn, place, row, (until, why), now).await?;
+        Outcome::PutOff { wait, why } if is_nameless(&row) => {
+            put_off(txn, place, row, (wait, why), (now, sql_now)).await?;
             return Ok(door.touched);
         }
         Outcome::Taken { wa_id, word } => {
@@ -113,19 +116,22 @@ async fn put_off(
     txn: &DatabaseTransaction,
     place: &outbox::Model,
     row: message::Model,
-    (until, why): (UnixMillis, String),
-    now: UnixMillis,
+    (wait, why): (Duration, String),
+    (now, sql_now): (UnixMillis, &str),
 ) -> Result<(), DbErr> {
-    let again = "UPDATE meta_outbox SET attempts = attempts + 1, next_at = $1, claim = NULL, \
-                 claimed_by = NULL, lease_until = 0 WHERE message_id = $2";
-    let values: [Value; 2] = [until.0.into(), place.message_id.as_str().into()];
+    let again = format!(
+        "UPDATE meta_outbox SET attempts = attempts + 1, next_at = {sql_now} + $1, claim = NULL, \
+         claimed_by = NULL, lease_until = 0 WHERE message_id = $2"
+    );
+    let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    let values: [Value; 2] = [millis.into(), place.message_id.as_str().into()];
     let again = Statement::from_sql_and_values(txn.get_database_backend(), again, values);
     txn.execute_raw(again).await?;
     let attempts = row.failed_attempts.saturating_add(1);
     let since = row.put_off_since.unwrap_or(now);
     let mut row = row.into_active_model();
     (row.status, row.error) = (Set(MessageStatus::Queued), Set(Some(why)));
-    (row.failed_attempts, row.next_attempt_at) = (Set(attempts), Set(Some(until)));
+    (row.failed_attempts, row.next_attempt_at) = (Set(attempts), Set(Some(now + wait)));
     (row.put_off_since, row.updated_at) = (Set(Some(since)), Set(now));
     row.update(txn).await?;
     Ok(())

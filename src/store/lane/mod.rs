@@ -2,7 +2,9 @@
 //!
 //! A lane takes what waits, commits it as a group, and answers. When the database is away it keeps
 //! those who wait, answers those who will not, and tries again: at once after a broken connection,
-//! then at growing distances.
+//! then at growing distances. `doubt.rs`: what nobody knows the end of.
+
+mod doubt;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -39,10 +41,6 @@ const JOINING: Duration = Duration::from_millis(2);
 
 /// How often contention is retried before a caller who will not wait is told.
 const CONTENTIONS: u32 = 8;
-
-/// How often a unit may take too long, alone, before it is refused. The first time it may have been its connection, which
-/// hung while the database did not.
-const OVERRUNS: u32 = 2;
 
 /// The first distance between tries of an absent database, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -285,7 +283,7 @@ impl Lane {
             deadline: self.connector.deadline(),
         };
         let until = Instant::now() + JOINING;
-        let limit = if self.singly > 0 { 1 } else { self.limit };
+        let limit = self.limit();
         let backlog = &mut self.backlog;
         let arrivals = &mut self.arrivals;
         // What is behind in the queue joins before what arrives now: the order is kept.
@@ -383,56 +381,6 @@ impl Lane {
         self.pause(first.saturating_mul(1 << tries).min(longest)).await;
     }
 
-    /// Finds out whether it was the database that took too long, or a unit. A unit is found by running those of its group
-    /// one by one, its own key's last; and one that takes too long alone is refused, as it would for ever.
-    async fn overran(&mut self, mut group: Vec<Job>, unit: Option<usize>, err: DbErr) {
-        self.singly = self.singly.max(group.len());
-        if !self.takes_writes().await {
-            return self.put_back(group, err).await;
-        }
-        self.shared.counters.retry();
-        if let [job] = &mut group[..] {
-            job.overran += 1;
-            if job.overran >= OVERRUNS {
-                tracing::error!(
-                    error = &err as &dyn std::error::Error,
-                    "A unit of work takes too long for any group; it is refused"
-                );
-                (self.failures, self.away) = (0, None);
-                self.singly = self.singly.saturating_sub(1);
-                for job in group {
-                    job.answer(Err(Refused::TooLong));
-                }
-                return;
-            }
-        }
-        tracing::warn!(
-            error = &err as &dyn std::error::Error,
-            store.units = group.len(),
-            "A group took too long; its units are run one by one"
-        );
-        let suspect = unit.and_then(|at| group.get(at)).map(|job| job.key.clone());
-        let (suspects, others): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|job| Some(&job.key) == suspect.as_ref());
-        for job in others.into_iter().chain(suspects).rev() {
-            self.backlog.push_front(job);
-        }
-    }
-
-    /// Whether the database commits what is written on a new connection, which is kept then.
-    async fn takes_writes(&mut self) -> bool {
-        let Ok(db) = self.connect().await else { return false };
-        self.mark.advance();
-        let (mark, now, deadline) =
-            (self.mark.clone(), self.shared.clock.now(), self.connector.deadline());
-        let trying = tokio::time::timeout(deadline, group::try_write(&db, &mark, now));
-        if !matches!(self.meanwhile(trying).await, Ok(Ok(()))) {
-            return false;
-        }
-        self.db = Some(db);
-        true
-    }
-
     /// Refuses all that will not wait, now and until a group is committed again. The whole queue: one
     /// who came late is behind many who wait.
     fn give_up(&mut self, err: &DbErr) {
@@ -476,44 +424,5 @@ impl Lane {
                 },
             }
         }
-    }
-
-    /// Asks the database what became of a commit it could not confirm, until it knows.
-    async fn find_out(&mut self, group: Vec<Job>, outcomes: Vec<Outcome>, err: DbErr) {
-        tracing::warn!(
-            error = &err as &dyn std::error::Error,
-            "The connection broke during a commit; asking what became of it"
-        );
-        let mut distance = BACKOFF.0;
-        loop {
-            match self.ask().await {
-                Ok(true) => return self.settle(group, outcomes),
-                Ok(false) => return self.put_back(group, err).await,
-                // Still open, as far as the server knows; or the server is away.
-                Err(_) if self.shared.closing.is_cancelled() => {
-                    for job in group {
-                        job.refuse(&err);
-                    }
-                    return;
-                }
-                Err(_) => {
-                    self.give_up(&err);
-                    self.pause(distance).await;
-                    distance = (distance * 2).min(BACKOFF.1);
-                }
-            }
-        }
-    }
-
-    /// Asks on a new connection whether the last group was committed.
-    async fn ask(&mut self) -> Result<bool, DbErr> {
-        let db = self.connect().await?;
-        let (mark, now, deadline) =
-            (self.mark.clone(), self.shared.clock.now(), self.connector.deadline());
-        let asking = tokio::time::timeout(deadline, mark.was_committed(&db, now));
-        let committed = self.meanwhile(asking).await;
-        let committed = committed.unwrap_or_else(|_| Err(group::timed_out(deadline)))?;
-        self.db = Some(db);
-        Ok(committed)
     }
 }
