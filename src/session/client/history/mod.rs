@@ -187,11 +187,11 @@ impl History {
             notification.inline_payload = Some(blob);
             let task = MajorSyncTask::HistorySync { message_id, notification, tracker };
             self.leave_to_library(task).await;
+            // While its share is held: whoever finds nothing under way finds it counted.
+            self.budget.chunk_read();
             Ok::<_, ChunkError>(())
         });
-        threads::holding(vec![memory, reader], unpack).await?;
-        self.budget.chunk_read();
-        Ok(())
+        threads::holding(vec![memory, reader], unpack).await
     }
 
     /// Boxed: the library's future nests deeper than the compiler expects of anybody.

@@ -124,16 +124,16 @@ impl Meta {
         lease: Duration,
     ) -> Result<bool, Error> {
         let now = self.store.clock().now();
-        let held = nodes::time_in_sql(&self.store);
+        let from = nodes::time_in_sql(&self.store);
         let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
         let (lane, place) = (place.organization_id.to_string(), place.clone());
         self.store
             .writer()
             .run(&lane, Patience::Wait, move |txn| {
-                let (place, held) = (place.clone(), held.clone());
+                let (place, from) = (place.clone(), from.clone());
                 Box::pin(async move {
                     let hold = format!(
-                        "UPDATE meta_outbox SET lease_until = {held} + $1 \
+                        "UPDATE meta_outbox SET lease_until = {from} + $1 \
                          WHERE message_id = $2 AND claim = $3"
                     );
                     let values: [Value; 3] =
