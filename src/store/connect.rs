@@ -27,6 +27,10 @@ use crate::vault::WrongKey;
 /// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a lane may keep of SQLite's pages in memory, in KiB (negative, as SQLite has it): more than a
+/// group changes.
+const LANE_CACHE: &str = "-16384";
+
 /// A pooled PostgreSQL connection is replaced after this long; its server process grows with time.
 const LIFETIME: Duration = Duration::from_hours(1);
 
@@ -62,7 +66,7 @@ impl Options {
             lanes: 4,
             readers: 4,
             acquire_timeout: Duration::from_secs(5),
-            group_limit: 64,
+            group_limit: 128,
             deadline: Duration::from_secs(30),
             patience: Duration::from_mins(10),
         }
@@ -242,7 +246,26 @@ impl Connector {
 
     /// The one connection of a writer lane.
     ///
-    /// A pool of one, not tested before use: a lane finds out at its `BEGIN`, and opens a new one.
+    /// On SQLite, what a group changes stays in memory until its commit: by default, a group of some size
+    /// is put into the log page by page and read back, and what its statements would need to be undone goes to
+    /// a file. It sorts nothing large, as steps of the schema may, so its memory is bounded.
+    pub(super) async fn lane(&self) -> Result<DatabaseConnection, DbErr> {
+        let mut options = self.base();
+        options.max_connections(1).test_before_acquire(false);
+        if let Target::Sqlite(path) = &self.target {
+            let path = path.clone();
+            options.map_sqlx_sqlite_opts(move |driver| {
+                sqlite(driver, &path)
+                    .pragma("cache_size", LANE_CACHE)
+                    .pragma("temp_store", "MEMORY")
+            });
+        }
+        Database::connect(options).await
+    }
+
+    /// A connection that writes.
+    ///
+    /// A pool of one, not tested before use: whoever has it finds out at its `BEGIN`, and opens a new one.
     pub(super) async fn writer(&self) -> Result<DatabaseConnection, DbErr> {
         let mut options = self.base();
         options.max_connections(1).test_before_acquire(false);

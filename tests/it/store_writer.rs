@@ -233,6 +233,48 @@ async fn units_of_one_key_take_effect_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_hands_over_much_keeps_the_others_waiting_for_a_group_and_not_for_all_of_it() {
+    on_each(async |database: &Database| {
+        let opened = open(database).await;
+        let store = opened.store.clone();
+        let gate = Arc::new(Semaphore::new(0));
+        let held = store.writer().run("much", Patience::Wait, {
+            let gate = gate.clone();
+            move |_| {
+                let gate = gate.clone();
+                Box::pin(async move {
+                    drop(gate.acquire().await);
+                    Ok(())
+                })
+            }
+        });
+        let mut held = held.boxed();
+        assert!((&mut held).now_or_never().is_none());
+        let hand_over = |key: &'static str, n| {
+            let store = store.clone();
+            let write = async move { write(&store, key, n, Patience::Wait).await };
+            let mut write = tokio::task::unconstrained(write).boxed();
+            assert!((&mut write).now_or_never().is_none());
+            write
+        };
+        let mut writes: Vec<_> = (0..900).map(|n| hand_over("much", n)).collect();
+        writes.push(hand_over("little", 0));
+        gate.add_permits(1);
+        held.await.unwrap();
+        for answer in join_all(writes).await {
+            answer.unwrap();
+        }
+        let before =
+            "SELECT COUNT(*) FROM probe WHERE id < (SELECT id FROM probe WHERE key = 'little')";
+        let before: i64 = database.query(before).await[0].try_get_by_index(0).unwrap();
+        // The group that was under way, and its own.
+        assert!(before < 256, "{before} of 900 went first");
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closing_writes_what_was_handed_over_and_takes_nothing_more() {
     on_each(async |database: &Database| {
         let opened = open(database).await;

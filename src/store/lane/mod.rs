@@ -5,6 +5,7 @@
 //! then at growing distances. `doubt.rs`: what nobody knows the end of.
 
 mod doubt;
+mod fair;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -188,7 +189,7 @@ impl Lane {
         connector: Connector,
         shared: Arc<Shared>,
     ) -> Result<(Self, Queue), DbErr> {
-        let db = connector.writer().await?;
+        let db = connector.lane().await?;
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let ended = CancellationToken::new();
         let queue = Queue {
@@ -253,8 +254,8 @@ impl Lane {
     }
 
     fn next_group(&mut self) -> Vec<Job> {
-        let size = self.backlog.len().min(self.limit());
-        self.backlog.drain(..size).collect()
+        let limit = self.limit();
+        fair::take(&mut self.backlog, limit, |job| &job.key)
     }
 
     /// How many the next group may have.
@@ -407,7 +408,7 @@ impl Lane {
     /// Opens a new connection, which can take as long as a connection may take.
     async fn connect(&mut self) -> Result<DatabaseConnection, DbErr> {
         let connector = self.connector.clone();
-        self.meanwhile(async move { connector.writer().await }).await
+        self.meanwhile(async move { connector.lane().await }).await
     }
 
     /// Goes through with something slow. Who arrives meanwhile and will not wait is refused, if the
