@@ -129,6 +129,7 @@ mod schema;
 mod sealed_webhooks;
 mod sealed_wire;
 mod second_signal_process;
+mod seed_errors;
 mod secrets;
 mod session_settings;
 mod sessions_wire;
