@@ -121,8 +121,8 @@ async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_fin
                 care: None,
                 posted: Some(Posted { mark: Mark::Carried, until: at, request: None }),
             };
-            let writer = store.writer();
-            tokio::spawn(async move { writer.record(new, Patience::Fail).await.unwrap() })
+            let store = store.clone();
+            tokio::spawn(async move { store.writer().record(new, Patience::Fail).await.unwrap() })
         };
         // Both are told while neither can be written.
         let holder = database.connect().await;
