@@ -32,7 +32,11 @@ impl Elder {
 }
 
 /// Adds the members to whatever a request at one of these addresses is refused with.
-pub(super) async fn tell(State(Elder(paths)): State<Elder>, request: Request, next: Next) -> Response {
+pub(super) async fn tell(
+    State(Elder(paths)): State<Elder>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.extensions().get::<MatchedPath>();
     if !path.is_some_and(|path| paths.contains(path.as_str())) {
         return next.run(request).await;

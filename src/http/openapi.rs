@@ -270,7 +270,8 @@ fn description(statement: &Statement, operation: &Operation) -> String {
             "Needs a token with the role `manager`, the session's secret or a signature.".to_owned()
         }
         Access::Holder(Key::Status) => {
-            "Needs the key of the status webhook, or a token with the role `manager` in its place.".to_owned()
+            "Needs the key of the status webhook, or a token with the role `manager` in its place."
+                .to_owned()
         }
     };
     let pace = match statement.pace {

@@ -100,8 +100,7 @@ impl Messages {
         let session = sessions::find(&self.store, caller, session).await?;
         let page = Page { after, limit: Some(limit) };
         let (store, organization) = (self.store.messages(), &caller.organization_id);
-        let mut messages =
-            store.list(organization, &session.id, filter, &page.one_more()).await?;
+        let mut messages = store.list(organization, &session.id, filter, &page.one_more()).await?;
         let next =
             page.cut(&mut messages, |row| Position { at: row.created_at, id: row.id.clone() });
         Ok(Listing { channel: session.origin, messages, next })

@@ -108,7 +108,8 @@ async fn the_same_twice_within_a_second_is_a_repetition_unless_something_else_wa
 
 /// A client that was not answered sends again what it has told, and that comes after what it has told since.
 #[tokio::test]
-async fn within_a_second_the_last_to_come_counts_unless_it_came_before_and_more_than_a_second_ago() {
+async fn within_a_second_the_last_to_come_counts_unless_it_came_before_and_more_than_a_second_ago()
+{
     on_each(async |database| {
         for (later, again) in [(1000, true), (1001, false)] {
             let name = format!("{later} ms later");

@@ -261,17 +261,18 @@ async fn who_shows_a_token_in_the_key_s_place_reports_of_his_own_organization_al
             let id = format!("shop-{vps}");
             app.external(&id, json!({ "sessionData": { "vps_session_id": vps } })).await;
 
-            let told = json!({ "sessionId": vps, "status": "connected", "phoneNumber": "551199999999" });
+            let told =
+                json!({ "sessionId": vps, "status": "connected", "phoneNumber": "551199999999" });
             let mine = app.token_of(&app.organization, Role::Manager).await;
-            for (path, header) in PATHS.into_iter().zip(["webhook-secret-key", "x-webhook-secret"]) {
+            for (path, header) in PATHS.into_iter().zip(["webhook-secret-key", "x-webhook-secret"])
+            {
                 let answer = Answer::to(report(&app, path, &told).header(header, &mine)).await;
                 assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
                 assert_eq!(answer.json()["data"]["sessionId"], id.as_str());
             }
             assert_eq!(app.row(&id).await.phone_number.as_deref(), Some("551199999999"));
-            let squat = app
-                .anonymous(Method::GET, "/api/whatsapp/session/squat")
-                .bearer_auth(&theirs);
+            let squat =
+                app.anonymous(Method::GET, "/api/whatsapp/session/squat").bearer_auth(&theirs);
             let squat = Answer::to(squat).await.json();
             assert_eq!(squat["data"]["status"], "session_not_connected", "{squat}");
 

@@ -51,7 +51,9 @@ async fn whatever_else_is_wrong_is_told_in_those_members_too() {
         let app = App::start(database).await;
         let ask = |method: Method, path: &str| app.request(method, path);
         let malformed = || {
-            ask(Method::POST, CONNECT).header("content-type", "application/json").body("{\"user_id\":")
+            ask(Method::POST, CONNECT)
+                .header("content-type", "application/json")
+                .body("{\"user_id\":")
         };
         let told = elder(malformed()).await;
         assert_eq!((&told[0], &told[2]), (&json!(400), &json!("Bad Request")));

@@ -214,9 +214,9 @@ impl<L: Clone + Eq + Hash> Places<L> {
         };
         let mut circles = vec![circle(Circle::Address(standing, address), of_address)];
         circles.extend(
-            standing
-                .share_of_network(most)
-                .map(|of_network| circle(Circle::Network(standing, address.map(network)), of_network)),
+            standing.share_of_network(most).map(|of_network| {
+                circle(Circle::Network(standing, address.map(network)), of_network)
+            }),
         );
         if share == Share::Most {
             let of_owner = (most / 4).max(1);

@@ -1,8 +1,6 @@
 //! How many streams and long polls one caller may have, of those that the daemon has.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use entity::{
     id::{OrganizationId, TokenId},

@@ -204,12 +204,7 @@ fn is_of_its_key(
 
 /// Whether what was said before, `first` at that time, is said of another moment of the same second: something else was,
 /// in between, and all of it came as quickly.
-fn is_so_again(
-    row: &session::Model,
-    event: &NewEvent,
-    first: UnixMillis,
-    now: UnixMillis,
-) -> bool {
+fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis, now: UnixMillis) -> bool {
     event.is_of_a_second()
         && now <= first + SECOND
         && row.observed_mark.as_deref() != event.latest()
