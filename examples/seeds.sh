@@ -134,6 +134,11 @@ asks 200 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\", \"phone_nu
 has "\"session_id\":\"$session\""
 asks 400 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\" }"
 has '"pointer":"/phone_number"' '"statusCode":400' '"message":"Invalid params"'
+# The seed's guard, to the letter.
+plainly 401 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\", \"phone_number\": \"5511988888888\" }"
+has '"statusCode":401' '"message":"Token not found"' '"error":"Unauthorized"'
+plainly 401 POST /api/webhooks/register -H 'Authorization: Bearer nothing' --json '{}'
+has '"statusCode":401' '"message":"Invalid token"' '"error":"Unauthorized"'
 # A user who is connected: with the session of the first document.
 asks 200 PATCH "/api/whatsapp/session/vps-$run" --json "{ \"userId\": \"connected-$run\" }"
 asks 400 POST /api/whatsapp/connect --json "{ \"user_id\": \"connected-$run\", \"phone_number\": \"5511999999999\" }"

@@ -5,68 +5,54 @@
 // The address is `webhookUrl` of a session made with {"origin": "external", "webhookAuth": "secret"}. With a
 // session whose `webhookAuth` is `token`, WAGATE_TOKEN is a manager's token.
 const { randomUUID } = require('node:crypto');
+const { setTimeout: sleep } = require('node:timers/promises');
 const { Client, LocalAuth } = require('whatsapp-web.js');
-
-const url = process.env.WAGATE_WEBHOOK;
-const token = process.env.WAGATE_TOKEN;
-const client = new Client({ authStrategy: new LocalAuth({ clientId: process.env.CLIENT_ID }) });
+const { WAGATE_WEBHOOK: url, WAGATE_TOKEN: token, CLIENT_ID: clientId } = process.env;
+const client = new Client({ authStrategy: new LocalAuth({ clientId }) });
 const waiting = [];
-const most = 10000; // What is in memory while the gateway is away.
 const hopeless = [400, 413, 415, 422]; // The same again is in vain; all else can be mended: a secret, a session, the gateway.
 const say = (...what) => console.error(new Date().toISOString(), ...what);
 process.on('unhandledRejection', (error) => say('UNEXPECTED', error));
 
-async function post({ key, body }) {
-  const headers = { 'content-type': 'application/json', 'idempotency-key': key };
-  if (token) headers.authorization = `Bearer ${token}`;
-  const answer = await fetch(url, { method: 'POST', headers, body, signal: AbortSignal.timeout(30000) });
-  return { ok: answer.ok, status: answer.status, said: await answer.text(), after: Number(answer.headers.get('retry-after')) };
-}
-
-async function drain() {
-  for (let tries = 0; waiting.length > 0; ) {
-    const { event } = waiting[0];
-    const { ok, status, said, after } = await post(waiting[0]).catch((error) => ({ said: error.cause ?? error }));
-    if (ok || hopeless.includes(status)) {
-      if (!ok) say('DROPPED', event, status, said);
+async function drain(tries = 0) {
+  while (waiting.length > 0) {
+    const { event, key, body } = waiting[0];
+    const headers = { 'content-type': 'application/json', 'idempotency-key': key, ...(token && { authorization: `Bearer ${token}` }) };
+    const request = { method: 'POST', headers, body, signal: AbortSignal.timeout(30000) };
+    const answer = await fetch(url, request).catch((error) => ({ text: async () => error.cause ?? error }));
+    const said = await answer.text().catch((error) => error);
+    if (answer.ok || hopeless.includes(answer.status)) {
+      if (!answer.ok) say('DROPPED', event, answer.status, said);
       waiting.shift();
       tries = 0;
     } else {
-      const pause = Math.max((after || 0) * 1000, Math.min(500 * 2 ** tries++, 60000));
-      say(event, 'was not taken, again in', pause, 'ms;', waiting.length, 'waiting;', status, said);
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      const pause = Math.max(Number(answer.headers?.get('retry-after')) * 1000 || 0, Math.min(500 * 2 ** tries++, 60000));
+      say(event, 'was not taken, again in', pause, 'ms;', waiting.length, 'waiting;', answer.status, said);
+      await sleep(pause);
     }
   }
 }
 
-function forward(event, data = {}) {
-  if (waiting.length >= most) return say('DROPPED', event, 'too much waits');
-  waiting.push({ event, key: randomUUID(), body: JSON.stringify({ event, data, timestamp: Date.now() }) });
-  if (waiting.length === 1) drain();
+function forward(event, data) {
+  if (waiting.length >= 10000) return say('DROPPED', event, 'too much waits: the gateway is away');
+  if (waiting.push({ event, key: randomUUID(), body: JSON.stringify({ event, data, timestamp: Date.now() }) }) === 1) drain();
 }
 
-// What the page has of it besides is large; what a file is called is there alone.
+// What the page has of a message besides is large; what its file is called is there alone.
 const plain = ({ _data: { mimetype, filename, size } = {}, ...message }) => ({ ...message, mimetype, filename, size });
-client.on('qr', (qr) => forward('qr', { qr }));
-client.on('authenticated', () => forward('authenticated'));
+const told = { qr: 'qr', change_state: 'state', disconnected: 'reason', auth_failure: 'msg', call: 'call', message_reaction: 'reaction' };
+for (const event of ['group_join', 'group_leave', 'group_update']) told[event] = 'notification';
+for (const [event, member] of Object.entries(told)) client.on(event, (it) => forward(event, { [member]: it }));
+for (const event of ['message', 'message_create', 'message_revoke_everyone']) client.on(event, (message) => forward(event, { message: plain(message) }));
+client.on('authenticated', () => forward('authenticated', {}));
 client.on('ready', () => forward('ready', { info: { wid: client.info.wid, pushname: client.info.pushname } }));
 client.on('loading_screen', (percent, message) => forward('loading_screen', { percent, message }));
-client.on('change_state', (state) => forward('change_state', { state }));
-client.on('disconnected', (reason) => forward('disconnected', { reason: String(reason) }));
-client.on('auth_failure', (msg) => forward('auth_failure', { msg: String(msg) }));
-for (const event of ['message', 'message_create']) client.on(event, (message) => forward(event, { message: plain(message) }));
 client.on('message_ack', (message, ack) => forward('message_ack', { message: plain(message), ack }));
-client.on('message_revoke_everyone', (message) => forward('message_revoke', { message: plain(message) }));
-client.on('message_reaction', (reaction) => forward('message_reaction', { reaction }));
-client.on('call', (call) => forward('call', { call }));
-for (const event of ['group_join', 'group_leave', 'group_update']) client.on(event, (notification) => forward(event, { notification }));
 
-async function start() {
-  try {
-    await client.initialize();
-  } catch (error) {
-    say('THE CLIENT DID NOT START, again in 30 s', error);
-    setTimeout(start, 30000);
-  }
-}
-start();
+const start = async () => client.initialize();
+const startAgain = async (error) => {
+  say('THE CLIENT DID NOT START, again in 30 s', error);
+  await sleep(30000);
+  return start().catch(startAgain);
+};
+start().catch(startAgain);

@@ -319,9 +319,10 @@ codes! {
         about: "No more can be made. Point one that is not needed at another number.",
         detail: "the organization has as many accounts at Meta as it may have",
     }
-    MetaNumberTaken = "META_NUMBER_TAKEN", CONFLICT, "The phone number is set up already" {
-        about: "Another account has this phone number with the same app, in this organization or in another: what Meta tells of a number goes to one of them.",
-        detail: "the phone number is set up already, with the same app",
+    MetaNumberTaken = "META_NUMBER_TAKEN", CONFLICT, "The phone number is not available" {
+        about: "The account cannot be of this phone number. What Meta tells of a number goes to one account: whose that is is not told. Who is sure that the number is \
+                theirs asks the operator.",
+        detail: "the phone number is not available",
     }
     MetaAccountIncomplete = "META_ACCOUNT_INCOMPLETE", CONFLICT, "The account is not complete" {
         about: "An account that lacks some of its configuration cannot be verified. `missing` of the account names what it lacks.",

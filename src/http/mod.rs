@@ -1,7 +1,7 @@
 //! How the daemon is asked: addresses, tokens, bodies and problem documents.
 //!
 //! A request passes through, from the outside in: its id, panics and log line (`request`); what browsers
-//! are told (`edge`, `cors`); whom it comes from (`client`) and how often he asks (`limit`); the
+//! are told (`edge`, `cors`); what older clients read of errors (`elder`); whom it comes from (`client`) and how often he asks (`limit`); the
 //! check of its token and of its role (`auth`); a time limit; a handler in `api`, one resource a file,
 //! which reads the request (`path`, `fields`, `body`), asks one service, and writes a view. Handlers
 //! decide nothing.
@@ -20,6 +20,7 @@ mod client;
 mod code;
 mod cors;
 mod edge;
+mod elder;
 mod error;
 mod fields;
 mod idempotency;
@@ -238,8 +239,11 @@ pub fn admin_router(state: HttpState) -> Router {
 
 fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     state.document = Document::of(&routes);
+    let elder = routes.iter().map(route::Route::statement).filter(|it| it.has_elder_errors);
+    let elder = elder::Elder::of(elder.map(|it| it.path));
     let all = route::router(routes, &state);
-    all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
+    all.layer(middleware::from_fn_with_state(elder, elder::tell))
+        .layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
         .layer(middleware::from_fn_with_state(state.traffic.clone(), request::observe))
         .layer(middleware::from_fn(edge::protect))
         .with_state(state)

@@ -269,14 +269,22 @@ fn description(statement: &Statement, operation: &Operation) -> String {
         Access::Holder(Key::Session) => {
             "Needs a token with the role `manager`, the session's secret or a signature.".to_owned()
         }
-        Access::Holder(Key::Status) => "Needs the key of the status webhook.".to_owned(),
+        Access::Holder(Key::Status) => {
+            "Needs the key of the status webhook, or a token with the role `manager` in its place."
+                .to_owned()
+        }
     };
     let pace = match statement.pace {
         Pace::Prompt => "",
         Pace::Waiting => " May wait.",
     };
+    let errors = if statement.has_elder_errors {
+        " Its errors also have `statusCode`, `message` and, mostly, `error`, as clients of seed 002 read them."
+    } else {
+        ""
+    };
     let about = if operation.about.is_empty() { "" } else { "\n\n" };
-    format!("{}{about}{role}{pace}", operation.about)
+    format!("{}{about}{role}{pace}{errors}", operation.about)
 }
 
 const fn role_word(role: Role) -> &'static str {
@@ -423,8 +431,9 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             Code::DatabaseUnavailable,
             Code::Unavailable,
         ]);
+        codes.push(Code::Forbidden);
         if key == Key::Session {
-            codes.extend([Code::Forbidden, Code::OrganizationNotFound]);
+            codes.push(Code::OrganizationNotFound);
         }
     }
     if let Access::AtLeast(role) = statement.access {

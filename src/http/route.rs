@@ -83,6 +83,8 @@ pub struct Statement {
     pub takes_signature: bool,
     /// Whether pages of all origins may call it, whatever others may.
     pub is_for_all_origins: bool,
+    /// Whether its errors have what clients of seed 002 read of them, besides.
+    pub has_elder_errors: bool,
     /// What it is called in the OpenAPI document.
     pub operation: &'static str,
 }
@@ -115,6 +117,7 @@ impl Route {
             is_metered: true,
             takes_signature: false,
             is_for_all_origins: false,
+            has_elder_errors: false,
             operation: operation.id,
         };
         Self { statement, operation, handler: on(filter, handler) }
@@ -136,6 +139,12 @@ impl Route {
     /// Pages of all origins may call it: what opens it is shown in a header that no browser adds by itself.
     pub(super) fn for_all_origins(mut self) -> Self {
         self.statement.is_for_all_origins = true;
+        self
+    }
+
+    /// Its errors have what clients of seed 002 read of them, besides.
+    pub(super) fn with_elder_errors(mut self) -> Self {
+        self.statement.has_elder_errors = true;
         self
     }
 

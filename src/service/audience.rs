@@ -23,6 +23,9 @@ pub use crate::store::audience::{Added, Counts, Drift};
 /// The most that one request adds.
 pub const MOST: usize = 5000;
 
+/// How many audiences are counted at a time, one of each organization.
+const COUNTERS: usize = 2;
+
 /// How often it is counted anew because another daemon has just done so.
 const TRIES: usize = 5;
 
@@ -122,7 +125,7 @@ impl Campaigns {
         let row = self.row(caller, id).await?;
         let (audience, organization) = (self.store.audience(), &caller.organization_id);
         // Counting a large audience keeps one of the few connections for a while.
-        let _turn = self.counting.enter(organization).ok_or(COUNTING)?;
+        let _turn = self.counting.enter(organization, 1, COUNTERS).ok_or(COUNTING)?;
         for _ in 0..TRIES {
             let measured = audience.measure(&row.id).await?;
             if audience.correct(organization, &row.id, measured).await? {

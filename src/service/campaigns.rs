@@ -10,7 +10,7 @@ use entity::{
 
 use super::{
     Error, Principal, Thing,
-    counting::Counting,
+    counting::UnderWay,
     created,
     created::Created as Outcome,
     page::{Page, Position},
@@ -43,12 +43,12 @@ pub struct Listing {
 #[derive(Clone, Debug)]
 pub struct Campaigns {
     pub(super) store: Store,
-    pub(super) counting: Counting,
+    pub(super) counting: UnderWay<OrganizationId>,
 }
 
 impl Campaigns {
     pub fn new(store: Store) -> Self {
-        Self { store, counting: Counting::default() }
+        Self { store, counting: UnderWay::default() }
     }
 
     /// Makes a campaign, once for each key.

@@ -98,15 +98,11 @@ impl Messages {
     ) -> Result<Listing, Error> {
         caller.require(Role::Viewer)?;
         let session = sessions::find(&self.store, caller, session).await?;
-        let page = Page { after, limit: Some(limit + 1) };
-        let mut messages =
-            self.store.messages().list(&caller.organization_id, &session.id, filter, &page).await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut next = None;
-        if messages.len() > limit {
-            messages.truncate(limit);
-            next = messages.last().map(|row| Position { at: row.created_at, id: row.id.clone() });
-        }
+        let page = Page { after, limit: Some(limit) };
+        let (store, organization) = (self.store.messages(), &caller.organization_id);
+        let mut messages = store.list(organization, &session.id, filter, &page.one_more()).await?;
+        let next =
+            page.cut(&mut messages, |row| Position { at: row.created_at, id: row.id.clone() });
         Ok(Listing { channel: session.origin, messages, next })
     }
 

@@ -9,7 +9,7 @@ pub mod audience;
 pub mod audit;
 pub mod campaigns;
 pub mod contacts;
-mod counting;
+pub(crate) mod counting;
 pub mod created;
 pub mod events;
 pub mod external;

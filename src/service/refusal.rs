@@ -84,7 +84,7 @@ pub enum Conflict {
     ReplayEnded,
     #[error("the organization has as many accounts at Meta as it may have")]
     TooManyMetaAccounts,
-    #[error("the phone number is set up already, with the same app")]
+    #[error("the phone number is not available")]
     MetaNumberTaken,
     #[error("the account lacks some of its configuration: see `missing`")]
     MetaAccountIncomplete,

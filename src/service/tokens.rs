@@ -82,6 +82,11 @@ impl Tokens {
         Self { store, noted: Arc::default(), opened: Arc::default(), revoked }
     }
 
+    /// Whether this is written as a token is.
+    pub fn is_written_so(secret: &str) -> bool {
+        secret.starts_with(PREFIX)
+    }
+
     /// Makes a token in the caller's organization, of at most the caller's role, and its secret.
     ///
     /// There is no secret when an earlier request with the same key made the token: it is not kept.

@@ -47,6 +47,57 @@ async fn what_was_told_before_they_were_added_counts_for_all_of_very_many() {
     .await;
 }
 
+/// Those who are there already are written in chunks too, each as it is said last.
+#[tokio::test]
+async fn very_many_who_are_there_are_given_names_and_messages_at_once() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let campaign = campaign(&app).await;
+        let of = |n: usize| format!("1650555{n:04}");
+        let bare: Value = (0..1200).map(|n| json!({ "phoneNumber": of(n) })).collect();
+        add(&app, &campaign, bare).await;
+        tell(&app, &[status("wamid.7", "read", 1)]).await;
+        let mut named: Vec<_> = (0..1200)
+            .map(|n| json!({ "phoneNumber": of(n), "name": format!("N{n}"), "messageId": format!("wamid.{n}") }))
+            .collect();
+        named.push(json!({ "phoneNumber": of(3), "name": "Last" }));
+        // And one who is new, twice.
+        named.extend([1, 2].map(|n| json!({ "phoneNumber": of(5000), "name": format!("New{n}") })));
+        let added = add(&app, &campaign, Value::Array(named.clone())).await;
+        assert_eq!(added, json!({ "added": 1, "attached": 1200, "unchanged": 0 }));
+        let mut right = counts(1201, 0, 0);
+        right["attached"] = json!(1200);
+        for level in ["sent", "delivered", "read"] {
+            right[level] = json!(1);
+        }
+        assert_eq!(sums(&app, &campaign).await, right);
+        let recount = app.post(&format!("{campaign}/recount"), json!({})).await.json();
+        assert_eq!(recount["data"]["drift"], false, "{recount:#}");
+        let rows = database
+            .query("SELECT phone_number, name, wa_id FROM campaign_audience ORDER BY phone_number")
+            .await;
+        assert_eq!(rows.len(), 1201);
+        for (n, row) in rows.iter().enumerate() {
+            let text = |name: &str| row.try_get::<Option<String>>("", name).unwrap();
+            let (number, name, wa_id) = match n {
+                3 => (of(3), "Last".to_owned(), Some("wamid.3".to_owned())),
+                1200 => (of(5000), "New2".to_owned(), None),
+                n => (of(n), format!("N{n}"), Some(format!("wamid.{n}"))),
+            };
+            assert_eq!(
+                (text("phone_number"), text("name"), text("wa_id")),
+                (Some(number), Some(name), wa_id)
+            );
+        }
+        named.truncate(1000);
+        let again = add(&app, &campaign, Value::Array(named)).await;
+        assert_eq!(again, json!({ "added": 0, "attached": 0, "unchanged": 999 }));
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn sums_are_exact_whatever_is_told_between_the_counting_and_its_correction() {
     on_each(async |database| {

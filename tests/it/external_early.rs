@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use entity::state::{Direction, MessageStatus};
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wagate::{
+    event::{Ack, AckLevel, Event, NewMessage},
     maintenance::{Maintenance, Policy},
-    store::retention::Table,
+    store::{
+        Patience, Store,
+        events::{Mark, NewEvent, Posted, Recorded},
+        retention::Table,
+    },
 };
 
 use crate::{
-    database::{Database, on_each},
+    database::{Database, Kind, on, on_each},
     external_day::{all_messages, names},
     external_receiver::{ALICE, BOB, feed},
     http_app::App,
@@ -58,6 +65,88 @@ async fn an_acknowledgement_with_an_id_alone_waits_for_its_message() {
         }
         assert_eq!(outcome(4).await, (true, false));
         assert_eq!(all_messages(&app, "shop").await[0]["ack"], 4);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn that_a_message_has_not_left_is_a_repetition_of_whatever_is_known_of_it() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        let pending = async || {
+            let told = ack(&app, "shop", json!({ "id": "3EB1" }), 0).await;
+            (told["recorded"] == true, told["duplicate"] == true)
+        };
+        assert_eq!(pending().await, (false, false), "nothing is known of it");
+        let message = json!({ "message": {
+            "id": "3EB1", "from": BOB, "to": ALICE, "body": "x", "fromMe": true, "timestamp": 1_640_995_200,
+        } });
+        app.tell("shop", "message_create", message).await;
+        assert_eq!(pending().await, (false, true));
+        ack(&app, "shop", json!({ "id": "3EB1" }), 2).await;
+        assert_eq!(pending().await, (false, true));
+        assert_eq!(all_messages(&app, "shop").await[0]["ack"], 2);
+        app.close().await;
+    })
+    .await;
+}
+
+/// Each looks for the other before either is there, unless one waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_find_each_other() {
+    on(Kind::Postgres, async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        let other = database.open().await;
+        let session_key = app.row("shop").await.id;
+        let at = app.clock.now();
+        let chat = format!("{}@s.whatsapp.net", ALICE.split('@').next().unwrap());
+        let message = NewMessage {
+            wa_id: "3EB1".to_owned(),
+            direction: Direction::Outbound,
+            status: MessageStatus::Sent,
+            ..app.message("15550002222", "x")
+        };
+        let (wa_id, by, level) = ("3EB1".to_owned(), chat.clone(), AckLevel::Read);
+        let ack = Event::Ack(Ack { wa_id, chat, by, level, error: None, at });
+        let record = |store: &Store, event: Event| {
+            let new = NewEvent {
+                organization_id: app.organization.clone(),
+                session_key: session_key.clone(),
+                generation: None,
+                event,
+                at,
+                care: None,
+                posted: Some(Posted { mark: Mark::Carried, until: at, request: None }),
+            };
+            let store = store.clone();
+            tokio::spawn(async move { store.writer().record(new, Patience::Fail).await.unwrap() })
+        };
+        // Both are told while neither can be written.
+        let holder = database.connect().await;
+        let held = holder.begin().await.unwrap();
+        held.execute_unprepared("SELECT id FROM organization FOR UPDATE").await.unwrap();
+        let kept = async |most: i64| {
+            let sql = "SELECT count(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            database.count(sql).await >= most
+        };
+        let sent = record(&other.store, Event::Message(Box::new(message)));
+        while !kept(1).await {
+            tokio::task::yield_now().await;
+        }
+        let acknowledged = record(&app.store, ack);
+        while !kept(2).await && !acknowledged.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        held.rollback().await.unwrap();
+        assert!(matches!(sent.await.unwrap(), Recorded::New { .. }));
+        acknowledged.await.unwrap();
+        assert_eq!(all_messages(&app, "shop").await[0]["ack"], 3);
+        assert_eq!(waiting(database).await, 0);
+        other.close().await;
         app.close().await;
     })
     .await;

@@ -106,6 +106,37 @@ async fn the_same_twice_within_a_second_is_a_repetition_unless_something_else_wa
     .await;
 }
 
+/// A client that was not answered sends again what it has told, and that comes after what it has told since.
+#[tokio::test]
+async fn within_a_second_the_last_to_come_counts_unless_it_came_before_and_more_than_a_second_ago()
+{
+    on_each(async |database| {
+        for (later, again) in [(1000, true), (1001, false)] {
+            let name = format!("{later} ms later");
+            let app = App::start(database).await;
+            let second = app.clock.now().as_secs();
+            let id = format!("shop-{later}");
+            let vps = format!("wa_{later}");
+            app.external(&id, json!({ "sessionData": { "vps_session_id": vps } })).await;
+            let report = async |word: &str| {
+                let body = json!({ "sessionId": vps, "status": word, "timestamp": second });
+                let request = app.anonymous(Method::POST, "/api/whatsapp/status-webhook");
+                let request = with_json(request, &body).header("webhook-secret-key", STATUS_KEY);
+                let told = Answer::to(request).await.json()["data"].clone();
+                (told["recorded"] == true, told["duplicate"] == true, told["status"].clone())
+            };
+            let (up, down) = (json!("session_connected"), json!("session_not_connected"));
+            assert_eq!(report("connected").await, (true, false, up.clone()), "{name}");
+            assert_eq!(report("disconnected").await, (true, false, down.clone()), "{name}");
+            app.clock.advance(Duration::from_millis(later));
+            let expected = if again { (true, false, up) } else { (false, true, down) };
+            assert_eq!(report("connected").await, expected, "{name}");
+            app.close().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_does_not_say_when_counts_as_now_and_what_does_as_it_says() {
     on_each(async |database| {

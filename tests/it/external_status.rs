@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use entity::state::Role;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use wagate::{
@@ -232,6 +233,63 @@ async fn each_status_of_the_seeds_is_written_with_number_and_times() {
             assert_eq!(row.connected_at, Some(since), "{word}");
         }
         app.close().await;
+    })
+    .await;
+}
+
+/// Whoever has claimed the name first gets what is reported by a key that names nobody.
+#[tokio::test]
+async fn who_shows_a_token_in_the_key_s_place_reports_of_his_own_organization_alone() {
+    on_each(async |database| {
+        for policy in [
+            Policy { key: Some(STATUS_KEY.to_owned().into()), ..Policy::default() },
+            Policy::default(),
+        ] {
+            let opened = database.open().await;
+            let app = App::with_external(opened, Limits::default(), Edge::default(), policy).await;
+            let made = app.post("/api/organizations", json!({ "name": "Squatter" })).await.json();
+            let squatter = made["data"]["id"].as_str().unwrap().parse().unwrap();
+            let theirs = app.token_of(&squatter, Role::Manager).await;
+            let vps = format!("{VPS}-{}", app.clock.now().0 + i64::from(rand::random::<u32>()));
+            let body = json!({
+                "sessionId": "squat", "origin": "external", "start": false,
+                "sessionData": { "vps_session_id": vps },
+            });
+            let request = app.anonymous(Method::POST, "/api/whatsapp/session").bearer_auth(&theirs);
+            assert_eq!(Answer::to(with_json(request, &body)).await.status, StatusCode::CREATED);
+            app.clock.advance(Duration::from_secs(1));
+            let id = format!("shop-{vps}");
+            app.external(&id, json!({ "sessionData": { "vps_session_id": vps } })).await;
+
+            let told =
+                json!({ "sessionId": vps, "status": "connected", "phoneNumber": "551199999999" });
+            let mine = app.token_of(&app.organization, Role::Manager).await;
+            for (path, header) in PATHS.into_iter().zip(["webhook-secret-key", "x-webhook-secret"])
+            {
+                let answer = Answer::to(report(&app, path, &told).header(header, &mine)).await;
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+                assert_eq!(answer.json()["data"]["sessionId"], id.as_str());
+            }
+            assert_eq!(app.row(&id).await.phone_number.as_deref(), Some("551199999999"));
+            let squat =
+                app.anonymous(Method::GET, "/api/whatsapp/session/squat").bearer_auth(&theirs);
+            let squat = Answer::to(squat).await.json();
+            assert_eq!(squat["data"]["status"], "session_not_connected", "{squat}");
+
+            let shown = async |token: &str, body: &Value| {
+                Answer::to(report(&app, PATHS[0], body).header("x-webhook-secret", token)).await
+            };
+            let viewer = app.token_of(&app.organization, Role::Viewer).await;
+            shown(&viewer, &told).await.problem(403, "FORBIDDEN");
+            shown("wag_nothing", &told).await.problem(401, "UNAUTHENTICATED");
+            let unknown = json!({ "sessionId": "wa_other", "status": "connected" });
+            shown(&mine, &unknown).await.problem(404, "SESSION_NOT_FOUND");
+            shown(&mine, &json!({})).await.invalid(&["/sessionId", "/status"]);
+            Answer::to(app.request(Method::DELETE, &format!("/api/whatsapp/session/{id}"))).await;
+            let squat = app.anonymous(Method::DELETE, "/api/whatsapp/session/squat");
+            Answer::to(squat.bearer_auth(&theirs)).await;
+            app.close().await;
+        }
     })
     .await;
 }

@@ -150,3 +150,73 @@ async fn a_message_that_both_have_is_at_one_level_and_never_goes_down() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_acknowledgement_at_the_old_session_is_one_of_the_new_session_s_message() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for id in ["first", "second"] {
+            app.session(id).await;
+            ready(&app, id).await;
+            hear(&app, id, &sent(&app, &format!("3EB0{id}"))).await;
+            logged_out(&app, id).await;
+        }
+        app.session("new").await;
+        ready(&app, "new").await;
+        hear(&app, "new", &sent(&app, "3EB0new")).await;
+        let recorded = ack(&app, "first", "3EB0new", AckLevel::Read).await;
+        assert!(matches!(recorded, Recorded::New { .. }), "{recorded:?}");
+        assert_eq!(ack(&app, "first", "3EB0new", AckLevel::Delivered).await, Recorded::Ignored);
+        assert_eq!(ack(&app, "new", "3EB0new", AckLevel::Read).await, Recorded::Ignored);
+        // One of those that have handed over is told of another's.
+        ack(&app, "first", "3EB0second", AckLevel::Delivered).await;
+        let levels = levels(&app, "new").await;
+        assert_eq!(levels["3EB0new"], level(3, "read"));
+        assert_eq!(levels["3EB0second"], level(2, "delivered"));
+        assert_eq!(levels["3EB0first"].0, 0);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_waits_at_one_session_finds_its_message_at_another() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ready = async |id: &str| {
+            app.clock.advance(std::time::Duration::from_secs(1));
+            app.tell(id, "ready", json!({ "phoneNumber": NUMBER })).await;
+        };
+        let acknowledge = async |id: &str, wa_id: &str| {
+            let told = json!({ "message": { "id": wa_id }, "ack": 3 });
+            let told = app.tell(id, "message_ack", told).await.json();
+            (told["data"]["recorded"] == true, told["data"]["duplicate"] == true)
+        };
+        let create = async |id: &str, wa_id: &str| {
+            let message = json!({ "message": {
+                "id": wa_id, "from": NUMBER, "to": BOB, "body": "x", "fromMe": true,
+                "timestamp": app.clock.now().as_secs(),
+            } });
+            assert_eq!(app.tell(id, "message_create", message).await.status, 200);
+        };
+        app.external("old", json!({})).await;
+        ready("old").await;
+        // Told before the handover, and after it.
+        assert_eq!(acknowledge("old", "3EB1").await, (false, false));
+        app.tell("old", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        app.external("new", json!({})).await;
+        ready("new").await;
+        assert_eq!(app.row("old").await.migrated_to, Some(app.row("new").await.id));
+        for (id, wa_id) in [("old", "3EB2"), ("new", "3EB3")] {
+            assert_eq!(acknowledge(id, wa_id).await, (false, false), "{wa_id}");
+            assert_eq!(acknowledge(id, wa_id).await, (false, true), "{wa_id}");
+        }
+        for (id, wa_id) in [("new", "3EB1"), ("new", "3EB2"), ("old", "3EB3")] {
+            create(id, wa_id).await;
+            assert_eq!(levels(&app, "new").await[wa_id], level(3, "read"), "{wa_id}");
+        }
+        assert_eq!(database.count("SELECT count(*) FROM early_ack").await, 0);
+        app.close().await;
+    })
+    .await;
+}

@@ -130,6 +130,7 @@ mod sealed_webhooks;
 mod sealed_wire;
 mod second_signal_process;
 mod secrets;
+mod seed_errors;
 mod session_settings;
 mod sessions_wire;
 mod shutdown_process;

@@ -3,8 +3,8 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use entity::id::SessionId;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use crate::{
         code::Code,
         error::ApiError,
         fields::Parameters,
-        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
+        idempotency::{idempotency_key, once},
         problem::Problem,
     },
     service::{self, Sessions, sessions::Connect},
@@ -81,9 +81,5 @@ pub(super) async fn connect(
         qr_code: connecting.qr,
         session_id: connecting.session_id,
     };
-    let mut response = (status, Json(view)).into_response();
-    if connecting.replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    Ok(once((status, Json(view)), connecting.replayed))
 }

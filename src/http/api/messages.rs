@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use entity::{
@@ -26,7 +26,7 @@ use crate::{
         body::LargeJsonObject,
         error::ApiError,
         fields::Parameters,
-        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
+        idempotency::{idempotency_key, once},
         page::{cursor, position},
         path::{MessagePath, SessionPath},
     },
@@ -151,11 +151,7 @@ pub(super) async fn send(
     };
     let location = format!("/api/whatsapp/session/{session}/messages/{}", accepted.message.id);
     let view = MessageView::of((session, Origin::Embedded), accepted.message, None);
-    let mut response = ([(header::LOCATION, location)], with(status, view)).into_response();
-    if accepted.replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    Ok(once(([(header::LOCATION, location)], with(status, view)), accepted.replayed))
 }
 
 #[tracing::instrument(name = "http.messages.show", skip_all)]

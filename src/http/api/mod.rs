@@ -31,7 +31,7 @@ use std::fmt::Display;
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use entity::state::Role::{Admin, Manager, Operator, Viewer};
@@ -46,7 +46,7 @@ pub use self::{
 pub(super) use self::{meta::Posts as MetaPosts, receiver::Posts};
 use super::{
     Limits,
-    idempotency::IDEMPOTENCY_REPLAYED,
+    idempotency::once,
     page::cursor,
     route::{Access::Anybody, Key, Route, delete, get, patch, post},
 };
@@ -198,7 +198,8 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             about::sessions::sign_qr(),
         ),
         post("/api/whatsapp/connect", Manager, connect::connect, about::external::connect())
-            .waits(),
+            .waits()
+            .with_elder_errors(),
         // Sessions that run elsewhere.
         post(
             "/api/whatsapp/webhook/{sessionId}",
@@ -360,20 +361,7 @@ fn with<T: Serialize>(status: StatusCode, data: T) -> impl IntoResponse {
 /// 201 with this, which is at `location`; 200 when an earlier request with the same key made it.
 fn created<T: Serialize>(location: &str, replayed: bool, data: T) -> Response {
     let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
-    let mut response = ([(header::LOCATION, location)], with(status, data)).into_response();
-    if replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    response
-}
-
-/// An answer, marked where an earlier request with the same key has done what is answered.
-fn once(answer: impl IntoResponse, replayed: bool) -> Response {
-    let mut response = answer.into_response();
-    if replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    response
+    once(([(header::LOCATION, location)], with(status, data)), replayed)
 }
 
 /// A page of a list.

@@ -1,10 +1,6 @@
 //! How many streams and long polls one caller may have, of those that the daemon has.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use entity::{
     id::{OrganizationId, TokenId},
@@ -13,97 +9,68 @@ use entity::{
 
 use crate::{
     http::{Limits, code::Code, problem::Problem},
-    service::Principal,
+    service::{
+        Principal,
+        counting::{Turn, UnderWay},
+    },
 };
 
 /// Who has how many. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Streams(Arc<Mutex<Inner>>);
+pub(crate) struct Streams {
+    most: Arc<RwLock<Most>>,
+    by_token: UnderWay<TokenId>,
+    by_organization: UnderWay<OrganizationId>,
+}
 
-#[derive(Debug)]
-struct Inner {
+#[derive(Clone, Copy, Debug)]
+struct Most {
     per_token: usize,
     per_organization: usize,
-    /// Only of those who have some.
-    by_token: HashMap<TokenId, usize>,
-    by_organization: HashMap<OrganizationId, usize>,
 }
 
 /// One of them, until it is let go of.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    streams: Streams,
-    token: Option<TokenId>,
-    organization: Option<OrganizationId>,
+    _of_token: Option<Turn<TokenId>>,
+    _of_organization: Option<Turn<OrganizationId>>,
+}
+
+impl Most {
+    const fn of(limits: &Limits) -> Self {
+        Self {
+            per_token: limits.streams_per_token,
+            per_organization: limits.streams_per_organization,
+        }
+    }
 }
 
 impl Streams {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
-            per_token: limits.streams_per_token,
-            per_organization: limits.streams_per_organization,
-            by_token: HashMap::new(),
-            by_organization: HashMap::new(),
-        })))
+        Self {
+            most: Arc::new(RwLock::new(Most::of(limits))),
+            by_token: UnderWay::default(),
+            by_organization: UnderWay::default(),
+        }
     }
 
     /// From now on these are the limits. Who has more keeps them.
     pub(super) fn set(&self, limits: &Limits) {
-        let mut inner = self.inner();
-        inner.per_token = limits.streams_per_token;
-        inner.per_organization = limits.streams_per_organization;
+        *self.most.write().unwrap_or_else(PoisonError::into_inner) = Most::of(limits);
     }
 
     /// One more for this caller. An operator looks after organizations, and takes nothing of theirs.
     pub(crate) fn enter(&self, caller: &Principal) -> Result<Stream, Problem> {
-        let token = caller.token_id.clone();
-        let is_theirs = caller.role < Role::Operator;
-        let organization = is_theirs.then(|| caller.organization_id.clone());
-        let mut inner = self.inner();
-        let (per_token, per_organization) = (inner.per_token, inner.per_organization);
-        let refused = if is_full(&inner.by_token, token.as_ref(), per_token) {
-            Some("token")
-        } else if is_full(&inner.by_organization, organization.as_ref(), per_organization) {
-            Some("organization")
-        } else {
-            None
-        };
-        if let Some(limit) = refused {
-            return Err(Problem::of(Code::StreamsOfCaller).with("limit", limit));
-        }
-        if let Some(token) = token.clone() {
-            *inner.by_token.entry(token).or_default() += 1;
-        }
-        if let Some(organization) = organization.clone() {
-            *inner.by_organization.entry(organization).or_default() += 1;
-        }
-        Ok(Stream { streams: self.clone(), token, organization })
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let mut inner = self.streams.inner();
-        leave(&mut inner.by_token, self.token.as_ref());
-        leave(&mut inner.by_organization, self.organization.as_ref());
-    }
-}
-
-fn is_full<K: Eq + Hash>(all: &HashMap<K, usize>, who: Option<&K>, most: usize) -> bool {
-    who.and_then(|who| all.get(who)).is_some_and(|count| *count >= most)
-}
-
-fn leave<K: Eq + Hash>(all: &mut HashMap<K, usize>, who: Option<&K>) {
-    let Some(who) = who else { return };
-    if let Some(count) = all.get_mut(who) {
-        *count -= 1;
-        if *count == 0 {
-            all.remove(who);
-        }
+        let most = *self.most.read().unwrap_or_else(PoisonError::into_inner);
+        let refused = |limit| Problem::of(Code::StreamsOfCaller).with("limit", limit);
+        let enter = |token| self.by_token.enter(token, most.per_token, usize::MAX);
+        let of_token = caller.token_id.as_ref().map(|token| enter(token).ok_or("token"));
+        let of_token = of_token.transpose().map_err(refused)?;
+        let theirs = Some(&caller.organization_id).filter(|_| caller.role < Role::Operator);
+        let enter = |whose| self.by_organization.enter(whose, most.per_organization, usize::MAX);
+        let of_organization = theirs.map(|whose| enter(whose).ok_or("organization"));
+        let of_organization = of_organization.transpose().map_err(refused)?;
+        Ok(Stream { _of_token: of_token, _of_organization: of_organization })
     }
 }
 
@@ -146,7 +113,6 @@ mod tests {
         streams.set(&Limits { streams_per_token: 9, streams_per_organization: 9, ..limits });
         assert_eq!(refused(&two), None);
         drop(held);
-        let inner = streams.inner();
-        assert!(inner.by_token.is_empty() && inner.by_organization.is_empty());
+        assert!(streams.by_token.is_empty() && streams.by_organization.is_empty());
     }
 }

@@ -94,12 +94,15 @@ pub(super) fn ack(
     let said = message_of.as_ref().and_then(|it| it.flag("fromMe"));
     let level = data.need("ack", data.number("ack", -1..=4));
     let (message_of, id, level) = (message_of?, id?, level?);
-    // At 0 it has not left yet: nothing to tell.
-    let Some(level) = i16::try_from(level).ok().and_then(AckLevel::of) else { return Some(()) };
     let from_me = said.or(id.from_me);
     if from_me == Some(false) {
         return Some(());
     }
+    // At 0 it has not left yet: nothing to tell.
+    let Some(level) = i16::try_from(level).ok().and_then(AckLevel::of) else {
+        post.pending = Some(id.id);
+        return Some(());
+    };
     let chat = to.or_else(|| id.chat.clone()).unwrap_or_default();
     let error = (level == AckLevel::Error).then(|| "reported".to_owned());
     let is_own = from_me.is_some() || own.is_some_and(|own| is_from(&message_of, own));

@@ -1,6 +1,6 @@
 //! Sessions that run elsewhere: what their clients post becomes events like any other.
 //!
-//! - `post.rs`, `messages.rs`, `media.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
+//! - `post.rs`, `names.rs`, `messages.rs`, `media.rs`: from the words of whatsapp-web.js and of the seeds to ours; pure.
 //!   `members.rs`, `address.rs`: how that is read.
 //! - `data.rs`: what callers keep with such a session.
 //! - `statuses.rs`: the same for the status webhook.
@@ -13,6 +13,7 @@ mod data;
 mod media;
 mod members;
 mod messages;
+mod names;
 mod post;
 mod record;
 mod statuses;
@@ -21,7 +22,7 @@ use std::{fmt, sync::Arc};
 
 use entity::{
     UnixMillis,
-    id::SessionId,
+    id::{OrganizationId, SessionId},
     session,
     state::{DesiredState, Origin, ReceiverAuth, Role, SessionStatus},
 };
@@ -287,10 +288,15 @@ impl External {
         self.record(&row, post, body, called).await
     }
 
+    /// Whether this is the operator's key of the status webhook.
+    pub fn is_key(&self, shown: &str) -> bool {
+        self.policy.key.as_ref().is_some_and(|key| is_same(key, shown))
+    }
+
     /// Refuses whoever does not show the key of the status webhook, if there is one.
     pub fn may_report(&self, shown: Option<&str>) -> Result<(), Error> {
         match (&self.policy.key, shown) {
-            (Some(key), Some(shown)) if is_same(key, shown) => Ok(()),
+            (Some(_), Some(shown)) if self.is_key(shown) => Ok(()),
             (Some(_), _) => Err(Error::Unauthenticated),
             (None, _) if self.policy.allow_open => Ok(()),
             (None, _) => Err(Error::Conflict(Conflict::StatusWebhookClosed)),
@@ -302,15 +308,17 @@ impl External {
         self.policy.key.is_none()
     }
 
-    /// Records a status, of the session that is called as the post says where it runs.
+    /// Records a status, of the session that is called as the post says where it runs: one of `organization`, if whoever
+    /// reports has named one by what he shows.
     pub async fn report(
         &self,
+        organization: Option<&OrganizationId>,
         body: &Map<String, Value>,
         called: Option<Called>,
     ) -> Result<Receipt, Error> {
         let now = self.store.clock().now();
         let (id, post) = statuses::read(body, now).map_err(Error::Invalid)?;
-        let found = self.store.sessions().find_by_vps_session_id(&id).await?;
+        let found = self.store.sessions().find_by_vps_session_id(&id, organization).await?;
         let row = found.ok_or(Error::NotFound(Thing::Session))?;
         self.record(&row, post, body, called).await
     }

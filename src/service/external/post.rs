@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     members::{Faults, Members, Moment},
     messages,
+    names::Name,
 };
 use crate::{
     event::{Account, Call, ClientState, Event, GroupChange, GroupTurn, Report, Reported},
@@ -36,6 +37,8 @@ pub(super) struct Post {
     pub(super) before: Option<(UnixMillis, Event)>,
     /// What it tells; nothing if that is nothing.
     pub(super) event: Option<Event>,
+    /// WhatsApp's id of a message of which it says that it has not left yet: nothing to tell.
+    pub(super) pending: Option<String>,
     /// When it happened: by its own word, or just now.
     pub(super) at: UnixMillis,
     pub(super) timed: Timed,
@@ -69,29 +72,6 @@ impl Timed {
     }
 }
 
-/// The events that have a name here.
-const NAMES: [&str; 19] = [
-    "qr",
-    "authenticated",
-    "ready",
-    "loading_screen",
-    "change_state",
-    "disconnected",
-    "auth_failure",
-    "message",
-    "message_create",
-    "message_ack",
-    "message_revoke",
-    "message_revoke_everyone",
-    "message_revoke_me",
-    "message_reaction",
-    "call",
-    "incoming_call",
-    "group_join",
-    "group_leave",
-    "group_update",
-];
-
 /// Reads a post of the receiver. `own` is the address of the session's account, as far as it is known.
 pub(super) fn read(
     body: &Map<String, Value>,
@@ -104,18 +84,19 @@ pub(super) fn read(
     let said_at = members.written_moment("timestamp");
     let post = match name {
         // What it tells, and in what form, is its client's own.
-        Some(name) if !NAMES.contains(&name.as_str()) => Some(unknown(name, body, said_at, now)),
-        name => {
+        Some(word) if Name::of(&word).is_none() => Some(unknown(word, body, said_at, now)),
+        word => {
             let none = Map::new();
             let data = if members.has("data") {
                 members.object("data")
             } else {
                 Some(Members::new(&none, &faults))
             };
-            name.zip(data).and_then(|(name, data)| {
+            word.zip(data).and_then(|(word, data)| {
+                let name = Name::of(&word)?;
                 let said_at = said_at.or_else(|| data.written_moment("timestamp"));
-                let mut post = blank(name, said_at, now);
-                fill(&mut post, &data, now, own)?;
+                let mut post = blank(word, said_at, now);
+                fill(&mut post, name, &data, (now, own))?;
                 Some(post)
             })
         }
@@ -126,7 +107,7 @@ pub(super) fn read(
 pub(super) fn blank(name: String, said_at: Option<Moment>, now: UnixMillis) -> Post {
     // What is ahead of us is a clock that is wrong, and would outlast everything that follows.
     let at = said_at.map_or(now, |said_at| said_at.at.min(now));
-    Post { name, before: None, event: None, at, timed: Timed::of(said_at) }
+    Post { name, before: None, event: None, pending: None, at, timed: Timed::of(said_at) }
 }
 
 /// An event that has no name here. When it happened is in what it tells, if that is where others have it.
@@ -145,53 +126,54 @@ fn unknown(
 }
 
 /// Writes what `data` tells into the post. None when it cannot be read, for which there is a fault then.
-fn fill(post: &mut Post, data: &Members<'_>, now: UnixMillis, own: Option<&str>) -> Option<()> {
+fn fill(
+    post: &mut Post,
+    name: Name,
+    data: &Members<'_>,
+    (now, own): (UnixMillis, Option<&str>),
+) -> Option<()> {
     let at = post.at;
-    let event = match post.name.as_str() {
-        "qr" => {
+    let event = match name {
+        Name::Qr => {
             let qr = data.need("qr", data.text("qr", 1..=LONGEST_QR))?;
             Event::Qr { qr, expires_at: at + QR_LIFE }
         }
-        "authenticated" => Event::Authenticated,
-        "ready" => Event::Ready(account(data)),
-        "loading_screen" => {
+        Name::Authenticated => Event::Authenticated,
+        Name::Ready => Event::Ready(account(data)),
+        Name::LoadingScreen => {
             let percent = data.need("percent", data.number("percent", 0..=100));
             let message = data.text("message", 0..=LONGEST_TEXT).filter(|text| !text.is_empty());
             let message = message.unwrap_or_else(|| "Loading WhatsApp session".to_owned());
             Event::LoadingScreen { percent: u8::try_from(percent?).ok()?, message }
         }
-        "change_state" => {
+        Name::ChangeState => {
             let state = data.need("state", data.text("state", 1..=LONGEST_NAME))?;
             report(Reported::State(state_of(data, "state", &state)?))
         }
-        "disconnected" => {
+        Name::Disconnected => {
             let reason = data.text("reason", 0..=LONGEST_TEXT).filter(|text| !text.is_empty());
             let reason = reason.unwrap_or_else(|| "disconnected".to_owned());
             report(Reported::Disconnected { reason })
         }
-        "auth_failure" => {
+        Name::AuthFailure => {
             let msg = data.text("msg", 0..=LONGEST_TEXT).filter(|text| !text.is_empty());
             let msg = msg.unwrap_or_else(|| "WhatsApp refused the session".to_owned());
             report(Reported::AuthFailure { msg })
         }
-        "message" | "message_create" => {
+        Name::Message | Name::MessageCreate => {
             let message = data.need("message", data.object("message"))?;
-            let is_own = post.name == "message_create";
+            let is_own = name == Name::MessageCreate;
             let message = messages::message(&message, is_own, (at, now))?;
             post.at = message.sent_at;
             Event::Message(Box::new(message))
         }
-        "message_ack" => return messages::ack(post, data, now, own),
-        "message_revoke" | "message_revoke_everyone" | "message_revoke_me" => {
-            Event::Message(Box::new(messages::revoke(data, (at, now))?))
-        }
-        "message_reaction" => Event::Message(Box::new(messages::reaction(data, (at, now))?)),
-        "call" | "incoming_call" => call(data, (at, now))?,
-        "group_join" => group(data, GroupTurn::Joined, post, now)?,
-        "group_leave" => group(data, GroupTurn::Left, post, now)?,
-        "group_update" => group(data, GroupTurn::Updated, post, now)?,
-        // None of `NAMES`.
-        name => Event::Unknown { name: name.to_owned(), data: Value::Null },
+        Name::MessageAck => return messages::ack(post, data, now, own),
+        Name::MessageRevoke => Event::Message(Box::new(messages::revoke(data, (at, now))?)),
+        Name::MessageReaction => Event::Message(Box::new(messages::reaction(data, (at, now))?)),
+        Name::Call => call(data, (at, now))?,
+        Name::GroupJoin => group(data, GroupTurn::Joined, post, now)?,
+        Name::GroupLeave => group(data, GroupTurn::Left, post, now)?,
+        Name::GroupUpdate => group(data, GroupTurn::Updated, post, now)?,
     };
     post.event = Some(event);
     Some(())

@@ -26,7 +26,7 @@ impl External {
         body: &Map<String, Value>,
         called: Option<Called>,
     ) -> Result<Receipt, Error> {
-        let Post { name, before, event, at, timed } = post;
+        let Post { name, before, event, pending, at, timed } = post;
         let is_known = !matches!(event, Some(Event::Unknown { .. }));
         let is_ready = matches!(event, Some(Event::Ready(_)));
         let said = text::hex(&Sha256::digest(serde_json::to_vec(body).unwrap_or_default()));
@@ -57,7 +57,13 @@ impl External {
             record(event, at, Mark::Carried, at).await?;
         }
         let outcome = match event {
-            None => Outcome::Nothing,
+            // Whatever is known of a message is more than that it has not left.
+            None => match pending {
+                Some(wa_id) if self.store.messages().has_sent(row, &wa_id).await? => {
+                    Outcome::Duplicate
+                }
+                _ => Outcome::Nothing,
+            },
             Some(event) => {
                 let mark = mark(&event, said, called, timed);
                 match record(event, at, mark, timed.until(at)).await? {

@@ -12,12 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::{AccountInput, DEFAULT_PATH, Meta};
 use crate::{
-    service::{Conflict, Error, Principal, sessions::Change},
+    service::{Conflict, Error, Principal, sessions::Change, webhooks::OVERLAP},
     store::meta::{Open, Secrets},
 };
-
-/// How long an app's old secret is good beside its successor, if nobody says.
-const OVERLAP: Duration = Duration::from_hours(24);
 
 const UNREADABLE: Error = Error::Unavailable {
     what: "the secret of the account's app does not open: give it again",

@@ -1,19 +1,18 @@
 //! Webhook endpoints of an organization, and what was and is to be sent to them.
 //!
 //! `input.rs`, `limits.rs`: what an endpoint may be like. `log.rs`: deliveries. `replay.rs`: sending a
-//! range again. `trial.rs`: how many tests an organization has under way.
+//! range again.
 
 mod input;
 pub mod limits;
 mod log;
 mod replay;
-mod trial;
 
 use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::{EndpointId, EventId},
+    id::{EndpointId, EventId, OrganizationId},
     state::Role,
     webhook::{
         endpoint, event, gap, health, secret,
@@ -21,7 +20,7 @@ use entity::{
     },
 };
 
-use super::{Conflict, Error, Principal, Thing, created, text};
+use super::{Conflict, Error, Principal, Thing, counting::UnderWay, created, text};
 use crate::{
     delivery::{Client, Deliveries, Reply},
     store::{
@@ -32,7 +31,6 @@ use crate::{
     webhook::{EventType, SigningSecret, catalogue},
 };
 
-use self::trial::Trials;
 pub use self::{
     input::EndpointInput,
     log::{Detail, Query},
@@ -42,6 +40,9 @@ pub use crate::store::webhooks::{EndpointFilter, Figures};
 
 /// Endpoints that an organization can have.
 const MOST: u64 = 500;
+
+/// Tests of one organization's endpoints at a time. Each waits for a receiver, as long as that takes.
+const MOST_TESTS: usize = 3;
 
 /// For how long an old secret is good beside its successor, if nobody says.
 pub const OVERLAP: Duration = Duration::from_hours(24);
@@ -91,12 +92,12 @@ pub struct Webhooks {
     deliveries: Deliveries,
     /// How long a delivery is tried at most.
     max_age: Duration,
-    trials: Trials,
+    trials: UnderWay<OrganizationId>,
 }
 
 impl Webhooks {
     pub fn new(store: Store, deliveries: Deliveries, max_age: Duration) -> Self {
-        Self { store, deliveries, max_age, trials: Trials::default() }
+        Self { store, deliveries, max_age, trials: UnderWay::default() }
     }
 
     /// What time it is.
@@ -355,7 +356,8 @@ impl Webhooks {
             occurred_at: now,
             in_feed: false,
         };
-        let _place = self.trials.begin(&caller.organization_id).ok_or(Error::TooManyTests)?;
+        let turn = self.trials.enter(&caller.organization_id, MOST_TESTS, usize::MAX);
+        let _turn = turn.ok_or(Error::TooManyTests)?;
         let reply = self.deliveries.try_out(&target, &event).await;
         Ok(Tested { event_id: event.id, event_type: kind, reply })
     }

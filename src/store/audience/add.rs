@@ -1,6 +1,6 @@
 //! Adding to an audience in bulk, and saying which message went to whom.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use entity::{
     UnixMillis, audience, campaign,
@@ -10,14 +10,14 @@ use entity::{
     state::AudienceState,
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QuerySelect, sea_query::LockType,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::LockType,
 };
 use serde_json::json;
 
 use super::{
-    Audience, Counts,
-    apply::{add, write},
+    Audience, CHUNK, Counts,
+    apply::{add, insert_all, write_all},
     member::judged,
 };
 use crate::store::{
@@ -26,9 +26,6 @@ use crate::store::{
     idempotency::{Key, reassign, said_before, unclaim},
     statuses::Statuses,
 };
-
-/// Rows of one statement.
-const CHUNK: usize = 500;
 
 /// Somebody to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +178,8 @@ async fn add_all(
     }
     let told = told(txn, row, members).await?;
     let (mut done, mut sums) = (Added::default(), Counts::default());
-    let mut new = Vec::new();
+    // Each as it is in the end, should it be named twice.
+    let (mut new, mut changed) = (BTreeMap::new(), BTreeMap::new());
     for member in members {
         let before = known.get(&member.phone_number).cloned();
         let is_new = before.is_none();
@@ -198,25 +196,18 @@ async fn add_all(
         sums = sums.plus(Counts::of(&after).minus(counted));
         if is_new {
             done.added += 1;
-            new.push(after.clone());
+            new.insert(after.id.clone(), after.clone());
         } else if before.as_ref() == Some(&after) {
             done.unchanged += 1;
-        } else if let Some(waiting) =
-            new.iter_mut().find(|it: &&mut audience::Model| it.id == after.id)
-        {
-            // Named twice in one request.
+        } else if let Some(waiting) = new.get_mut(&after.id) {
             *waiting = after.clone();
         } else {
-            write(txn, &after, now).await?;
+            changed.insert(after.id.clone(), after.clone());
         }
         known.insert(member.phone_number.clone(), after);
     }
-    for chunk in new.chunks(CHUNK) {
-        let rows = chunk.iter().cloned().map(IntoActiveModel::into_active_model);
-        audience::Entity::insert_many::<audience::ActiveModel, _>(rows)
-            .exec_without_returning(txn)
-            .await?;
-    }
+    write_all(txn, changed.into_values().collect(), now).await?;
+    insert_all(txn, new.into_values().collect()).await?;
     add(txn, (&row.organization_id, &row.id), sums, now).await?;
     Ok(done)
 }

@@ -9,7 +9,7 @@ use sea_orm::{
     IntoActiveModel, QueryFilter, sea_query::Expr,
 };
 
-use super::{Counts, member::judged};
+use super::{CHUNK, Counts, member::judged};
 use crate::store::statuses::Statuses;
 
 /// Writes what was told of a message into the row of whom it was for, if it was a campaign's.
@@ -43,6 +43,40 @@ pub(super) async fn write(
 ) -> Result<(), DbErr> {
     let row = audience::Model { updated_at: now, ..member.clone() };
     audience::Entity::update(row.into_active_model().reset_all()).exec(txn).await?;
+    Ok(())
+}
+
+/// Writes rows of one campaign as they are now, whatever they were: in two statements, however many there are of a
+/// chunk. Two of them may have changed places, with what must be had by one alone.
+pub(super) async fn write_all(
+    txn: &DatabaseTransaction,
+    members: Vec<audience::Model>,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    let ids: Vec<_> = members.iter().map(|it| it.id.clone()).collect();
+    for chunk in ids.chunks(CHUNK) {
+        audience::Entity::delete_many()
+            .filter(audience::COLUMN.id.is_in(chunk.iter().cloned()))
+            .exec(txn)
+            .await?;
+    }
+    let rows = members.into_iter().map(|it| audience::Model { updated_at: now, ..it }).collect();
+    insert_all(txn, rows).await
+}
+
+/// Writes rows that are new.
+pub(super) async fn insert_all(
+    txn: &DatabaseTransaction,
+    mut members: Vec<audience::Model>,
+) -> Result<(), DbErr> {
+    while !members.is_empty() {
+        let rest = members.split_off(members.len().min(CHUNK));
+        let rows = members.into_iter().map(IntoActiveModel::into_active_model);
+        audience::Entity::insert_many::<audience::ActiveModel, _>(rows)
+            .exec_without_returning(txn)
+            .await?;
+        members = rest;
+    }
     Ok(())
 }
 

@@ -18,6 +18,9 @@ pub use self::{
     recount::{Drift, Measured},
 };
 
+/// Rows of one statement.
+const CHUNK: usize = 500;
+
 /// Commands and questions about audiences.
 #[derive(Clone, Debug)]
 pub struct Audience {

@@ -1,6 +1,8 @@
 //! Deciding what becomes of each event of a group: pure, over what is there (`present.rs`) and what is to be written
 //! (`plan.rs`).
 
+use std::collections::hash_map::Entry;
+
 use entity::{
     UnixMillis,
     id::SessionKey,
@@ -9,7 +11,7 @@ use entity::{
 };
 
 use super::{
-    NewEvent, Recorded,
+    NewEvent, Recorded, SECOND,
     plan::Plan,
     present::{Present, Reached},
 };
@@ -47,7 +49,7 @@ pub(super) fn decide(
         return Decided::Not(Recorded::Stale);
     };
     if let Some(key) = event.superseding_key()
-        && present.recorded.contains(&(event.session_key.clone(), key))
+        && present.recorded.contains_key(&(event.session_key.clone(), key))
     {
         return Decided::Not(Recorded::Duplicate);
     }
@@ -58,14 +60,17 @@ pub(super) fn decide(
         return Decided::Not(Recorded::Duplicate);
     }
     let mut dedupe_key = event.dedupe_key();
-    if let Some(key) = &dedupe_key
-        && !present.recorded.insert((event.session_key.clone(), key.clone()))
-    {
-        if !is_so_again(row, event) {
-            return Decided::Not(Recorded::Duplicate);
+    if let Some(key) = &dedupe_key {
+        match present.recorded.entry((event.session_key.clone(), key.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(now);
+            }
+            Entry::Occupied(first) if !is_so_again(row, event, *first.get(), now) => {
+                return Decided::Not(Recorded::Duplicate);
+            }
+            // The key is the first one's.
+            Entry::Occupied(_) => dedupe_key = None,
         }
-        // The key is the first one's.
-        dedupe_key = None;
     }
 
     let (mut sent_before, mut ack_after) = (None, None);
@@ -76,9 +81,10 @@ pub(super) fn decide(
                 let reached = present.levels.entry(key.clone()).or_default();
                 reached.id.get_or_insert_with(|| message.id.clone());
                 reached.chat.get_or_insert_with(|| message.chat.clone());
-                if let Some(ack) = present.early.remove(&key) {
-                    plan.early.remove(&key);
-                    plan.arrived.insert(key.clone());
+                let waiting = (present.families.head(&key.0).clone(), key.1.clone());
+                if let Some(ack) = present.early.remove(&waiting) {
+                    plan.early.remove(&waiting);
+                    plan.arrived.insert(waiting);
                     if raises(reached, &ack).is_some() {
                         plan.acks.insert(key, ack.clone());
                         ack_after = Some(ack);
@@ -103,6 +109,7 @@ pub(super) fn decide(
                 // is not used up.
                 let origin = row.origin;
                 forget(present, event, dedupe_key.as_ref());
+                let key = (present.families.head(&key.0).clone(), key.1);
                 return Decided::Not(match origin {
                     Origin::External => wait(ack, key, present, plan),
                     Origin::Embedded | Origin::Cloud => Recorded::Ignored,
@@ -195,9 +202,11 @@ fn is_of_its_key(
     true
 }
 
-/// Whether what was said before is said of another moment of the same second: something else was, in between.
-fn is_so_again(row: &session::Model, event: &NewEvent) -> bool {
+/// Whether what was said before, `first` at that time, is said of another moment of the same second: something else was,
+/// in between, and all of it came as quickly.
+fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis, now: UnixMillis) -> bool {
     event.is_of_a_second()
+        && now <= first + SECOND
         && row.observed_mark.as_deref() != event.latest()
         && row.observed_at.is_some_and(|observed_at| observed_at <= event.until())
 }

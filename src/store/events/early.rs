@@ -1,48 +1,84 @@
 //! Acknowledgements that come before the message that they are of. Clients elsewhere may post so; each of a message waits
 //! for it, the highest level alone, and is told of with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use entity::{
     UnixMillis, early_ack,
     id::SessionKey,
-    session,
+    organization, session,
     state::{Direction, Origin},
 };
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
-    QueryFilter,
-    sea_query::{Alias, Expr, OnConflict},
+    QueryFilter, QuerySelect,
+    sea_query::{Alias, Expr, LockType, OnConflict},
 };
 
-use super::{CHUNK, NewEvent};
+use super::{CHUNK, NewEvent, families::Families};
 use crate::event::{Ack, AckLevel, Event};
 
-/// By session and WhatsApp's id of the message.
+/// By the head of the session's family, and WhatsApp's id of the message.
 pub(super) type Early = HashMap<(SessionKey, String), Ack>;
 
-/// What waits of that which a group of events acknowledges, or tells of.
+/// Of which message an event is for which acknowledgements may have waited, or that may be one to wait: WhatsApp's id.
+pub(super) fn may_have_waited<'a>(
+    event: &'a NewEvent,
+    sessions: &HashMap<SessionKey, session::Model>,
+) -> Option<&'a str> {
+    let is_external =
+        sessions.get(&event.session_key).is_some_and(|row| row.origin == Origin::External);
+    named(event).filter(|_| is_external)
+}
+
+fn named(event: &NewEvent) -> Option<&str> {
+    match &event.event {
+        Event::Ack(ack) => Some(&ack.wa_id),
+        Event::Message(message) if message.direction == Direction::Outbound => Some(&message.wa_id),
+        _ => None,
+    }
+}
+
+/// Locks organizations of which a group of events has what may wait for a message, or be waited for.
+///
+/// Of an acknowledgement and its message that come to two daemons at one moment each would look for the other before
+/// it is there. So whoever writes either waits for the other's commit first, and sees it then. All of the
+/// group's are locked, in the order in which numbers are taken from them: two lanes do not wait for each other.
+pub(super) async fn one_at_a_time(
+    txn: &DatabaseTransaction,
+    events: &[&NewEvent],
+) -> Result<(), DbErr> {
+    if !events.iter().any(|event| event.posted.is_some() && named(event).is_some()) {
+        return Ok(());
+    }
+    let all: BTreeSet<_> = events.iter().map(|event| &event.organization_id).collect();
+    for organization in all {
+        organization::Entity::find_by_id(organization.clone())
+            .lock(LockType::NoKeyUpdate)
+            .one(txn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// What waits of that which a group of events acknowledges, or tells of. It may have been told of another session of
+/// the account.
 pub(super) async fn read(
     txn: &DatabaseTransaction,
     sessions: &HashMap<SessionKey, session::Model>,
+    families: &Families,
     events: &[&NewEvent],
 ) -> Result<Early, DbErr> {
-    let named: HashSet<(SessionKey, String)> = events
-        .iter()
-        .filter(|event| {
-            sessions.get(&event.session_key).is_some_and(|row| row.origin == Origin::External)
-        })
-        .filter_map(|event| {
-            let wa_id = match &event.event {
-                Event::Ack(ack) => &ack.wa_id,
-                Event::Message(message) if message.direction == Direction::Outbound => {
-                    &message.wa_id
-                }
-                _ => return None,
-            };
-            Some((event.session_key.clone(), wa_id.clone()))
-        })
-        .collect();
+    let mut heads = HashMap::new();
+    let mut named = HashSet::new();
+    for event in events {
+        let Some(wa_id) = may_have_waited(event, sessions) else { continue };
+        let head = families.head(&event.session_key);
+        for member in families.of(&event.session_key) {
+            heads.insert(member.clone(), head.clone());
+            named.insert((member.clone(), wa_id.to_owned()));
+        }
+    }
     let mut early = Early::new();
     let named: Vec<_> = named.into_iter().collect();
     for chunk in named.chunks(CHUNK) {
@@ -54,6 +90,7 @@ pub(super) async fn read(
         let any = chunk.iter().map(of).fold(Condition::any(), Condition::add);
         for row in early_ack::Entity::find().filter(any).all(txn).await? {
             let Some(level) = AckLevel::of(row.level) else { continue };
+            let Some(head) = heads.get(&row.session_key) else { continue };
             let ack = Ack {
                 wa_id: row.wa_id.clone(),
                 chat: row.chat,
@@ -62,7 +99,10 @@ pub(super) async fn read(
                 error: row.error,
                 at: row.occurred_at,
             };
-            early.insert((row.session_key, row.wa_id), ack);
+            let key = (head.clone(), row.wa_id);
+            if early.get(&key).is_none_or(|other: &Ack| other.level < ack.level) {
+                early.insert(key, ack);
+            }
         }
     }
     Ok(early)
@@ -107,11 +147,16 @@ pub(super) async fn wait(
     Ok(())
 }
 
-/// Nothing waits for a message any more: it has come.
+/// Nothing waits for a message of a family any more: it has come.
 pub(super) async fn arrived(
     txn: &DatabaseTransaction,
-    (session, wa_id): (SessionKey, String),
+    family: &[SessionKey],
+    wa_id: String,
 ) -> Result<(), DbErr> {
-    early_ack::Entity::delete_by_id((session, wa_id)).exec(txn).await?;
+    early_ack::Entity::delete_many()
+        .filter(early_ack::COLUMN.session_key.is_in(family.iter().cloned()))
+        .filter(early_ack::COLUMN.wa_id.eq(wa_id))
+        .exec(txn)
+        .await?;
     Ok(())
 }

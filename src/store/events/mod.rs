@@ -4,11 +4,13 @@
 //! what is there (`present.rs`), decide in memory (`decide.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `early.rs` has acknowledgements that come before their message. `read.rs` finds events again, `unread.rs` those that tell of a message
+//! not at all. `early.rs` has acknowledgements that come before their message,
+//! `families.rs` which sessions are one account's. `read.rs` finds events again, `unread.rs` those that tell of a message
 //! nobody could read.
 
 mod decide;
 mod early;
+mod families;
 mod messages;
 mod plan;
 mod present;
@@ -80,7 +82,8 @@ pub enum Mark {
     /// Nothing else is ever called so.
     Once(String),
     /// What it says of the session's state, at a time that is known to the second. It may be so again within that
-    /// second: it is a repetition for as long as nothing else is said, and when the second is over.
+    /// second: it is a repetition for as long as nothing else is said, when the second is over, and when it comes
+    /// later than a second after it was first told ([`SECOND`]).
     Second(String),
     /// What it says. It may be so again later: what says the same within some minutes is a repetition.
     Lately(String),
@@ -93,6 +96,11 @@ pub enum Mark {
 
 /// The least time for which an event with [`Mark::Lately`] is recognised, and half of the most.
 const LATELY: Duration = Duration::from_mins(10);
+
+/// Within one second the order of arrival is all that is known: what comes last counts. But what happened twice in a
+/// second is told twice in about a second, and what a client sends again, as it was not answered, comes later: so what
+/// was told before is told of another moment only if it comes within so long of the first time.
+const SECOND: Duration = Duration::from_secs(1);
 
 impl NewEvent {
     /// What makes a repetition recognisable; none for what is true each time it is said.

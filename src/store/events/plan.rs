@@ -97,8 +97,8 @@ impl Plan {
     ) -> Result<(), DbErr> {
         insert_messages(txn, now, self.messages).await?;
         // Before those that wait: what has arrived may be gone from here, and be acknowledged early again.
-        for key in self.arrived {
-            early::arrived(txn, key).await?;
+        for (session, wa_id) in self.arrived {
+            early::arrived(txn, present.families.of(&session), wa_id).await?;
         }
         for ((session, _), ack) in self.early {
             early::wait(txn, session, ack, now).await?;
@@ -114,9 +114,8 @@ impl Plan {
                 .await?;
         }
         for ((session, wa_id), ack) in self.acks {
-            // Also as those have it that have handed over to the session. Each by itself never goes down.
-            let before = present.predecessors.get(&session).into_iter().flatten();
-            let sessions = before.chain([&session]).cloned();
+            // Also as others of the account have it. Each by itself never goes down.
+            let sessions = present.families.of(&session).iter().cloned();
             // Of a number at Meta's the level was decided by all that is known of the message (`statuses.rs`).
             let is_decided =
                 present.sessions.get(&session).is_some_and(|row| row.origin == Origin::Cloud);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use entity::{
-    event,
+    UnixMillis, event,
     id::{MessageId, SessionKey},
     idempotency, message, session,
     state::{Direction, MessageStatus},
@@ -13,17 +13,19 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 use super::{
     CHUNK, NewEvent,
     early::{self, Early},
+    families::Families,
 };
 use crate::event::Event;
 
 /// What the database already holds of what a group of events is about.
 pub(super) struct Present {
     pub(super) sessions: HashMap<SessionKey, session::Model>,
-    pub(super) recorded: HashSet<(SessionKey, String)>,
-    /// Those that have handed over to sessions for which there are acknowledgements.
-    pub(super) predecessors: HashMap<SessionKey, Vec<SessionKey>>,
-    /// The level that outbound messages have reached, by WhatsApp's id: the highest that a session has them at, or one
-    /// that has handed over to it.
+    /// What has been told already of these sessions, and when it was recorded.
+    pub(super) recorded: HashMap<(SessionKey, String), UnixMillis>,
+    /// Whose account's a session is.
+    pub(super) families: Families,
+    /// The level that outbound messages have reached, by WhatsApp's id: the highest that a session has them at, or
+    /// another of its family.
     pub(super) levels: Levels,
     /// Acknowledgements that wait for their message.
     pub(super) early: Early,
@@ -81,24 +83,26 @@ impl Present {
             .flat_map(|event| [event.dedupe_key(), event.superseding_key()])
             .flatten()
             .collect();
-        let mut recorded = HashSet::new();
+        let mut recorded = HashMap::new();
         for chunk in dedupe_keys.chunks(CHUNK) {
-            let found: Vec<(SessionKey, String)> = event::Entity::find()
+            let found: Vec<(SessionKey, String, UnixMillis)> = event::Entity::find()
                 .select_only()
                 .column(event::Column::SessionKey)
                 .column(event::Column::DedupeKey)
+                .column(event::Column::RecordedAt)
                 .filter(event::COLUMN.session_key.is_in(keys.iter().cloned()))
                 .filter(event::COLUMN.dedupe_key.is_in(chunk.iter().cloned()))
                 .into_tuple()
                 .all(txn)
                 .await?;
-            recorded.extend(found);
+            recorded.extend(found.into_iter().map(|(session, key, at)| ((session, key), at)));
         }
 
-        let (predecessors, levels) = levels(txn, events).await?;
-        let early = early::read(txn, &sessions, events).await?;
+        let families = Families::read(txn, &sessions, events).await?;
+        let levels = levels(txn, &families, events).await?;
+        let early = early::read(txn, &sessions, &families, events).await?;
         let requests = requests(txn, events).await?;
-        Ok(Self { sessions, recorded, predecessors, levels, early, requests })
+        Ok(Self { sessions, recorded, families, levels, early, requests })
     }
 
     /// Our own id of the message that an event acknowledges.
@@ -117,34 +121,24 @@ impl Present {
     }
 }
 
-/// What the messages have reached that are acknowledged. They may be rows of sessions that have handed over to
-/// the one that was told: those stay where they are.
+/// What the messages have reached that are acknowledged. They may be rows of others of the family: of those that have
+/// handed over to the one that was told, where they stay, and of the one that it has handed over to itself.
 async fn levels(
     txn: &DatabaseTransaction,
+    families: &Families,
     events: &[&NewEvent],
-) -> Result<(HashMap<SessionKey, Vec<SessionKey>>, Levels), DbErr> {
-    let (mut predecessors, mut levels) = (HashMap::<_, Vec<_>>::new(), Levels::new());
+) -> Result<Levels, DbErr> {
+    let mut levels = Levels::new();
     let acked: Vec<_> =
         events.iter().filter_map(|event| Some((&event.session_key, sought(event)?))).collect();
-    if acked.is_empty() {
-        return Ok((predecessors, levels));
-    }
     let told: HashSet<&SessionKey> = acked.iter().map(|(session, _)| *session).collect();
-    let before: Vec<(SessionKey, SessionKey)> = session::Entity::find()
-        .select_only()
-        .column(session::Column::Id)
-        .column(session::Column::MigratedTo)
-        .filter(session::COLUMN.migrated_to.is_in(told.iter().copied().cloned()))
-        .into_tuple()
-        .all(txn)
-        .await?;
-    let heirs: HashMap<&SessionKey, &SessionKey> =
-        before.iter().map(|(session, heir)| (session, heir)).collect();
-    for (session, heir) in &before {
-        predecessors.entry(heir.clone()).or_default().push(session.clone());
+    // Whose rows count for whom.
+    let mut count_for = HashMap::<&SessionKey, Vec<&SessionKey>>::new();
+    for session in told {
+        for of in families.of(session) {
+            count_for.entry(of).or_default().push(session);
+        }
     }
-    let keys: HashSet<&SessionKey> =
-        told.into_iter().chain(before.iter().map(|(session, _)| session)).collect();
     for chunk in acked.chunks(CHUNK) {
         let found: Vec<(MessageId, String, SessionKey, String, i16, MessageStatus)> =
             message::Entity::find()
@@ -155,7 +149,7 @@ async fn levels(
                 .column(message::Column::WaId)
                 .column(message::Column::Ack)
                 .column(message::Column::Status)
-                .filter(message::COLUMN.session_key.is_in(keys.iter().copied().cloned()))
+                .filter(message::COLUMN.session_key.is_in(count_for.keys().copied().cloned()))
                 .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|(_, wa_id)| *wa_id)))
                 .filter(message::COLUMN.direction.eq(Direction::Outbound))
                 .into_tuple()
@@ -165,7 +159,7 @@ async fn levels(
             // What a phone sent is `sent` from the start.
             let unsent = level <= 0 && status != MessageStatus::Sent;
             let reached = Reached { id: Some(id), chat: Some(chat), level, unsent };
-            for of in heirs.get(&session).copied().into_iter().chain([&session]) {
+            for of in count_for.get(&session).into_iter().flatten().copied() {
                 levels
                     .entry((of.clone(), wa_id.clone()))
                     .and_modify(|it| it.join(&reached, *of == session))
@@ -173,12 +167,12 @@ async fn levels(
             }
         }
     }
-    Ok((predecessors, levels))
+    Ok(levels)
 }
 
 /// The message whose level must be known, by WhatsApp's id: one that is acknowledged, or that came along with an
 /// acknowledgement.
-fn sought<'a>(event: &'a &NewEvent) -> Option<&'a str> {
+pub(super) fn sought<'a>(event: &'a &NewEvent) -> Option<&'a str> {
     match &event.event {
         Event::Ack(ack) => Some(&ack.wa_id),
         Event::Message(message) if event.is_carried() => Some(&message.wa_id),

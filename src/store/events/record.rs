@@ -13,6 +13,7 @@ use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 use super::{
     CHUNK, NewEvent, Recorded,
     decide::{Decided, decide},
+    early,
     plan::{Allocated, Plan},
     present::Present,
     tell::to_tell,
@@ -33,6 +34,7 @@ pub(in crate::store) async fn record_batch(
     now: UnixMillis,
     events: &[&NewEvent],
 ) -> Result<(Vec<Recorded>, BTreeSet<EndpointId>), DbErr> {
+    early::one_at_a_time(txn, events).await?;
     let mut present = Present::read(txn, events).await?;
     let mut plan = Plan::default();
 

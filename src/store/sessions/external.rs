@@ -52,11 +52,19 @@ pub(super) struct SealedReceiver {
 }
 
 impl Sessions {
-    /// Looks up the session that is called so where it runs, whosever it is: of several the one that was first. Whoever comes
-    /// later is not told of it, and gets nothing that is meant for it.
-    pub async fn find_by_vps_session_id(&self, id: &str) -> Result<Option<session::Model>, Error> {
-        let found = session::Entity::find()
-            .filter(session::COLUMN.vps_session_id.eq(id))
+    /// Looks up the session that is called so where it runs: the organization's, of which it has one at most; or
+    /// whosever it is, of several the one that was first. Whoever comes later is not told of it, and gets nothing that is
+    /// meant for it.
+    pub async fn find_by_vps_session_id(
+        &self,
+        id: &str,
+        organization: Option<&OrganizationId>,
+    ) -> Result<Option<session::Model>, Error> {
+        let mut query = session::Entity::find().filter(session::COLUMN.vps_session_id.eq(id));
+        if let Some(organization) = organization {
+            query = query.filter(session::COLUMN.organization_id.eq(organization.clone()));
+        }
+        let found = query
             .order_by_asc(session::COLUMN.vps_claimed_at)
             .order_by_asc(session::COLUMN.id)
             .one(self.store.reader())

@@ -41,7 +41,9 @@ pub(in crate::http::api) fn receive() -> Operation {
              reached is a repetition, too), the rest by `Idempotency-Key`, or else by what they say. A key is for one body alone. What \
              happened before the session came to be as it is (`timestamp`) does not \
              change how it is; a time in whole seconds stands for all of its second. An acknowledgement with nothing but its message's id waits \
-             for the message, if that is not known yet: nothing is recorded then, and it is no repetition. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
+             for the message, if that is not known yet: nothing is recorded then, and it is no repetition. One at level 0 says less than is known of a \
+             message, and is a repetition once that is known. Within one second the order in which things come is what counts, and what was \
+             told before is told of another moment only within a second of when it first came: later it is a repetition. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
              posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
              by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",
         )
@@ -113,10 +115,12 @@ fn report(id: &'static str) -> Operation {
     operation(id, Tag::External, "Report the status of a session that runs elsewhere")
         .about(
             "The session is found by `vps_session_id` of its `sessionData`, and by nothing else. `status` is `connected`, `disconnected` or \
-             `reconnecting`, a status as sessions have it, or a state of whatsapp-web.js. What the operator has set as \
-             `external.webhook_secret_key` is to be shown in a header.",
+             `reconnecting`, a status as sessions have it, or a state of whatsapp-web.js.\n\nWhat the operator has set as \
+             `external.webhook_secret_key` is to be shown in a header. It names no organization: of several that call a session so, what is \
+             reported is of the one that did first. Who shows a manager's token in the same header reports of sessions of the token's \
+             organization alone, and needs no key: the way where organizations do not trust each other.",
         )
-        .header(text("webhook-secret-key", "The key."))
+        .header(text("webhook-secret-key", "The key, or a manager's token."))
         .header(text("x-webhook-secret", "The same."))
         .header(text("Idempotency-Key", "What the caller calls the report: this one, and no other.").pattern("^[!-~]{1,255}$"))
         .open_body([
@@ -147,8 +151,8 @@ pub(in crate::http::api) fn connect() -> Operation {
         .about(
             "Makes a session for the user, or takes one that he has and that is not connected, starts it, and waits some seconds for the code \
              to scan. A session that was linked to another number is left alone, and one that cannot be started stays, stopped, and says why. \
-             Where a member is missing or wrong, the problem has `statusCode` 400 and `message` `Invalid params`, as older clients look for \
-             them.",
+             Where a member is missing or wrong, `message` of the problem is `Invalid params`; without a token it is `Token not found`, and \
+             with one that opens nothing `Invalid token`.",
         )
         .body([
             text("user_id", "The organization's own user.")

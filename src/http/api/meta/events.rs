@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use entity::{id::MetaAccountId, meta::state::MetaEventState};
@@ -16,7 +16,7 @@ use crate::{
         body::JsonObject,
         error::ApiError,
         fields::Parameters,
-        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
+        idempotency::{idempotency_key, once},
         path::MetaEventPath,
     },
     service::{
@@ -67,11 +67,7 @@ pub(super) async fn reprocess(
 
 fn accepted(done: Reprocessed) -> Response {
     let view = ReprocessedView { events: done.events };
-    let mut response = with(StatusCode::ACCEPTED, view).into_response();
-    if done.replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    response
+    once(with(StatusCode::ACCEPTED, view), done.replayed)
 }
 
 fn settled(word: &str) -> Result<MetaEventState, &'static str> {

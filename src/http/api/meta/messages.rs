@@ -2,7 +2,7 @@
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use entity::{
@@ -19,7 +19,7 @@ use crate::{
         body::{JsonObject, LargeJsonObject},
         error::ApiError,
         fields::{Fields, Parameters},
-        idempotency::{IDEMPOTENCY_REPLAYED, idempotency_key},
+        idempotency::{idempotency_key, once},
         path::{ConversationPath, MetaAccountPath},
     },
     service::{
@@ -62,11 +62,7 @@ pub(super) async fn send(
     let session = taken.session_id;
     let location = format!("/api/whatsapp/session/{session}/messages/{}", taken.message.id);
     let view = MessageView::of((session, Origin::Cloud), taken.message, None);
-    let mut response = ([(header::LOCATION, location)], with(status, view)).into_response();
-    if taken.replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    Ok(once(([(header::LOCATION, location)], with(status, view)), taken.replayed))
 }
 
 /// What is to be said. A member of another kind of message is a fault, and not unknown.

@@ -25,7 +25,8 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/api/webhooks", Manager, endpoints::create, about::create()),
         get("/api/webhooks", Viewer, endpoints::list, about::list()),
-        post("/api/webhooks/register", Manager, endpoints::register, about::register()),
+        post("/api/webhooks/register", Manager, endpoints::register, about::register())
+            .with_elder_errors(),
         get("/api/webhooks/event-types", Viewer, types::list, about::types()),
         get("/api/webhooks/{webhookId}", Viewer, endpoints::show, about::show()),
         patch("/api/webhooks/{webhookId}", Manager, endpoints::update, about::update()),
@@ -49,7 +50,8 @@ pub(super) fn routes() -> Vec<Route> {
             replays::cancel,
             about::cancel_replay(),
         ),
-        get("/api/webhooks/{webhookId}/events", Viewer, deliveries::list, about::list_deliveries()),
+        get("/api/webhooks/{webhookId}/events", Viewer, deliveries::list, about::list_deliveries())
+            .with_elder_errors(),
         get("/api/webhooks/{webhookId}/stats", Viewer, stats::show, about::show_stats()),
         get("/api/webhooks/events/{deliveryId}", Viewer, deliveries::show, about::show_delivery()),
         post(
@@ -57,6 +59,7 @@ pub(super) fn routes() -> Vec<Route> {
             Manager,
             deliveries::retry,
             about::retry_delivery(),
-        ),
+        )
+        .with_elder_errors(),
     ]
 }
