@@ -49,6 +49,7 @@ mod m20261130_000379_meta_silence;
 mod m20261130_000386_meta_progress;
 mod m20261130_000387_sealed_addresses;
 mod m20261130_000390_missed_webhooks;
+mod m20261130_000400_sealed_notices;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000386_meta_progress::Migration),
             Box::new(m20261130_000387_sealed_addresses::Migration),
             Box::new(m20261130_000390_missed_webhooks::Migration),
+            Box::new(m20261130_000400_sealed_notices::Migration),
         ]
     }
 }

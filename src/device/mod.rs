@@ -10,7 +10,7 @@
 //! - `device_row.rs`: the device itself. `signal.rs`: identities, sessions, prekeys, sender keys.
 //! - `app_sync.rs`: app state. `protocol.rs`: mappings, device lists, tokens, sent messages.
 //! - `msg_secret.rs`: secrets of messages. `pending.rs`: messages between decryption and commit; it
-//!   explains why they hardly ever touch the database.
+//!   explains why they hardly ever touch the database. `tasks.rs`: what the client is at meanwhile.
 //!
 //! The reference is `wacore::store::InMemoryBackend`; a property test drives both with the same
 //! calls (`tests/it/device_differential.rs`, which also lists where we differ, and why).
@@ -27,6 +27,7 @@ mod pending;
 mod protocol;
 mod sealed;
 mod signal;
+mod tasks;
 
 use std::{fmt, sync::Arc};
 
@@ -44,6 +45,7 @@ use self::sealed::Sealed;
 pub use self::{
     device_row::{create, erase, forget_signal_sessions, is_paired},
     sealed::seal_old_rows,
+    tasks::Tasks,
 };
 use crate::{
     fault::moment,
@@ -68,6 +70,7 @@ pub struct Backend {
     /// The key of its session: all it writes goes to that key's lane.
     lane: Arc<str>,
     pending: Arc<pending::Buffer>,
+    tasks: Tasks,
     /// Set once it was needed.
     sealer: Arc<OnceCell<Sealer>>,
 }
@@ -81,6 +84,7 @@ impl Backend {
             session: key.clone(),
             lane: key.as_str().into(),
             pending: Arc::default(),
+            tasks: Tasks::default(),
             sealer: Arc::default(),
         }
     }
@@ -88,6 +92,11 @@ impl Backend {
     /// Which device it is.
     pub fn device_id(&self) -> i32 {
         self.device_id
+    }
+
+    /// What the client does must be one of these tasks, as far as it reads messages.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     fn database(&self) -> DbBackend {
@@ -149,6 +158,7 @@ impl Backend {
             + Sync
             + 'static,
     {
+        let _asking = Tasks::asking();
         self.store.writer().run(&self.lane, Patience::Wait, unit).await.map_err(failure)
     }
 
@@ -166,7 +176,8 @@ impl Backend {
     }
 
     /// Runs statements that make a ratchet's progress durable, and with them what the progress was
-    /// made with: see `pending.rs`.
+    /// made with: see `pending.rs`. First, whoever may have made some has handed over what it was made with:
+    /// see `tasks.rs`.
     async fn advance(&self, statements: Vec<Statement>) -> Result<()> {
         if statements.is_empty() {
             return Ok(());
@@ -175,6 +186,8 @@ impl Backend {
         let pending = self.pending.clone();
         let device_id = self.device_id;
         let sealer = self.sealer().await?.clone();
+        moment!("signal.copied");
+        self.tasks.rest().await;
         moment!("signal.before_flush");
         let written = self
             .unit(move |txn| {
@@ -196,6 +209,7 @@ impl Backend {
         E: EntityTrait,
         E::Model: Send + Sync,
     {
+        let _asking = Tasks::asking();
         self.store
             .read(Patience::Wait, |db| {
                 let select = select.clone();
@@ -210,6 +224,7 @@ impl Backend {
         E: EntityTrait,
         E::Model: Send + Sync,
     {
+        let _asking = Tasks::asking();
         self.store
             .read(Patience::Wait, |db| {
                 let select = select.clone();
@@ -220,6 +235,7 @@ impl Backend {
     }
 
     async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>> {
+        let _asking = Tasks::asking();
         self.store
             .read(Patience::Wait, |db| {
                 let statement = statement.clone();

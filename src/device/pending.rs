@@ -37,19 +37,19 @@
 //!
 //! | killed | ratchet | row | delivered again, WhatsApp's copy is |
 //! |---|---|---|---|
-//! | before the ratchet's write | old | none | decrypted as new |
+//! | before the ratchet's write, stored here or not yet | old | none | decrypted as new |
 //! | after it, before the hook's commit | new | stored | a duplicate, replayed from the row |
 //! | after the hook's commit, before the delete | either | either | recognised by the hook |
 //! | after the delete, before the acknowledgement | either | none | recognised by the hook, or a duplicate without a row: acknowledged, rightly |
 //!
-//! # Where it is thinner than a row on disk
+//! # Between decryption and step 1
 //!
-//! In live mode up to 64 stanzas are processed at once, and the flush does not wait for them. It can
-//! write the ratchet's progress over a message that is decrypted but not yet stored here (step 1).
-//! A crash after that commit and before the row is durable loses the message. The client has that
-//! hole with any backend; with one that writes rows at once it closes with that write, here with the
-//! hook's commit, or the next ratchet write. Both take one turn in the same lane, so it is as narrow,
-//! *unless the hook fails*: then the row is still only in memory. Therefore:
+//! In live mode up to 64 stanzas are processed at once, and the flush does not wait for them. It can take a
+//! copy of a ratchet that has moved over a message which is decrypted but not yet stored here (step 1). So
+//! before the copy is written, whoever may have read such a message gets the time to store it here
+//! (`tasks.rs`), and the row goes into the same transaction.
+//!
+//! Rows that stay in memory for long would be a risk without a use. Therefore:
 //!
 //! - a hook that fails calls [`Backend::write_pending`] before it says so (ours does not fail while
 //!   there is any hope: it waits);

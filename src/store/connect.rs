@@ -233,7 +233,7 @@ impl Connector {
         }
         let db = self.writer().await.map_err(OpenError::Connect)?;
         let patience = self.options.patience;
-        let outcome = schema::bring_up_to_date(&db, self.options.migrate, patience).await;
+        let outcome = schema::bring_up_to_date(self, &db, self.options.migrate, patience).await;
         // Closed or not, it goes away; what matters is what the schema said.
         db.close().await.ok();
         outcome
@@ -272,7 +272,7 @@ impl Connector {
         Database::connect(options).await
     }
 
-    /// A connection that stays open, for a lock that ends with it.
+    /// A connection that stays open, for a turn (`turns.rs`).
     pub(super) async fn holder(&self) -> Result<DatabaseConnection, DbErr> {
         let mut options = self.base();
         options.max_connections(1).idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
@@ -374,6 +374,13 @@ fn sqlite(
     driver: sea_orm::sqlx::sqlite::SqliteConnectOptions,
     path: &Path,
 ) -> sea_orm::sqlx::sqlite::SqliteConnectOptions {
+    let driver = if is_empty(path) {
+        // What retention frees can be given back. Takes effect when the file is made, and takes the file's lock: who
+        // opens another connection while somebody writes would have to wait for that.
+        driver.auto_vacuum(SqliteAutoVacuum::Incremental)
+    } else {
+        driver
+    };
     driver
         .filename(path)
         // A file that has gone missing is an outage, not a reason to begin again with nothing.
@@ -384,12 +391,15 @@ fn sqlite(
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
-        // What retention frees can be given back. Takes effect when the file is made.
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
         // Nobody's commit copies the log: see `checkpoints.rs`.
         .pragma("wal_autocheckpoint", "0")
         // The log is cut back to this after a checkpoint; a burst must not keep its size for ever.
         .pragma("journal_size_limit", "67108864")
+}
+
+/// Whether nothing is in the file yet.
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
 }
 
 /// Makes the file, readable by its owner only. One that is there already keeps its mode.

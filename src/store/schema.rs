@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use migration::Migrator;
-use sea_orm::{DatabaseConnection, DbBackend, DbErr, EntityTrait};
+use sea_orm::{DatabaseConnection, DbErr, EntityTrait};
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
-use super::{connect::OpenError, turns};
+use super::{
+    connect::{Connector, OpenError},
+    turns,
+};
 use crate::fault::moment;
 
 /// Held while migrating on PostgreSQL, so that two daemons starting together do it one after the
@@ -45,19 +48,26 @@ pub(super) fn all_steps() -> Vec<String> {
 /// Migrates, or refuses to go on: with steps missing when `migrate` is off, and always with steps
 /// this program does not know.
 pub(super) async fn bring_up_to_date(
+    connector: &Connector,
     db: &DatabaseConnection,
     migrate: bool,
     patience: Duration,
 ) -> Result<(), OpenError> {
-    let postgres = db.get_database_backend() == DbBackend::Postgres;
-    if postgres && migrate {
-        let ours = turns::take(db, MIGRATION_LOCK, "migrating", patience).await;
-        if !ours.map_err(OpenError::Connect)? {
-            return Err(OpenError::Migrating(patience));
-        }
+    if connector.is_sqlite() || !migrate {
+        return migrate_in_turn(db, migrate).await;
     }
+    let holder = connector.holder().await.map_err(OpenError::Connect)?;
+    let turn = turns::take(holder, MIGRATION_LOCK, "migrating", patience).await;
+    let Some(turn) = turn.map_err(OpenError::Connect)? else {
+        return Err(OpenError::Migrating(patience));
+    };
+    let outcome = migrate_in_turn(db, migrate).await;
+    turn.over().await;
+    outcome
+}
 
-    // The lock is the connection's, and the caller closes that.
+/// The same, with nobody else at it.
+async fn migrate_in_turn(db: &DatabaseConnection, migrate: bool) -> Result<(), OpenError> {
     let pending = match state(db).await.map_err(OpenError::Connect)? {
         State::Current => return Ok(()),
         State::Newer(newer) => return Err(OpenError::Newer(newer)),

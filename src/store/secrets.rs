@@ -82,6 +82,30 @@ pub(super) fn open_raw(
     sealer.open(RAW, &[Part::from(session.as_str()), Part::from(dedupe_key)], stored)
 }
 
+/// Seals a message as it came for another key of its row.
+///
+/// What does not open stays as it is. It is of use to whoever has its key one day, or knows what it was before it was
+/// damaged, and to nobody once it is gone; and it opens as little for the new key as for the old one.
+pub(super) fn reseal_raw(
+    sealer: &Sealer,
+    session: &SessionKey,
+    row: &message::Model,
+    dedupe_key: &str,
+) -> Option<Vec<u8>> {
+    let stored = row.raw.as_deref()?;
+    match open_raw(sealer, session, &row.dedupe_key, stored) {
+        Ok(opened) => Some(seal_raw(sealer, session, dedupe_key, &opened)),
+        Err(err) => {
+            tracing::error!(
+                error = &err as &dyn std::error::Error,
+                row = row.id.as_str(),
+                "A message as it came does not open; it is kept as it is"
+            );
+            Some(stored.to_vec())
+        }
+    }
+}
+
 /// Opens what is sealed in an event's payload. What does not open is nothing: a feed must not
 /// stop at a row that somebody has damaged.
 pub(super) fn open_event(sealer: &Sealer, row: &mut event::Model) {

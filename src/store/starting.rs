@@ -4,23 +4,25 @@
 //! find the same would both seal it, or both flag its sessions, and the one that takes all others for dead
 //! would bury the other.
 
-use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
+use sea_orm::{DbErr, RuntimeErr};
 
-use super::{Error, Store, turns};
+use super::{
+    Error, Store,
+    turns::{self, Turn},
+};
 
 /// Held while starting on PostgreSQL. Any number will do; this one is that of migrating, and one.
 const START_LOCK: &str = "131260229973094";
 
 /// The right to start. Another daemon has it when this one is over, or its process has ended.
 #[derive(Debug)]
-pub struct Starting(Option<DatabaseConnection>);
+pub struct Starting(Option<Turn>);
 
 impl Starting {
     /// Lets the next one start.
     pub async fn over(self) {
-        if let Some(db) = self.0 {
-            // The lock is the connection's, and goes with it, however that ends.
-            db.close().await.ok();
+        if let Some(turn) = self.0 {
+            turn.over().await;
         }
     }
 }
@@ -33,13 +35,12 @@ impl Store {
         }
         let db = self.connector.holder().await?;
         let patience = self.connector.patience();
-        if turns::take(&db, START_LOCK, "starting on", patience).await? {
-            return Ok(Starting(Some(db)));
+        if let Some(turn) = turns::take(db, START_LOCK, "starting on", patience).await? {
+            return Ok(Starting(Some(turn)));
         }
-        db.close().await.ok();
         let reason = format!(
-            "another daemon has been starting on this database for {} seconds; if there is none, a proxy \
-             keeps its connection",
+            "another daemon has been starting on this database for {} seconds; if there is none, its \
+             transaction is still open at the server",
             patience.as_secs()
         );
         Err(Error::Unavailable(DbErr::Conn(RuntimeErr::Internal(reason))))

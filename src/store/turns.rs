@@ -1,10 +1,17 @@
 //! Waiting for one's turn on PostgreSQL: to migrate, and to start.
 //!
 //! Not by a statement that waits: nobody would see that it does, and for how long. Whoever waits says so, and gives up.
+//!
+//! A turn is a lock of a transaction that stays open and does nothing else. A lock of a connection would be shared by all whom a
+//! proxy gives that connection to, and kept when its holder is gone. It has no snapshot and no number, so it keeps no dead row
+//! from being vacuumed.
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+    TransactionTrait,
+};
 use tokio::time::Instant;
 
 /// How often it is tried.
@@ -13,18 +20,51 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// How often it is told that it is waited for.
 const TELL: Duration = Duration::from_secs(30);
 
-/// Takes a lock that ends with the connection. False if somebody else has had it all the time.
+/// A turn. Somebody else has it when this one is over, or its process has ended.
+#[derive(Debug)]
+pub(super) struct Turn {
+    db: DatabaseConnection,
+    txn: DatabaseTransaction,
+}
+
+impl Turn {
+    /// Lets the next one have it.
+    pub(super) async fn over(self) {
+        // The lock goes with the transaction, however that ends.
+        self.txn.rollback().await.ok();
+        self.db.close().await.ok();
+    }
+}
+
+/// Takes a turn, on a connection that is for nothing else. None if somebody else has had it all the time.
 pub(super) async fn take(
-    db: &DatabaseConnection,
+    db: DatabaseConnection,
+    lock: &str,
+    what: &str,
+    patience: Duration,
+) -> Result<Option<Turn>, DbErr> {
+    let txn = db.begin().await?;
+    if wait(&txn, lock, what, patience).await? {
+        return Ok(Some(Turn { db, txn }));
+    }
+    Turn { db, txn }.over().await;
+    Ok(None)
+}
+
+/// Whether the lock could be had.
+async fn wait(
+    txn: &DatabaseTransaction,
     lock: &str,
     what: &str,
     patience: Duration,
 ) -> Result<bool, DbErr> {
+    // Whatever the server is configured to do to those who do nothing.
+    txn.execute_unprepared("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
     let begun = Instant::now();
     let mut told = None::<Instant>;
     loop {
-        let ask = format!("SELECT pg_try_advisory_lock({lock})");
-        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
+        let ask = format!("SELECT pg_try_advisory_xact_lock({lock})");
+        let row = txn.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
         if row.map_or(Ok(false), |row| row.try_get_by_index(0))? {
             return Ok(true);
         }

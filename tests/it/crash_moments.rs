@@ -20,7 +20,7 @@ pub(crate) enum Scene {
 }
 
 /// Every moment, where it is come to, and for the how-manieth time it shall be the last.
-pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 47] = [
+pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 48] = [
     ("start.before_migration", Scene::FirstStart, &[1]),
     ("start.migrated", Scene::FirstStart, &[1]),
     ("start.store_opened", Scene::Start, &[1]),
@@ -46,13 +46,15 @@ pub(crate) const MOMENTS: [(&str, Scene, &[u32]); 47] = [
     ("app_state.key_saved", Scene::Pairing, &[1]),
     ("app_state.before_version", Scene::Pairing, &[1, 3]),
     ("app_state.version_saved", Scene::Pairing, &[2]),
-    // The first of a burst only: of a later one the ratchet may be written already (`device/pending.rs`).
-    ("inbound.opened", Scene::Traffic, &[1]),
+    // The first is the library's own, which tries whether a message can be kept. Of a later one of a burst the ratchet may
+    // be in a copy that is about to be written (`device/tasks.rs`).
+    ("inbound.opened", Scene::Traffic, &[1, 2, 3, 5, 8, 13]),
     ("inbound.held", Scene::Traffic, &[1, 5]),
     ("inbound.decrypted", Scene::Traffic, &[1, 6]),
     ("inbound.committed", Scene::Traffic, &[1, 4, 9]),
     ("inbound.before_ack", Scene::Traffic, &[1, 7]),
     ("inbound.pending_dropped", Scene::Traffic, &[1]),
+    ("signal.copied", Scene::Traffic, &[1, 2, 4]),
     ("signal.before_flush", Scene::Traffic, &[1, 2, 3]),
     ("signal.flushed", Scene::Traffic, &[1, 2, 3]),
     ("store.before_commit", Scene::Traffic, &[8, 20, 33]),

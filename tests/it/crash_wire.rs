@@ -1,6 +1,6 @@
 //! The process is killed, at moments nobody chose, and started again on the same state.
 //!
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -9,9 +9,12 @@ use wagate_simulator::{Options, Phone, ReceiptPolicy, Simulator};
 
 use crate::{
     database::on_each,
-    process::{Installation, Process},
-    world::{ALICE, BOB, DEADLINE},
+    process::{BLOCK_AT, Installation, KILL_AT, Process, aborted, was_killed},
+    world::{ALICE, BOB, CAROL, DEADLINE},
 };
+
+/// How long a ratchet would take to be written, and more.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Creates the session and links it to Alice's phone.
 async fn connect(daemon: &Process, whatsapp: &Simulator) -> Phone {
@@ -237,4 +240,71 @@ async fn a_stop_in_the_middle_of_everything_ends_open_streams_and_loses_nothing(
     let violations = whatsapp.violations();
     assert!(violations.is_empty(), "{violations:#?}");
     whatsapp.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ratchet_is_not_written_before_the_message_that_it_took() {
+    on_each(async |database| {
+        read_and_not_handed_over(database.server_url()).await;
+    })
+    .await;
+}
+
+/// A message is read and, before anybody has it, others are read whose ratchets are written.
+async fn read_and_not_handed_over(database: Option<&str>) {
+    let whatsapp = Simulator::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let installation = Installation::new(directory.path(), database, &whatsapp);
+    let bob = whatsapp.contact(BOB).unwrap();
+    let carol = whatsapp.contact(CAROL).unwrap();
+
+    let daemon = installation.start();
+    let phone = connect(&daemon, &whatsapp).await;
+    // Both have a Signal session with us, as they have in the middle of their lives.
+    let mut written = vec![bob.send_text(ALICE, "first of Bob").await.unwrap()];
+    written.push(carol.send_text(ALICE, "first of Carol").await.unwrap());
+    all_there(&daemon, &written).await;
+    // So that none of them comes once more.
+    phone.wait_confirmed().await.unwrap();
+    daemon.terminate().await;
+
+    // Bob's is decrypted and goes no further; were its ratchet written with Carol's, it would die right after.
+    let faults = [
+        // The first is the library's own, which tries whether a message can be kept at all.
+        (BLOCK_AT, "inbound.opened:2"),
+        (KILL_AT, "signal.flushed:1"),
+        ("TOKIO_WORKER_THREADS", "6"),
+    ];
+    let daemon = installation.try_start(&faults).unwrap();
+    daemon.connected("sales").await.unwrap();
+    let stuck = bob.send_text(ALICE, "second of Bob").await.unwrap();
+    let carols = carol.send_text(ALICE, "second of Carol").await.unwrap();
+    all_there(&daemon, std::slice::from_ref(&carols)).await;
+    // Long enough for a flush, which begins after 25 ms; then it is killed.
+    let ended = daemon.end_within(FLUSH).await;
+    assert!(was_killed(ended) && !aborted(ended), "the ratchet was written: {ended}");
+    written.extend([stuck, carols]);
+
+    // WhatsApp delivers it again, and it can be read.
+    let daemon = installation.start();
+    daemon.connected("sales").await.unwrap();
+    written.push(bob.send_text(ALICE, "third of Bob").await.unwrap());
+    all_there(&daemon, &written).await;
+    daemon.terminate().await;
+    assert!(whatsapp.violations().is_empty(), "{:?}", whatsapp.violations());
+    whatsapp.stop().await;
+}
+
+/// Waits until these messages are in the table, once each.
+async fn all_there(daemon: &Process, written: &[String]) {
+    let begun = Instant::now();
+    loop {
+        let messages = daemon.messages("sales").await;
+        let copies = |id: &String| messages.iter().filter(|row| row["waId"] == **id).count();
+        let missing: Vec<_> = written.iter().filter(|id| copies(id) != 1).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "not there once: {missing:?}");
+    }
 }

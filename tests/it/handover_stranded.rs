@@ -129,3 +129,28 @@ async fn so_it_has_by_hand_and_when_the_daemon_died_over_it_but_not_for_an_heir_
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_cannot_be_failed_keeps_nobody_behind_it_from_it() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("vps", json!({})).await;
+        old(&app, "old").await;
+        // As many as are looked at together have been told of, and wait all the same; then one that has not.
+        let ids = queue(&app, "old", 201).await;
+        let last = &ids[200];
+        let later = "UPDATE message SET created_at = created_at + 1000, status = 'sent' WHERE id =";
+        database.execute(&format!("{later} '{last}'")).await;
+        app.clock.advance(Duration::from_secs(1));
+        app.tell("vps", "ready", json!({ "phoneNumber": NUMBER })).await;
+        has_failed(&app, "old", &ids[..200]).await;
+        let before = feed(&app, "old").await.len();
+        database.execute("UPDATE message SET status = 'queued', ack = 0, error = NULL").await;
+
+        app.store.handovers().sweep().await.unwrap();
+        has_failed(&app, "old", std::slice::from_ref(last)).await;
+        assert!(feed(&app, "old").await.len() > before);
+        app.close().await;
+    })
+    .await;
+}

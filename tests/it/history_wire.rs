@@ -9,10 +9,8 @@ use wagate_simulator::{
 
 use crate::{
     database::{self, Kind},
-    world::{ALICE, BOB, World},
+    world::{ALICE, BOB, CAROL, World},
 };
-
-const CAROL: &str = "15550003333";
 
 /// Seconds since the epoch: an hour ago, or `days` before that.
 fn ago(days: u64) -> u64 {

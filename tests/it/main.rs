@@ -171,6 +171,7 @@ mod webhooks_receivers;
 mod webhooks_reorder;
 mod webhooks_replay;
 mod webhooks_retry_after;
+mod webhooks_stepping;
 mod webhooks_taking;
 mod webhooks_trouble;
 mod webhooks_types;

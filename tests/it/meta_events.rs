@@ -192,3 +192,41 @@ async fn what_is_old_enough_is_deleted_and_told_again_it_is_there_again() {
     })
     .await;
 }
+
+/// One request puts back so many at most; databases differ in where they sort what has no time.
+#[tokio::test]
+async fn what_was_never_carried_out_is_carried_out_again_before_what_was() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let body = changes(WABA, &[told("wamid.1", 1_799_990_000, NUMBER)]).to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        let columns = "organization_id, account_id, body_id, place, object_id, event_type, subtype, \
+                       is_unrouted, event_ts, lane, attempts, next_at, lease_until, progress, \
+                       created_at";
+        let copy = async |id: &str, key: &str, state: &str, from: &str| {
+            let (processed, at) = if state == "failed" { ("FALSE", "NULL") } else { ("TRUE", "1") };
+            let sql = format!(
+                "INSERT INTO meta_event (id, dedup_key, state, processed, processed_at, {columns}) \
+                 SELECT {id}, {key}, '{state}', {processed}, {at}, {columns} FROM {from}"
+            );
+            database.execute(&sql).await;
+        };
+        let numbered = "meta_event, (WITH RECURSIVE n(i) AS \
+                        (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) SELECT i FROM n) n";
+        let digits = "'mev_0000000000000000000000' || substr(CAST(10000 + i AS TEXT), 2)";
+        copy(digits, "'copy ' || i", "processed", numbered).await;
+        let last = "'mev_7ZZZZZZZZZZZZZZZZZZZZZZZZZ'";
+        let one = "meta_event WHERE object_id = 'wamid.1' ORDER BY id DESC LIMIT 1";
+        copy(last, "'never'", "failed", one).await;
+
+        let again = app.post(&format!("{EVENTS}/reprocess"), json!({})).await;
+        assert_eq!(again.json()["data"]["events"], 10_000, "{}", again.text());
+        let waits = "SELECT count(*) FROM meta_event WHERE state = 'waiting'";
+        assert_eq!(database.count(waits).await, 10_000);
+        assert_eq!(database.count(&format!("{waits} AND id = {last}")).await, 1);
+        app.close().await;
+    })
+    .await;
+}

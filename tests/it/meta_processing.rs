@@ -434,6 +434,35 @@ async fn a_message_that_the_past_has_brought_first_is_told_when_it_comes_live() 
     .await;
 }
 
+/// It is sealed for what its row was found by, and somebody has changed that.
+#[tokio::test]
+async fn what_does_not_open_of_a_message_is_kept_when_it_comes_to_be_found_by_another_name() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let mut value = json!({ "history": [{ "threads": [{ "id": "16505551234", "messages": [
+            { "from": "16505551234", "id": "h", "timestamp": "1799999000", "type": "text", "text": { "body": "hi" } },
+        ] }] }] });
+        value["metadata"] = json!({ "phone_number_id": NUMBER, "display_phone_number": "15550783881" });
+        let body = changes(WABA, &[json!({ "field": "history", "value": value })]).to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        let raw = async || -> Vec<u8> {
+            database.query("SELECT raw FROM message").await[0].try_get_by_index(0).unwrap()
+        };
+        let sealed = raw().await;
+        database.execute("UPDATE message SET dedupe_key = 'm:x:y:h', chat = 'x', sender = 'y'").await;
+        tell(&app, &[hello("16505551234", "h", "hi")]).await;
+        let after = messages(&app).await;
+        assert_eq!((after.len(), &after[0]["history"]), (1, &json!(false)));
+        let key = "SELECT count(*) FROM message WHERE dedupe_key LIKE 'm:16505551234@%'";
+        assert_eq!(database.count(key).await, 1);
+        assert!(raw().await == sealed, "it is gone");
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn somebody_without_a_number_is_the_same_when_the_number_is_known() {
     on_each(async |database| {

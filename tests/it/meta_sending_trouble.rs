@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    database::on_each,
+    database::{Kind, on_each},
     graph::{answers, app as app_with, hello, refuses, said, shop, show, take, takes, told},
     http_app::App,
     meta_processing::tell,
@@ -315,6 +315,32 @@ async fn a_graph_api_that_is_not_there_is_waited_for() {
         drop(graph);
         app.sender.drive().await.unwrap();
         assert_eq!(state(&app, &location).await, is("queued", "meta_unreachable"), "{address}");
+        app.close().await;
+    })
+    .await;
+}
+
+/// What does not open may be of use to whoever has its key one day, or knows what has happened to it.
+#[tokio::test]
+async fn what_does_not_open_of_a_message_is_kept_whatever_becomes_of_it() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let (app, path) = shop(database, &graph).await;
+        let named = take(&app, &path, hello("16505551234", "named")).await;
+        let failed = take(&app, &path, hello("16505551235", "failed")).await;
+        let damaged = match database.kind {
+            Kind::Sqlite => "x'53454101'",
+            Kind::Postgres => "'\\x53454101'::bytea",
+        };
+        database.execute(&format!("UPDATE message SET raw = {damaged}")).await;
+        let ours = named.rsplit('/').next().unwrap();
+        tell(&app, &[status("wamid.named", "sent", Some(ours))]).await;
+        app.sender.drive().await.unwrap();
+        assert_eq!(graph.count(), 0, "nobody knows what to send");
+        assert_eq!(state(&app, &failed).await.0, "failed");
+        assert_eq!(show(&app, &named).await["waId"], "wamid.named");
+        let kept = format!("SELECT count(*) FROM message WHERE raw = {damaged}");
+        assert_eq!(database.count(&kept).await, 2);
         app.close().await;
     })
     .await;

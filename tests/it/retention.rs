@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::{AttemptId, AuditId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId},
+    id::{
+        AttemptId, AuditId, ConversationId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId,
+    },
     kind::MessageKind,
     session,
     state::{Direction, MessageStatus},
@@ -447,6 +449,55 @@ async fn what_is_old_is_found_through_an_index_and_takes_nothing_with_it() {
                 ),
             };
             assert_eq!(database.count(&children).await, 0, "{name}");
+        }
+        opened.close().await;
+    })
+    .await;
+}
+
+/// Of sessions with many messages, whose conversations have none left.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_conversation_costs_a_walk_over_all_that_its_session_has_said() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let session = opened.session("s").await;
+        record(&opened, &session, 500, "said").await;
+        for number in 0..50 {
+            let id = ConversationId::new(opened.clock.now(), number);
+            database
+                .execute(&format!(
+                    "INSERT INTO conversation (id, organization_id, session_key, chat, \
+                     last_message_at, created_at, updated_at) VALUES \
+                     ('{id}', '{}', '{}', '{number}@s.whatsapp.net', 1, 1, 1)",
+                    session.organization_id, session.id
+                ))
+                .await;
+        }
+        database.execute("ANALYZE").await;
+        opened.clock.advance(31 * DAY);
+        let retention = opened.store.retention();
+        let due = retention.due(Table::Conversations, opened.clock.now()).await.unwrap();
+        let [due] = &due[..] else { panic!("{due:?}") };
+        let db = database.connect().await;
+        let backend = db.get_database_backend();
+        let explain = match database.kind {
+            Kind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+            Kind::Postgres => ("EXPLAIN", 0),
+        };
+        let ask = format!("{} {}", explain.0, due.find(backend, 50));
+        let rows = db.query_all_raw(Statement::from_string(backend, ask)).await.unwrap();
+        db.close().await.unwrap();
+        let plan: Vec<String> =
+            rows.iter().map(|row| row.try_get_by_index(explain.1).unwrap()).collect();
+        let (good, bad) = match database.kind {
+            // One look at all messages for all conversations, which is not asked anew for each.
+            Kind::Sqlite => ("LIST SUBQUERY", "CORRELATED"),
+            Kind::Postgres => ("Anti Join", "SubPlan"),
+        };
+        assert!(plan.iter().any(|line| line.contains(good)), "{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains(bad)), "{plan:#?}");
+        if database.kind == Kind::Postgres {
+            assert!(!plan.iter().any(|line| line.contains("Nested Loop")), "{plan:#?}");
         }
         opened.close().await;
     })

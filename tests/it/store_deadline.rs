@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -154,6 +154,85 @@ async fn a_unit_that_waits_for_a_lock_is_not_to_blame() {
         assert!(long.is_err(), "{long:?}");
         lock.commit().await.unwrap();
         waits.await.unwrap();
+        assert_eq!(database.count("SELECT count(*) FROM probe").await, 1);
+        opened.close().await;
+    })
+    .await;
+}
+
+/// A statement that takes about so long on this machine, and cannot be broken off: SQLite runs it to its end, with the
+/// file's lock, whether anybody waits or not.
+async fn long_statement(database: &Database, takes: Duration) -> String {
+    let count = |rows: u64| {
+        format!(
+            "INSERT INTO probe WITH RECURSIVE n(i) AS \
+             (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) SELECT 1000 + sum(i % 2) * 0 FROM n"
+        )
+    };
+    // The quickest of some tries: a machine that is busy for a moment must not make it short.
+    let db = database.connect().await;
+    let mut each = f64::MAX;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        db.execute_unprepared(&count(200_000)).await.unwrap();
+        each = each.min(begun.elapsed().as_secs_f64() / 200_000.0);
+    }
+    db.execute_unprepared("DELETE FROM probe").await.unwrap();
+    db.close().await.unwrap();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some millions")]
+    let rows = (takes.as_secs_f64() / each) as u64;
+    count(rows)
+}
+
+/// Runs a statement, for those who do not wait for a database.
+async fn run(store: &Store, statement: String) -> Result<(), Error> {
+    let unit = store.writer().run("slow", Patience::Fail, move |txn| {
+        let statement = statement.clone();
+        Box::pin(async move { txn.execute_unprepared(&statement).await.map(drop) })
+    });
+    unit.await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_sqlite_runs_for_long_is_refused_alone_and_what_waits_goes_on() {
+    on(Kind::Sqlite, async |database: &Database| {
+        let opened = open(database).await;
+        // Longer than a group may take; the lane waits for its end before it can tell.
+        let statement = long_statement(database, DEADLINE * 4).await;
+        let store = &opened.store;
+        let slow = run(store, statement);
+        let others = join_all((0..10).map(|n| write(store, "key", n, Patience::Wait)));
+        let both = async { tokio::join!(slow, others) };
+        let (slow, others) = tokio::time::timeout(Duration::from_mins(1), both).await.unwrap();
+        assert!(matches!(slow, Err(Error::TooLong | Error::Unavailable(_))), "{slow:?}");
+        for other in others {
+            other.unwrap();
+        }
+        assert_eq!(database.count("SELECT count(*) FROM probe").await, 10, "and nothing of it");
+        // The lane goes on as before.
+        write(store, "slow", 2000, Patience::Fail).await.unwrap();
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_statement_that_has_no_end_in_sight_who_will_not_wait_is_told_in_time() {
+    on(Kind::Sqlite, async |database: &Database| {
+        let opened = open(database).await;
+        let store = &opened.store;
+        let takes = DEADLINE * 20;
+        let statement = long_statement(database, takes).await;
+        let begun = Instant::now();
+        let slow = async { (run(store, statement).await, begun.elapsed()) };
+        let waits = async { (write(store, "key", 1, Patience::Wait).await, begun.elapsed()) };
+        let hurries = async { (write(store, "key", 2, Patience::Fail).await, begun.elapsed()) };
+        let (slow, waits, hurries) = tokio::join!(slow, waits, hurries);
+        assert!(matches!(slow.0, Err(Error::Unavailable(_))), "{:?}", slow.0);
+        assert!(matches!(hurries.0, Err(Error::Unavailable(_))), "{:?}", hurries.0);
+        assert!(hurries.1 < takes / 2, "told after {:?}", hurries.1);
+        waits.0.unwrap();
+        assert!(waits.1 > hurries.1, "it was written when the statement had ended");
         assert_eq!(database.count("SELECT count(*) FROM probe").await, 1);
         opened.close().await;
     })

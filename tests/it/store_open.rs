@@ -81,6 +81,29 @@ async fn whoever_waits_for_another_s_migration_gives_up_with_a_clear_line() {
     .await;
 }
 
+/// A proxy that pools by transaction gives a connection to the next one when a transaction has ended, with whatever was left on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_is_of_a_transaction_and_not_of_a_connection_that_others_may_get() {
+    on(Kind::Postgres, async |database: &Database| {
+        let opened = database.open().await;
+        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        assert_eq!(database.count(held).await, 0, "the turn to migrate is over");
+        let starting = opened.store.starting().await.unwrap();
+        assert_eq!(database.count(held).await, 1);
+        // It ends with its transaction, and keeps nothing from being cleaned up.
+        let of = "SELECT count(*) FROM pg_locks AS held JOIN pg_stat_activity AS who USING (pid) \
+                  WHERE held.locktype = 'advisory' AND who.state = 'idle in transaction' \
+                  AND who.backend_xmin IS NULL AND who.backend_xid IS NULL \
+                  AND who.datname = current_database()";
+        assert_eq!(database.count(of).await, 1);
+        starting.over().await;
+        assert_eq!(database.count(held).await, 0);
+        opened.close().await;
+    })
+    .await;
+}
+
 /// `PgBouncer` refuses parameters that it does not know when a connection is made.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_set_in_each_transaction_that_writes_and_nowhere_else() {

@@ -14,6 +14,7 @@ use std::{
     process::Command,
 };
 
+use entity::{UnixMillis, id::EventId};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wacore::store::{Device, traits::DeviceStore as _};
@@ -23,11 +24,12 @@ use wagate_simulator::{Linked, Options, ReceiptPolicy, Simulator};
 use crate::{
     database::{Database, Kind, on},
     meta::{NUMBER, SECRET, SHARED, WABA, changes, complete},
-    world::{ALICE, Answer, BOB, DEADLINE, World},
+    secrets::{self, found_in},
+    world::{ALICE, Answer, BOB, CAROL, DEADLINE, World},
 };
 
-/// Nobody in the kept databases knows this contact.
-const CAROL: &str = "15550003333";
+/// A pairing code that somebody elsewhere has told of.
+const CODE: &str = "WXYZ-9876";
 
 /// Where a paused endpoint is.
 const ENDPOINT: &str = "http://127.0.0.1:9/services/a-path-like-a-secret";
@@ -187,7 +189,7 @@ async fn an_upgrade_on(kind: Kind) {
 
             goes_on_elsewhere(&world, &before).await;
 
-            // A new message arrives, decrypted with keys of the old database.
+            // A new message arrives, decrypted with keys of the old database, of whom nobody in it knows.
             world.whatsapp.contact(CAROL).unwrap().send_text(ALICE, "after").await.unwrap();
             world.until_messages("sales", messages.len() + 1).await;
 
@@ -200,6 +202,57 @@ async fn an_upgrade_on(kind: Kind) {
         })
         .await;
     }
+}
+
+/// Of before addresses were sealed, in a database that has sealed what was there before all the same.
+async fn notices_of_before(kind: Kind) {
+    on(kind, async |database: &Database| {
+        load(database, "main-2026-11").await;
+        let of = "FROM webhook_endpoint WHERE state = 'paused'";
+        let found = database.query(&format!("SELECT id, organization_id {of}")).await;
+        let endpoint: String = found[0].try_get_by_index(0).unwrap();
+        let organization: String = found[0].try_get_by_index(1).unwrap();
+        let session = database.query("SELECT id FROM session WHERE session_id = 'sales'").await;
+        let session: String = session[0].try_get_by_index(0).unwrap();
+        let told = [
+            ("webhook.endpoint.failing", "NULL", json!({ "endpointId": endpoint, "url": ENDPOINT })),
+            ("unknown", &format!("'{session}'"), json!({ "event": "code", "data": { "code": CODE } })),
+        ];
+        for (number, (kind, session, data)) in told.iter().enumerate() {
+            let id = EventId::new(UnixMillis(1_796_014_150_000), number as u128);
+            let sql = format!(
+                "INSERT INTO webhook_event (id, organization_id, seq, event_type, session_key, \
+                 conversation, payload, occurred_at, in_feed) VALUES \
+                 ('{id}', '{organization}', {}, '{kind}', {session}, 'x', '{data}', 1796014150000, TRUE)",
+                1000 + number
+            );
+            database.execute(&sql).await;
+        }
+        database.execute("UPDATE organization SET last_seq = 1001").await;
+        let wanted = [ENDPOINT, CODE].map(|text| (text.to_owned(), text.as_bytes().to_vec()));
+        assert_eq!(found_in(&secrets::dump(database), &wanted).len(), 2);
+
+        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        whatsapp.phone(ALICE).unwrap().adopt(linked(database, "main-2026-11").await);
+        let mut world = World::beside(whatsapp, Clock::system(), database, sealed_by_the_tests).await;
+        world.until_status("sales", "session_connected").await;
+        let feed = world.get("/api/whatsapp/events/page?after=999&limit=500").await.body;
+        assert!(feed.to_string().contains(ENDPOINT), "whoever may know it is told: {feed}");
+        world.stop_daemon().await;
+        assert_eq!(found_in(&secrets::dump(database), &wanted), Vec::<String>::new());
+        world.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sqlite_has_of_where_endpoints_were_is_sealed_by_an_upgrade() {
+    Box::pin(notices_of_before(Kind::Sqlite)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_postgresql_has_of_where_endpoints_were_is_sealed_by_an_upgrade() {
+    Box::pin(notices_of_before(Kind::Postgres)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,7 @@ const IDLE: Duration = Duration::from_secs(5);
 /// The bare number that every test's account and contact start with.
 pub(crate) const ALICE: &str = "15550001111";
 pub(crate) const BOB: &str = "15550002222";
+pub(crate) const CAROL: &str = "15550003333";
 
 /// A daemon, the WhatsApp that it talks to, and a client of its API.
 pub(crate) struct World {

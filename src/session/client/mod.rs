@@ -14,6 +14,7 @@ mod leash;
 mod link;
 pub(in crate::session) mod media;
 mod resend;
+mod runtime;
 mod send;
 mod signal;
 mod threads;
@@ -41,8 +42,8 @@ use whatsapp_rust::{
 
 pub use self::send::SendError;
 use self::{
-    barrier::Barrier, dial::Dialler, history::History, hook::Hook, http::Http, signal::Signals,
-    threads::Threads,
+    barrier::Barrier, dial::Dialler, history::History, hook::Hook, http::Http, runtime::Watching,
+    signal::Signals,
 };
 pub(super) use self::{
     dial::DialFailure,
@@ -216,10 +217,12 @@ impl Factory {
             barrier.clone(),
         );
         let progress = dialler.progress();
+        let watched = backend.tasks().clone();
+        let runtime = Watching::new(watched.clone());
         let hook =
             Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner.clone());
         let build = Client::builder()
-            .with_runtime(Threads)
+            .with_runtime(runtime)
             .with_persistence_manager(Arc::clone(&persistence))
             .with_transport_factory(dialler)
             .with_http_client_arc(Arc::clone(&self.http) as _)
@@ -241,7 +244,8 @@ impl Factory {
         let stanzas = client.acquire_raw_node_forwarding();
         let run = {
             let client = Arc::clone(&client);
-            self.tracker.spawn(async move { client.run().await }.in_current_span())
+            let run = watched.watch(async move { client.run().await });
+            self.tracker.spawn(run.in_current_span())
         };
         let history = History {
             client: Arc::clone(&client),

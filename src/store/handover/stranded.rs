@@ -4,7 +4,8 @@
 //! It is done after the handover, by whoever brought it about, and by every sweep, should he have died before.
 
 use entity::{
-    id::SessionKey,
+    UnixMillis,
+    id::{MessageId, SessionKey},
     message, session,
     state::{Direction, Origin},
 };
@@ -33,28 +34,48 @@ impl Handovers {
     /// Writes down that what waits to be sent has failed, in sessions that have handed over to `heir`, or to any other,
     /// if that runs elsewhere. Says how many messages.
     pub async fn give_up(&self, heir: Option<&SessionKey>) -> Result<u64, Error> {
-        let mut given_up = 0;
+        let (mut given_up, mut after) = (0, None);
         loop {
-            let waiting = self.stranded(heir).await?;
+            let waiting = self.stranded(heir, after.as_ref()).await?;
             let is_all = (waiting.len() as u64) < MOST;
-            let mut moved = 0;
+            // What cannot be failed is not looked at for ever, and does not keep from those behind it.
+            after = waiting.last().map(|row| (row.created_at, row.id.clone()));
             for row in waiting {
-                moved += u64::from(self.fail(row).await?);
+                let id = row.id.clone();
+                match self.fail(row).await {
+                    Ok(is_news) => given_up += u64::from(is_news),
+                    // It is this one's, and may pass; the next sweep tries again.
+                    Err(Error::Database(err)) => tracing::error!(
+                        error = &err as &dyn std::error::Error,
+                        message = id.as_str(),
+                        "A message that nobody can send any more could not be failed"
+                    ),
+                    Err(err) => return Err(err),
+                }
             }
-            given_up += moved;
-            // What cannot be failed is not looked at for ever.
-            if is_all || moved == 0 {
+            if is_all {
                 return Ok(given_up);
             }
         }
     }
 
-    async fn stranded(&self, heir: Option<&SessionKey>) -> Result<Vec<message::Model>, Error> {
-        let rows = message::Entity::find()
+    /// Some of them, the oldest first; `after` is the last that was seen.
+    async fn stranded(
+        &self,
+        heir: Option<&SessionKey>,
+        after: Option<&(UnixMillis, MessageId)>,
+    ) -> Result<Vec<message::Model>, Error> {
+        let mut query = message::Entity::find()
             .filter(message::COLUMN.session_key.in_subquery(handed_over_elsewhere(heir)))
             .filter(message::COLUMN.direction.eq(Direction::Outbound))
             // As the index has it, to the letter: SQLite finds it by that.
-            .filter(Expr::cust("status IN ('queued', 'sending')"))
+            .filter(Expr::cust("status IN ('queued', 'sending')"));
+        if let Some((at, id)) = after {
+            let same_time = message::COLUMN.created_at.eq(*at);
+            let behind = same_time.and(message::COLUMN.id.gt(id.clone()));
+            query = query.filter(message::COLUMN.created_at.gt(*at).or(behind));
+        }
+        let rows = query
             .order_by_asc(message::COLUMN.created_at)
             .order_by_asc(message::COLUMN.id)
             .limit(MOST)

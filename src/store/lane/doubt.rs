@@ -1,12 +1,17 @@
 //! Groups whose end nobody knows: they took too long, or their connection broke while they were committed.
 
-use sea_orm::DbErr;
+use entity::UnixMillis;
+use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 use tokio::time::Instant;
 
-use super::{BACKOFF, CONTENTION_BACKOFF, Job, Lane};
+use super::{
+    Job, Lane,
+    trouble::{BACKOFF, CONTENTION_BACKOFF},
+};
 use crate::store::{
     error::Fault,
-    group::{self, Outcome, Refused},
+    group::{self, Outcome, Refused, WRITE},
+    mark::Mark,
 };
 
 /// How often a unit may take too long, alone, before it is refused. The first time it may have been its connection, which
@@ -60,7 +65,7 @@ impl Lane {
             (self.mark.clone(), self.shared.clock.now(), self.connector.deadline());
         let until = Instant::now() + 2 * deadline;
         loop {
-            let trying = tokio::time::timeout(deadline, group::try_write(&db, &mark, now));
+            let trying = tokio::time::timeout(deadline, try_write(&db, &mark, now));
             match self.meanwhile(trying).await {
                 Ok(Ok(())) => break,
                 Ok(Err(err))
@@ -115,4 +120,11 @@ impl Lane {
         self.db = Some(db);
         Ok(committed)
     }
+}
+
+/// Commits next to nothing.
+async fn try_write(db: &DatabaseConnection, mark: &Mark, now: UnixMillis) -> Result<(), DbErr> {
+    let txn = db.begin_with_options(WRITE).await?;
+    mark.begin(&txn, now).await?;
+    txn.commit().await
 }

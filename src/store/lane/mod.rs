@@ -2,10 +2,13 @@
 //!
 //! A lane takes what waits, commits it as a group, and answers. When the database is away it keeps
 //! those who wait, answers those who will not, and tries again: at once after a broken connection,
-//! then at growing distances. `doubt.rs`: what nobody knows the end of.
+//! then at growing distances. `queue.rs`: those who wait; `fair.rs`: who comes next. `trouble.rs`: what failed, and is tried again.
+//! `doubt.rs`: what nobody knows the end of.
 
 mod doubt;
 mod fair;
+mod queue;
+mod trouble;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -15,148 +18,22 @@ use std::{
 
 use entity::id::EndpointId;
 use sea_orm::{DatabaseConnection, DbErr};
-use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::queue::{Job, Queue};
 use super::{
-    Error,
     checkpoints::Commits,
     connect::Connector,
     error::Fault,
-    group::{self, Fate, Outcome, Refused},
-    leases::Lease,
+    group::{self, Fate, Outcome},
     mark::Mark,
     progress::Progress,
-    writer::{Patience, Shared, Work},
+    writer::{Shared, Work},
 };
-
-/// How many callers of each patience may be queued in one lane. The rest wait for a place, which
-/// is how a slow disk slows down WhatsApp's receivers instead of filling the memory.
-const PLACES: usize = 1024;
 
 /// How long after its start a group still takes in what arrives.
 const JOINING: Duration = Duration::from_millis(2);
-
-/// How often contention is retried before a caller who will not wait is told.
-const CONTENTIONS: u32 = 8;
-
-/// The first distance between tries of an absent database, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// The same for contention, which passes quickly.
-const CONTENTION_BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(2), Duration::from_millis(100));
-
-/// A unit of work on its way.
-pub(super) struct Job {
-    pub(super) key: Box<str>,
-    pub(super) patience: Patience,
-    /// Whoever has handed it over writes as the owner of a session.
-    pub(super) lease: Option<Lease>,
-    pub(super) work: Work,
-    /// How often it has taken too long, alone, on a database that takes writes.
-    overran: u32,
-    /// Its place in the queue, free again once it is answered.
-    _place: OwnedSemaphorePermit,
-}
-
-impl Job {
-    /// Tells the caller.
-    fn answer(self, outcome: Outcome) {
-        if let (Err(Refused::LeaseLost), Some(lease)) = (&outcome, &self.lease) {
-            lease.lost.cancel();
-        }
-        // The caller may have given up; that is its right.
-        match self.work {
-            Work::Unit(unit) => unit.answer(outcome.map(|_| ()).map_err(Error::from)),
-            Work::Event { reply, .. } => {
-                let answer = match outcome {
-                    Ok(Some(recorded)) => Ok(recorded),
-                    Ok(None) => Err(Error::Stopped),
-                    Err(err) => Err(err.into()),
-                };
-                reply.send(answer).ok();
-            }
-        }
-    }
-
-    /// Tells the caller that the database is not there.
-    fn refuse(self, err: &DbErr) {
-        let refusal = Error::Unavailable(err.clone());
-        match self.work {
-            Work::Unit(unit) => unit.answer(Err(refusal)),
-            Work::Event { reply, .. } => {
-                reply.send(Err(refusal)).ok();
-            }
-        }
-    }
-}
-
-/// The callers' end of a lane.
-#[derive(Debug)]
-pub(super) struct Queue {
-    jobs: mpsc::UnboundedSender<Job>,
-    patient: Arc<Semaphore>,
-    impatient: Arc<Semaphore>,
-    /// Held from asking for a place to being queued, in the order of asking.
-    patient_turns: Mutex<()>,
-    impatient_turns: Mutex<()>,
-    ended: CancellationToken,
-}
-
-impl Queue {
-    /// Queues a unit of work, after waiting for a place if there is none.
-    pub(super) async fn submit(
-        &self,
-        key: &str,
-        patience: Patience,
-        lease: Option<Lease>,
-        work: Work,
-    ) -> Result<(), Error> {
-        // Two sets of places: those who wait out an outage must not take them all.
-        let (places, turns) = match patience {
-            Patience::Wait => (&self.patient, &self.patient_turns),
-            Patience::Fail => (&self.impatient, &self.impatient_turns),
-        };
-        // One after the other: whoever was given a place and has not been woken yet would otherwise be
-        // overtaken by who comes now and finds one free.
-        let _turn = match turns.try_lock() {
-            Ok(turn) => turn,
-            Err(_) => turns.lock().await,
-        };
-        // Tried first, so that handing over takes nothing of the task's budget as long as it need not wait.
-        let place = match places.clone().try_acquire_owned() {
-            Ok(place) => place,
-            Err(TryAcquireError::NoPermits) => {
-                places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?
-            }
-            Err(TryAcquireError::Closed) => return Err(Error::Stopped),
-        };
-        self.jobs
-            .send(Job { key: key.into(), patience, lease, work, overran: 0, _place: place })
-            .map_err(|_| Error::Stopped)
-    }
-
-    /// How many have a place.
-    pub(super) fn waiting(&self) -> usize {
-        2 * PLACES - self.patient.available_permits() - self.impatient.available_permits()
-    }
-
-    /// Takes nothing more; returns when everything taken was answered.
-    pub(super) async fn close(&self) {
-        self.patient.close();
-        self.impatient.close();
-        self.ended.cancelled().await;
-    }
-
-    /// Says when everything taken was answered, however the lane ends.
-    pub(super) fn ended(&self) -> CancellationToken {
-        self.ended.clone()
-    }
-}
 
 /// The lane itself: a task.
 pub(super) struct Lane {
@@ -192,14 +69,7 @@ impl Lane {
         let db = connector.lane().await?;
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let ended = CancellationToken::new();
-        let queue = Queue {
-            jobs,
-            patient: Arc::new(Semaphore::new(PLACES)),
-            impatient: Arc::new(Semaphore::new(PLACES)),
-            patient_turns: Mutex::default(),
-            impatient_turns: Mutex::default(),
-            ended: ended.clone(),
-        };
+        let queue = Queue::new(jobs, ended.clone());
         let lane = Self {
             mark: Mark::new(shared.clock.now()),
             limit: connector.group_limit(),
@@ -339,91 +209,6 @@ impl Lane {
         self.shared.known.publish(std::mem::take(touched));
         if recorded {
             self.shared.ring();
-        }
-    }
-
-    /// Keeps a group for another try, answers those who will not wait for it, and waits a moment.
-    async fn put_back(&mut self, group: Vec<Job>, err: DbErr) {
-        let fault = Fault::of(&err);
-        self.shared.counters.retry();
-        self.failures = self.failures.saturating_add(1);
-        let (give_up, (first, longest)) = match fault {
-            // The first time it is the connection that broke; a new one may well do.
-            Fault::Outage => (self.failures > 1, BACKOFF),
-            Fault::Contention | Fault::Statement => {
-                // Smaller groups hold fewer locks: a deadlock cannot repeat itself for ever.
-                self.limit = (self.limit / 2).max(1);
-                (self.failures > CONTENTIONS, CONTENTION_BACKOFF)
-            }
-        };
-        if self.failures == 2 && fault == Fault::Outage {
-            tracing::error!(
-                error = &err as &dyn std::error::Error,
-                "The database is away; waiting"
-            );
-        }
-        if fault == Fault::Statement && group.len() == 1 {
-            // Not the unit's statements but its commit was refused; it has no one else to blame.
-            for job in group {
-                job.answer(Err(err.clone().into()));
-            }
-            return;
-        }
-        for job in group.into_iter().rev() {
-            self.backlog.push_front(job);
-        }
-        if give_up {
-            self.give_up(&err);
-        }
-        if fault == Fault::Outage && self.failures == 1 {
-            return;
-        }
-        let tries = self.failures.min(16) - 1;
-        self.pause(first.saturating_mul(1 << tries).min(longest)).await;
-    }
-
-    /// Refuses all that will not wait, now and until a group is committed again. The whole queue: one
-    /// who came late is behind many who wait.
-    fn give_up(&mut self, err: &DbErr) {
-        let closing = self.shared.closing.is_cancelled();
-        for job in std::mem::take(&mut self.backlog) {
-            if closing || job.patience == Patience::Fail {
-                job.refuse(err);
-            } else {
-                self.backlog.push_back(job);
-            }
-        }
-        self.away = Some(err.clone());
-    }
-
-    /// Waits, spread a little, so that lanes do not knock together. When the store is closing, what
-    /// is left is tried at once.
-    async fn pause(&mut self, distance: Duration) {
-        let spread = distance.mul_f64(rand::random_range(0.75..1.25));
-        let closing = self.shared.closing.clone();
-        let pause = tokio::time::timeout(spread, async move { closing.cancelled().await });
-        self.meanwhile(pause).await.ok();
-    }
-
-    /// Opens a new connection, which can take as long as a connection may take.
-    async fn connect(&mut self) -> Result<DatabaseConnection, DbErr> {
-        let connector = self.connector.clone();
-        self.meanwhile(async move { connector.lane().await }).await
-    }
-
-    /// Goes through with something slow. Who arrives meanwhile and will not wait is refused, if the
-    /// database is known to be away.
-    async fn meanwhile<T>(&mut self, slow: impl Future<Output = T>) -> T {
-        let mut slow = std::pin::pin!(slow);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut slow => return done,
-                Some(job) = self.arrivals.recv() => match &self.away {
-                    Some(err) if job.patience == Patience::Fail => job.refuse(err),
-                    _ => self.backlog.push_back(job),
-                },
-            }
         }
     }
 }

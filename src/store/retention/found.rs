@@ -4,20 +4,28 @@
 use std::sync::atomic::Ordering;
 
 use entity::organization;
-use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, Statement, sea_query::LockType};
+use sea_orm::{
+    ConnectionTrait, DbBackend, EntityTrait, QuerySelect, Statement, sea_query::LockType,
+};
 use tokio::time::Instant;
 
 use super::{Chunk, Due, LANE};
 use crate::store::{Error, Patience, Store};
 
+impl Due {
+    /// The statement that finds up to `rows` of those that are few.
+    pub fn find(&self, database: DbBackend, rows: u64) -> String {
+        let (name, owner) = (self.table.rows(), self.owner.as_deref().unwrap_or_default());
+        let found = self.table.is_found(&self.condition, database, owner);
+        let seen = self.seen.as_ref().map(|id| format!(" AND id > '{id}'")).unwrap_or_default();
+        format!("SELECT id FROM {name} WHERE {found}{seen} ORDER BY id LIMIT {rows}")
+    }
+}
+
 pub(super) async fn retire(store: &Store, due: &mut Due, rows: u64) -> Result<Chunk, Error> {
     let (table, db) = (due.table, store.reader());
     let (name, condition) = (table.rows(), due.condition.clone());
-    let seen = due.seen.as_ref().map(|id| format!(" AND id > '{id}'")).unwrap_or_default();
-    let find = format!(
-        "SELECT id FROM {name} WHERE {}{seen} ORDER BY id LIMIT {rows}",
-        table.is_found(&condition)
-    );
+    let find = due.find(db.get_database_backend(), rows);
     let found = db.query_all_raw(Statement::from_string(db.get_database_backend(), find)).await?;
     let ids = found.iter().map(|row| row.try_get_by_index::<String>(0));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;

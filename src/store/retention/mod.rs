@@ -41,11 +41,17 @@ pub struct Due {
     condition: String,
     /// Rows up to this id are looked at: those that were left are still to be sent, or stay for another reason.
     seen: Option<String>,
+    /// The session or the organization whose they are, if it is one's.
+    owner: Option<String>,
     /// Whose they are, where that is one's and is to be locked.
     organization: Option<OrganizationId>,
 }
 
 impl Due {
+    fn of(table: Table, condition: String) -> Self {
+        Self { table, condition, seen: None, owner: None, organization: None }
+    }
+
     /// The statement that retires up to `rows` of them.
     pub fn delete(&self, database: DbBackend, rows: u64) -> String {
         let (name, key, order) = (self.table.rows(), self.table.key(), self.table.order());
@@ -141,7 +147,7 @@ impl Retention {
         let ask = Statement::from_string(db.get_database_backend(), ask);
         let rows = db.query_all_raw(ask).await?;
         let due = rows.iter().map(|row| {
-            let mut due = Due { table, condition: older.clone(), seen: None, organization: None };
+            let mut due = Due::of(table, older.clone());
             match scope {
                 Scope::All => {}
                 Scope::Device => {
@@ -152,6 +158,7 @@ impl Retention {
                     let id: String = row.try_get_by_index(0)?;
                     let column = scope.owner().map_or("id", |(_, column)| column);
                     due.condition = format!("{column} = '{id}' AND {older}");
+                    due.owner = Some(id);
                     due.organization = Some(row.try_get_by_index(1)?);
                 }
             }

@@ -4,6 +4,7 @@ use entity::{
     UnixMillis,
     id::{AttemptId, AuditId, DeliveryId, EventId, MessageId, MetaBodyId, MetaEventId},
 };
+use sea_orm::DbBackend;
 
 /// What grows, and is retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,14 +248,20 @@ impl Table {
         )
     }
 
-    /// What else must be so of a row, and is too much to ask in the writer's lane.
-    pub(super) fn is_found(self, condition: &str) -> String {
-        match self {
-            // A session's at a time: all its messages are looked at. One that comes later is seen by `updated_at`.
-            Self::Conversations => format!(
+    /// What else must be so of a row, and is too much to ask in the writer's lane. `owner`: whose rows are looked at.
+    pub(super) fn is_found(self, condition: &str, database: DbBackend, owner: &str) -> String {
+        // A session's at a time: all its messages are looked at, but once for all its conversations. SQLite asks such a
+        // question anew for each row unless it is not about the row; PostgreSQL makes one question of it. A message that
+        // comes later is seen by `updated_at`.
+        match (self, database) {
+            (Self::Conversations, DbBackend::Postgres) => format!(
                 "{condition} AND NOT EXISTS (SELECT 1 FROM message \
                  WHERE message.session_key = conversation.session_key \
                  AND message.chat = conversation.chat)"
+            ),
+            (Self::Conversations, _) => format!(
+                "{condition} AND chat NOT IN \
+                 (SELECT message.chat FROM message WHERE message.session_key = '{owner}')"
             ),
             _ => condition.to_owned(),
         }

@@ -45,7 +45,7 @@ use super::{Patience, Store};
 pub(super) use self::{
     announce::{About, announce, announce_session},
     fanout::{Known, Told, owe},
-    sealed::{is_url_sealed, open_notice, seal_url},
+    sealed::{is_url_sealed, open_notice, seal_old_notice, seal_url},
 };
 pub use self::{
     changes::{EndpointChange, Resumed},

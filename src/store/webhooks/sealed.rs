@@ -57,6 +57,20 @@ pub(in crate::store) fn open_notice(sealer: &Sealer, payload: &mut String) {
     }
 }
 
+/// Seals where the endpoint is, in the payload of a notice of before that was sealed. False if there is nothing to seal.
+pub(in crate::store) fn seal_old_notice(sealer: &Sealer, payload: &mut String) -> bool {
+    let Ok(mut data) = serde_json::from_str::<serde_json::Value>(payload) else { return false };
+    let id = data.get("endpointId").and_then(|id| id.as_str()?.parse::<EndpointId>().ok());
+    let url = data.get("url").and_then(|url| Some(url.as_str()?.to_owned()));
+    let (Some(id), Some(url)) = (id, url) else { return false };
+    if url.is_empty() || sealer.open_text(URL, &[Part::from(id.as_str())], &url).is_ok() {
+        return false;
+    }
+    data["url"] = seal_url(sealer, &id, &url).into();
+    *payload = data.to_string();
+    true
+}
+
 impl Webhooks {
     /// An endpoint as its owner knows it.
     pub(super) async fn opened(&self, mut row: endpoint::Model) -> Result<endpoint::Model, Error> {

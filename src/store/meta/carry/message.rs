@@ -212,10 +212,7 @@ async fn rekey(
     if key == row.dedupe_key {
         return Ok(());
     }
-    let raw = row.raw.as_deref().and_then(|raw| {
-        let opened = secrets::open_raw(door.sealer, &session.id, &row.dedupe_key, raw).ok()?;
-        Some(secrets::seal_raw(door.sealer, &session.id, &key, &opened))
-    });
+    let raw = secrets::reseal_raw(door.sealer, &session.id, &row, &key);
     let mut row = row.into_active_model();
     (row.chat, row.sender, row.dedupe_key) = (Set(told.chat), Set(told.sender), Set(key));
     row.raw = Set(raw);

@@ -70,10 +70,7 @@ async fn announce(
     let sender = session.account_jid.clone().unwrap_or_default();
     let key = message_key(&row.chat, &sender, wa_id);
     // It is sealed for the key that the row had.
-    let raw = row.raw.as_deref().and_then(|raw| {
-        let opened = secrets::open_raw(door.sealer, &session.id, &row.dedupe_key, raw).ok()?;
-        Some(secrets::seal_raw(door.sealer, &session.id, &key, &opened))
-    });
+    let raw = secrets::reseal_raw(door.sealer, &session.id, &row, &key);
     let mut row = row.into_active_model();
     (row.wa_id, row.dedupe_key, row.sender) = (Set(wa_id.to_owned()), Set(key), Set(sender));
     (row.raw, row.updated_at) = (Set(raw), Set(door.now));

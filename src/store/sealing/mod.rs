@@ -4,14 +4,15 @@
 //! rows sealed: they open. When all is done the database is made to forget the pages it has freed, and
 //! only then the vault's row says that there is nothing in clear any more.
 //!
-//! The tables of WhatsApp's own state are `crate::device`'s to seal.
+//! The tables of WhatsApp's own state are `crate::device`'s to seal. `webhooks.rs`: what is of webhooks.
+
+mod webhooks;
 
 use entity::{
     event,
-    id::{EndpointId, MessageId, SessionKey},
+    id::{MessageId, SessionKey},
     kind::EventKind,
     message, session, vault as vault_row,
-    webhook::endpoint,
 };
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -19,7 +20,7 @@ use sea_orm::{
     EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
 };
 
-use super::{Error, Patience, Store, organizations::Filter, page::Page, secrets, webhooks};
+use super::{Error, Patience, Store, organizations::Filter, page::Page, secrets};
 use crate::vault::Sealer;
 
 /// Rows of one unit. A few megabytes at most, and milliseconds.
@@ -32,7 +33,8 @@ impl Store {
         Ok(row.is_none_or(|row| row.sealed_at.is_none()))
     }
 
-    /// Seals the store's own: pairing codes, messages as they came, addresses of endpoints. Returns how many.
+    /// Seals the store's own: pairing codes, messages as they came, addresses of endpoints and what was told of them.
+    /// Returns how many.
     pub async fn seal_old_rows(&self) -> Result<u64, Error> {
         let mut count = 0;
         for organization in self.organizations().list(&Filter::default(), &Page::all()).await? {
@@ -41,6 +43,7 @@ impl Store {
             count += self.seal_events(&sealer).await?;
             count += self.seal_messages(&sealer).await?;
             count += self.seal_endpoints(&sealer).await?;
+            count += self.seal_notices(&sealer).await?;
         }
         Ok(count)
     }
@@ -147,35 +150,6 @@ impl Store {
         .await
     }
 
-    async fn seal_endpoints(&self, sealer: &Sealer) -> Result<u64, Error> {
-        self.in_chunks(sealer, |txn, sealer, after: Option<EndpointId>| {
-            Box::pin(async move {
-                let rows = endpoint::Entity::find()
-                    .filter(endpoint::COLUMN.organization_id.eq(sealer.organization().clone()))
-                    .apply_if(after, |rows, id| rows.filter(endpoint::COLUMN.id.gt(id)))
-                    .order_by_asc(endpoint::COLUMN.id)
-                    .limit(CHUNK)
-                    .lock_exclusive()
-                    .all(txn)
-                    .await?;
-                let last = rows.last().map(|row| row.id.clone());
-                let mut count = 0;
-                for row in rows {
-                    if row.url.is_empty() || webhooks::is_url_sealed(sealer, &row) {
-                        continue;
-                    }
-                    let url = webhooks::seal_url(sealer, &row.id, &row.url);
-                    let mut row = row.into_active_model();
-                    row.url = Set(url);
-                    endpoint::Entity::update(row).exec(txn).await?;
-                    count += 1;
-                }
-                Ok((last, count))
-            })
-        })
-        .await
-    }
-
     /// Runs `chunk` behind one row after another until it sees none. It answers the last it has seen, and
     /// how many it has sealed.
     ///
@@ -243,6 +217,8 @@ impl Store {
 }
 
 async fn forget_on_sqlite(db: &impl ConnectionTrait) -> Result<(), DbErr> {
+    // A file of before that was the rule begins to give back what retention frees.
+    db.execute_unprepared("PRAGMA auto_vacuum = INCREMENTAL").await?;
     db.execute_unprepared("VACUUM").await?;
     // The log is overwritten from its beginning; cut off, nothing of before is left behind its end.
     let cut = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");

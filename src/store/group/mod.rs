@@ -13,37 +13,24 @@
 //! A group that takes too long is rolled back, and nobody can say from here whether the connection hangs or a
 //! unit does. The lane asks the database, and if that takes writes it runs the group's units one by one.
 //!
-//! # Events
-//!
-//! Neighbouring events are written by one call, which costs a few statements for all of them. They
-//! may overtake units of other keys on the way, never of their own: see [`plan`].
+//! `plan.rs`: in which order a group's work is done. `run.rs`: doing it, with savepoints or without.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    panic::AssertUnwindSafe,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+mod plan;
+mod run;
+
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use entity::{UnixMillis, id::EndpointId};
-use futures_util::FutureExt;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
 };
 use tokio::time::timeout;
 
+use self::run::{run_boldly, run_carefully};
 use super::{
-    Error,
-    error::Fault,
-    events::{self, NewEvent, Recorded},
-    fence::Fences,
-    lane::Job,
-    limits,
-    mark::Mark,
-    progress::Progress,
-    webhooks::Known,
-    writer::Work,
+    Error, error::Fault, events::Recorded, fence::Fences, lane::Job, limits, mark::Mark,
+    progress::Progress, webhooks::Known,
 };
 use crate::fault::moment;
 
@@ -206,17 +193,6 @@ async fn run(
     })
 }
 
-/// Commits next to nothing.
-pub(super) async fn try_write(
-    db: &DatabaseConnection,
-    mark: &Mark,
-    now: UnixMillis,
-) -> Result<(), DbErr> {
-    let txn = db.begin_with_options(WRITE).await?;
-    mark.begin(&txn, now).await?;
-    txn.commit().await
-}
-
 /// The connection is taken for lost.
 pub(super) fn timed_out(deadline: Duration) -> DbErr {
     let reason = format!("no answer within {} seconds", deadline.as_secs_f64());
@@ -290,212 +266,5 @@ fn broken(interrupted: Interrupted, rollback: &DbErr) -> DbErr {
         Interrupted::ByDatabase(_) | Interrupted::ByUnit(_) => {
             DbErr::Conn(sea_orm::RuntimeErr::Internal(format!("cannot roll back: {rollback}")))
         }
-    }
-}
-
-/// `base` is the place of the first of these in the whole group.
-async fn run_boldly(
-    txn: &DatabaseTransaction,
-    base: usize,
-    group: &mut [Job],
-    around: Surroundings<'_>,
-    outcomes: &mut [Outcome],
-) -> Result<(), Interrupted> {
-    for phase in plan(group, outcomes) {
-        if !phase.events.is_empty() {
-            let recorded =
-                record(txn, around, group, &phase.events).await.map_err(Interrupted::by)?;
-            for (&at, recorded) in phase.events.iter().zip(recorded) {
-                outcomes[at] = Ok(Some(recorded));
-            }
-        }
-        for at in phase.units {
-            run_unit(txn, around, base + at, &mut group[at]).await.map_err(Interrupted::by)?;
-        }
-    }
-    Ok(())
-}
-
-async fn run_carefully(
-    txn: &DatabaseTransaction,
-    base: usize,
-    group: &mut [Job],
-    around: Surroundings<'_>,
-    outcomes: &mut [Outcome],
-) -> Result<(), Interrupted> {
-    for phase in plan(group, outcomes) {
-        // One bad event spoils the call for all; without it the others still share one.
-        let mut together: Vec<Vec<usize>> = vec![phase.events];
-        while let Some(some) = together.pop().filter(|some| !some.is_empty()) {
-            let savepoint = txn.begin().await.map_err(Interrupted::by)?;
-            match record(&savepoint, around, group, &some).await {
-                Ok(recorded) => {
-                    savepoint.commit().await.map_err(Interrupted::by)?;
-                    for (&at, recorded) in some.iter().zip(recorded) {
-                        outcomes[at] = Ok(Some(recorded));
-                    }
-                }
-                Err(err) => {
-                    savepoint.rollback().await.map_err(Interrupted::by)?;
-                    blame(&err)?;
-                    if let [only] = some[..] {
-                        outcomes[only] = Err(err.into());
-                    } else {
-                        let (earlier, later) = some.split_at(some.len() / 2);
-                        together.push(later.to_vec());
-                        together.push(earlier.to_vec());
-                    }
-                }
-            }
-        }
-        for at in phase.units {
-            let savepoint = txn.begin().await.map_err(Interrupted::by)?;
-            let mut run = run_unit(&savepoint, around, base + at, &mut group[at]).await;
-            if run.is_ok() {
-                run = still_open(&savepoint).await;
-            }
-            match run {
-                Ok(()) => savepoint.commit().await.map_err(Interrupted::by)?,
-                Err(err) => {
-                    savepoint.rollback().await.map_err(Interrupted::by)?;
-                    blame(&err)?;
-                    outcomes[at] = Err(err.into());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Passes on what is not the unit's own fault.
-fn blame(err: &DbErr) -> Result<(), Interrupted> {
-    match Fault::of(err) {
-        Fault::Statement => Ok(()),
-        Fault::Contention | Fault::Outage => Err(Interrupted::ByDatabase(err.clone())),
-    }
-}
-
-async fn run_unit(
-    txn: &DatabaseTransaction,
-    around: Surroundings<'_>,
-    place: usize,
-    job: &mut Job,
-) -> Result<(), DbErr> {
-    around.progress.at(place);
-    match &mut job.work {
-        // The call is inside: a unit may also panic before it returns its future.
-        Work::Unit(unit) => contained(async { unit.attempt(txn).await }).await,
-        Work::Event { .. } => Ok(()),
-    }
-}
-
-async fn record(
-    txn: &DatabaseTransaction,
-    around: Surroundings<'_>,
-    group: &[Job],
-    which: &[usize],
-) -> Result<Vec<Recorded>, DbErr> {
-    let events: Vec<&NewEvent> = which
-        .iter()
-        .filter_map(|&at| match &group[at].work {
-            Work::Event { event, .. } => Some(&**event),
-            Work::Unit(_) => None,
-        })
-        .collect();
-    let Surroundings { now, known, touched, progress, .. } = around;
-    progress.at(Progress::SEVERAL);
-    let batch = contained(async { events::record_batch(txn, known, now, &events).await });
-    let (recorded, owed) = batch.await?;
-    touched.lock().unwrap_or_else(PoisonError::into_inner).extend(owed);
-    if recorded.len() == events.len() {
-        Ok(recorded)
-    } else {
-        Err(DbErr::Custom("not every event got an answer".to_owned()))
-    }
-}
-
-/// Turns a panic into an error, so that it ends its unit and not the lane.
-///
-/// What the unit had in its hands is dropped with it, and its statements are rolled back; nothing
-/// half-changed is left for others to see.
-async fn contained<T>(work: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(DbErr::Custom("a unit of work panicked".to_owned())))
-}
-
-/// Events that are written together, then units one by one. Positions in the group.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Phase {
-    events: Vec<usize>,
-    units: Vec<usize>,
-}
-
-/// Puts a group into as few calls as the order within each key allows.
-///
-/// Within a phase events come first. So an event can join the phase its key is in, unless a unit of
-/// that key is there already; then it opens the next one. A unit stays in its key's phase.
-///
-/// What has been refused before it was run has no place in it.
-fn plan(group: &[Job], outcomes: &[Outcome]) -> Vec<Phase> {
-    let jobs = group.iter().zip(outcomes).enumerate();
-    let accepted = jobs.filter(|(_, (_, outcome))| outcome.is_ok());
-    arrange(accepted.map(|(at, (job, _))| (at, &*job.key, matches!(job.work, Work::Event { .. }))))
-}
-
-fn arrange<'a>(jobs: impl Iterator<Item = (usize, &'a str, bool)>) -> Vec<Phase> {
-    let mut phases: Vec<Phase> = Vec::new();
-    // Where a key is: its phase, and whether the last of it there is a unit.
-    let mut reached: HashMap<&str, (usize, bool)> = HashMap::new();
-    for (at, key, is_event) in jobs {
-        let (phase, behind_unit) = reached.get(key).copied().unwrap_or((0, false));
-        let phase = if is_event && behind_unit { phase + 1 } else { phase };
-        reached.insert(key, (phase, !is_event));
-        if phases.len() <= phase {
-            phases.resize_with(phase + 1, Phase::default);
-        }
-        let of = &mut phases[phase];
-        if is_event { of.events.push(at) } else { of.units.push(at) }
-    }
-    phases
-}
-
-/// Fails on PostgreSQL if a statement has failed before in this (sub)transaction.
-async fn still_open(txn: &DatabaseTransaction) -> Result<(), DbErr> {
-    if txn.get_database_backend() == DbBackend::Postgres {
-        txn.execute_unprepared("SELECT 1").await?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_written_together_but_never_overtake_a_unit_of_their_own_key() {
-        let phases = arrange(
-            [
-                ("a", true),
-                ("b", false),
-                ("a", true),
-                ("b", true), // behind its unit: next phase
-                ("c", true),
-                ("a", false),
-                ("b", false),
-                ("a", true), // behind its unit: next phase
-            ]
-            .into_iter()
-            .enumerate()
-            .map(|(at, (key, is_event))| (at, key, is_event)),
-        );
-        assert_eq!(
-            phases,
-            [
-                Phase { events: vec![0, 2, 4], units: vec![1, 5] },
-                Phase { events: vec![3, 7], units: vec![6] },
-            ]
-        );
     }
 }

@@ -1,0 +1,382 @@
+//! What the client library is at, as far as it can be seen from outside: its tasks, and whether one may be
+//! between reading a message and handing it over.
+//!
+//! # Why
+//!
+//! The library decrypts a message, which moves a ratchet in its memory, and hands over what it has read
+//! (`store_pending_inbound`) a few steps later. Live, up to 64 messages are at these steps at once, and its
+//! flush of all ratchets waits for none of them. So it can write a ratchet that has consumed a message nobody
+//! has yet; if the process dies then, WhatsApp delivers that message again, the ratchet says that it is known, and
+//! the library acknowledges it. It is lost.
+//!
+//! The library has no hook between the two. But its tasks run on a runtime that is ours, and between these steps
+//! a task either goes on without a stop or waits for this backend. So a ratchet's write waits first
+//! ([`Tasks::rest`]) until each task that was under way has stopped for something else: what it had read before the
+//! flush took its copy of the ratchets is then among the rows of `pending.rs`, and those are written in the same
+//! transaction.
+//!
+//! A task is under way while it is being polled, while it was woken and has not had its turn yet, and while it
+//! waits for an answer of this backend. Nobody waits for a turn to begin: what is decrypted after the copy was
+//! taken is not in it.
+//!
+//! # What is left
+//!
+//! A task that waits, between the two steps, for another task which is not under way itself. For a message to
+//! somebody there is no such step in whatsapp-rust 0.7.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+/// A turn takes microseconds. Longer than this only one takes that hangs; all that the client writes must not hang with it.
+const LONGEST: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// The task that has its turn on this thread.
+    static CURRENT: RefCell<Option<Arc<Task>>> = const { RefCell::new(None) };
+}
+
+/// The tasks of one client. Clones are one and the same.
+#[derive(Clone, Default)]
+pub struct Tasks(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    tasks: Mutex<HashMap<u64, Arc<Task>>>,
+    next: AtomicU64,
+    /// Who waits for a rest.
+    waiting: AtomicUsize,
+    /// Rung when a turn has ended, if anybody waits.
+    ended: Notify,
+}
+
+/// One task.
+struct Task {
+    /// It has its turn.
+    polled: AtomicBool,
+    /// It was woken since its last turn began.
+    woken: AtomicBool,
+    /// Answers of the backend that it waits for. Changed in its turns only.
+    asking: AtomicUsize,
+    /// Turns that ended without a question to the backend.
+    rests: AtomicU64,
+    over: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Task {
+    fn is_under_way(&self) -> bool {
+        self.woken.load(SeqCst) || self.polled.load(SeqCst) || self.asking.load(SeqCst) > 0
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, SeqCst);
+        self.waker.wake();
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks").field("tasks", &self.tasks().len()).finish_non_exhaustive()
+    }
+}
+
+impl Tasks {
+    fn tasks(&self) -> MutexGuard<'_, HashMap<u64, Arc<Task>>> {
+        // Nothing panics while it holds this lock.
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same work, as one of these tasks. It is one from now on, and not only when it has its first turn.
+    pub fn watch<F>(&self, work: F) -> Watched<F> {
+        let task = Arc::new(Task {
+            polled: AtomicBool::new(false),
+            woken: AtomicBool::new(true),
+            asking: AtomicUsize::new(0),
+            rests: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let id = self.0.next.fetch_add(1, SeqCst);
+        self.tasks().insert(id, Arc::clone(&task));
+        Watched { work: Box::pin(work), entry: Entry { of: self.clone(), id, task } }
+    }
+
+    /// The task that has its turn here waits for an answer of the backend until this is dropped.
+    pub(super) fn asking() -> Asking {
+        let task = CURRENT.with_borrow(Option::clone);
+        if let Some(task) = &task {
+            task.asking.fetch_add(1, SeqCst);
+        }
+        Asking(task)
+    }
+
+    /// Waits until each task that is under way now has stopped for something else than the backend.
+    pub(super) async fn rest(&self) {
+        self.rest_but(LONGEST).await;
+    }
+
+    /// The same, with nobody who hangs for so long.
+    async fn rest_but(&self, longest: Duration) {
+        let _waiting = Waiting::new(&self.0.waiting);
+        let mut busy: Vec<(Arc<Task>, u64)> = {
+            let tasks = self.tasks();
+            // The count first: a turn that ends in between has ended.
+            let seen = tasks.values().map(|task| (task, task.rests.load(SeqCst)));
+            seen.filter(|(task, _)| task.is_under_way())
+                .map(|(task, rests)| (Arc::clone(task), rests))
+                .collect()
+        };
+        while tokio::time::timeout(longest, self.rested(&mut busy)).await.is_err() {
+            let before = busy.len();
+            // No answer comes while the database is away; until then nothing is written either.
+            busy.retain(|(task, _)| task.asking.load(SeqCst) > 0);
+            if busy.len() < before {
+                tracing::error!(
+                    "A task of the WhatsApp client hangs; ratchets are written all the same"
+                );
+            }
+        }
+    }
+
+    /// Waits until each of these has had a rest since.
+    async fn rested(&self, busy: &mut Vec<(Arc<Task>, u64)>) {
+        loop {
+            let ended = self.0.ended.notified();
+            tokio::pin!(ended);
+            // Registered before looking, or an end in between would be slept through.
+            ended.as_mut().enable();
+            busy.retain(|(task, rests)| {
+                task.rests.load(SeqCst) == *rests && !task.over.load(SeqCst)
+            });
+            if busy.is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Work that is one of a client's tasks.
+pub struct Watched<F> {
+    work: Pin<Box<F>>,
+    entry: Entry,
+}
+
+/// Its place among the tasks, given up when it is dropped.
+struct Entry {
+    of: Tasks,
+    id: u64,
+    task: Arc<Task>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.of.tasks().remove(&self.id);
+        self.task.over.store(true, SeqCst);
+        self.of.0.ended.notify_waiters();
+    }
+}
+
+impl<F> fmt::Debug for Watched<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("id", &self.entry.id).finish_non_exhaustive()
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let task = Arc::clone(&self.entry.task);
+        task.waker.register(cx.waker());
+        // In this order: at no point between a wake and the end of the turn does it look idle.
+        task.polled.store(true, SeqCst);
+        task.woken.store(false, SeqCst);
+        let turn = Turn { before: CURRENT.replace(Some(Arc::clone(&task))), task: &task };
+        let waker = Waker::from(Arc::clone(&task));
+        let polled = self.work.as_mut().poll(&mut Context::from_waker(&waker));
+        drop(turn);
+        if self.entry.of.0.waiting.load(SeqCst) > 0 {
+            self.entry.of.0.ended.notify_waiters();
+        }
+        polled
+    }
+}
+
+/// A turn on this thread; it may end by a panic, which ends the task.
+struct Turn<'a> {
+    before: Option<Arc<Task>>,
+    task: &'a Task,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        CURRENT.replace(self.before.take());
+        // In this order: who has seen the rest counted must not find the task in its turn, and wait for another.
+        self.task.polled.store(false, SeqCst);
+        if self.task.asking.load(SeqCst) == 0 {
+            self.task.rests.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+/// A question to the backend.
+pub(super) struct Asking(Option<Arc<Task>>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.asking.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+/// Somebody waits for the ends of turns, until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A waker that nobody hears.
+    fn poll<F: Future + Unpin>(work: &mut F) -> bool {
+        Pin::new(work).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_else_is_not_waited_for() {
+        let tasks = Tasks::default();
+        let (told, tells) = oneshot::channel::<()>();
+        let mut task = tasks.watch(tells);
+        assert!(tasks.rest().now_or_never().is_none(), "it has not had its first turn");
+        assert!(!poll(&mut task));
+        assert!(tasks.rest().now_or_never().is_some(), "it waits for a word");
+        // Woken, it has something to do, though nobody has polled it yet.
+        told.send(()).unwrap();
+        let rest = tasks.rest();
+        let mut rest = std::pin::pin!(rest);
+        assert!(!poll(&mut rest));
+        assert!(poll(&mut task));
+        assert!(poll(&mut rest));
+        drop(task);
+        assert!(tasks.tasks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_backend_is_waited_for_until_the_turn_after_the_answer_has_ended() {
+        let tasks = Tasks::default();
+        let (answer, answered) = oneshot::channel::<()>();
+        let (told, tells) = oneshot::channel::<()>();
+        let mut task = tasks.watch(Box::pin(async {
+            let asking = Tasks::asking();
+            answered.await.ok();
+            drop(asking);
+            tells.await.ok();
+        }));
+        assert!(!poll(&mut task));
+        let rest = tasks.rest();
+        let mut rest = std::pin::pin!(rest);
+        assert!(!poll(&mut rest));
+        // A turn without the answer.
+        assert!(!poll(&mut task));
+        assert!(!poll(&mut rest));
+        answer.send(()).unwrap();
+        assert!(!poll(&mut rest), "it has not had the turn in which it does something with it");
+        assert!(!poll(&mut task));
+        assert!(poll(&mut rest), "it waits for something else now");
+        told.send(()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_under_way_on_another_thread_is_waited_for() {
+        let tasks = Tasks::default();
+        let (here, there) = mpsc::channel::<()>();
+        let (go, goes) = mpsc::channel::<()>();
+        let mut task = tasks.watch(Box::pin(async move {
+            here.send(()).unwrap();
+            goes.recv().ok();
+            std::future::pending::<()>().await;
+        }));
+        let thread = std::thread::spawn(move || {
+            assert!(!poll(&mut task));
+            task
+        });
+        there.recv().unwrap();
+        let rest = tasks.rest();
+        let mut rest = std::pin::pin!(rest);
+        assert!(!poll(&mut rest));
+        go.send(()).unwrap();
+        let _task = thread.join().unwrap();
+        assert!(poll(&mut rest));
+    }
+
+    #[tokio::test]
+    async fn who_hangs_is_given_up_and_who_waits_for_the_backend_is_not() {
+        let longest = Duration::from_millis(10);
+        let tasks = Tasks::default();
+        let hangs = tasks.watch(std::future::pending::<()>());
+        tasks.rest_but(longest).await;
+        let (answer, answered) = oneshot::channel::<()>();
+        let mut asks = tasks.watch(Box::pin(async {
+            let _asking = Tasks::asking();
+            answered.await.ok();
+        }));
+        assert!(!poll(&mut asks));
+        let mut rest = std::pin::pin!(tasks.rest_but(longest));
+        let long = tokio::time::timeout(longest * 10, &mut rest).await;
+        assert!(long.is_err(), "what was read may not be there yet");
+        answer.send(()).unwrap();
+        assert!(poll(&mut asks));
+        assert!(poll(&mut rest), "the other was given up long ago");
+        drop(hangs);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_is_dropped_is_waited_for_no_more() {
+        let tasks = Tasks::default();
+        let task = tasks.watch(std::future::pending::<()>());
+        let rest = tasks.rest();
+        let mut rest = std::pin::pin!(rest);
+        assert!(!poll(&mut rest));
+        drop(task);
+        assert!(poll(&mut rest));
+    }
+}

@@ -1,0 +1,92 @@
+//! Sealing what is of webhooks: where endpoints are, and what others were told of that.
+
+use entity::{
+    id::{EndpointId, EventId},
+    webhook::{endpoint, event as webhook_event},
+};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait,
+};
+
+use super::CHUNK;
+use crate::{
+    store::{Error, Store, secrets, webhooks},
+    vault::Sealer,
+    webhook::EventType,
+};
+
+/// What endpoints are told that holds a secret: of endpoints, and under names that are none of ours.
+const COPIES: [EventType; 5] = [
+    EventType::EndpointFailing,
+    EventType::EndpointRecovered,
+    EventType::EndpointDisabled,
+    EventType::DeliveryExhausted,
+    EventType::Unknown,
+];
+
+impl Store {
+    pub(super) async fn seal_endpoints(&self, sealer: &Sealer) -> Result<u64, Error> {
+        self.in_chunks(sealer, |txn, sealer, after: Option<EndpointId>| {
+            Box::pin(async move {
+                let rows = endpoint::Entity::find()
+                    .filter(endpoint::COLUMN.organization_id.eq(sealer.organization().clone()))
+                    .apply_if(after, |rows, id| rows.filter(endpoint::COLUMN.id.gt(id)))
+                    .order_by_asc(endpoint::COLUMN.id)
+                    .limit(CHUNK)
+                    .lock_exclusive()
+                    .all(txn)
+                    .await?;
+                let last = rows.last().map(|row| row.id.clone());
+                let mut count = 0;
+                for row in rows {
+                    if row.url.is_empty() || webhooks::is_url_sealed(sealer, &row) {
+                        continue;
+                    }
+                    let url = webhooks::seal_url(sealer, &row.id, &row.url);
+                    let mut row = row.into_active_model();
+                    row.url = Set(url);
+                    endpoint::Entity::update(row).exec(txn).await?;
+                    count += 1;
+                }
+                Ok((last, count))
+            })
+        })
+        .await
+    }
+
+    /// What endpoints were told of endpoints, and under names that are none of ours: copies of what is sealed elsewhere.
+    pub(super) async fn seal_notices(&self, sealer: &Sealer) -> Result<u64, Error> {
+        self.in_chunks(sealer, |txn, sealer, after: Option<EventId>| {
+            Box::pin(async move {
+                let rows = webhook_event::Entity::find()
+                    .filter(webhook_event::COLUMN.organization_id.eq(sealer.organization().clone()))
+                    .filter(webhook_event::COLUMN.event_type.is_in(COPIES.map(EventType::name)))
+                    .apply_if(after, |rows, id| rows.filter(webhook_event::COLUMN.id.gt(id)))
+                    .order_by_asc(webhook_event::COLUMN.id)
+                    .limit(CHUNK)
+                    .lock_exclusive()
+                    .all(txn)
+                    .await?;
+                let last = rows.last().map(|row| row.id.clone());
+                let mut count = 0;
+                for row in rows {
+                    let mut payload = row.payload.clone();
+                    let is_unknown = row.event_type == EventType::Unknown.name();
+                    let sealed = match row.session_key.as_ref().filter(|_| is_unknown) {
+                        Some(session) => secrets::seal_old_told(sealer, session, &mut payload),
+                        None => webhooks::seal_old_notice(sealer, &mut payload),
+                    };
+                    if sealed {
+                        let mut row = row.into_active_model();
+                        row.payload = Set(payload);
+                        webhook_event::Entity::update(row).exec(txn).await?;
+                        count += 1;
+                    }
+                }
+                Ok((last, count))
+            })
+        })
+        .await
+    }
+}
