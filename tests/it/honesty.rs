@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use entity::{kind::AuditAction, state::{DesiredState, SessionStatus}};
+use entity::{
+    kind::AuditAction,
+    state::{DesiredState, SessionStatus},
+};
 use proptest::test_runner::{Config, TestRunner};
 use reqwest::Method;
 use sea_orm::Iterable as _;
