@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use tokio_util::task::TaskTracker;
 use wagate_simulator::{Fault, Lasting, ViolationKind};
+use whatsapp_rust::wacore::store::InMemoryBackend;
 
-use crate::client::until;
+use crate::client::{jid, until};
 use crate::raw::Raw;
 use crate::world::{BOB, World};
 
@@ -15,7 +16,7 @@ fn goodbye() -> Fault {
 }
 
 /// Logs in with frames, and waits until the server has as many of them as the transport needs.
-async fn raw(world: &World, store: &whatsapp_rust::wacore::store::InMemoryBackend) -> Raw {
+async fn raw(world: &World, store: &InMemoryBackend) -> Raw {
     let heard = world.sim.info().stanzas_in;
     let mut raw = Raw::log_in(&world.sim.url(), store).await;
     raw.send_requests(Raw::ENOUGH).await;
@@ -94,7 +95,7 @@ async fn messages_whose_sending_is_given_up_half_way_break_no_frame() {
             // Each is given up a little later than the one before it, and every other one is not.
             let patience = Duration::from_micros(if n % 2 == 0 { n * 200 } else { 20_000_000 });
             sending.spawn(async move {
-                let to = crate::client::jid(BOB);
+                let to = jid(BOB);
                 tokio::time::timeout(patience, inner.send_text(to, "under way")).await.is_ok()
             })
         });
