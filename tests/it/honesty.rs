@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use entity::state::SessionStatus;
+use entity::{
+    kind::AuditAction,
+    state::{DesiredState, SessionStatus},
+};
 use proptest::test_runner::{Config, TestRunner};
 use reqwest::Method;
 use sea_orm::Iterable as _;
@@ -11,76 +14,21 @@ use wagate::{
     event::{Event, Group, payload::rfc3339},
     store::{
         Patience,
+        audit::By,
         events::{NewEvent, Recorded},
+        sessions::Act,
     },
 };
 
 use crate::{
     dashboard_script::Grouping,
     database::on_each,
+    honest_views::{Told, flags, group, in_list, of},
     http_app::{Answer, App},
     http_events::Stream,
     http_metrics::Figures,
-    story::{SESSIONS, Step, What, care, event, steps},
+    story::{SESSIONS, Step, What, care, event, repetitions, steps},
 };
-
-/// What a client of the stream knows of a session: a snapshot, and the events since, read by the
-/// documented table of what each of them means.
-#[derive(Clone, Debug)]
-struct Told {
-    status: String,
-    qr: Value,
-    qr_expires_at: Value,
-    reconnecting: bool,
-    next_attempt_at: Value,
-    last_reason: Value,
-    last_code: Value,
-}
-
-impl Told {
-    fn snapshot(session: &Value) -> Self {
-        Self {
-            status: session["status"].as_str().unwrap().to_owned(),
-            qr: session["qr"].clone(),
-            qr_expires_at: session["qrExpiresAt"].clone(),
-            reconnecting: session["reconnecting"].as_bool().unwrap(),
-            next_attempt_at: session["nextAttemptAt"].clone(),
-            last_reason: session["lastDisconnect"]["reason"].clone(),
-            last_code: session["lastDisconnect"]["code"].clone(),
-        }
-    }
-
-    fn hear(&mut self, event: &str, data: &Value) {
-        // A session that is connected receives the account's past, and is as connected as before.
-        if event == "loading_screen" && self.status == "session_connected" {
-            return;
-        }
-        let status = match event {
-            "qr" => "qr_generated",
-            "authenticated" | "loading_screen" => "loading",
-            "ready" => "session_connected",
-            "change_state" => "connecting",
-            "disconnected" if data["reason"] == "failed" => "error",
-            "disconnected" => "session_not_connected",
-            "auth_failure" => "auth_failure",
-            _ => return,
-        };
-        let ended = matches!(event, "disconnected" | "auth_failure" | "change_state")
-            && data["reason"].is_string();
-        let last = |name: &str, before: &Value| {
-            if ended { data[name].clone() } else { before.clone() }
-        };
-        *self = Self {
-            status: status.to_owned(),
-            qr: data["qr"].clone(),
-            qr_expires_at: data["qrExpiresAt"].clone(),
-            reconnecting: data["state"] == "reconnecting",
-            next_attempt_at: data["nextAttemptAt"].clone(),
-            last_reason: last("reason", &self.last_reason),
-            last_code: last("code", &self.last_code),
-        };
-    }
-}
 
 /// A story being played.
 struct Play<'a> {
@@ -91,24 +39,46 @@ struct Play<'a> {
     told: BTreeMap<String, Told>,
     /// The status that each session was seen in last, and since when it must say it is.
     since: BTreeMap<&'static str, (String, String)>,
+    /// The last code that each session has shown.
+    codes: BTreeMap<&'static str, Code>,
+}
+
+/// A code, as it must be told of for as long as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+struct Code {
+    qr: String,
+    issued_at: String,
+    expires_at: String,
+    sequence: i64,
 }
 
 impl<'a> Play<'a> {
     async fn begin(app: &'a App) -> Self {
+        let mut since = BTreeMap::new();
         for id in SESSIONS {
             // There is one when the story before this one was cut off.
             app.delete(&format!("/api/whatsapp/session/{id}")).await;
             app.session(id).await;
+            let now = rfc3339(app.clock.now()).as_str().to_owned();
+            since.insert(id, ("session_not_connected".to_owned(), now));
             // The oldest comes first in lists.
             app.clock.advance(Duration::from_millis(1));
         }
+        // Restarts take back other things of one that is to run.
+        let wanted = app.row(SESSIONS[2]).await.id;
+        let act = Act { action: AuditAction::SessionStarted, detail: json!({}), by: By::default() };
+        let running = DesiredState::Running;
+        let sessions = app.store.sessions();
+        sessions.set_desired_state(&app.organization, &wanted, running, act).await.unwrap();
         let script = Answer::to(app.anonymous(Method::GET, "/dashboard/app.js")).await;
         let page = Grouping::read(script.text());
         let (stream, told) = listen(app).await;
-        Self { app, page, stream, told, since: BTreeMap::new() }
+        Self { app, page, stream, told, since, codes: BTreeMap::new() }
     }
 
     async fn step(&mut self, step: &Step) {
+        // No two steps are made at one time: what is told tells them apart.
+        self.app.clock.advance(Duration::from_millis(1));
         match step {
             Step::Happen { session, what, stale } => {
                 self.happen(SESSIONS[*session], what, *stale).await;
@@ -128,12 +98,17 @@ impl<'a> Play<'a> {
         self.compare().await;
     }
 
-    async fn happen(&mut self, id: &str, what: &What, stale: bool) {
+    async fn happen(&mut self, id: &'static str, what: &What, stale: bool) {
         let row = self.app.row(id).await;
         let event = match what {
             // A client that is connected loads nothing but the past.
             What::Loading(percent) if row.status == SessionStatus::SessionConnected => {
                 Event::HistoryProgress { percent: *percent }
+            }
+            // No two sessions have one number: they would hand over to each other, and be listed no more.
+            What::Ready(Some(number)) => {
+                let before = SESSIONS.iter().take_while(|it| **it != id).count();
+                event(&What::Ready(Some(u8::try_from(before).unwrap() * 3 + number)), self.app)
             }
             what => event(what, self.app),
         };
@@ -148,6 +123,16 @@ impl<'a> Play<'a> {
         };
         let recorded = self.app.store.writer().record(new, Patience::Fail).await.unwrap();
         let Recorded::New { seq } = recorded else { return };
+        if let What::Qr { code, valid_for } = what {
+            let now = self.app.clock.now();
+            let shown = Code {
+                qr: format!("2@{code}"),
+                issued_at: rfc3339(now).as_str().to_owned(),
+                expires_at: rfc3339(now + *valid_for).as_str().to_owned(),
+                sequence: row.qr_sequence + 1,
+            };
+            self.codes.insert(id, shown);
+        }
         loop {
             let received = self.stream.next().await.expect("the stream goes on");
             if received.name.is_empty() {
@@ -189,7 +174,7 @@ impl<'a> Play<'a> {
 
             let word = status["status"].as_str().unwrap();
             let told = status["since"].as_str().unwrap();
-            let seen = self.since.entry(id).or_insert_with(|| (word.to_owned(), told.to_owned()));
+            let seen = self.since.get_mut(id).expect("every session has been in a status");
             if seen.0 != word {
                 // What changes it happens now.
                 *seen = (word.to_owned(), now.as_str().to_owned());
@@ -255,6 +240,13 @@ impl<'a> Play<'a> {
             assert_eq!(data["issuedAt"], status["qrIssuedAt"]);
             assert_eq!(data["expiresAt"], status["qrExpiresAt"]);
             assert_eq!(data["sequence"], status["qrSequence"]);
+            let shown = Code {
+                qr: data["qr"].as_str().unwrap().to_owned(),
+                issued_at: data["issuedAt"].as_str().unwrap().to_owned(),
+                expires_at: data["expiresAt"].as_str().unwrap().to_owned(),
+                sequence: data["sequence"].as_i64().unwrap(),
+            };
+            assert_eq!(Some(&shown), self.codes.get(id), "{id}: the code that was shown last");
         } else {
             let problem = answer.problem(404, "QR_NOT_AVAILABLE");
             assert_eq!(problem["sessionStatus"], status["status"]);
@@ -288,48 +280,11 @@ async fn snapshot(app: &App) -> (Stream, Value) {
     (stream, snapshot)
 }
 
-fn of<'a>(sessions: &'a Value, id: &str) -> &'a Value {
-    sessions.as_array().unwrap().iter().find(|it| it["sessionId"] == id).unwrap()
-}
-
-/// Each member of the list's item is the status object's.
-fn in_list(item: &Value, status: &Value) {
-    for (name, value) in item.as_object().unwrap() {
-        match name.as_str() {
-            "hasQR" => assert_eq!(*value, !status["qr"].is_null(), "{item}"),
-            "lastUpdated" => assert_eq!(*value, status["updatedAt"], "{item}"),
-            _ => assert_eq!(*value, status[name], "{name} of {item}"),
-        }
-    }
-}
-
-/// The flags are what the contract computes them from.
-fn flags(status: &Value, now: &str) {
-    let word = status["status"].as_str().unwrap();
-    let live = status["qrExpiresAt"].as_str().is_some_and(|at| now < at);
-    assert_eq!(status["isConnected"], word == "session_connected", "{status}");
-    assert_eq!(status["needsQR"], word == "qr_generated" && live, "{status}");
-    assert_eq!(status["isLoading"], matches!(word, "loading" | "connecting"), "{status}");
-    assert_eq!(status["hasError"], matches!(word, "auth_failure" | "error"), "{status}");
-    assert_eq!(status["qr"].is_null(), status["needsQR"] == false, "{status}");
-    for of_a_code in ["qrImage", "qrIssuedAt", "qrExpiresAt"] {
-        assert_eq!(status[of_a_code].is_null(), status["qr"].is_null(), "{of_a_code} of {status}");
-    }
-    assert!(status["since"].as_str().unwrap() <= now, "{status}");
-    assert!(status["qrIssuedAt"].as_str().is_none_or(|at| at <= now), "{status}");
-    assert!(status["bannedUntil"].as_str().is_none_or(|until| now < until), "{status}");
-    assert!(!status["message"].as_str().unwrap().is_empty());
-}
-
-/// The summary's group, from the flags alone.
-fn group(status: &Value) -> &'static str {
-    let is = |flag: &str| status[flag] == true;
-    match () {
-        () if is("isConnected") => "connected",
-        () if is("needsQR") => "needsQR",
-        () if is("isLoading") => "loading",
-        () if is("hasError") => "error",
-        () => "disconnected",
+async fn play(app: &App, steps: &[Step]) {
+    let mut play = Play::begin(app).await;
+    play.compare().await;
+    for step in steps {
+        play.step(step).await;
     }
 }
 
@@ -344,16 +299,9 @@ async fn all_views_agree_at_every_step_of_any_story() {
             failure_persistence: None,
             ..Config::default()
         };
+        play(&app, &repetitions()).await;
         let played = TestRunner::new(config).run(&steps(), |steps| {
-            tokio::task::block_in_place(|| {
-                runtime.block_on(async {
-                    let mut play = Play::begin(&app).await;
-                    play.compare().await;
-                    for step in &steps {
-                        play.step(step).await;
-                    }
-                });
-            });
+            tokio::task::block_in_place(|| runtime.block_on(play(&app, &steps)));
             Ok(())
         });
         if let Err(failed) = played {

@@ -52,6 +52,7 @@ mod handover_swept;
 mod handover_wire;
 mod history_process;
 mod history_wire;
+mod honest_views;
 mod honesty;
 mod http_app;
 mod http_browser;
@@ -102,6 +103,7 @@ mod node;
 mod nodes_wire;
 mod notify_process;
 mod outage;
+mod outage_disk;
 mod pairing_wire;
 #[path = "../../examples/support/postgres.rs"]
 mod postgres;

@@ -6,8 +6,11 @@ use wagate_simulator::{Fault, Lasting, Options, Simulator};
 
 use crate::{
     process::{HOLD_AT, Installation},
-    world::ALICE,
+    world::{ALICE, DEADLINE},
 };
+
+/// What the log says when a client is done without.
+const GIVEN_UP: &str = "did not close in time";
 
 /// A client that does not close is waited for, for fifteen seconds; then it is done without.
 const CLOSE: Duration = Duration::from_secs(15);
@@ -29,15 +32,24 @@ async fn a_lost_connection_is_said_before_its_client_has_closed_and_one_that_nev
         .watch("sales", "the loss", |seen| (seen["isConnected"] == false).then(|| seen.clone()))
         .await
         .unwrap();
-    let took = begun.elapsed();
-    assert!(took < CLOSE / 3, "it took {took:?}");
+    // However slow the machine is: it has not been given up by then.
+    assert!(!installation.log().contains(GIVEN_UP), "{}", installation.log());
     assert_eq!(lost["reconnecting"], true, "{lost}");
     assert_eq!(lost["lastDisconnect"]["reason"], "connection_lost", "{lost}");
 
     // Its device is opened again when it has been given up, and not before.
-    daemon.connected("sales").await.unwrap();
+    loop {
+        let logins = phone.logins().len();
+        if installation.log().contains(GIVEN_UP) {
+            break;
+        }
+        assert_eq!(logins, 1, "its device was opened before");
+        assert!(begun.elapsed() < DEADLINE, "{}", installation.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let took = begun.elapsed();
     assert!(took >= CLOSE && took < CLOSE * 2, "it took {took:?}");
+    daemon.connected("sales").await.unwrap();
     assert_eq!(phone.logins().len(), 2);
     let violations = whatsapp.violations();
     assert!(violations.is_empty(), "protocol errors: {violations:#?}");

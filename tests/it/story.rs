@@ -95,6 +95,34 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..16)
 }
 
+/// One in which what depends on the time before it is looked at: codes that follow one another, and statuses
+/// that are said again, by a client and by restarts.
+pub(crate) fn repetitions() -> Vec<Step> {
+    let minute = Duration::from_mins(1);
+    let mut steps = Vec::new();
+    for session in 0..SESSIONS.len() {
+        for what in [
+            What::Qr { code: 1, valid_for: minute },
+            What::Qr { code: 2, valid_for: minute },
+            What::Qr { code: 2, valid_for: minute / 2 },
+            What::Authenticated,
+            What::Loading(50),
+            What::Ready(Some(1)),
+            What::Ready(Some(1)),
+            What::Connecting,
+            What::Connecting,
+        ] {
+            steps.push(Step::Happen { session, what, stale: false });
+            steps.push(Step::Pass(Duration::from_secs(7)));
+        }
+        steps.extend([Step::Restart, Step::Pass(minute), Step::Restart]);
+        // The codes before were of a pairing that is over.
+        let what = What::Qr { code: 3, valid_for: minute };
+        steps.extend([Step::Happen { session, what, stale: false }, Step::Pass(minute)]);
+    }
+    steps
+}
+
 /// A ban is dialled into again when it is over, and the session says when.
 pub(crate) fn care(what: &What, app: &App) -> Option<Care> {
     let What::Banned(lasts) = what else { return None };

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use wacore::types::events::InboundMessage;
+use waproto::buffa::Message as _;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
 use super::{translate, unrecorded::Unrecorded};
@@ -57,7 +58,8 @@ impl InboundDurabilityHook for Hook {
             anyhow::bail!("the device is linked to another account and about to be unlinked");
         }
         moment!("inbound.decrypted");
-        let _hooked = self.unrecorded.hook(batch.len());
+        let bytes: u64 = batch.iter().map(|it| u64::from(it.message.encoded_len())).sum();
+        let _hooked = self.unrecorded.hook(batch.len(), bytes);
         let now = self.ingest.now();
         let messages =
             batch.iter().filter_map(|message| translate::inbound(message, now)).collect();

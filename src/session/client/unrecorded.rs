@@ -8,24 +8,35 @@
 //! - *What we say waits for what we heard.* No frame leaves before everything that was reported before
 //!   it, and is acknowledged to WhatsApp, is recorded. An acknowledgement is a frame, and the library
 //!   makes it after it has reported what it acknowledges.
-//! - *Who cannot write does not read.* While too much is unrecorded, or much was read since something
-//!   was last recorded, nothing is taken from the socket. So an outage of the database fills the network's buffers
-//!   and then WhatsApp's queue, which is made for it, and not our memory.
+//! - *Who cannot write does not read.* While too much is unrecorded, or much more was read than was recorded of it,
+//!   nothing is taken from the socket. So an outage of the database, or one that is slow, fills the network's buffers
+//!   and then WhatsApp's queue, which is made for it, and not our memory. How much of what was read the library still
+//!   has in hand it does not say. What is recorded counts by its size; and once nothing has waited for the database
+//!   for a moment, the library has nothing in hand.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How many facts and messages may wait to be recorded while more is read.
 const MOST: u64 = 1024;
 
-/// How many bytes may be read while something waits and nothing gets recorded. Much more than comes in
-/// the milliseconds that a commit takes; what the library makes of it takes several times as much.
+/// How many bytes may be read beyond what was recorded. Much more than comes in the milliseconds that a
+/// commit takes; what the library makes of it takes several times as much.
 const BYTES: u64 = 1 << 20;
+
+/// What a fact takes on the wire besides its content: addresses, times, keys. Rather less than it does, so that
+/// nobody reads ahead on the strength of it.
+const HEAD: u64 = 256;
+
+/// Once nothing has waited for the database for so long, all that was read has been dealt with. Much more than the
+/// library takes from one message to the next.
+pub(super) const IDLE: Duration = Duration::from_millis(100);
 
 /// The account of one link. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +59,10 @@ struct State {
     owed: u64,
     /// Messages in the durability hook.
     hooked: u64,
-    /// Bytes read since something was recorded, or began to wait when nothing did.
-    read: u64,
+    /// Bytes read that nothing was recorded for yet, as far as is known.
+    ahead: u64,
+    /// When something waited last; never yet, or since nothing was in hand.
+    waited: Option<Instant>,
     /// The socket's reader, while it is kept from reading.
     reader: Option<Waker>,
 }
@@ -59,14 +72,30 @@ impl State {
         self.reported - self.recorded + self.hooked
     }
 
-    fn is_closed(&self) -> bool {
-        let waiting = self.waiting();
-        waiting > MOST || (waiting > 0 && self.read > BYTES)
+    /// Looks whether all is dealt with that was read.
+    fn rest(&mut self) {
+        let idle = self.waited.is_none_or(|waited| waited.elapsed() >= IDLE);
+        if self.waiting() == 0 && idle {
+            self.waited = None;
+            self.ahead = 0;
+        }
     }
 
-    /// Something waits no more; the rest has shown that it is not stuck.
-    fn progressed(&mut self) {
-        self.read = 0;
+    fn is_closed(&self) -> bool {
+        let in_hand = self.waiting() > 0 || self.waited.is_some_and(|it| it.elapsed() < IDLE);
+        self.waiting() > MOST || (in_hand && self.ahead > BYTES)
+    }
+
+    /// Something begins to wait.
+    fn begin(&mut self) {
+        self.rest();
+        self.waited = Some(Instant::now());
+    }
+
+    /// Something waits no more that came in so many bytes.
+    fn progressed(&mut self, bytes: u64) {
+        self.waited = Some(Instant::now());
+        self.ahead = self.ahead.saturating_sub(bytes);
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -84,9 +113,7 @@ impl Unrecorded {
             return;
         }
         let mut state = self.state();
-        if state.waiting() == 0 {
-            state.read = 0;
-        }
+        state.begin();
         state.reported += facts as u64;
         if owed {
             state.owed = state.reported;
@@ -97,19 +124,18 @@ impl Unrecorded {
     pub(in crate::session) fn settle(&self, facts: usize) {
         let mut state = self.state();
         state.recorded += facts as u64;
-        state.progressed();
+        state.progressed(HEAD * facts as u64);
         drop(state);
         self.0.recorded.notify_waiters();
     }
 
-    /// Messages are with the durability hook, until this is dropped.
-    pub(super) fn hook(&self, messages: usize) -> Hooked {
+    /// Messages of so many bytes altogether are with the durability hook, until this is dropped.
+    pub(super) fn hook(&self, messages: usize, bytes: u64) -> Hooked {
         let mut state = self.state();
-        if state.waiting() == 0 {
-            state.read = 0;
-        }
+        state.begin();
         state.hooked += messages as u64;
-        Hooked { account: self.clone(), messages: messages as u64 }
+        let messages = messages as u64;
+        Hooked { account: self.clone(), messages, bytes: bytes + HEAD * messages }
     }
 
     /// Waits until what was reported so far, and is acknowledged, is recorded. False when that will
@@ -136,9 +162,11 @@ impl Unrecorded {
         self.state().is_closed()
     }
 
-    /// Ready when the socket may be read.
+    /// Ready when the socket may be read. Whoever is kept from it is woken when something was recorded, and looks
+    /// again after [`IDLE`] by itself.
     pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
+        state.rest();
         if state.is_closed() {
             state.reader = Some(cx.waker().clone());
             return Poll::Pending;
@@ -148,7 +176,7 @@ impl Unrecorded {
 
     /// So many bytes were read.
     pub(super) fn read(&self, bytes: usize) {
-        self.state().read += bytes as u64;
+        self.state().ahead += bytes as u64;
     }
 }
 
@@ -157,13 +185,14 @@ impl Unrecorded {
 pub(super) struct Hooked {
     account: Unrecorded,
     messages: u64,
+    bytes: u64,
 }
 
 impl Drop for Hooked {
     fn drop(&mut self) {
         let mut state = self.account.state();
         state.hooked -= self.messages;
-        state.progressed();
+        state.progressed(self.bytes);
     }
 }
 
@@ -202,12 +231,22 @@ mod tests {
         assert!(!account.recorded(&closing).await);
     }
 
+    /// The library goes on at once, however slow this machine is.
+    fn go_on(account: &Unrecorded) {
+        account.state().waited = Some(Instant::now() + Duration::from_hours(1));
+    }
+
+    /// A moment passes in which nothing waits.
+    fn pause(account: &Unrecorded) {
+        account.state().waited = Instant::now().checked_sub(IDLE);
+    }
+
     #[test]
     fn the_socket_is_not_read_while_too_much_waits() {
         let account = Unrecorded::default();
         assert!(open(&account));
         account.report(1000, false);
-        let hooked = account.hook(24);
+        let hooked = account.hook(24, 0);
         assert!(open(&account));
         account.report(1, true);
         assert!(!open(&account));
@@ -219,11 +258,36 @@ mod tests {
         account.read(2 << 20);
         assert!(!open(&account));
         account.settle(1);
+        // The library may have all that was read in hand, and has if it goes on at once.
+        go_on(&account);
+        assert!(!open(&account));
+        pause(&account);
         assert!(open(&account));
         // With nothing to record, anything may be read.
         account.read(2 << 20);
         assert!(open(&account));
         account.report(1, true);
         assert!(open(&account));
+    }
+
+    #[test]
+    fn as_much_more_is_read_as_was_recorded_however_slowly_that_goes() {
+        const MESSAGE: u64 = 16 * 1024;
+        let account = Unrecorded::default();
+        let mut read = 0;
+        for recorded in 0..500 {
+            let message = account.hook(1, MESSAGE);
+            for _ in 0..1000 {
+                if open(&account) {
+                    account.read(16 * 1024);
+                    read += MESSAGE;
+                }
+            }
+            let ahead = read - recorded * MESSAGE;
+            assert!(ahead <= BYTES + 10 * MESSAGE + recorded * HEAD, "{ahead}");
+            assert!(ahead >= BYTES, "{ahead}");
+            drop(message);
+            go_on(&account);
+        }
     }
 }

@@ -19,13 +19,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::timeout,
+    time::{Sleep, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use wacore::net::Transport;
 use whatsapp_rust::anyhow;
 
-use super::{barrier::Barrier, dial::Progress, unrecorded::Unrecorded};
+use super::{barrier::Barrier, dial::Progress, unrecorded::{IDLE, Unrecorded}};
 use crate::fault::moment;
 
 /// How long a frame may take to be taken by the kernel.
@@ -61,7 +61,7 @@ impl Wire {
     pub(super) fn carry<S>(&self, inner: S) -> Carried<S> {
         *self.head_lock() = Some(Vec::new());
         let cut = Box::pin(self.0.cut.clone().cancelled_owned());
-        Carried { inner, wire: self.clone(), cut }
+        Carried { inner, wire: self.clone(), cut, again: None }
     }
 
     /// What the server has said so far, before the WebSocket is there.
@@ -100,9 +100,23 @@ pub(super) struct Carried<S> {
     inner: S,
     wire: Wire,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// While it is not read: when to look again, whether anything was recorded or not.
+    again: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Carried<S> {
+    /// Ready when what was read before leaves room for more.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        use std::future::Future as _;
+        while self.wire.0.unrecorded.poll_open(cx).is_pending() {
+            let again = self.again.get_or_insert_with(|| Box::pin(sleep(IDLE)));
+            ready!(again.as_mut().poll(cx));
+            self.again = None;
+        }
+        self.again = None;
+        Poll::Ready(())
+    }
+
     /// Whether it was cut; if not, who asks is woken when it is.
     fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
         use std::future::Future as _;
@@ -123,7 +137,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Carried<S> {
         if self.is_cut(cx) {
             return Poll::Ready(Err(was_cut()));
         }
-        ready!(self.wire.0.unrecorded.poll_open(cx));
+        ready!(self.poll_open(cx));
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         let received = &buf.filled()[before.min(buf.filled().len())..];

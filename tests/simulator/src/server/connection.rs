@@ -58,7 +58,7 @@ impl Hub {
                 self.lost(&link, &error);
             },
         }
-        // Cutting ends the writer too, unless a goodbye is still on its way.
+        // Cutting ends the writer too.
         drop(reader);
         // Gone before anybody is told so: a fault meant for the next login must not strike this.
         locked(&self.links).remove(&id);
@@ -128,17 +128,15 @@ impl Hub {
                 self.counters.stanzas_out.one();
                 self.counters.bytes_out.add(size);
             }
-            writer.flush().await
+            writer.flush().await?;
+            writer.goodbye().await
         };
+        // The reader hears what the client still has to say, and sees the end: of both, or of a socket that
+        // could not be written to.
         tokio::select! {
-            () = link.until_cut() => return,
-            written = written => if written.is_err() {
-                // The reader sees the same end and says so.
-                return;
-            },
+            () = link.until_cut() => {}
+            _ = written => {}
         }
-        writer.close().await;
-        link.cut();
     }
 
     fn delay(&self, link: &Link) -> Option<std::time::Duration> {

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::ZlibEncoder};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
-use tokio_websockets::Message;
+use tokio_websockets::{CloseCode, Message};
 use wacore_binary::{Node, OwnedNodeRef};
 use wacore_noise::NoiseCipher;
 use wacore_noise::framing::{FrameDecoder, encode_frame};
@@ -121,9 +121,12 @@ impl FrameWriter {
         Ok(self.sink.flush().await?)
     }
 
-    /// Says goodbye properly; failing to is no news, the socket goes away either way.
-    pub(crate) async fn close(mut self) {
-        self.sink.close().await.ok();
+    /// Says goodbye. The connection is over when the client has answered that, which the reader sees.
+    ///
+    /// Not by closing the sink: that waits for the answer, and takes from the socket whatever comes
+    /// before it. The reader would miss frames, and could read none that follow.
+    pub(crate) async fn goodbye(&mut self) -> Result<(), WireError> {
+        Ok(self.sink.send(Message::close(Some(CloseCode::NORMAL_CLOSURE), "")).await?)
     }
 }
 

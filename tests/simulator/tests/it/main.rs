@@ -17,9 +17,11 @@ mod history;
 mod many;
 mod messages;
 mod pairing;
+mod raw;
 mod refusals;
 mod retries;
 mod scripts;
+mod wire;
 mod world;
 
 use client::Client;
