@@ -47,7 +47,7 @@ pub use self::{
     input::{AccountInput, DEFAULT_PATH, limits},
     log::{Detail, Listing, Reprocessed},
     processing::Processor,
-    sending::{OUTCOME_UNKNOWN, Outgoing, Read, Sender, Taken, What, sending_limits},
+    sending::{OUTCOME_UNKNOWN, Outgoing, REASONS, Read, Sender, Taken, What, sending_limits},
     silence::Watch,
 };
 pub use crate::{

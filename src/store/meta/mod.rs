@@ -26,7 +26,7 @@ pub use self::{
     claim::Whose,
     ingest::Kept,
     log::LogFilter,
-    outbox::{NewOutgoing, NotSending, Outcome, Queued},
+    outbox::{NewOutgoing, NotAnswered, NotSending, Outcome, Queued},
     reprocess::{Requeued, Wanted},
     sealed::{Open, Secrets},
 };
