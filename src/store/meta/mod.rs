@@ -29,6 +29,7 @@ pub use self::{
     outbox::{NewOutgoing, NotAnswered, NotSending, Outcome, Queued},
     reprocess::{Requeued, Wanted},
     sealed::{Open, Secrets},
+    silence::Silence,
 };
 
 /// Accounts at Meta, and what came of them.
