@@ -12,6 +12,7 @@ use std::{
     panic::{self, PanicHookInfo},
 };
 
+use tracing::Level;
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
@@ -54,15 +55,30 @@ pub fn init(log: &config::Log) -> Result<Telemetry, TryInitError> {
 }
 
 impl Telemetry {
-    /// From now on logs what `log` says, for as much as goes through `tracing`, which all of ours does.
+    /// From now on logs what `log` says.
     pub fn reload(&self, log: &config::Log) -> Result<(), reload::Error> {
-        (self.replace)(filter(log))
+        (self.replace)(filter(log))?;
+        // Who logs through `log` asks this before anything else; at the start it was set to what was wanted then.
+        log::set_max_level(facade(LevelFilter::current()));
+        Ok(())
     }
 }
 
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+/// A level as `log` calls it.
+fn facade(level: LevelFilter) -> log::LevelFilter {
+    match level.into_level() {
+        None => log::LevelFilter::Off,
+        Some(Level::ERROR) => log::LevelFilter::Error,
+        Some(Level::WARN) => log::LevelFilter::Warn,
+        Some(Level::INFO) => log::LevelFilter::Info,
+        Some(Level::DEBUG) => log::LevelFilter::Debug,
+        Some(Level::TRACE) => log::LevelFilter::Trace,
     }
 }
 

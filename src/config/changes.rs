@@ -8,8 +8,26 @@ use super::Config;
 const LIVE: [&str; 2] = ["log.level", "log.filter"];
 const LIVE_SECTION: &str = "limits.";
 
+/// Whether a value differs between two configurations.
+type Differs = fn(&Config, &Config) -> bool;
+
+/// The keys of which not all is shown.
+const SECRETS: [(&str, Differs); 5] = [
+    ("database.url", |a, b| a.database.url != b.database.url),
+    ("encryption.master_key", |a, b| a.encryption.master_key != b.encryption.master_key),
+    ("external.webhook_secret_key", |a, b| {
+        a.external.webhook_secret_key != b.external.webhook_secret_key
+    }),
+    ("meta.default_verify_token", |a, b| {
+        a.meta.default_verify_token != b.meta.default_verify_token
+    }),
+    ("meta.default_webhook_secret", |a, b| {
+        a.meta.default_webhook_secret != b.meta.default_webhook_secret
+    }),
+];
+
 /// The keys whose values differ, with their sections, those that a running daemon takes over apart from
-/// those that wait for its next start. Secrets are not compared.
+/// those that wait for its next start. Of a secret it is told that it differs, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Taken over at once.
@@ -23,6 +41,12 @@ impl Changes {
     pub fn between(before: &Config, after: &Config) -> Self {
         let mut keys = Vec::new();
         collect("", &value(before), &value(after), &mut keys);
+        // What is not shown looks the same there, whatever it is.
+        for (key, differs) in SECRETS {
+            if differs(before, after) && !keys.iter().any(|it| it == key) {
+                keys.push(key.to_owned());
+            }
+        }
         let is_live = |key: &String| LIVE.contains(&key.as_str()) || key.starts_with(LIVE_SECTION);
         let (live, later) = keys.into_iter().partition(is_live);
         Self { live, later }
@@ -67,5 +91,60 @@ mod tests {
         changes.live.sort();
         assert_eq!(changes.live, ["limits.per_token", "log.level"]);
         assert_eq!(changes.later, ["http.listen", "http.tls_key", "state_dir"]);
+    }
+
+    /// A configuration with every secret there is.
+    fn with_secrets(secret: &str) -> Config {
+        let mut config = Config::default();
+        let text = || Some(secret.to_owned().into());
+        config.encryption.master_key = text();
+        config.external.webhook_secret_key = text();
+        (config.meta.default_verify_token, config.meta.default_webhook_secret) = (text(), text());
+        let url = format!("postgres://wagate:{secret}@localhost/wagate");
+        config.database.url = Some(url.parse().unwrap());
+        config
+    }
+
+    #[test]
+    fn of_a_secret_it_is_told_that_it_is_another_one() {
+        let (before, after) = (with_secrets("one"), with_secrets("other"));
+        assert_eq!(Changes::between(&before, &before), Changes::default());
+        let mut keys: Vec<_> = SECRETS.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        let sorted = |changes: Changes| {
+            let mut later = changes.later;
+            later.sort();
+            assert_eq!(changes.live, Vec::<String>::new());
+            later
+        };
+        assert_eq!(sorted(Changes::between(&before, &after)), keys);
+        // One that was not there is told once.
+        assert_eq!(sorted(Changes::between(&Config::default(), &after)), keys);
+    }
+
+    #[test]
+    fn every_key_of_which_not_all_is_shown_is_compared() {
+        fn hidden(path: &str, value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(members) => {
+                    for (name, value) in members {
+                        let key =
+                            if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                        hidden(&key, value, found);
+                    }
+                }
+                Value::String(text) if text.contains('…') => found.push(path.to_owned()),
+                _ => {}
+            }
+        }
+        let mut found = vec!["database.url".to_owned()];
+        hidden("", &value(&with_secrets("one")), &mut found);
+        found.sort();
+        found.dedup();
+        let mut keys: Vec<_> = SECRETS.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        assert_eq!(found, keys);
+        // A new one must be set above: there are as many texts of this kind as these.
+        assert_eq!(format!("{:?}", with_secrets("one")).matches("SecretText(").count(), 4);
     }
 }

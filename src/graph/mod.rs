@@ -1,6 +1,7 @@
 //! Meta's Graph API: what is asked of it, and what it says.
 //!
 //! - `refusal.rs`: Meta's no, and whether it may be a yes later. `media.rs`: files. `hosts.rs`: where a token may be shown.
+//!   `subscriptions.rs`: whether Meta tells an app anything.
 //!
 //! A request that may have arrived is never made again here: whoever asked is told that the outcome is not known. A token
 //! is in one header, which nothing logs; no error repeats an address.
@@ -8,6 +9,7 @@
 mod hosts;
 mod media;
 mod refusal;
+mod subscriptions;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -34,7 +36,7 @@ const LONGEST: usize = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Time of one exchange.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The same, while a caller waits.
 const PROMPT: Duration = Duration::from_secs(15);

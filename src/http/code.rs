@@ -213,7 +213,8 @@ codes! {
         detail: "nobody has said from which session the campaign is sent, so it has no messages",
     }
     SessionExternal = "SESSION_EXTERNAL", CONFLICT, "The session runs elsewhere" {
-        about: "Only events of the session come here. It is started, stopped and written with where it runs.",
+        about: "Only events of the session come here. It is started, stopped and written with where it runs; a number at Meta's is written with \
+                through its account: `POST /api/meta/accounts/{accountId}/messages`.",
         detail: "the session runs elsewhere: only its events come here",
     }
     SessionMigrated = "SESSION_MIGRATED", CONFLICT, "Another session has taken over" {
@@ -329,7 +330,8 @@ codes! {
         detail: "the account lacks some of its configuration: see `missing`",
     }
     MetaAccountNotSending = "META_ACCOUNT_NOT_SENDING", CONFLICT, "The account sends nothing" {
-        about: "The account is disabled, or has no access token: `PATCH /api/meta/accounts/{accountId}` mends either.",
+        about: "The account is disabled, or has no access token: `PATCH /api/meta/accounts/{accountId}` mends either. What waited to be sent when it was \
+                disabled is not sent later: it has `failed`, with `error` `account_disabled` (`no_access_token` without a token).",
         detail: "the account is disabled: nothing is sent from it",
     }
     BodyTooLarge = "BODY_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large" {

@@ -61,6 +61,7 @@ pub fn example(kind: EventType) -> Value {
             "accountId": "mac_01JBXQK7G0000000000000000", "label": "Support",
             "phoneNumberId": "106540352242922", "displayPhoneNumber": "15550783881",
             "wabaId": "102290129340398", "silentSince": "2025-11-04T14:23:00.000Z",
+            "appSubscribed": (kind == EventType::MetaAccountSilent).then_some(false),
         }),
         EventType::EndpointFailing => endpoint("active", None, 10),
         EventType::EndpointRecovered => endpoint("active", None, 0),
@@ -91,7 +92,7 @@ pub fn schema(kind: EventType) -> Value {
     schema
 }
 
-/// Members that are texts, or numbers, or nothing.
+/// Members that are texts, or numbers, or yes or no, or nothing.
 const NULLABLE_TEXTS: [&str; 23] = [
     "author",
     "body",
@@ -118,6 +119,7 @@ const NULLABLE_TEXTS: [&str; 23] = [
     "wabaId",
 ];
 const NULLABLE_NUMBERS: [&str; 1] = ["code"];
+const NULLABLE_FLAGS: [&str; 1] = ["appSubscribed"];
 
 /// Members that are left out where there is nothing to say.
 const fn may_be_missing(kind: EventType) -> &'static [&'static str] {
@@ -128,6 +130,7 @@ const fn may_be_missing(kind: EventType) -> &'static [&'static str] {
         }
         // Earlier ones have none.
         EventType::MessageSent | EventType::MessageAck => &["messageId"],
+        EventType::MetaAccountSilent | EventType::MetaAccountRecovered => &["appSubscribed"],
         EventType::SessionChangeState => &["reason", "message", "code", "nextAttemptAt"],
         _ => &[],
     }
@@ -144,6 +147,9 @@ fn schema_of(example: &Value, may_be_missing: &[&str]) -> Value {
                     }
                     _ if NULLABLE_NUMBERS.contains(&name.as_str()) => {
                         json!({ "type": ["integer", "null"] })
+                    }
+                    _ if NULLABLE_FLAGS.contains(&name.as_str()) => {
+                        json!({ "type": ["boolean", "null"] })
                     }
                     _ => schema_of(value, may_be_missing),
                 };

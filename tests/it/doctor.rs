@@ -152,6 +152,28 @@ fn faults_of_the_machine_and_of_the_directory_are_found() {
     let on_busy = &mut doctor(&state);
     on_busy.env("WAGATE_HTTP__LISTEN", busy.local_addr().unwrap().to_string());
     finds(on_busy, "fault", "listen", "ss -ltnp");
+    // It is systemd who listens there for the daemon, or for nobody.
+    let address = busy.local_addr().unwrap();
+    let systemctl = |says: &str| {
+        let path = dir.path().join("systemctl");
+        fs::write(&path, format!("#!/bin/sh\n[ \"$2\" = wagate.socket ] && printf '{says}'\n"))
+            .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = doctor(&state);
+        command.env("WAGATE_HTTP__LISTEN", address.to_string());
+        command.env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()));
+        command
+    };
+    let held = format!("Listen={address} (Stream)\\n");
+    let (code, of_systemd) = report(&mut systemctl(&format!("ActiveState=active\\n{held}")));
+    assert_eq!((code, wrong(&of_systemd)), (Some(0), vec![]), "{of_systemd:#}");
+    assert!(of_systemd.to_string().contains("wagate.socket has"), "{of_systemd:#}");
+    for other in [
+        format!("ActiveState=inactive\\n{held}"),
+        "ActiveState=active\\nListen=127.0.0.1:1 (Stream)\\n".to_owned(),
+    ] {
+        finds(&mut systemctl(&other), "fault", "listen", "ss -ltnp");
+    }
 
     let wagate = env!("CARGO_BIN_EXE_wagate");
     let few = &mut Command::new("sh");

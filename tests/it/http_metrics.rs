@@ -161,6 +161,17 @@ async fn dashboard_and_alerts_ask_for_figures_that_there_are() {
                 assert!(is_there(name), "no {name} in\n{}", figures.0);
             }
         }
+        // What becomes of what Meta tells and is told is all to be seen.
+        let board = include_str!("../../examples/monitoring/dashboard.json");
+        let of_meta = figures.0.lines().filter_map(|line| line.strip_prefix("# TYPE wagate_meta_"));
+        let of_meta: Vec<_> = of_meta.filter_map(|line| line.split(' ').next()).collect();
+        assert!(of_meta.len() > 9, "{of_meta:?}");
+        for family in of_meta {
+            assert!(
+                board.contains(&format!("wagate_meta_{family}")),
+                "no {family} in the dashboard"
+            );
+        }
         app.close().await;
     })
     .await;

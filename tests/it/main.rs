@@ -98,6 +98,7 @@ mod meta_sending;
 mod meta_sending_trouble;
 mod meta_silence;
 mod meta_statuses;
+mod meta_stop;
 mod meta_storm;
 mod node;
 mod nodes_wire;

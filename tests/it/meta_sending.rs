@@ -154,6 +154,39 @@ async fn a_request_with_the_same_key_sends_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_repeated_answer_is_answered_from_its_key_whatever_became_of_what_it_answers() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let (app, path) = shop(database, &graph).await;
+        tell(&app, &[hears("16505551234", "wamid.in", "how much?")]).await;
+        let messages = format!("/api/whatsapp/session/{SESSION}/messages");
+        let ours = app.get(&messages).await.json()["data"][0]["id"].clone();
+        let mut body = hello("16505551234", "7");
+        body["replyTo"] = ours;
+        let first = with_key(&app, &path, "order-1", &body).await;
+        assert_eq!(first.status, 202, "{}", first.text());
+        // As retention does it.
+        database.execute("DELETE FROM message WHERE wa_id = 'wamid.in'").await;
+        let again = with_key(&app, &path, "order-1", &body).await;
+        assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (200, "true"));
+        assert_eq!(again.json()["data"]["id"], first.json()["data"]["id"]);
+        // Another answer to it cannot be, and its key is free.
+        with_key(&app, &path, "order-2", &body).await.invalid(&["/replyTo"]);
+        let plain = hello("16505551234", "8");
+        assert_eq!(with_key(&app, &path, "order-2", &plain).await.status, 202);
+        // A key is of one request, with what it answers.
+        with_key(&app, &path, "order-2", &body).await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+        graph.next([takes("wamid.1"), takes("wamid.2")]);
+        app.sender.drive().await.unwrap();
+        let asked: Vec<_> =
+            graph.requests().iter().map(|it| it.json()["context"].clone()).collect();
+        assert_eq!(asked, [json!({ "message_id": "wamid.in" }), Value::Null]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_template_and_an_answer_are_asked_for_as_meta_documents_them() {
     on_each(async |database| {
         let graph = Receiver::start().await;

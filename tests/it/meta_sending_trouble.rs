@@ -267,6 +267,56 @@ async fn nothing_is_sent_from_another_number_than_it_was_meant_for() {
 }
 
 #[tokio::test]
+async fn what_waits_when_its_account_is_disabled_or_loses_its_token_has_failed_and_says_so() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let (app, path) = shop(database, &graph).await;
+        let account = path.trim_end_matches("/messages").to_owned();
+        let status = format!("{account}/status");
+        let mut failed = Vec::new();
+        for (change, mend, reason) in [
+            (
+                json!({ "status": "disabled" }),
+                json!({ "status": "unverified" }),
+                "account_disabled",
+            ),
+            (
+                json!({ "accessToken": null }),
+                json!({ "accessToken": "another" }),
+                "no_access_token",
+            ),
+        ] {
+            let location = take(&app, &path, hello("16505551234", reason)).await;
+            let (to, is_status) = (&account, change.get("status").is_some());
+            let turn = async |body: Value| {
+                let answer = if is_status {
+                    app.post(&status, body).await
+                } else {
+                    app.patch(to, body).await
+                };
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            };
+            turn(change).await;
+            app.sender.drive().await.unwrap();
+            assert_eq!(state(&app, &location).await, is("failed", reason));
+            // Nor is it sent when that is mended.
+            turn(mend).await;
+            app.sender.drive().await.unwrap();
+            assert_eq!((graph.count(), state(&app, &location).await), (0, is("failed", reason)));
+            let id = show(&app, &location).await["id"].as_str().unwrap().to_owned();
+            failed.push(("message_create".to_owned(), id.clone(), 0));
+            failed.push(("message_ack".to_owned(), id, -1));
+            assert_eq!(told(&app).await, failed);
+            let page = app.get("/api/whatsapp/events/page?limit=500").await.json();
+            let last = page["data"].as_array().unwrap().last().unwrap().clone();
+            assert_eq!(last["data"]["error"], reason, "{last:#}");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_account_that_is_deleted_sends_nothing_and_its_number_goes_on_when_it_is_made_again() {
     on_each(async |database| {
         let graph = Receiver::start().await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     database::on_each,
-    graph::app as app_with,
+    graph::{TOKEN, answers, app as app_with, refuses},
     http_app::App,
     meta::{NUMBER, SECRET, SHARED, WABA, changes, complete, deliver, set_up},
     receiver::Receiver,
@@ -97,6 +97,60 @@ async fn a_disabled_account_is_silent_by_its_owner_s_will() {
         app.clock.advance(2 * DAY);
         assert_eq!(app.watch.look().await.unwrap(), 0);
         assert_eq!(alarms(&app).await, Vec::<Value>::new());
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_that_falls_silent_says_whether_meta_still_has_its_app_subscribed() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let app = app_with(database, &graph).await;
+        let numbers = ["106540352242922", "206540352242922", "306540352242922", "406540352242922"];
+        let mut owners = Vec::new();
+        for number in numbers {
+            let mut account = complete(number, WABA, &format!("secret-{number}"));
+            if number == numbers[3] {
+                account["appId"] = Value::Null;
+            }
+            owners.push(set_up(&app, &app.token, account).await["id"].clone());
+        }
+        for _ in 0..8 {
+            for number in numbers {
+                write(&app, number, &format!("secret-{number}")).await;
+            }
+            app.clock.advance(Duration::from_hours(23));
+        }
+        app.clock.advance(DAY);
+        let subscribed = |id: &str| {
+            let of = json!({ "id": id, "link": "https://www.facebook.com/games/?app_id=1", "name": "Shop" });
+            answers(200, &json!({ "data": [{ "whatsapp_business_api_data": of }] }))
+        };
+        let ours = "670843887433847";
+        graph.next([
+            subscribed(ours),
+            answers(200, &json!({ "data": [] })),
+            refuses(401, 190),
+            subscribed("1"),
+        ]);
+        assert_eq!(app.watch.look().await.unwrap(), 4);
+        let told = alarms(&app).await;
+        let told: Vec<_> = told
+            .iter()
+            .map(|it| (it["data"]["accountId"].clone(), it["data"]["appSubscribed"].clone()))
+            .collect();
+        // Nobody knows of the last one which app it should be.
+        let says = [json!(true), json!(false), Value::Null, Value::Null];
+        assert_eq!(told, owners.into_iter().zip(says).collect::<Vec<_>>());
+        let asked = graph.requests();
+        assert_eq!(asked.len(), 4);
+        assert_eq!(asked[0].line, format!("GET /v24.0/{WABA}/subscribed_apps HTTP/1.1"));
+        assert_eq!(asked[0].headers["authorization"], TOKEN);
+        // Whom it is over for, nobody asks Meta about.
+        write(&app, numbers[0], &format!("secret-{}", numbers[0])).await;
+        assert_eq!((app.watch.look().await.unwrap(), graph.count()), (1, 4));
+        assert_eq!(alarms(&app).await.last().unwrap()["data"]["appSubscribed"], Value::Null);
         app.close().await;
     })
     .await;

@@ -164,6 +164,55 @@ async fn a_reload_takes_over_limits_and_what_is_logged_and_says_what_must_wait()
 }
 
 #[tokio::test]
+async fn a_reload_counts_for_those_that_log_through_the_facade_too_and_tells_of_other_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, log) = (dir.path().join("state"), dir.path().join("log"));
+    let systemd = Systemd::listening(dir.path());
+    let written = Written::at(dir.path());
+    let rest = "[webhooks]\nallow_cidrs = '127.0.0.0/8'\nrequire_https = false\nports = ''\n\
+                [meta]\ndefault_webhook_secret =";
+    written.says(&format!("{rest} 'secret-one'\n"));
+    let mut wagate = written.command(&state, &log);
+    wagate.env("NOTIFY_SOCKET", &systemd.path);
+    let daemon = Process::logging(wagate, &state);
+    assert_eq!(systemd.hears()[0], "READY=1");
+    let reload = |text: String| {
+        written.says(&text);
+        daemon.signal("-HUP");
+        assert_eq!(systemd.hears_news()[0], "RELOADING=1");
+        assert_eq!(systemd.hears_news()[0], "READY=1");
+        fs::read_to_string(&log).unwrap()
+    };
+    let post = async |path: &str, body: serde_json::Value| -> serde_json::Value {
+        let request = http_client().post(format!("{}{path}", daemon.base()));
+        let answer = request.bearer_auth(daemon.token()).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        answer.json().await.unwrap()
+    };
+    // Nobody listens there. The HTTP client says through `log` that it connects.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}/");
+    let made = post("/api/webhooks", serde_json::json!({ "url": url })).await;
+    let test = format!("/api/webhooks/{}/test", made["data"]["id"].as_str().unwrap());
+    let connects = "starting new connection";
+    post(&test, serde_json::json!({})).await;
+    assert!(!fs::read_to_string(&log).unwrap().contains(connects));
+
+    let said = reload(format!("[log]\nfilter = 'reqwest=debug'\n{rest} 'secret-other'\n"));
+    let told = "Taken over at the next start only: meta.default_webhook_secret";
+    assert!(said.contains(told) && !said.contains("secret-o"), "{said}");
+    post(&test, serde_json::json!({})).await;
+    let said = fs::read_to_string(&log).unwrap();
+    let seen = said.matches(connects).count();
+    assert!(seen > 0, "{said}");
+
+    let said = reload(format!("{rest} 'secret-one'\n"));
+    assert_eq!(said.matches(told).count(), 1, "as at the start: {said}");
+    post(&test, serde_json::json!({})).await;
+    assert_eq!(fs::read_to_string(&log).unwrap().matches(connects).count(), seen);
+}
+
+#[tokio::test]
 async fn a_reload_that_asks_for_less_logs_less() {
     let dir = tempfile::tempdir().unwrap();
     let (state, log) = (dir.path().join("state"), dir.path().join("log"));

@@ -1,10 +1,15 @@
 //! What the system allows: an address to listen on, descriptors for sockets.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -15,6 +20,9 @@ use crate::{config::Config, descriptors};
 
 /// For a connection on this machine.
 const LOCAL: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The listener: free for a daemon that is to start, answering for one that runs.
 pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
@@ -36,6 +44,14 @@ pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
     }
     match TcpListener::bind(address).await {
         Ok(_) => Finding::ok(Check::Listen, format!("{address} is free")),
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrInUse && systemd_listens(address).await =>
+        {
+            Finding::ok(
+                Check::Listen,
+                format!("wagate.socket has {address} for the daemon, which does not run now"),
+            )
+        }
         Err(error) => {
             let fix = match error.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -56,6 +72,32 @@ pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
             Finding::fault(Check::Listen, format!("cannot listen on {address}: {error}")).fix(fix)
         }
     }
+}
+
+/// Whether systemd listens there in the daemon's place (`wagate.socket`), as far as systemd is there to be asked.
+async fn systemd_listens(address: SocketAddr) -> bool {
+    let mut asked = Command::new("systemctl");
+    asked.args(["show", "wagate.socket", "--property=ActiveState,Listen"]);
+    asked.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut asked) = asked.spawn() else { return false };
+    let ended = async {
+        while let Ok(None) = asked.try_wait() {
+            sleep(LOOK).await;
+        }
+    };
+    if timeout(LOCAL, ended).await.is_err() {
+        asked.kill().ok();
+    }
+    asked
+        .wait_with_output()
+        .is_ok_and(|told| is_on(&String::from_utf8_lossy(&told.stdout), address))
+}
+
+/// Whether a unit's properties say that it listens on this port; on which of the machine's addresses, its
+/// owner has chosen.
+fn is_on(told: &str, address: SocketAddr) -> bool {
+    let is_active = told.lines().any(|line| line == "ActiveState=active");
+    is_active && told.contains(&format!(":{} (Stream)", address.port()))
 }
 
 /// How many sessions the limit on descriptors lets connect, against how many are to run.

@@ -1,33 +1,25 @@
 //! Meta tells something: verified over its bytes, taken apart by organization, and on disk before it is taken.
 //!
-//! Before the signature is known to be good, of a body only ids are read, and only to find the secrets to try.
-
-use std::{collections::BTreeSet, time::Duration};
+//! Before the signature is known to be good nothing of a body is read that came to an account's own address. On a shared one
+//! only ids are, and only to find the secrets to try.
 
 use bytes::Bytes;
 use entity::{
-    UnixMillis,
-    id::{MetaBodyId, MetaEventId, OrganizationId, in_order},
-    meta::{
-        account, body, event,
-        state::{MetaEventState, MetaStatus},
-    },
+    id::OrganizationId,
+    meta::{account, state::MetaStatus},
 };
 
 use super::{
     Figures, Meta, NOT_FOUND, Open, Refusal,
-    judge::Fit,
-    routing::{Route, Routing, Signer},
+    judge::{Fit, STOPPING},
+    posted::Posted,
+    routing::Signer,
     trial::{self, Tries, Which},
 };
 use crate::{
-    meta::{Envelope, Names, Signature, part},
-    service::{Error, text},
-    store::meta::Kept,
+    meta::{Envelope, Names, Signature},
+    service::Error,
 };
-
-/// How far ahead of ours Meta's clock may be.
-const AHEAD: Duration = Duration::from_hours(24);
 
 /// Where a request came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +55,7 @@ impl Meta {
         signature: &Signature,
         bytes: &Bytes,
     ) -> Result<Vec<OrganizationId>, Error> {
-        let envelope = Envelope::read(bytes);
-        let names = envelope.as_ref().map_or_else(|| Names::of_broken(bytes), Names::of);
-        let (signers, fit) = self.signers(door, &names, signature, bytes).await?;
+        let (signers, fit) = self.signers(door, signature, bytes).await?;
         let Some(fit) = fit else {
             return Err(match door {
                 Door::Nobody => NOT_FOUND,
@@ -73,47 +63,31 @@ impl Meta {
                 Door::Shared => Refusal::Signature.into(),
             });
         };
-        let posted = Posted { signature, bytes, sha256: fit.sha256, now: self.now() };
-        if signers.is_empty() {
-            // The installation's own app, and nobody's number.
-            let home = self.home().await?.clone();
-            let kept = posted.unrouted(home.clone(), envelope.as_ref());
-            self.keep(vec![kept]).await?;
-            return Ok(vec![home]);
-        }
+        let home = self.home().await?.clone();
         let mut owners: Vec<_> = signers.iter().map(|it| it.row.organization_id.clone()).collect();
         owners.sort_unstable();
         owners.dedup();
-        if !signers.iter().any(|it| it.is_open) {
+        if owners.is_empty() {
+            // The installation's own app, and nobody's number.
+            owners.push(home.clone());
+        } else if !signers.iter().any(|it| it.is_open) {
             return Err(Refusal::Disabled.into());
         }
         let own = match door {
-            Door::Own(row) => Some(&row.id),
+            Door::Own(row) => Some(row.id.clone()),
             Door::Shared | Door::Nobody => None,
         };
-        let routing = Routing { signers: &signers, own };
-        let whole = envelope.filter(|it| it.changes().next().is_some());
-        let Some(envelope) = whole else {
-            let owner = self.owner_of_broken(&routing).await?;
-            self.keep(vec![posted.unreadable(owner)]).await?;
-            return Ok(owners);
-        };
-        let routes = routing.routes(&envelope);
-        if routes.is_empty() {
+        let (bytes, now) = (bytes.clone(), self.now());
+        let (length, signature, sha256) = (bytes.len(), *signature, fit.sha256);
+        let posted = Posted { signature, bytes, sha256, now, signers, own, home };
+        let kept = self.threads.read(length, move || posted.taken_apart()).await;
+        let kept = kept.ok_or(STOPPING)?;
+        if kept.is_empty() {
             return Err(Refusal::Disabled.into());
         }
-        let all: Vec<_> = routes
-            .into_iter()
-            .map(|(organization, routes)| posted.kept(organization, &envelope, &routes))
-            .collect();
-        self.keep(all).await?;
-        Ok(owners)
-    }
-
-    async fn keep(&self, all: Vec<Kept>) -> Result<(), Error> {
-        self.store.meta().keep(all).await?;
+        self.store.meta().keep(kept).await?;
         Figures::count(&self.figures.received);
-        Ok(())
+        Ok(owners)
     }
 
     /// The accounts, of those that a body may be about, whose app has signed it; none where it is signed by the
@@ -121,43 +95,40 @@ impl Meta {
     async fn signers(
         &self,
         door: &Door,
-        names: &Names,
         signature: &Signature,
         bytes: &Bytes,
     ) -> Result<(Vec<Signer>, Option<Fit>), Error> {
-        let mut candidates = match door {
+        let (candidates, fit) = match door {
             Door::Nobody => return Ok((Vec::new(), None)),
-            Door::Own(row) if is_only_about(names, row) => Vec::new(),
-            Door::Own(_) | Door::Shared => {
-                self.store.meta().named(&names.numbers, &names.wabas).await?
+            Door::Own(row) => {
+                // Somebody else's app has no business here. So nothing is read of it before its own has signed it.
+                let (current, previous) = self.secrets_of(row).await?;
+                let secrets = current.into_iter().chain(previous).collect();
+                let Some(fit) = self.judge.fitting(secrets, *signature, bytes).await? else {
+                    return Ok((Vec::new(), None));
+                };
+                (self.beside(row, &self.names(bytes).await?).await?, fit)
             }
-        };
-        let own = match door {
-            Door::Own(row) => Some(row.as_ref()),
-            Door::Shared | Door::Nobody => None,
-        };
-        if let Some(row) = own {
-            candidates.retain(|it| it.id != row.id);
-            candidates.insert(0, row.clone());
-        }
-        let own = own.map(|row| &row.id);
-        let mut tries = Tries::of(bytes.len());
-        for turn in trial::turns(&candidates, own, &names.numbers) {
-            if tries.takes(turn) {
-                let (current, previous) = self.secrets_of(turn.row).await?;
-                tries.add(match turn.which {
-                    Which::Current => current,
-                    Which::Previous => previous,
-                });
+            Door::Shared => {
+                let names = self.names(bytes).await?;
+                let named = self.store.meta().named(&names.numbers, &names.wabas).await?;
+                let mut tries = Tries::of(bytes.len());
+                for turn in trial::turns(&named, &names.numbers) {
+                    if tries.takes(turn) {
+                        let (current, previous) = self.secrets_of(turn.row).await?;
+                        tries.add(match turn.which {
+                            Which::Current => current,
+                            Which::Previous => previous,
+                        });
+                    }
+                }
+                let Some(fit) = self.judge.fitting(tries.secrets, *signature, bytes).await? else {
+                    let secrets = self.options.default_secret.clone().into_iter().collect();
+                    let fit = self.judge.fitting(secrets, *signature, bytes).await?;
+                    return Ok((Vec::new(), fit));
+                };
+                (named, fit)
             }
-        }
-        let Some(fit) = self.judge.fitting(tries.secrets, *signature, bytes).await? else {
-            let default = match door {
-                Door::Shared => self.options.default_secret.clone(),
-                Door::Own(_) | Door::Nobody => None,
-            };
-            let secrets = default.into_iter().collect();
-            return Ok((Vec::new(), self.judge.fitting(secrets, *signature, bytes).await?));
         };
         // It is proved: now it may cost something to find all whose app it is.
         let mut signers = Vec::new();
@@ -173,11 +144,31 @@ impl Meta {
                 signers.push(Signer { row, is_current, is_open });
             }
         }
-        if own.is_some_and(|own| !signers.iter().any(|it| it.row.id == *own)) {
-            // Somebody else's app has no business here.
-            return Ok((Vec::new(), None));
-        }
         Ok((signers, Some(fit)))
+    }
+
+    /// What a body names.
+    async fn names(&self, bytes: &Bytes) -> Result<Names, Error> {
+        let (length, bytes) = (bytes.len(), bytes.clone());
+        let read = move || {
+            let envelope = Envelope::read(&bytes);
+            envelope.as_ref().map_or_else(|| Names::of_broken(&bytes), Names::of)
+        };
+        self.threads.read(length, read).await.ok_or(STOPPING)
+    }
+
+    /// An account, and the others that a body names which came to its own address.
+    async fn beside(
+        &self,
+        row: &account::Model,
+        names: &Names,
+    ) -> Result<Vec<account::Model>, Error> {
+        let mut all = vec![row.clone()];
+        if !is_only_about(names, row) {
+            let named = self.store.meta().named(&names.numbers, &names.wabas).await?;
+            all.extend(named.into_iter().filter(|it| it.id != row.id));
+        }
+        Ok(all)
     }
 
     /// What an account's events may be signed with: its app's secret, and the one before for as long as that is good.
@@ -194,146 +185,10 @@ impl Meta {
         let is_kept = row.previous_until.is_some_and(|until| self.now() < until);
         Ok((current, secrets.previous.filter(|_| is_kept)))
     }
-
-    /// Whose a body is that cannot be taken apart: not one's if it may be another's.
-    async fn owner_of_broken(&self, routing: &Routing<'_>) -> Result<OrganizationId, Error> {
-        let mut owners = routing.signers.iter().map(|it| &it.row.organization_id);
-        let first = owners.next();
-        let is_one = routing.own.is_some() || owners.all(|it| Some(it) == first);
-        match routing.owner_of_unknown(None).filter(|_| is_one) {
-            Some(owner) => Ok(owner),
-            None => Ok(self.home().await?.clone()),
-        }
-    }
 }
 
 /// Whether a body names nothing but what this account is of.
 fn is_only_about(names: &Names, row: &account::Model) -> bool {
     names.numbers.iter().all(|it| *it == row.phone_number_id)
         && names.wabas.iter().all(|it| Some(it) == row.waba_id.as_ref())
-}
-
-/// A request's body, and what is written of it.
-#[derive(Clone, Copy)]
-struct Posted<'a> {
-    signature: &'a Signature,
-    bytes: &'a [u8],
-    sha256: [u8; 32],
-    now: UnixMillis,
-}
-
-impl Posted<'_> {
-    /// An organization's changes.
-    fn kept(&self, owner: OrganizationId, envelope: &Envelope<'_>, routes: &[Route]) -> Kept {
-        if envelope.changes().count() == routes.len() {
-            let body = self.body(owner, self.bytes.to_vec(), false);
-            let events = self.events(&body, envelope, routes);
-            return Kept { body, events };
-        }
-        let mine: BTreeSet<_> = routes.iter().map(|it| it.place).collect();
-        let bytes = part(envelope, |place| mine.contains(&place));
-        let body = self.body(owner, bytes, true);
-        // Counted as they are in what is left.
-        let events = Envelope::read(&body.body)
-            .map(|envelope| self.events(&body, &envelope, routes))
-            .unwrap_or_default();
-        Kept { body, events }
-    }
-
-    /// All of it, with a number of nobody's.
-    fn unrouted(&self, owner: OrganizationId, envelope: Option<&Envelope<'_>>) -> Kept {
-        let Some(envelope) = envelope.filter(|it| it.changes().next().is_some()) else {
-            return self.unreadable(owner);
-        };
-        let routes: Vec<_> = envelope
-            .changes()
-            .map(|(place, _, _)| Route { place, account: None, is_unrouted: true })
-            .collect();
-        self.kept(owner, envelope, &routes)
-    }
-
-    /// All of it as one thing.
-    fn unreadable(&self, owner: OrganizationId) -> Kept {
-        let body = self.body(owner, self.bytes.to_vec(), false);
-        let kind = if Envelope::read(self.bytes).is_some() { "unknown" } else { "malformed" };
-        let event = event::Model {
-            id: MetaEventId::new(self.now, in_order(rand::random())),
-            organization_id: body.organization_id.clone(),
-            account_id: None,
-            body_id: body.id.clone(),
-            place: String::new(),
-            object_id: None,
-            event_type: kind.to_owned(),
-            subtype: None,
-            is_unrouted: false,
-            event_ts: self.now,
-            dedup_key: format!("b:{}", body.sha256),
-            processed: false,
-            processed_at: None,
-            state: MetaEventState::Waiting,
-            lane: String::new(),
-            attempts: 0,
-            next_at: UnixMillis(0),
-            claim: None,
-            claimed_by: None,
-            lease_until: UnixMillis(0),
-            error: None,
-            progress: 0,
-            created_at: self.now,
-        };
-        Kept { body, events: vec![event] }
-    }
-
-    fn body(&self, organization_id: OrganizationId, bytes: Vec<u8>, is_part: bool) -> body::Model {
-        body::Model {
-            id: MetaBodyId::new(self.now, in_order(rand::random())),
-            organization_id,
-            sha256: text::hex(&self.sha256),
-            size: i32::try_from(bytes.len()).unwrap_or(i32::MAX),
-            body: bytes,
-            is_part,
-            signature: self.signature.to_string(),
-            received_at: self.now,
-        }
-    }
-
-    fn events(
-        &self,
-        body: &body::Model,
-        envelope: &Envelope<'_>,
-        routes: &[Route],
-    ) -> Vec<event::Model> {
-        let mut events = Vec::new();
-        for (((e, c), entry, change), route) in envelope.changes().zip(routes) {
-            for item in change.items(entry) {
-                let at = item.at.filter(|at| *at < self.now + AHEAD).unwrap_or(self.now);
-                events.push(event::Model {
-                    id: MetaEventId::new(self.now, in_order(rand::random())),
-                    organization_id: body.organization_id.clone(),
-                    account_id: route.account.clone(),
-                    body_id: body.id.clone(),
-                    place: format!("{e}.{c}.{}", item.index),
-                    object_id: item.object_id,
-                    event_type: item.event_type,
-                    subtype: item.subtype,
-                    is_unrouted: route.is_unrouted,
-                    event_ts: at,
-                    dedup_key: item.dedup_key,
-                    processed: false,
-                    processed_at: None,
-                    state: MetaEventState::Waiting,
-                    lane: item.lane,
-                    attempts: 0,
-                    next_at: UnixMillis(0),
-                    claim: None,
-                    claimed_by: None,
-                    lease_until: UnixMillis(0),
-                    error: None,
-                    progress: 0,
-                    created_at: self.now,
-                });
-            }
-        }
-        events
-    }
 }

@@ -1,15 +1,9 @@
-//! A body is tried with secrets, where that keeps nobody else from his turn.
-//!
-//! To hash 4 MiB takes some milliseconds for each secret, for whoever sends it and has proved nothing. So what takes long is
-//! done on threads of its own, by half of the processors at most; what takes no time is done at once.
-
-use std::{sync::Arc, thread::available_parallelism};
+//! A body is tried with secrets. To hash 4 MiB takes some milliseconds for each, for whoever sends it: see `threads.rs`.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{Open, Signature};
+use super::{Open, Signature, threads::Threads};
 use crate::{
     meta::is_signed_by,
     service::{Error, SOON},
@@ -27,19 +21,17 @@ pub(super) struct Fit {
 }
 
 /// Who tries. Clones share the threads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Judge {
-    threads: Arc<Semaphore>,
-}
-
-impl Default for Judge {
-    fn default() -> Self {
-        let threads = available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
-        Self { threads: Arc::new(Semaphore::new(threads)) }
-    }
+    threads: Threads,
 }
 
 impl Judge {
+    /// One that does its work on these threads.
+    pub(super) const fn new(threads: Threads) -> Self {
+        Self { threads }
+    }
+
     /// The first of these secrets that the body is signed with.
     pub(super) async fn fitting(
         &self,
@@ -50,18 +42,14 @@ impl Judge {
         if secrets.len().saturating_mul(bytes.len()) <= AT_ONCE {
             return Ok(try_all(secrets, &signature, bytes));
         }
-        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| STOPPING)?;
         let bytes = bytes.clone();
-        let tried = spawn_blocking(move || {
-            // Let go of when it has ended, whether or not anybody waits for it.
-            let _thread = thread;
-            try_all(secrets, &signature, &bytes)
-        });
-        tried.await.map_err(|_| STOPPING)
+        let tried = self.threads.run(move || try_all(secrets, &signature, &bytes));
+        tried.await.ok_or(STOPPING)
     }
 }
 
-const STOPPING: Error = Error::Unavailable { what: "the daemon is stopping", retry_after: SOON };
+pub(super) const STOPPING: Error =
+    Error::Unavailable { what: "the daemon is stopping", retry_after: SOON };
 
 fn try_all(secrets: Vec<Open>, signature: &Signature, bytes: &[u8]) -> Option<Fit> {
     let is_good = |it: &Open| is_signed_by(it.expose().as_bytes(), bytes, signature);
@@ -109,14 +97,14 @@ mod tests {
     /// Whoever goes away leaves his thread when it has ended and not before: so there are never more of them.
     #[tokio::test]
     async fn who_does_not_wait_takes_no_more_threads_than_there_are() {
-        let judge = Judge { threads: Arc::new(Semaphore::new(1)) };
+        let judge = Judge { threads: Threads::of(1) };
         let body = Bytes::from(vec![b'x'; 4 << 20]);
         let signed = Signature::of(b"nobody's", &body);
         {
             let mut left = std::pin::pin!(judge.fitting(secrets(16), signed, &body));
             assert!(futures_util::poll!(&mut left).is_pending());
         }
-        assert_eq!(judge.threads.available_permits(), 0);
+        assert_eq!(judge.threads.free(), 0);
         assert!(judge.fitting(secrets(1), signed, &body).await.unwrap().is_none());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts. `plan.rs`: what one is to become.
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
-//!   what a request proves is in it. `trial.rs`: which secrets it is tried with; `judge.rs`: trying them. `routing.rs`:
-//!   whose each change is.
+//!   what a request proves is in it. `trial.rs`: which secrets it is tried with; `judge.rs`: trying them. `posted.rs`: what is
+//!   kept of it; `routing.rs`: whose each change is. `threads.rs`: where what is long is hashed and read.
 //! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
 //!   `figures.rs`: how much of it there was. `silence.rs`: accounts of which nothing is told any more.
 //! - `sending/`: what goes out, and that something was read.
@@ -22,10 +22,12 @@ mod input;
 mod judge;
 mod log;
 mod plan;
+mod posted;
 mod processing;
 mod routing;
 mod sending;
 mod silence;
+mod threads;
 mod trial;
 
 use std::{sync::Arc, time::Duration};
@@ -33,7 +35,7 @@ use std::{sync::Arc, time::Duration};
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
-use self::{figures::Figures, judge::Judge};
+use self::{figures::Figures, judge::Judge, threads::Threads};
 use super::{Error, Thing, text};
 use crate::{
     graph::{self, Graph},
@@ -47,7 +49,7 @@ pub use self::{
     input::{AccountInput, DEFAULT_PATH, limits},
     log::{Detail, Listing, Reprocessed},
     processing::Processor,
-    sending::{OUTCOME_UNKNOWN, Outgoing, Read, Sender, Taken, What, sending_limits},
+    sending::{OUTCOME_UNKNOWN, Outgoing, REASONS, Read, Sender, Taken, What, sending_limits},
     silence::Watch,
 };
 pub use crate::{
@@ -97,18 +99,21 @@ pub struct Meta {
     home: Arc<OnceCell<OrganizationId>>,
     figures: Arc<Figures>,
     judge: Judge,
+    threads: Threads,
     graph: Graph,
 }
 
 impl Meta {
     pub fn new(store: Store, options: Options) -> Self {
         let graph = Graph::new(options.graph.clone());
+        let threads = Threads::default();
         Self {
             store,
             options: options.into(),
             home: Arc::default(),
             figures: Arc::default(),
-            judge: Judge::default(),
+            judge: Judge::new(threads.clone()),
+            threads,
             graph,
         }
     }

@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use entity::meta::account;
 use tokio_util::sync::CancellationToken;
 
 use super::Meta;
-use crate::store::{self, Store};
+use crate::{
+    graph::Graph,
+    store::{self, Store},
+};
 
 /// How long it is between two looks.
 const LOOK: Duration = Duration::from_mins(10);
@@ -15,13 +19,18 @@ const LOOK: Duration = Duration::from_mins(10);
 #[derive(Clone, Debug)]
 pub struct Watch {
     store: Store,
+    graph: Graph,
     after: Duration,
 }
 
 impl Meta {
     /// A watch that stands still until it is run.
     pub fn watch(&self) -> Watch {
-        Watch { store: self.store.clone(), after: self.options.silent_after }
+        Watch {
+            store: self.store.clone(),
+            graph: self.graph.clone(),
+            after: self.options.silent_after,
+        }
     }
 }
 
@@ -33,7 +42,7 @@ impl Watch {
         }
         let clock = self.store.clock().clone();
         loop {
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.look_until(&stop).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "Accounts at Meta could not be looked at"
@@ -48,9 +57,49 @@ impl Watch {
 
     /// Looks once, and tells what has changed. How much has.
     pub async fn look(&self) -> Result<usize, store::Error> {
+        self.look_until(&CancellationToken::new()).await
+    }
+
+    async fn look_until(&self, stop: &CancellationToken) -> Result<usize, store::Error> {
         if self.after.is_zero() {
             return Ok(0);
         }
-        self.store.meta().look_for_silence(self.after).await
+        let meta = self.store.meta();
+        let (mut turns, mut last) = (0, None);
+        while let Some((found, end)) = meta.look_for_silence(self.after, last.as_ref()).await? {
+            last = Some(end);
+            for silence in found {
+                // Meta may be slow: what is left is found at the next look.
+                if stop.is_cancelled() {
+                    return Ok(turns);
+                }
+                let is_subscribed = if silence.begins() {
+                    self.is_subscribed(&silence.account).await?
+                } else {
+                    None
+                };
+                turns += usize::from(meta.tell_of_silence(silence, is_subscribed).await?);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Whether Meta says that the account's app is subscribed to its business account. Not known if the account does not say
+    /// which app and business account these are, or Meta does not answer its token.
+    async fn is_subscribed(&self, row: &account::Model) -> Result<Option<bool>, store::Error> {
+        let Some(waba) = &row.waba_id else { return Ok(None) };
+        let Some(token) = self.store.meta().access_token(row).await? else { return Ok(None) };
+        match self.graph.subscribed_apps(token.expose(), waba).await {
+            Ok(apps) if apps.is_empty() => Ok(Some(false)),
+            Ok(apps) => Ok(row.app_id.as_ref().map(|app| apps.contains(app))),
+            Err(error) => {
+                tracing::info!(
+                    error = &error as &dyn std::error::Error,
+                    meta.account = %row.id,
+                    "Meta does not say whether a silent account's app is subscribed"
+                );
+                Ok(None)
+            }
+        }
     }
 }

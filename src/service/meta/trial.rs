@@ -9,10 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use entity::{
-    id::{MetaAccountId, OrganizationId},
-    meta::account,
-};
+use entity::{id::OrganizationId, meta::account};
 
 use super::Open;
 
@@ -42,15 +39,11 @@ pub(super) struct Turn<'a> {
     pub(super) which: Which,
 }
 
-/// The order in which secrets are tried: those of the account whose own address it came to first of all, and those of
-/// numbers that the body names before those of their business accounts. Accounts of one app have one secret.
-pub(super) fn turns<'a>(
-    rows: &'a [account::Model],
-    own: Option<&MetaAccountId>,
-    numbers: &BTreeSet<String>,
-) -> Vec<Turn<'a>> {
+/// The order in which secrets are tried: those of numbers that the body names before those of their business accounts. Accounts
+/// of one app have one secret.
+pub(super) fn turns<'a>(rows: &'a [account::Model], numbers: &BTreeSet<String>) -> Vec<Turn<'a>> {
     let mut sorted: Vec<_> = rows.iter().collect();
-    sorted.sort_by_key(|row| (Some(&row.id) != own, !numbers.contains(&row.phone_number_id)));
+    sorted.sort_by_key(|row| !numbers.contains(&row.phone_number_id));
     let mut by_owner: Vec<(&OrganizationId, Vec<Turn<'a>>)> = Vec::new();
     let mut apps = BTreeSet::new();
     for row in sorted {
@@ -106,7 +99,7 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
-    use entity::{UnixMillis, meta::state::MetaStatus};
+    use entity::{UnixMillis, id::MetaAccountId, meta::state::MetaStatus};
 
     use super::*;
 
@@ -143,15 +136,10 @@ mod tests {
     }
 
     /// What is tried of a body of this length that names a number. Sealed is as open here.
-    fn tried_of(
-        rows: &[account::Model],
-        own: Option<&MetaAccountId>,
-        number: &str,
-        length: usize,
-    ) -> Vec<Open> {
+    fn tried_of(rows: &[account::Model], number: &str, length: usize) -> Vec<Open> {
         let numbers = BTreeSet::from([number.to_owned()]);
         let mut tries = Tries::of(length);
-        for turn in turns(rows, own, &numbers) {
+        for turn in turns(rows, &numbers) {
             if tries.takes(turn) {
                 let sealed = match turn.which {
                     Which::Current => &turn.row.app_secret,
@@ -163,13 +151,8 @@ mod tests {
         tries.secrets
     }
 
-    fn is_tried(
-        rows: &[account::Model],
-        own: Option<&MetaAccountId>,
-        number: &str,
-        secret: &str,
-    ) -> bool {
-        tried_of(rows, own, number, 1000).contains(&open(secret))
+    fn is_tried(rows: &[account::Model], number: &str, secret: &str) -> bool {
+        tried_of(rows, number, 1000).contains(&open(secret))
     }
 
     #[test]
@@ -180,13 +163,11 @@ mod tests {
         ours.previous_secret = Some("before".into());
         rows.push(ours);
         for secret in ["ours", "before", "theirs-61"] {
-            assert!(is_tried(&rows, None, "nobody's", secret), "{secret}");
+            assert!(is_tried(&rows, "nobody's", secret), "{secret}");
         }
         // So many are tried, and no more, but those of a number that is named come first.
-        assert!(!is_tried(&rows, None, "nobody's", "theirs-62"));
-        assert!(is_tried(&rows, None, "64", "theirs-64"));
-        let own = rows[65].id.clone();
-        assert!(is_tried(&rows, Some(&own), "nobody's", "theirs-65"));
+        assert!(!is_tried(&rows, "nobody's", "theirs-62"));
+        assert!(is_tried(&rows, "64", "theirs-64"));
     }
 
     #[test]
@@ -196,9 +177,9 @@ mod tests {
             .chain((0..200).map(|number| account(200, number, "of-200")))
             .collect();
         for owner in [0, 100, 200] {
-            assert!(is_tried(&rows, None, "1", &format!("of-{owner}")));
+            assert!(is_tried(&rows, "1", &format!("of-{owner}")));
         }
-        assert_eq!(tried_of(&rows, None, "nobody's", 1000).len(), 201);
+        assert_eq!(tried_of(&rows, "nobody's", 1000).len(), 201);
     }
 
     #[test]
@@ -208,7 +189,7 @@ mod tests {
         rows.push(account(2, 1000, "ours"));
         for (length, most) in [(0, 64), (1 << 20, 64), (2 << 20, 32), (4 << 20, 16), (1 << 30, 16)]
         {
-            let tried = tried_of(&rows, None, "nobody's", length);
+            let tried = tried_of(&rows, "nobody's", length);
             assert_eq!(tried.len(), most, "{length}");
             assert!(tried.contains(&open("ours")));
         }
@@ -222,7 +203,7 @@ mod tests {
                 ..account(1, number, "now")
             })
             .collect();
-        let all = turns(&rows, None, &BTreeSet::new());
+        let all = turns(&rows, &BTreeSet::new());
         assert_eq!(all.len(), LOOKS);
         let mut tries = Tries::of(1000);
         let opened = all.iter().filter(|turn| {

@@ -42,6 +42,18 @@ pub(super) async fn register(registry: &mut Registry, store: &Store, figures: Co
             "What is to be sent through Meta could not be looked at"
         ),
     }
+    match store.meta().silent_accounts().await {
+        Ok(count) => {
+            let silent = Gauge::<i64>::default();
+            silent.set(count.try_into().unwrap_or(i64::MAX));
+            let help = "Accounts of which Meta told every day, and tells nothing any more";
+            registry.register("wagate_meta_silent_accounts", help, silent);
+        }
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "Silent accounts at Meta could not be counted"
+        ),
+    }
     match store.meta().oldest_waiting().await {
         Ok(oldest) => {
             let lag = Gauge::<i64>::default();

@@ -26,9 +26,10 @@ pub use self::{
     claim::Whose,
     ingest::Kept,
     log::LogFilter,
-    outbox::{NewOutgoing, NotSending, Outcome, Queued},
+    outbox::{NewOutgoing, NotAnswered, NotSending, Outcome, Queued},
     reprocess::{Requeued, Wanted},
     sealed::{Open, Secrets},
+    silence::Silence,
 };
 
 /// Accounts at Meta, and what came of them.

@@ -9,8 +9,8 @@ use entity::{
     organization,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    QueryOrder, QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
     sea_query::{Expr, LockType},
 };
 use serde_json::{Value, json};
@@ -33,6 +33,20 @@ const DAYS: i64 = 7;
 /// Accounts that are looked at in one go.
 const PAGE: u64 = 200;
 
+/// An account whose silence has begun or is over.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    pub account: account::Model,
+    turn: Turn,
+}
+
+impl Silence {
+    /// It has begun.
+    pub const fn begins(&self) -> bool {
+        matches!(self.turn, Turn::Silent { .. })
+    }
+}
+
 /// A change of an account's silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -41,24 +55,32 @@ enum Turn {
 }
 
 impl Meta {
-    /// Looks at all accounts, and tells the owners of those that have fallen silent for `after`, or are silent no more. Each
-    /// turn is told once, whichever daemon looks. How many turns there were.
-    pub async fn look_for_silence(&self, after: Duration) -> Result<usize, Error> {
-        let (mut turns, mut last) = (0, None::<MetaAccountId>);
-        loop {
-            let mut query = account::Entity::find().order_by_asc(account::COLUMN.id).limit(PAGE);
-            if let Some(last) = &last {
-                query = query.filter(account::COLUMN.id.gt(last.clone()));
-            }
-            let page = query.all(self.store.reader()).await?;
-            let Some(end) = page.last() else { return Ok(turns) };
-            last = Some(end.id.clone());
-            for row in page {
-                if let Some(turn) = self.turn(&row, after).await? {
-                    turns += usize::from(self.write_turn(row, turn).await?);
-                }
+    /// Looks at a page of all accounts, those behind `last`, for some that have fallen silent for `after`, or are silent no more.
+    /// With the last that was looked at; none when there are no more.
+    pub async fn look_for_silence(
+        &self,
+        after: Duration,
+        last: Option<&MetaAccountId>,
+    ) -> Result<Option<(Vec<Silence>, MetaAccountId)>, Error> {
+        let mut query = account::Entity::find().order_by_asc(account::COLUMN.id).limit(PAGE);
+        if let Some(last) = last {
+            query = query.filter(account::COLUMN.id.gt(last.clone()));
+        }
+        let page = query.all(self.store.reader()).await?;
+        let Some(end) = page.last().map(|row| row.id.clone()) else { return Ok(None) };
+        let mut found = Vec::new();
+        for account in page {
+            if let Some(turn) = self.turn(&account, after).await? {
+                found.push(Silence { account, turn });
             }
         }
+        Ok(Some((found, end)))
+    }
+
+    /// How many accounts have fallen silent, and were told of.
+    pub async fn silent_accounts(&self) -> Result<u64, Error> {
+        let silent = account::Entity::find().filter(account::COLUMN.silent_since.is_not_null());
+        Ok(silent.count(self.store.reader()).await?)
     }
 
     async fn turn(&self, row: &account::Model, after: Duration) -> Result<Option<Turn>, Error> {
@@ -116,13 +138,19 @@ impl Meta {
         Ok(true)
     }
 
-    /// Writes a turn down, and tells of it; false if somebody else has.
-    async fn write_turn(&self, row: account::Model, turn: Turn) -> Result<bool, Error> {
+    /// Writes a turn down, and tells its owner of it, once whichever daemon looks; false if somebody else has. With whether Meta
+    /// says that the app is subscribed, as far as that is known.
+    pub async fn tell_of_silence(
+        &self,
+        silence: Silence,
+        is_subscribed: Option<bool>,
+    ) -> Result<bool, Error> {
+        let Silence { account: row, turn } = silence;
         let (now, known) = (self.store.clock().now(), self.store.writer().known().clone());
         let lane = row.organization_id.to_string();
         let unit = self.store.writer().run(&lane, Patience::Wait, move |txn| {
             let (row, known) = (row.clone(), known.clone());
-            Box::pin(async move { take_turn(txn, &known, now, (&row, turn)).await })
+            Box::pin(async move { take_turn(txn, &known, now, (&row, turn), is_subscribed).await })
         });
         let told = unit.await?;
         let is_new = told.is_some();
@@ -139,6 +167,7 @@ async fn take_turn(
     known: &Known,
     now: UnixMillis,
     (row, turn): (&account::Model, Turn),
+    is_subscribed: Option<bool>,
 ) -> Result<Option<BTreeSet<EndpointId>>, DbErr> {
     let (kind, since, silent) = match turn {
         Turn::Silent { since } => (EventType::MetaAccountSilent, since, Some(since)),
@@ -165,10 +194,10 @@ async fn take_turn(
         return Ok(None);
     }
     let about = About::Account(row);
-    announce(txn, known, now, about, kind, &data(row, since)).await.map(Some)
+    announce(txn, known, now, about, kind, &data(row, since, is_subscribed)).await.map(Some)
 }
 
-fn data(row: &account::Model, since: UnixMillis) -> Value {
+fn data(row: &account::Model, since: UnixMillis, is_subscribed: Option<bool>) -> Value {
     json!({
         "accountId": row.id,
         "label": row.label,
@@ -176,5 +205,6 @@ fn data(row: &account::Model, since: UnixMillis) -> Value {
         "displayPhoneNumber": row.display_phone_number,
         "wabaId": row.waba_id,
         "silentSince": rfc3339(since),
+        "appSubscribed": is_subscribed,
     })
 }

@@ -19,6 +19,17 @@ use crate::{
 const MESSAGE: &str = "msg_01JJ2Q8ZK4XG0V3M5N7P9R1T3V";
 const WAMID: &str = "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQTRBNjU5OUFFRTAzODEwMTQ0RgA=";
 
+/// What is said of sending.
+const SEND: &str = "The message is stored before Meta is asked, and sent soon, in the order of its conversation. Its `status` says how far it is: `queued`, `sending`, \
+    then what Meta tells. `waId` is our own id until Meta has given it one, and `message.created` tells of it then. What Meta does not take for the moment is tried again, \
+    for about three hours; `error` is Meta's code. Meta is never asked twice for what it may have sent: a message that was under way when the connection or the daemon \
+    broke is `failed` with `outcome_unknown`, and becomes `sent` or more if Meta tells so later.\n\n\
+    What has not been sent when its turn comes is `failed`, and told of (`message.ack`, -1), if its account is disabled (`account_disabled`), has no \
+    access token (`no_access_token`), or was deleted or has another number (`account_changed`): it does not wait for the account to be mended. \
+    `meta_unreachable`: nobody answers where Meta should be, and it is tried again. `not_readable`: what was to be sent cannot be opened.\n\n\
+    With an `Idempotency-Key` a repetition is answered as the first request was, whatever has become of the account's state or of the message that is answered.\n\n\
+    Whoever has not written for a day can be sent templates only.";
+
 fn queued() -> Value {
     json!({
         "id": MESSAGE, "sessionId": "meta_106540352242922", "waId": MESSAGE,
@@ -32,12 +43,7 @@ fn queued() -> Value {
 
 pub(super) fn send() -> Operation {
     operation("sendMetaMessage", Tag::Meta, "Send a message through an account")
-        .about(
-            "The message is stored before Meta is asked, and sent soon, in the order of its conversation. Its `status` says how far it is: `queued`, `sending`, \
-             then what Meta tells. `waId` is our own id until Meta has given it one, and `message.created` tells of it then. What Meta does not take for the moment is tried again, \
-             for about three hours; `error` is Meta's code. Meta is never asked twice for what it may have sent: a message that was under way when the connection or the daemon \
-             broke is `failed` with `outcome_unknown`, and becomes `sent` or more if Meta tells so later.\n\nWhoever has not written for a day can be sent templates only.",
-        )
+        .about(SEND)
         .body([
             text("to", "A phone number with country code, `…@c.us`, or Meta's id of somebody: `…@bsuid`.")
                 .pattern("^([+]?[1-9][0-9]{6,14}|[1-9][0-9]{6,14}@(c[.]us|s[.]whatsapp[.]net)|[A-Za-z0-9._-]{1,160}@bsuid)$")
@@ -95,4 +101,17 @@ pub(super) fn mark_read() -> Operation {
             Code::MetaRefused,
             Code::MetaUnavailable,
         ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::meta::REASONS;
+
+    #[test]
+    fn every_reason_for_which_a_message_has_failed_is_told() {
+        for reason in REASONS {
+            assert!(SEND.contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
 }

@@ -5,9 +5,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use entity::{id::MetaBodyId, meta::event};
+use entity::{UnixMillis, id::MetaBodyId, meta::event};
 
-use super::{Taken, translate::effect};
+use super::{super::threads::Threads, Taken, translate::effect};
 use crate::{
     meta::{Envelope, Listing},
     store::{
@@ -19,6 +19,7 @@ use crate::{
 /// Reads all that was taken. Each body is opened once.
 pub(super) async fn read(
     store: &Store,
+    threads: &Threads,
     rows: Vec<event::Model>,
 ) -> Result<Vec<Taken>, store::Error> {
     let mut ids: Vec<_> = rows.iter().map(|row| row.body_id.clone()).collect();
@@ -38,7 +39,11 @@ pub(super) async fn read(
         match bodies.remove(&id) {
             None => taken.extend(failed(rows, "body_gone")),
             Some(None) => taken.extend(failed(rows, "body_sealed")),
-            Some(Some(bytes)) => taken.extend(all(store, &bytes, rows)),
+            Some(Some(bytes)) => {
+                let now = store.clock().now();
+                let read = threads.read(bytes.len(), move || all(now, &bytes, rows));
+                taken.extend(read.await.ok_or(store::Error::Stopped)?);
+            }
         }
     }
     taken.sort_by(|a, b| a.row.id.cmp(&b.row.id));
@@ -50,7 +55,7 @@ fn failed(rows: Vec<event::Model>, why: &'static str) -> impl Iterator<Item = Ta
 }
 
 /// Reads everything of one body.
-fn all(store: &Store, bytes: &[u8], rows: Vec<event::Model>) -> Vec<Taken> {
+fn all(now: UnixMillis, bytes: &[u8], rows: Vec<event::Model>) -> Vec<Taken> {
     let envelope = Envelope::read(bytes);
     let mut listings = HashMap::<(usize, usize), Listing<'_>>::new();
     let mut taken = Vec::with_capacity(rows.len());
@@ -67,9 +72,8 @@ fn all(store: &Store, bytes: &[u8], rows: Vec<event::Model>) -> Vec<Taken> {
             Some((at, index, change)) => {
                 let listing = listings.entry(at).or_insert_with(|| Listing::of(change));
                 // One that is too strange for us is nobody else's trouble.
-                let read = catch_unwind(AssertUnwindSafe(|| {
-                    effect(listing.read(index), &row, store.clock().now())
-                }));
+                let read =
+                    catch_unwind(AssertUnwindSafe(|| effect(listing.read(index), &row, now)));
                 let own = listing.own().map(str::to_owned);
                 read.unwrap_or(Err("panicked")).map(|it| (it, change.number.clone(), own))
             }

@@ -15,7 +15,7 @@ use entity::meta::event;
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Meta, figures::Figures};
+use super::{Meta, figures::Figures, threads::Threads};
 use crate::store::{
     self, Store,
     meta::{Carried, Whose, Work},
@@ -59,6 +59,7 @@ pub struct Processor {
     /// What this daemon is called by claims.
     me: String,
     figures: Arc<Figures>,
+    threads: Threads,
 }
 
 /// Something taken, as it is to be carried out; or why it cannot be.
@@ -70,7 +71,12 @@ struct Taken {
 impl Meta {
     /// A processor of what is told, for the daemon called `me`. It stands still until it is run.
     pub fn processor(&self, me: &str) -> Processor {
-        Processor { store: self.store.clone(), me: me.to_owned(), figures: self.figures.clone() }
+        Processor {
+            store: self.store.clone(),
+            me: me.to_owned(),
+            figures: self.figures.clone(),
+            threads: Threads::default(),
+        }
     }
 }
 
@@ -140,7 +146,7 @@ impl Processor {
     async fn carry_out(&self, rows: Vec<event::Model>) -> Result<(), store::Error> {
         let Some(claim) = rows.first().and_then(|row| row.claim) else { return Ok(()) };
         let mut lanes = BTreeMap::<String, Vec<Taken>>::new();
-        let read = match bodies::read(&self.store, rows).await {
+        let read = match bodies::read(&self.store, &self.threads, rows).await {
             Ok(read) => read,
             Err(error) => {
                 self.store.meta().let_go(Whose::Claim(claim)).await?;

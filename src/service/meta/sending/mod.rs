@@ -1,7 +1,7 @@
 //! Sending through Meta's Cloud API.
 //!
-//! - `input.rs`: what may be sent. `sender.rs`: the worker that sends what was taken. `reading.rs`: telling somebody that what
-//!   they wrote is read.
+//! - `input.rs`: what may be sent. `sender.rs`: the worker that sends what was taken; `reasons.rs`: why it did not. `reading.rs`:
+//!   telling somebody that what they wrote is read.
 //!
 //! A message is on disk, and has its id, before anybody asks Meta. It is asked once: whatever says that the message was not
 //! taken has it tried again, whatever leaves that open has it failed as `outcome_unknown`. Meta's statuses name our id, so one
@@ -9,6 +9,7 @@
 
 mod input;
 mod reading;
+mod reasons;
 mod sender;
 
 use entity::{
@@ -21,20 +22,18 @@ use entity::{
 use super::{Meta, NOT_FOUND};
 use crate::{
     service::{
-        Conflict, Error, FieldError, Principal,
+        Conflict, Error, Principal,
         created::{self, Created},
     },
-    store::meta::{NewOutgoing, NotSending, Queued},
+    store::meta::{NewOutgoing, NotAnswered, NotSending, Queued},
 };
 
 pub use self::{
     input::{Outgoing, What, limits as sending_limits},
     reading::Read,
+    reasons::{OUTCOME_UNKNOWN, REASONS},
     sender::Sender,
 };
-
-/// The word for a message of which nobody knows whether it was sent.
-pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
 /// A message that was taken, now or before.
 #[derive(Clone, Debug)]
@@ -59,19 +58,21 @@ impl Meta {
         let organization = &caller.organization_id;
         let account = self.store.meta().account(organization, id).await?.ok_or(NOT_FOUND)?;
         let checked = outgoing.checked()?;
+        // By what was asked for: what becomes of the message that is answered makes it no other request.
+        let request = checked.request(checked.reply_to.as_deref(), None);
+        let key = key.map(|key| created::key(key, &["meta message", id.as_str(), &request]));
         let target = match &checked.reply_to {
-            Some(written) => Some(self.answered(organization, &account, written).await?),
-            None => None,
+            Some(written) => self.answered(organization, &account, written).await?.map(Some),
+            None => Ok(None),
         };
         let message = MessageId::new(self.now(), in_order(rand::random()));
-        let request = checked.request(target.as_deref(), None);
-        let key = key.map(|key| created::key(key, &["meta message", id.as_str(), &request]));
+        let meant = target.as_ref().ok().and_then(Option::as_deref);
         let new = NewOutgoing {
             account: account.id,
             to: checked.person.clone(),
             kind: checked.kind,
             body: checked.body.clone(),
-            request: checked.request(target.as_deref(), Some(&message)).into_bytes(),
+            request: checked.request(meant, Some(&message)).into_bytes(),
             id: message,
             target,
         };
@@ -79,6 +80,7 @@ impl Meta {
             Queued::Gone => Err(NOT_FOUND),
             Queued::KeyReused => Err(Error::KeyReused),
             Queued::Lost => Err(Error::MadeGone),
+            Queued::NotAnswered(why) => Err(Error::invalid("replyTo", why.to_string())),
             Queued::Not(why) => Err(Error::Conflict(match why {
                 NotSending::Disabled => Conflict::MetaAccountOff,
                 NotSending::NoToken => Conflict::MetaNoToken,
@@ -91,24 +93,22 @@ impl Meta {
         }
     }
 
-    /// Meta's id of the message that is answered: as it was given, or that of a message of ours.
+    /// Meta's id of the message that is answered: as it was given, or that of a message of ours; or why there is none.
     async fn answered(
         &self,
         organization: &OrganizationId,
         account: &account::Model,
         written: &str,
-    ) -> Result<String, Error> {
-        let Ok(id) = written.parse::<MessageId>() else { return Ok(written.to_owned()) };
+    ) -> Result<Result<String, NotAnswered>, Error> {
+        let Ok(id) = written.parse::<MessageId>() else { return Ok(Ok(written.to_owned())) };
         let found = self.store.messages().find_by_id(&id).await?.filter(|row| {
             row.organization_id == *organization
                 && Some(&row.session_key) == account.session_key.as_ref()
         });
-        let row =
-            found.ok_or_else(|| Error::invalid("replyTo", "is no message of this account"))?;
-        if row.wa_id == row.id.as_str() {
-            let detail = "is a message that Meta does not have";
-            return Err(Error::Invalid(vec![FieldError::new("replyTo", detail)]));
-        }
-        Ok(row.wa_id)
+        Ok(match found {
+            None => Err(NotAnswered::NotThere),
+            Some(row) if row.wa_id == row.id.as_str() => Err(NotAnswered::NotAtMeta),
+            Some(row) => Ok(row.wa_id),
+        })
     }
 }

@@ -16,7 +16,11 @@ use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{super::figures::Figures, Meta, OUTCOME_UNKNOWN};
+use super::{
+    super::figures::Figures,
+    Meta,
+    reasons::{ACCOUNT_GONE, DISABLED, NO_TOKEN, OUTCOME_UNKNOWN, UNREACHABLE, UNREADABLE},
+};
 use crate::{
     graph::{self, Graph, Scope},
     store::{self, Store, meta::Outcome},
@@ -42,13 +46,6 @@ const SCHEDULE: [Duration; 7] = [
     Duration::from_mins(30),
     Duration::from_hours(2),
 ];
-
-/// Why a message waits, or has failed, where Meta has said nothing.
-const UNREACHABLE: &str = "meta_unreachable";
-const NO_TOKEN: &str = "no_access_token";
-const DISABLED: &str = "account_disabled";
-const ACCOUNT_GONE: &str = "account_changed";
-const UNREADABLE: &str = "not_readable";
 
 /// Sends what was taken. Cheap to clone.
 #[derive(Clone, Debug)]

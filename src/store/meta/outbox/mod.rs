@@ -10,6 +10,6 @@ mod queue;
 mod settle;
 
 pub use self::{
-    queue::{NewOutgoing, NotSending, Queued},
+    queue::{NewOutgoing, NotAnswered, NotSending, Queued},
     settle::Outcome,
 };

@@ -35,8 +35,8 @@ pub struct NewOutgoing {
     pub to: Person,
     pub kind: MessageKind,
     pub body: Option<String>,
-    /// Meta's id of the message that it answers.
-    pub target: Option<String>,
+    /// Meta's id of the message that it answers. Why that is not known counts for who asks for the first time.
+    pub target: Result<Option<String>, NotAnswered>,
     /// What Meta is to be asked: JSON. It is sealed here.
     pub request: Vec<u8>,
 }
@@ -51,6 +51,16 @@ pub enum Queued {
     /// There is no such account.
     Gone,
     Not(NotSending),
+    NotAnswered(NotAnswered),
+}
+
+/// Why a message cannot be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnswered {
+    #[error("is no message of this account")]
+    NotThere,
+    #[error("is a message that Meta does not have")]
+    NotAtMeta,
 }
 
 /// Why an account sends nothing.
@@ -117,8 +127,15 @@ async fn take(
         Some(Made::KeyReused) => return Ok(Queued::KeyReused),
         Some(Made::Gone) => return Ok(Queued::Lost),
     }
-    let account = match sending(txn, owner, &new.account).await? {
-        Ok(account) => account,
+    let ready = match &new.target {
+        Ok(target) => {
+            let account = sending(txn, owner, &new.account).await?;
+            account.map(|account| (account, target.clone()))
+        }
+        Err(why) => Err(Queued::NotAnswered(*why)),
+    };
+    let (account, target) = match ready {
+        Ok(ready) => ready,
         Err(refused) => {
             if let Some(key) = key {
                 unclaim(txn, owner, key).await?;
@@ -127,7 +144,7 @@ async fn take(
         }
     };
     let session = of_account(door, &account, own(&account).as_deref()).await?;
-    let row = written(door, &session, &new).await?;
+    let row = written(door, &session, &new, target).await?;
     let place = outbox::Model {
         message_id: row.id.clone(),
         organization_id: owner.clone(),
@@ -174,6 +191,7 @@ async fn written(
     door: &Door<'_>,
     session: &session::Model,
     new: &NewOutgoing,
+    target: Option<String>,
 ) -> Result<message::Model, DbErr> {
     let (txn, now, organization) = (door.txn, door.now, &session.organization_id);
     let contact = contacts::resolve(txn, organization, &new.to, now).await?;
@@ -202,7 +220,7 @@ async fn written(
         direction: Direction::Outbound,
         kind: new.kind,
         body: new.body.clone(),
-        target_wa_id: new.target.clone(),
+        target_wa_id: target,
         raw: Some(raw),
         media_path: None,
         push_name: None,
