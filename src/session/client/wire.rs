@@ -25,7 +25,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use wacore::net::Transport;
 use whatsapp_rust::anyhow;
 
-use super::{barrier::Barrier, dial::Progress, unrecorded::{IDLE, Unrecorded}};
+use super::{
+    barrier::Barrier,
+    dial::Progress,
+    unrecorded::{IDLE, Unrecorded},
+};
 use crate::fault::moment;
 
 /// How long a frame may take to be taken by the kernel.
