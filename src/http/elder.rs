@@ -1,4 +1,4 @@
-//! What clients of seed 002 read of an error: the members that NestJS writes, beside those of the problem document.
+//! What clients of seed 002 read of an error: the members that its server writes, beside those of the problem document.
 //!
 //! `statusCode`, `message`, and `error`, the status in words. Where the seed says what the message is, it is that, to
 //! the letter: of its guard, of what is missing (`api::connect`), of a user who is connected (`error`). The rest has the

@@ -239,7 +239,8 @@ pub fn admin_router(state: HttpState) -> Router {
 
 fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     state.document = Document::of(&routes);
-    let elder = routes.iter().map(route::Route::statement).filter(|it| it.has_elder_errors);
+    let elder =
+        routes.iter().map(route::Route::statement).filter(|it| it.errors == route::Errors::Elder);
     let elder = elder::Elder::of(elder.map(|it| it.path));
     let all = route::router(routes, &state);
     all.layer(middleware::from_fn_with_state(elder, elder::tell))

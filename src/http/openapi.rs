@@ -14,7 +14,7 @@ use super::{
     code::Code,
     operation::{Content, Field, Operation, Response, Tag},
     problem::Document as ProblemDocument,
-    route::{Access, Key, Pace, Route, Statement},
+    route::{Access, Errors, Key, Pace, Route, Statement},
     signed,
 };
 
@@ -278,7 +278,7 @@ fn description(statement: &Statement, operation: &Operation) -> String {
         Pace::Prompt => "",
         Pace::Waiting => " May wait.",
     };
-    let errors = if statement.has_elder_errors {
+    let errors = if statement.errors == Errors::Elder {
         " Its errors also have `statusCode`, `message` and, mostly, `error`, as clients of seed 002 read them."
     } else {
         ""

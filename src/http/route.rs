@@ -69,6 +69,15 @@ impl Pace {
     }
 }
 
+/// What its errors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// Problem documents.
+    Problems,
+    /// The same, with what clients of seed 002 read of them besides.
+    Elder,
+}
+
 /// A route without its handler: what can be read about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -83,8 +92,7 @@ pub struct Statement {
     pub takes_signature: bool,
     /// Whether pages of all origins may call it, whatever others may.
     pub is_for_all_origins: bool,
-    /// Whether its errors have what clients of seed 002 read of them, besides.
-    pub has_elder_errors: bool,
+    pub errors: Errors,
     /// What it is called in the OpenAPI document.
     pub operation: &'static str,
 }
@@ -117,7 +125,7 @@ impl Route {
             is_metered: true,
             takes_signature: false,
             is_for_all_origins: false,
-            has_elder_errors: false,
+            errors: Errors::Problems,
             operation: operation.id,
         };
         Self { statement, operation, handler: on(filter, handler) }
@@ -144,7 +152,7 @@ impl Route {
 
     /// Its errors have what clients of seed 002 read of them, besides.
     pub(super) fn with_elder_errors(mut self) -> Self {
-        self.statement.has_elder_errors = true;
+        self.statement.errors = Errors::Elder;
         self
     }
 

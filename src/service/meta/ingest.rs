@@ -111,9 +111,9 @@ impl Meta {
             }
             Door::Shared => {
                 let names = self.names(bytes).await?;
-                let named = self.store.meta().named(&names.numbers, &names.wabas).await?;
+                let accounts = self.store.meta().named(&names.numbers, &names.wabas).await?;
                 let mut tries = Tries::of(bytes.len());
-                for turn in trial::turns(&named, &names.numbers) {
+                for turn in trial::turns(&accounts, &names.numbers) {
                     if tries.takes(turn) {
                         let (current, previous) = self.secrets_of(turn.row).await?;
                         tries.add(match turn.which {
@@ -127,7 +127,7 @@ impl Meta {
                     let fit = self.judge.fitting(secrets, *signature, bytes).await?;
                     return Ok((Vec::new(), fit));
                 };
-                (named, fit)
+                (accounts, fit)
             }
         };
         // It is proved: now it may cost something to find all whose app it is.
@@ -165,8 +165,8 @@ impl Meta {
     ) -> Result<Vec<account::Model>, Error> {
         let mut all = vec![row.clone()];
         if !is_only_about(names, row) {
-            let named = self.store.meta().named(&names.numbers, &names.wabas).await?;
-            all.extend(named.into_iter().filter(|it| it.id != row.id));
+            let others = self.store.meta().named(&names.numbers, &names.wabas).await?;
+            all.extend(others.into_iter().filter(|it| it.id != row.id));
         }
         Ok(all)
     }

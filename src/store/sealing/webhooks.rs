@@ -71,15 +71,15 @@ impl Store {
                 let last = rows.last().map(|row| row.id.clone());
                 let mut count = 0;
                 for row in rows {
-                    let mut payload = row.payload.clone();
+                    let mut told = row.payload.clone();
                     let is_unknown = row.event_type == EventType::Unknown.name();
-                    let sealed = match row.session_key.as_ref().filter(|_| is_unknown) {
-                        Some(session) => secrets::seal_old_told(sealer, session, &mut payload),
-                        None => webhooks::seal_old_notice(sealer, &mut payload),
+                    let was_clear = match row.session_key.as_ref().filter(|_| is_unknown) {
+                        Some(session) => secrets::seal_old_told(sealer, session, &mut told),
+                        None => webhooks::seal_old_notice(sealer, &mut told),
                     };
-                    if sealed {
+                    if was_clear {
                         let mut row = row.into_active_model();
-                        row.payload = Set(payload);
+                        row.payload = Set(told);
                         webhook_event::Entity::update(row).exec(txn).await?;
                         count += 1;
                     }

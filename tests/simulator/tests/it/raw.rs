@@ -83,7 +83,7 @@ async fn next_frame(events: &Receiver<TransportEvent>) -> Vec<u8> {
         match events.recv().await.unwrap() {
             TransportEvent::DataReceived(data) => decoder.feed(&data),
             TransportEvent::Connected => {}
-            other => panic!("{other:?}"),
+            other @ TransportEvent::Disconnected(_) => panic!("{other:?}"),
         }
         if let Some(frame) = decoder.decode_frame() {
             return frame.to_vec();
