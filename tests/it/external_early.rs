@@ -5,7 +5,7 @@ use std::time::Duration;
 use entity::state::{Direction, MessageStatus};
 use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wagate::{
     event::{Ack, AckLevel, Event, NewMessage},
     maintenance::{Maintenance, Policy},
@@ -122,7 +122,8 @@ async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_fin
                 posted: Some(Posted { mark: Mark::Carried, until: at, request: None }),
             };
             let store = store.clone();
-            tokio::spawn(async move { store.writer().record(new, Patience::Fail).await.unwrap() })
+            TaskTracker::new()
+                .spawn(async move { store.writer().record(new, Patience::Fail).await.unwrap() })
         };
         // Both are told while neither can be written.
         let holder = database.connect().await;

@@ -16,7 +16,7 @@ const ROUTES: [(Method, &str); 4] = [
     (Method::POST, "/api/webhooks/events/del_1/retry"),
 ];
 
-/// What an error has of NestJS.
+/// What an error has for clients of the seed.
 async fn elder(request: RequestBuilder) -> Value {
     let problem = Answer::to(request).await.json();
     assert_eq!(problem["success"], false, "it is a problem document as well: {problem}");

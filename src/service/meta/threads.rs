@@ -81,13 +81,13 @@ mod tests {
     async fn there_are_never_more_at_work_than_there_are_threads() {
         let threads = Threads::of(1);
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let (begin, begun) = std::sync::mpsc::channel::<()>();
+        let (starts, started) = std::sync::mpsc::channel::<()>();
         {
-            let work = move || (begin.send(()), wait.recv());
+            let work = move || (starts.send(()), wait.recv());
             let mut left = std::pin::pin!(threads.run(work));
             assert!(futures_util::poll!(&mut left).is_pending());
         }
-        begun.recv().unwrap();
+        started.recv().unwrap();
         assert_eq!(threads.free(), 0);
         let mut next = std::pin::pin!(threads.read(READ_AT_ONCE + 1, || ()));
         assert!(futures_util::poll!(&mut next).is_pending());
