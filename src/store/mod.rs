@@ -3,9 +3,9 @@
 //! - `connect.rs`, `schema.rs`: from a URL to connections and an up-to-date schema. `starting.rs`: one
 //!   daemon at a time.
 //! - `writer.rs`: the one write path. `lane/`: a connection that writes, and its queue.
-//!   `group.rs`: one transaction for all that waits. `mark.rs`: whether one arrived that nobody has
+//!   `group/`: one transaction for all that waits. `mark.rs`: whether one arrived that nobody has
 //!   confirmed. `checkpoints.rs`: what SQLite would do in a writer's commit.
-//! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing.rs`: sealing what was
+//! - `keys.rs`: the keys that secrets are sealed with (`crate::vault`). `sealing/`: sealing what was
 //!   written in clear before there were keys. `look.rs`: what a database is like, from outside.
 //! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
 //!   from the original.

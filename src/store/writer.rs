@@ -2,7 +2,7 @@
 //!
 //! A commit costs a flush to disk, and a disk does a few hundred of them a second; a group costs
 //! one, whatever its size. So a unit is never committed alone when others wait: each lane
-//! (`lane/`) takes all that waits, up to a limit, runs it in one transaction (`group.rs`), and
+//! (`lane/`) takes all that waits, up to a limit, runs it in one transaction (`group/`), and
 //! answers everybody after the one commit. Nothing is delayed to make a group larger: the next
 //! group is what arrived while the previous one was being committed, and what arrives in the first
 //! 2 ms of a group while its statements run still joins it.

@@ -236,16 +236,16 @@ impl<L: Clone + Eq + Hash> Places<L> {
     }
 }
 
-/// The network of an address, as large as one operator mostly has: a /16, and a /32 of IPv6.
+/// The network of an address, as large as a customer of a provider mostly has: a /24, and a /48 of IPv6.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
-            let [a, b, ..] = address.octets();
-            IpAddr::from([a, b, 0, 0])
+            let [a, b, c, _] = address.octets();
+            IpAddr::from([a, b, c, 0])
         }
         IpAddr::V6(address) => {
-            let [a, b, ..] = address.segments();
-            IpAddr::from([a, b, 0, 0, 0, 0, 0, 0])
+            let [a, b, c, ..] = address.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
         }
     }
 }

@@ -56,7 +56,7 @@ async fn one_address_has_its_share_and_all_strangers_have_half_of_a_lane() {
 /// Whoever has ten addresses, or all of a network's, keeps nobody waiting who comes from another.
 #[tokio::test]
 async fn strangers_of_one_network_leave_places_to_those_of_others() {
-    for neighbours in ["198.51.{}.7", "2001:db8:{}::7"] {
+    for neighbours in ["198.51.100.{}", "2001:db8:7:{}::7"] {
         let places = places(64);
         let mut held = Vec::new();
         for (has_failed, most) in [(false, 12), (true, 3)] {

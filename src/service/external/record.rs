@@ -38,6 +38,7 @@ impl External {
             Some(Called::Id(_)) | None => None,
         };
         let writer = self.store.writer();
+        let came = self.store.clock().now();
         let record = async |event: Event, at: UnixMillis, mark: Mark, until: UnixMillis| {
             let new = NewEvent {
                 organization_id: row.organization_id.clone(),
@@ -46,7 +47,7 @@ impl External {
                 event,
                 at,
                 care: None,
-                posted: Some(Posted { mark, until, request: request.clone() }),
+                posted: Some(Posted { mark, until, came, request: request.clone() }),
             };
             match writer.record(new, Patience::Fail).await? {
                 Recorded::KeyReused => Err(Error::KeyReused),

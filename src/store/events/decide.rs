@@ -65,7 +65,7 @@ pub(super) fn decide(
             Entry::Vacant(entry) => {
                 entry.insert(now);
             }
-            Entry::Occupied(first) if !is_so_again(row, event, *first.get(), now) => {
+            Entry::Occupied(first) if !is_so_again(row, event, *first.get()) => {
                 return Decided::Not(Recorded::Duplicate);
             }
             // The key is the first one's.
@@ -202,11 +202,11 @@ fn is_of_its_key(
     true
 }
 
-/// Whether what was said before, `first` at that time, is said of another moment of the same second: something else was,
-/// in between, and all of it came as quickly.
-fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis, now: UnixMillis) -> bool {
+/// Whether what was said before, recorded `first` at that time, is said of another moment of the same second: something
+/// else was, in between, and all of it came as quickly. However long it has waited for the database since.
+fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis) -> bool {
     event.is_of_a_second()
-        && now <= first + SECOND
+        && event.came() <= first + SECOND
         && row.observed_mark.as_deref() != event.latest()
         && row.observed_at.is_some_and(|observed_at| observed_at <= event.until())
 }

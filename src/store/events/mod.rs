@@ -61,6 +61,8 @@ pub struct Posted {
     /// The last moment at which it may have happened: the end of a second where only that is known, or else
     /// [`NewEvent::at`].
     pub until: UnixMillis,
+    /// When it came here.
+    pub came: UnixMillis,
     /// What its client calls the request, if that is for one request alone.
     pub request: Option<Request>,
 }
@@ -151,6 +153,11 @@ impl NewEvent {
     /// The last moment at which it may have happened.
     fn until(&self) -> UnixMillis {
         self.posted.as_ref().map_or(self.at, |posted| posted.until.max(self.at))
+    }
+
+    /// When it came here.
+    fn came(&self) -> UnixMillis {
+        self.posted.as_ref().map_or(self.at, |posted| posted.came)
     }
 
     /// The row of the key that its client has given the request, and what it says in short. A key is for its

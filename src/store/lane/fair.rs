@@ -1,22 +1,26 @@
 //! Who of those who wait comes into the next group.
 //!
-//! Keys take turns: the first of each, then the second of each. So whoever hands over much at once, a
-//! session that receives thousands of messages, keeps those behind it waiting for a group and not for
-//! all of its own. The order within a key is kept, which is the only one that is promised.
+//! Half of the places are for those who have waited longest. For the other half keys take turns: the first of each, then
+//! the second of each. So whoever hands over much at once, a session that receives thousands of messages, keeps those
+//! behind it waiting for a group or two and not for all of its own; and a key that many share, as one of all webhooks,
+//! does not get one place beside hundreds of sessions. The order within a key is kept, which is the only one that is
+//! promised.
 
 use std::collections::{HashMap, VecDeque};
 
 /// Takes at most `limit` out of a queue, in its order.
 pub(super) fn take<T>(queue: &mut VecDeque<T>, limit: usize, key: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut taken: Vec<T> = queue.drain(..queue.len().min(limit.div_ceil(2))).collect();
+    let limit = limit - taken.len();
     if queue.len() <= limit {
-        return queue.drain(..).collect();
+        taken.extend(queue.drain(..));
+        return taken;
     }
     let turns = turns(queue, key);
     let last = last_turn(&turns, limit);
     let before = turns.iter().filter(|turn| **turn < last).count();
     // Of the last turn there is not a place for each: those who have waited longest come first.
     let mut places = limit.saturating_sub(before);
-    let mut taken = Vec::with_capacity(limit);
     let mut left = VecDeque::with_capacity(queue.len());
     for (job, turn) in std::mem::take(queue).into_iter().zip(turns) {
         if turn < last {
@@ -81,14 +85,19 @@ mod tests {
 
     #[test]
     fn one_who_hands_over_much_keeps_nobody_waiting() {
-        assert_eq!(taken("a1 a2 a3 a4 a5 b1", 2), pair("a1 b1", "a2 a3 a4 a5"));
-        assert_eq!(taken("a1 a2 a3 a4 b1 a5 b2", 4), pair("a1 a2 b1 b2", "a3 a4 a5"));
+        assert_eq!(taken("a1 a2 a3 a4 a5 b1", 3), pair("a1 a2 b1", "a4 a5"));
+        assert_eq!(taken("a1 a2 a3 a4 b1 a5 b2", 6), pair("a1 a2 a3 a4 b1 b2", "a5"));
+    }
+
+    #[test]
+    fn a_key_that_many_share_has_more_than_a_place_beside_many_others() {
+        assert_eq!(taken("s1 s2 s3 a1 b1 c1 d1 e1", 6), pair("s1 s2 s3 a1 b1 c1", "d1 e1"));
     }
 
     #[test]
     fn places_of_the_last_turn_are_for_those_who_have_waited_longest() {
         assert_eq!(taken("a1 b1 c1 d1", 2), pair("a1 b1", "c1 d1"));
-        assert_eq!(taken("a1 a2 b1 b2 c1", 4), pair("a1 a2 b1 c1", "b2"));
+        assert_eq!(taken("a1 a2 b1 b2 c1 c2", 5), pair("a1 a2 b1 b2 c1", "c2"));
     }
 
     #[test]

@@ -5,13 +5,13 @@ use entity::{
     webhook::{endpoint, event as webhook_event},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait,
 };
 
 use super::CHUNK;
 use crate::{
-    store::{Error, Store, secrets, webhooks},
+    store::{Error, Patience, Store, secrets, webhooks},
     vault::Sealer,
     webhook::EventType,
 };
@@ -56,37 +56,59 @@ impl Store {
     }
 
     /// What endpoints were told of endpoints, and under names that are none of ours: copies of what is sealed elsewhere.
+    ///
+    /// They are few among many, so they are looked for by a reader, which holds nobody up and has no deadline.
     pub(super) async fn seal_notices(&self, sealer: &Sealer) -> Result<u64, Error> {
-        self.in_chunks(sealer, |txn, sealer, after: Option<EventId>| {
-            Box::pin(async move {
-                let rows = webhook_event::Entity::find()
-                    .filter(webhook_event::COLUMN.organization_id.eq(sealer.organization().clone()))
-                    .filter(webhook_event::COLUMN.event_type.is_in(COPIES.map(EventType::name)))
-                    .apply_if(after, |rows, id| rows.filter(webhook_event::COLUMN.id.gt(id)))
-                    .order_by_asc(webhook_event::COLUMN.id)
-                    .limit(CHUNK)
-                    .lock_exclusive()
-                    .all(txn)
-                    .await?;
-                let last = rows.last().map(|row| row.id.clone());
-                let mut count = 0;
-                for row in rows {
-                    let mut told = row.payload.clone();
-                    let is_unknown = row.event_type == EventType::Unknown.name();
-                    let was_clear = match row.session_key.as_ref().filter(|_| is_unknown) {
-                        Some(session) => secrets::seal_old_told(sealer, session, &mut told),
-                        None => webhooks::seal_old_notice(sealer, &mut told),
-                    };
-                    if was_clear {
-                        let mut row = row.into_active_model();
-                        row.payload = Set(told);
-                        webhook_event::Entity::update(row).exec(txn).await?;
-                        count += 1;
-                    }
-                }
-                Ok((last, count))
-            })
-        })
-        .await
+        let (mut after, mut count) = (None::<EventId>, 0);
+        loop {
+            let ids: Vec<EventId> = webhook_event::Entity::find()
+                .select_only()
+                .column(webhook_event::Column::Id)
+                .filter(webhook_event::COLUMN.organization_id.eq(sealer.organization().clone()))
+                .filter(webhook_event::COLUMN.event_type.is_in(COPIES.map(EventType::name)))
+                .apply_if(after, |rows, id| rows.filter(webhook_event::COLUMN.id.gt(id)))
+                .order_by_asc(webhook_event::COLUMN.id)
+                .limit(CHUNK)
+                .into_tuple()
+                .all(self.reader())
+                .await?;
+            let Some(last) = ids.last() else { return Ok(count) };
+            after = Some(last.clone());
+            let own = sealer.clone();
+            let sealing = self.writer().run("sealing", Patience::Fail, move |txn| {
+                let (own, ids) = (own.clone(), ids.clone());
+                Box::pin(async move { seal_some(txn, &own, ids).await })
+            });
+            count += sealing.await?;
+        }
     }
+}
+
+async fn seal_some(
+    txn: &DatabaseTransaction,
+    sealer: &Sealer,
+    ids: Vec<EventId>,
+) -> Result<u64, DbErr> {
+    let rows = webhook_event::Entity::find()
+        .filter(webhook_event::COLUMN.id.is_in(ids))
+        .order_by_asc(webhook_event::COLUMN.id)
+        .lock_exclusive()
+        .all(txn)
+        .await?;
+    let mut count = 0;
+    for row in rows {
+        let mut told = row.payload.clone();
+        let is_unknown = row.event_type == EventType::Unknown.name();
+        let was_clear = match row.session_key.as_ref().filter(|_| is_unknown) {
+            Some(session) => secrets::seal_old_told(sealer, session, &mut told),
+            None => webhooks::seal_old_notice(sealer, &mut told),
+        };
+        if was_clear {
+            let mut row = row.into_active_model();
+            row.payload = Set(told);
+            webhook_event::Entity::update(row).exec(txn).await?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }

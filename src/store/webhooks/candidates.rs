@@ -96,6 +96,8 @@ fn sqlite(ordering: Ordering, probe: bool) -> String {
 
 /// What is due for an endpoint at `$2`, as far as order allows it.
 fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &str) -> String {
+    // A probe asks whether the receiver is back, and not with one that is given up without asking.
+    let young = if probe { " AND (expires_at = 0 OR expires_at > $2)" } else { "" };
     let head = match ordering {
         Ordering::None => "TRUE",
         Ordering::ByConversation => FIRST,
@@ -104,7 +106,7 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
             return format!(
                 "SELECT {columns} FROM (SELECT * FROM webhook_delivery WHERE endpoint_id = {endpoint} \
                  AND order_key = '{STRICT}' AND state IN ('pending', 'claimed') \
-                 ORDER BY seq LIMIT 1) AS h WHERE state = 'pending' AND next_at <= $2 LIMIT {limit}"
+                 ORDER BY seq LIMIT 1) AS h WHERE state = 'pending' AND next_at <= $2{young} LIMIT {limit}"
             );
         }
     };
@@ -113,8 +115,6 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
     // would hear of nothing new. So half of the places are for either, and what one leaves is the other's.
     // A probe asks whether the receiver is back: what it has refused before is the worse question, and
     // with a few that it always refuses the breaker would not close for a day.
-    // Nor is it one that is given up without asking.
-    let young = if probe { " AND (expires_at = 0 OR expires_at > $2)" } else { "" };
     let of = |condition: &str| {
         format!(
             "SELECT * FROM webhook_delivery d WHERE endpoint_id = {endpoint} AND state = 'pending' \

@@ -71,15 +71,36 @@ impl Webhooks {
                 Ok(Step::None) => continue,
                 Ok(Step::Idle) => {}
                 Ok(Step::Owes) => self.touch([endpoint]),
-                // One replay's trouble is not that of those after it.
+                // One replay's trouble is not that of those after it, in the next round neither.
                 Err(error) => {
                     failed = failed.or(Some(error));
+                    self.put_behind(row.try_get_by_index(0)?, seen, now).await.ok();
                     continue;
                 }
             }
             stepped += 1;
         }
         failed.map_or(Ok(stepped), Err)
+    }
+
+    /// Has a replay wait for its next turn as if it had gone on.
+    async fn put_behind(
+        &self,
+        id: ReplayId,
+        seen: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
+        let behind = format!(
+            "UPDATE webhook_replay SET stepped_at = {} WHERE id = '{id}' AND stepped_at = {}",
+            now.0, seen.0
+        );
+        self.store
+            .writer()
+            .run(LANE, Patience::Fail, move |txn| {
+                let behind = behind.clone();
+                Box::pin(async move { txn.execute_unprepared(&behind).await.map(drop) })
+            })
+            .await
     }
 }
 
