@@ -57,7 +57,13 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
         row.status = status;
         row.status_since = at;
     }
-    row.message = None;
+    // The next code of a series does not answer a phone that wants a passkey.
+    let wants_passkey = matches!(event, Event::Qr { .. })
+        && before == SessionStatus::QrGenerated
+        && row.pairing_error.as_deref() == Some(PairingFailure::PasskeyRequired.word());
+    if !wants_passkey {
+        row.message = None;
+    }
     row.reconnecting = false;
     row.next_attempt_at = None;
     row.loading_percent = None;

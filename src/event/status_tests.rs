@@ -197,6 +197,26 @@ fn what_became_of_pairings_is_remembered_until_one_succeeds() {
 }
 
 #[test]
+fn that_a_passkey_is_wanted_is_said_until_it_is_not_whatever_code_is_shown() {
+    let mut row = row();
+    let wanted = Some(PairingFailure::PasskeyRequired.sentence());
+    apply(&mut row, &qr(), UnixMillis(10));
+    apply(&mut row, &Event::PasskeyRequested, UnixMillis(20));
+    apply(&mut row, &qr(), UnixMillis(30));
+    assert_eq!((row.message.as_deref(), row.qr_sequence), (wanted, 2));
+    apply(&mut row, &Event::PairingFailed(PairingFailure::PasskeyFailed), UnixMillis(40));
+    apply(&mut row, &qr(), UnixMillis(50));
+    assert_eq!(row.message, None);
+
+    // Nor does it outlast its series.
+    apply(&mut row, &Event::PasskeyRequested, UnixMillis(60));
+    apply(&mut row, &Event::ChangeState(Change::Connecting), UnixMillis(70));
+    apply(&mut row, &qr(), UnixMillis(80));
+    apply(&mut row, &qr(), UnixMillis(90));
+    assert_eq!(row.message, None);
+}
+
+#[test]
 fn a_lost_connection_is_not_a_logout() {
     let mut row = row();
     apply(&mut row, &Event::Ready(Account::default()), UnixMillis(10));

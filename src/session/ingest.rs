@@ -91,8 +91,8 @@ impl Ingest {
     }
 
     /// Records events together, in order; failures are logged. False when one is lost with us, and
-    /// WhatsApp must not be told that we have it: what the database itself refuses would be refused
-    /// again.
+    /// WhatsApp must not be told that we have it: what the database itself refuses, or cannot do in
+    /// time, would be refused again.
     pub(super) async fn say_all(
         &self,
         events: impl IntoIterator<Item = (UnixMillis, Event)>,
@@ -100,7 +100,7 @@ impl Ingest {
         let said = events.into_iter().map(|(at, event)| self.record_at(event, at, None));
         let mut kept = true;
         for recorded in join_all(said).await {
-            kept &= matches!(recorded, Ok(_) | Err(store::Error::Database(_)));
+            kept &= is_settled(&recorded);
             complain(recorded);
         }
         kept
@@ -128,11 +128,39 @@ impl Ingest {
     }
 }
 
+/// Whether nothing would become of it either if WhatsApp delivered it again: it is kept, or is
+/// refused for what it is.
+const fn is_settled(recorded: &Result<Recorded, store::Error>) -> bool {
+    matches!(recorded, Ok(_) | Err(store::Error::Database(_) | store::Error::TooLong))
+}
+
 fn complain(recorded: Result<Recorded, store::Error>) {
     if let Err(error) = recorded {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "What happened on a session could not be recorded"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::DbErr;
+
+    use super::*;
+
+    #[test]
+    fn a_fact_that_would_be_refused_for_ever_holds_no_frame_back() {
+        let failed = || DbErr::Custom("failed".to_owned());
+        assert!(is_settled(&Ok(Recorded::Duplicate)));
+        for refused in [store::Error::Database(failed()), store::Error::TooLong] {
+            assert!(is_settled(&Err(refused)));
+        }
+        // These are taken when they are delivered again, by whoever is there then.
+        for passing in
+            [store::Error::Unavailable(failed()), store::Error::LeaseLost, store::Error::Stopped]
+        {
+            assert!(!is_settled(&Err(passing)));
+        }
     }
 }

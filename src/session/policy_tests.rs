@@ -418,6 +418,42 @@ fn a_clock_that_was_set_back_keeps_no_session_away() {
     let row = session::Model { dial_failures: 2, last_dial_at: Some(dialled), ..after(&[]) };
     let Resume::WaitAnew(care) = resume(&row, NOW, LEAST) else { panic!("it waits") };
     assert_eq!(care.next_attempt_at.unwrap().since(NOW), Duration::from_millis(2_400));
+
+    // Nor does a time to dial again that was written down before.
+    let asked = Some(Duration::from_hours(24));
+    let unavailable = End::Dial(DialFailure::Upgrade { status: 503, retry_after: asked });
+    for (end, seconds) in [
+        (End::Lost(Loss::ConnectionLost), 288),
+        (End::Refused(AuthFailure::AccountLocked), 4_320),
+        (End::Refused(AuthFailure::ClientOutdated), 4_320),
+        (End::Refused(AuthFailure::ConnectRefused { code: 418 }), 4_320),
+        (End::Lost(Loss::RateLimited), 103_680),
+        (unavailable, 103_680),
+    ] {
+        let (waiting, care) = waits_after(&end);
+        assert_eq!(resume(&waiting, NOW, LEAST), Resume::Wait(care), "after {end:?}");
+        let before = UnixMillis(0);
+        let Resume::WaitAnew(anew) = resume(&waiting, before, LEAST) else {
+            panic!("it waits for no such time after {end:?}")
+        };
+        let latest = before + Duration::from_secs(seconds);
+        assert_eq!(anew, Care { next_attempt_at: Some(latest), ..care }, "after {end:?}");
+    }
+
+    // A ban ends when it ends.
+    let (waiting, care) = waits_after(&banned(100_000));
+    assert_eq!(resume(&waiting, UnixMillis(0), LEAST), Resume::Wait(care));
+}
+
+/// A session that waits after its client has ended so, and what is remembered of it.
+fn waits_after(end: &End) -> (session::Model, Care) {
+    let mut row = row();
+    let Next::Again(event, care) = failed(&mut policy(), end) else {
+        panic!("it is dialled again")
+    };
+    apply(&mut row, &event, NOW);
+    care.write(&mut row);
+    (row, care)
 }
 
 #[test]

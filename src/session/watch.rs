@@ -32,7 +32,13 @@ const SILENT: Duration = Duration::from_secs(TICK.as_secs() * (GONE_AFTER as u64
 /// tick, time is counted anew.
 pub(super) fn next_tick(due: UnixMillis, now: UnixMillis) -> UnixMillis {
     let next = due + TICK;
-    if next > now { next } else { now + TICK }
+    if next > now { at_hand(next, now) } else { now + TICK }
+}
+
+/// When a tick that was due at `due` is due now: never further away than a whole tick, or a clock that was
+/// set back would put it off for as long.
+pub(super) fn at_hand(due: UnixMillis, now: UnixMillis) -> UnixMillis {
+    due.min(now + TICK)
 }
 
 /// What a tick has come to.
@@ -87,6 +93,15 @@ mod tests {
         assert_eq!(next_tick(at(8), at(15)), at(16));
         assert_eq!(next_tick(at(8), at(16)), at(24));
         assert_eq!(next_tick(at(8), at(3_600)), at(3_608));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_off_no_tick() {
+        let at = |seconds: i64| UnixMillis(seconds * 1_000);
+        assert_eq!(next_tick(at(3_608), at(8)), at(16));
+        assert_eq!(at_hand(at(3_608), at(8)), at(16));
+        assert_eq!(at_hand(at(11), at(8)), at(11));
+        assert_eq!(at_hand(at(7), at(8)), at(7));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use entity::{
 };
 use serde_json::json;
 use wagate::{
-    event::{Account, Change, Disconnect, Event, Loss, NewMessage},
+    event::{Account, AuthFailure, Care, Change, Disconnect, Event, Loss, NewMessage},
     store::{
         Patience,
         events::{NewEvent, Recorded},
@@ -18,13 +18,17 @@ use wagate::{
 use crate::{database::on_each, http_app::App};
 
 async fn say(app: &App, generation: i64, event: Event) -> Recorded {
+    say_with(app, generation, event, None).await
+}
+
+async fn say_with(app: &App, generation: i64, event: Event, care: Option<Care>) -> Recorded {
     let new = NewEvent {
         organization_id: app.organization.clone(),
         session_key: app.row("sales").await.id,
         generation: Some(generation),
         event,
         at: app.clock.now(),
-        care: None,
+        care,
         posted: None,
     };
     app.store.writer().record(new, Patience::Fail).await.unwrap()
@@ -79,6 +83,33 @@ async fn a_run_that_another_has_followed_changes_no_status_and_loses_no_message(
         // What was received was received, whoever says so.
         assert!(matches!(say(&app, first, message()).await, Recorded::New { .. }));
         assert_eq!(say(&app, second, message()).await, Recorded::Duplicate);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dial_ends_the_wait_before_it_unless_nothing_else_says_that_the_session_is_dialled() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("sales").await;
+        let key = app.row("sales").await.id;
+        let run = app.store.sessions().begin_run(&key).await.unwrap().unwrap();
+        let at = Some(app.clock.now());
+        let lost = Change::Reconnecting { reason: Loss::Silent, next_attempt_at: at };
+        for (event, left) in [
+            (Event::ChangeState(lost), None),
+            // It is not said to be connecting: the database did not take that.
+            (Event::AuthFailure(AuthFailure::AccountLocked), at),
+        ] {
+            let care = Care { next_attempt_at: at, ..Care::default() };
+            say_with(&app, run, event, Some(care)).await;
+            assert_eq!(app.row("sales").await.next_attempt_at, at);
+            app.store.sessions().note_dial(&key, 2).await.unwrap();
+            let row = app.row("sales").await;
+            assert_eq!((row.next_attempt_at, row.dial_failures), (left, 2));
+            assert_eq!(row.last_dial_at, at);
+        }
         app.close().await;
     })
     .await;

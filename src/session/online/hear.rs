@@ -63,14 +63,15 @@ impl Online<'_> {
                 let expires_at = self.clock.now() + qr.valid_for;
                 // A pairing code may be good for longer.
                 let good_until = self.pairing.good_until(self.clock.now());
-                self.deadline = Some(good_until.unwrap_or(expires_at).max(expires_at) + NEXT_CODE);
+                let last = good_until.unwrap_or(expires_at).max(expires_at);
+                self.deadline = Some(self.when(last + NEXT_CODE));
                 self.say(Event::Qr { qr: qr.code, expires_at }).await;
             }
             Signal::QrCodesExhausted { goes_on } => match self.pairing.good_until(self.clock.now())
             {
                 Some(until) if goes_on => {
                     self.exhausted = true;
-                    self.deadline = Some(until);
+                    self.deadline = Some(self.when(until));
                 }
                 _ => self.end(End::QrCodesExhausted),
             },
@@ -99,7 +100,7 @@ impl Online<'_> {
                     self.exhausted = false;
                     if self.phase != Phase::Loading {
                         self.phase = Phase::Paired;
-                        self.deadline = Some(self.clock.now() + FIRST_LOGIN);
+                        self.deadline = Some(self.clock.monotonic() + FIRST_LOGIN);
                     }
                     self.say(Event::Authenticated).await;
                 }
@@ -114,7 +115,7 @@ impl Online<'_> {
                 self.has_dialled();
                 if !matches!(self.phase, Phase::Connected { .. }) {
                     self.phase = Phase::Loading;
-                    self.deadline = Some(self.clock.now() + LOADING_BUDGET);
+                    self.deadline = Some(self.clock.monotonic() + LOADING_BUDGET);
                 }
             }
             Signal::Connected => {

@@ -23,7 +23,7 @@ use super::{
     pairing::{Answered, Pairing},
     recovery::Recovery,
     runner::Command,
-    watch::{Pulse, TICK, Watch, next_tick},
+    watch::{Pulse, TICK, Watch, at_hand, next_tick},
 };
 use crate::{
     clock::Clock,
@@ -84,9 +84,9 @@ pub(super) struct Online<'a> {
     phase: Phase,
     /// Held while it is dialling.
     permit: Option<Permit>,
-    /// When the next step is overdue: what the library does by itself meanwhile has no bound of its
-    /// own.
-    deadline: Option<UnixMillis>,
+    /// When the next step is overdue, by the clock that nobody sets: what the library does by itself
+    /// meanwhile has no bound of its own.
+    deadline: Option<Duration>,
     /// Notices when nothing comes any more.
     watch: Watch,
     next_tick: UnixMillis,
@@ -154,7 +154,7 @@ impl<'a> Online<'a> {
             on_other_account,
             phase: Phase::Dialling,
             permit: Some(permit),
-            deadline: Some(clock.now() + LOGIN_BUDGET),
+            deadline: Some(clock.monotonic() + LOGIN_BUDGET),
             watch: Watch::default(),
             next_tick: clock.now() + TICK,
             proved: false,
@@ -173,6 +173,7 @@ impl<'a> Online<'a> {
         }
         let mut batch = Vec::with_capacity(BATCH);
         while self.end.is_none() {
+            self.next_tick = at_hand(self.next_tick, self.clock.now());
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => self.end = Some(End::Stopped),
@@ -269,13 +270,19 @@ impl<'a> Online<'a> {
         if let Ok(code) = &answered
             && self.phase == Phase::Pairing
         {
-            self.deadline = self.deadline.max(Some(code.expires_at + NEXT_CODE));
+            self.deadline = self.deadline.max(Some(self.when(code.expires_at + NEXT_CODE)));
         }
         if let Some(event) = Pairing::event(&answered) {
             // Who has the answer finds it in the status too.
             self.say(event).await;
         }
         self.pairing.settle(&answered);
+    }
+
+    /// The time of the day `at`, by the clock that nobody sets from now on.
+    fn when(&self, at: UnixMillis) -> Duration {
+        let left = at.since(self.clock.now());
+        self.clock.monotonic() + left
     }
 
     /// The dial has come as far as a dial can: the next one may begin.
@@ -372,9 +379,9 @@ impl<'a> Online<'a> {
 }
 
 /// Returns when `deadline` has come; never, when there is none.
-async fn overdue(clock: &Clock, deadline: Option<UnixMillis>) {
+async fn overdue(clock: &Clock, deadline: Option<Duration>) {
     match deadline {
-        Some(deadline) => clock.sleep_until(deadline).await,
+        Some(deadline) => clock.sleep_until_monotonic(deadline).await,
         None => std::future::pending().await,
     }
 }

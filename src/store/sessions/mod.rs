@@ -18,7 +18,7 @@ use entity::{
     id::{OrganizationId, SessionId, SessionKey},
     kind::AuditAction,
     organization, session,
-    state::DesiredState,
+    state::{DesiredState, SessionStatus},
 };
 use sea_orm::{
     ActiveValue::{self, Set},
@@ -365,7 +365,8 @@ impl Sessions {
     }
 
     /// Writes down that a session is being dialled, for the so manieth time in a row without a
-    /// connection that lasted.
+    /// connection that lasted. It waits for its next try no longer: a process that crashes now has
+    /// dialled, and the next one does not find a wait that is over.
     pub async fn note_dial(&self, key: &SessionKey, failures: u32) -> Result<(), Error> {
         let now = self.store.clock().now();
         let failures = i32::try_from(failures).unwrap_or(i32::MAX);
@@ -378,7 +379,19 @@ impl Sessions {
                     session::Entity::update_many()
                         .col_expr(session::Column::LastDialAt, Expr::value(now))
                         .col_expr(session::Column::DialFailures, Expr::value(failures))
+                        .filter(session::COLUMN.id.eq(key.clone()))
+                        .exec(txn)
+                        .await?;
+                    // Where the database did not take that a refused one is dialled again, the next try
+                    // is all that says so: without it, only a human could help.
+                    session::Entity::update_many()
+                        .set(session::ActiveModel {
+                            next_attempt_at: Set(None),
+                            ..Default::default()
+                        })
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(session::COLUMN.status.eq(SessionStatus::Connecting))
+                        .filter(session::COLUMN.next_attempt_at.is_not_null())
                         .exec(txn)
                         .await?;
                     Ok(())
