@@ -42,7 +42,8 @@ function forward(event, data) {
 const plain = ({ _data: { mimetype, filename, size } = {}, ...message }) => ({ ...message, mimetype, filename, size });
 const told = { qr: 'qr', change_state: 'state', disconnected: 'reason', auth_failure: 'msg', call: 'call', message_reaction: 'reaction' };
 for (const event of ['group_join', 'group_leave', 'group_update']) told[event] = 'notification';
-for (const [event, member] of Object.entries(told)) client.on(event, (it) => forward(event, { [member]: it }));
+const plainly = (member, it) => (['reason', 'msg'].includes(member) ? String(it ?? '') : it); // Some versions have an object there.
+for (const [event, member] of Object.entries(told)) client.on(event, (it) => forward(event, { [member]: plainly(member, it) }));
 for (const event of ['message', 'message_create', 'message_revoke_everyone']) client.on(event, (message) => forward(event, { message: plain(message) }));
 client.on('authenticated', () => forward('authenticated', {}));
 client.on('ready', () => forward('ready', { info: { wid: client.info.wid, pushname: client.info.pushname } }));

@@ -5,7 +5,8 @@
 //! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. With
 //! `PAUSE_WAGATE_AT=name:n` it stops there instead, as a machine that is suspended, until it is sent
 //! `SIGCONT`; with `BLOCK_WAGATE_AT=name:n` the thread that comes there goes no further, and the tasks that
-//! were to have their turns on it do not get them. With
+//! were to have their turns on it do not get them, which the log says. With `TELL_WAGATE_AT=name` the log
+//! says whenever it comes to that moment. With
 //! `HOLD_WAGATE_AT=name` a task that comes to a place of that name goes no further, as one that has not got
 //! its turn yet when the process dies. In any other build the macros are nothing, and neither the names nor
 //! the variables are in the program.
@@ -56,12 +57,14 @@ mod armed {
     };
 
     use rustix::process::{Signal, getpid, kill_process};
+    use tokio::runtime::Handle;
 
     /// Not among the configuration's variables, which all begin with `WAGATE_`.
     const KILL: &str = "KILL_WAGATE_AT";
     const PAUSE: &str = "PAUSE_WAGATE_AT";
     const BLOCK: &str = "BLOCK_WAGATE_AT";
     const HOLD: &str = "HOLD_WAGATE_AT";
+    const TELL: &str = "TELL_WAGATE_AT";
 
     /// Which moment is the last, and how often it was come to.
     struct Armed {
@@ -90,7 +93,11 @@ mod armed {
         static KILLED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(KILL));
         static PAUSED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(PAUSE));
         static BLOCKED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(BLOCK));
+        static TOLD: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(TELL).ok());
 
+        if TOLD.as_deref() == Some(name) {
+            tracing::info!(moment = name, "Came to {name}");
+        }
         if KILLED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             std::process::abort();
         }
@@ -99,6 +106,12 @@ mod armed {
             stand_still();
         }
         if BLOCKED.as_ref().is_some_and(|armed| armed.is_now(name)) {
+            tracing::info!(moment = name, "Blocked at {name}");
+            // This may be the thread that has waited for sockets and timers until now. Another one takes that over when it
+            // is woken, as by whatever is spawned from outside.
+            if let Ok(runtime) = Handle::try_current() {
+                std::thread::spawn(move || runtime.spawn(async {}));
+            }
             loop {
                 std::thread::park();
             }

@@ -27,6 +27,7 @@ pub use self::{
     hosts::Hosts,
     media::{DownloadError, MediaInfo, sha256},
     refusal::{Refusal, Scope},
+    subscriptions::Subscribed,
 };
 
 /// The longest answer of Meta's that is read, in bytes.

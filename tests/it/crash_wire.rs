@@ -9,7 +9,7 @@ use wagate_simulator::{Options, Phone, ReceiptPolicy, Simulator};
 
 use crate::{
     database::on_each,
-    process::{BLOCK_AT, Installation, KILL_AT, Process, aborted, was_killed},
+    process::{BLOCK_AT, Installation, KILL_AT, Process, TELL_AT, aborted, was_killed},
     world::{ALICE, BOB, CAROL, DEADLINE},
 };
 
@@ -273,14 +273,21 @@ async fn read_and_not_handed_over(database: Option<&str>) {
         // The first is the library's own, which tries whether a message can be kept at all.
         (BLOCK_AT, "inbound.opened:2"),
         (KILL_AT, "signal.flushed:1"),
+        (TELL_AT, "signal.copied"),
         ("TOKIO_WORKER_THREADS", "6"),
     ];
     let daemon = installation.try_start(&faults).unwrap();
     daemon.connected("sales").await.unwrap();
     let stuck = bob.send_text(ALICE, "second of Bob").await.unwrap();
+    let blocked = "Blocked at inbound.opened";
+    logged(&installation, blocked, |log| log.contains(blocked)).await;
     let carols = carol.send_text(ALICE, "second of Carol").await.unwrap();
     all_there(&daemon, std::slice::from_ref(&carols)).await;
-    // Long enough for a flush, which begins after 25 ms; then it is killed.
+    // What was copied since has Bob's ratchet in it.
+    let copied = "Came to signal.copied";
+    let is_copied = |log: &str| log.split_once(blocked).is_some_and(|(_, it)| it.contains(copied));
+    logged(&installation, copied, is_copied).await;
+    // Long enough for it to be written; then it is killed.
     let ended = daemon.end_within(FLUSH).await;
     assert!(was_killed(ended) && !aborted(ended), "the ratchet was written: {ended}");
     written.extend([stuck, carols]);
@@ -293,6 +300,15 @@ async fn read_and_not_handed_over(database: Option<&str>) {
     daemon.terminate().await;
     assert!(whatsapp.violations().is_empty(), "{:?}", whatsapp.violations());
     whatsapp.stop().await;
+}
+
+/// Waits until what is logged satisfies somebody, who looks for `what`.
+async fn logged(installation: &Installation, what: &str, satisfied: impl Fn(&str) -> bool) {
+    let begun = Instant::now();
+    while !satisfied(&installation.log()) {
+        assert!(begun.elapsed() < DEADLINE, "it was not logged: {what}");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits until these messages are in the table, once each.

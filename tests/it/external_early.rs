@@ -1,6 +1,6 @@
 //! Acknowledgements that clients elsewhere post with an id alone: before their message, after it, or without one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use entity::state::{Direction, MessageStatus};
 use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
@@ -21,6 +21,7 @@ use crate::{
     external_day::{all_messages, names},
     external_receiver::{ALICE, BOB, feed},
     http_app::App,
+    world::DEADLINE,
 };
 
 async fn ack(app: &App, id: &str, message: Value, level: i64) -> Value {
@@ -134,12 +135,15 @@ async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_fin
                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
             database.count(sql).await >= most
         };
+        let deadline = Instant::now() + DEADLINE;
         let sent = record(&other.store, Event::Message(Box::new(message)));
         while !kept(1).await {
+            assert!(Instant::now() < deadline, "the message is not kept waiting");
             tokio::task::yield_now().await;
         }
         let acknowledged = record(&app.store, ack);
         while !kept(2).await && !acknowledged.is_finished() {
+            assert!(Instant::now() < deadline, "the acknowledgement is not kept waiting");
             tokio::task::yield_now().await;
         }
         held.rollback().await.unwrap();

@@ -70,7 +70,8 @@ class Client extends EventEmitter {
     this.emit('loading_screen', 5, 'WhatsApp');
     this.emit('change_state', 'OPENING');
     setTimeout(() => Promise.reject(new Error('nor at this')), 1);
-    this.emit('disconnected', 'LOGOUT');
+    this.emit('disconnected', new Error('LOGOUT'));
+    this.emit('auth_failure');
     throw new Error('no browser');
   }
 }
@@ -185,12 +186,25 @@ async fn the_script_posts_again_in_order_until_it_is_taken_and_survives_what_fai
     let Some(mut node) = run(modules.path(), STAND_IN_IN_TROUBLE, &receiver.url()) else {
         return skip("no node");
     };
-    let requests = receiver.arrived(8).await;
+    let requests = receiver.arrived(9).await;
     let events: Vec<_> = requests.iter().map(|it| it.json()["event"].clone()).collect();
     assert_eq!(
         events,
-        ["qr", "qr", "qr", "qr", "loading_screen", "change_state", "change_state", "disconnected"]
+        [
+            "qr",
+            "qr",
+            "qr",
+            "qr",
+            "loading_screen",
+            "change_state",
+            "change_state",
+            "disconnected",
+            "auth_failure"
+        ]
     );
+    // Whatever a client has for a reason, what is posted is text.
+    assert_eq!(requests[7].json()["data"]["reason"], "Error: LOGOUT");
+    assert_eq!(requests[8].json()["data"]["msg"], "");
     let keys: Vec<_> = requests.iter().map(|it| it.headers["idempotency-key"].clone()).collect();
     assert!(keys[..4].iter().all(|key| *key == keys[0]), "one event has one key: {keys:?}");
     assert_ne!(keys[4], keys[0]);

@@ -9,7 +9,7 @@ use crate::{
     graph::{TOKEN, answers, app as app_with, refuses},
     http_app::App,
     meta::{NUMBER, SECRET, SHARED, WABA, changes, complete, deliver, set_up},
-    receiver::Receiver,
+    receiver::{Behaviour, Receiver},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -151,6 +151,62 @@ async fn an_account_that_falls_silent_says_whether_meta_still_has_its_app_subscr
         write(&app, numbers[0], &format!("secret-{}", numbers[0])).await;
         assert_eq!((app.watch.look().await.unwrap(), graph.count()), (1, 4));
         assert_eq!(alarms(&app).await.last().unwrap()["data"]["appSubscribed"], Value::Null);
+        app.close().await;
+    })
+    .await;
+}
+
+/// Accounts of these numbers that were busy every day, and of which nothing was told for two.
+async fn fallen_silent(app: &App, numbers: &[&str]) -> Vec<Value> {
+    let mut accounts = Vec::new();
+    for number in numbers {
+        let account = complete(number, WABA, &format!("secret-{number}"));
+        accounts.push(set_up(app, &app.token, account).await);
+    }
+    for _ in 0..8 {
+        for number in numbers {
+            write(app, number, &format!("secret-{number}")).await;
+        }
+        app.clock.advance(Duration::from_hours(23));
+    }
+    app.clock.advance(DAY);
+    accounts
+}
+
+#[tokio::test]
+async fn where_meta_does_not_answer_it_is_asked_once_in_a_look_and_all_owners_are_told() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let app = app_with(database, &graph).await;
+        let numbers = ["106540352242922", "206540352242922", "306540352242922"];
+        fallen_silent(&app, &numbers).await;
+        graph.next([Behaviour::Close]);
+        graph.usually(answers(200, &json!({ "data": [] })));
+        assert_eq!(app.watch.look().await.unwrap(), 3);
+        assert_eq!(graph.count(), 1);
+        let told = alarms(&app).await;
+        assert_eq!(told.len(), 3, "{told:#?}");
+        assert!(told.iter().all(|it| it["data"]["appSubscribed"].is_null()), "{told:#?}");
+        // The next look asks again.
+        fallen_silent(&app, &["406540352242922"]).await;
+        assert_eq!((app.watch.look().await.unwrap(), graph.count()), (1, 2));
+        assert_eq!(alarms(&app).await.last().unwrap()["data"]["appSubscribed"], false);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_disabled_is_none_of_the_silent_ones() {
+    on_each(async |database| {
+        let graph = Receiver::start().await;
+        let app = app_with(database, &graph).await;
+        let accounts = fallen_silent(&app, &["106540352242922", "206540352242922"]).await;
+        assert_eq!(app.watch.look().await.unwrap(), 2);
+        assert_eq!(app.store.meta().silent_accounts().await.unwrap(), 2);
+        let path = format!("/api/meta/accounts/{}/status", accounts[0]["id"].as_str().unwrap());
+        assert_eq!(app.post(&path, json!({ "status": "disabled" })).await.status, 200);
+        assert_eq!(app.store.meta().silent_accounts().await.unwrap(), 1);
         app.close().await;
     })
     .await;

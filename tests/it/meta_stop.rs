@@ -1,7 +1,7 @@
 //! A daemon that stops while Meta is being asked hears what Meta says.
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use wagate_simulator::Options;
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     graph::takes,
     meta::{NUMBER, SECRET, WABA, complete},
     receiver::Receiver,
-    world::World,
+    world::{DEADLINE, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,8 @@ async fn a_message_that_meta_is_asked_to_send_when_the_daemon_stops_has_its_answ
             let daemon = world.daemon.take().expect("the daemon runs");
             let answered = async {
                 // It has begun to stop when it accepts no more.
-                while TcpStream::connect(address).await.is_ok() {}
+                let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+                timeout(DEADLINE, refused).await.expect("nobody accepts at its address any more");
                 gate.notify_one();
             };
             let (clean, ()) = tokio::join!(daemon.shutdown(), answered);

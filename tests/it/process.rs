@@ -25,6 +25,8 @@ pub(crate) const KILL_AT: &str = "KILL_WAGATE_AT";
 pub(crate) const HOLD_AT: &str = "HOLD_WAGATE_AT";
 /// The one that names where a thread goes no further.
 pub(crate) const BLOCK_AT: &str = "BLOCK_WAGATE_AT";
+/// The one that names what the log says when it is come to.
+pub(crate) const TELL_AT: &str = "TELL_WAGATE_AT";
 
 /// What stays when a process is gone: its state, its database, the WhatsApp it talks to.
 pub(crate) struct Installation {

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use entity::{
+    UnixMillis,
     id::OrganizationId,
     meta::{account, state::MetaStatus},
 };
@@ -39,6 +40,27 @@ pub enum Door {
     Nobody,
 }
 
+/// Whose secret a body is signed with.
+#[derive(Debug)]
+enum Proof {
+    /// That of nobody whom it may be about.
+    Nobody,
+    /// The installation's own, and that of no account that it names.
+    Installation(Fit),
+    /// That of these accounts' app. There is one at least.
+    Accounts(Vec<Signer>, Fit),
+}
+
+impl Proof {
+    /// By an account's secret. Where no account is left that has it, the body is nobody's: never the installation's.
+    fn of(signers: Vec<Signer>, fit: Fit) -> Self {
+        if signers.is_empty() { Self::Nobody } else { Self::Accounts(signers, fit) }
+    }
+}
+
+/// What an account's events may be signed with: its app's secret, and the one before.
+type Both = (Option<Open>, Option<Open>);
+
 impl Meta {
     /// What is at an address.
     pub async fn door(&self, place: &Place) -> Result<Door, Error> {
@@ -55,13 +77,16 @@ impl Meta {
         signature: &Signature,
         bytes: &Bytes,
     ) -> Result<Vec<OrganizationId>, Error> {
-        let (signers, fit) = self.signers(door, signature, bytes).await?;
-        let Some(fit) = fit else {
-            return Err(match door {
-                Door::Nobody => NOT_FOUND,
-                Door::Own(_) => Refusal::OwnSignature.into(),
-                Door::Shared => Refusal::Signature.into(),
-            });
+        let (signers, fit) = match self.proof(door, signature, bytes).await? {
+            Proof::Nobody => {
+                return Err(match door {
+                    Door::Nobody => NOT_FOUND,
+                    Door::Own(_) => Refusal::OwnSignature.into(),
+                    Door::Shared => Refusal::Signature.into(),
+                });
+            }
+            Proof::Installation(fit) => (Vec::new(), fit),
+            Proof::Accounts(signers, fit) => (signers, fit),
         };
         let home = self.home().await?.clone();
         let mut owners: Vec<_> = signers.iter().map(|it| it.row.organization_id.clone()).collect();
@@ -90,23 +115,26 @@ impl Meta {
         Ok(owners)
     }
 
-    /// The accounts, of those that a body may be about, whose app has signed it; none where it is signed by the
-    /// installation's own and names nobody's number. And what it was signed with, if it was.
-    async fn signers(
+    /// Whose secret a body is signed with. Of accounts: all those, of the ones that it may be about, whose app has signed it.
+    async fn proof(
         &self,
         door: &Door,
         signature: &Signature,
         bytes: &Bytes,
-    ) -> Result<(Vec<Signer>, Option<Fit>), Error> {
+    ) -> Result<Proof, Error> {
+        // What is good when it is proved is good for all that follows.
+        let now = self.now();
+        let mut signers = Vec::new();
         let (candidates, fit) = match door {
-            Door::Nobody => return Ok((Vec::new(), None)),
+            Door::Nobody => return Ok(Proof::Nobody),
             Door::Own(row) => {
                 // Somebody else's app has no business here. So nothing is read of it before its own has signed it.
-                let (current, previous) = self.secrets_of(row).await?;
-                let secrets = current.into_iter().chain(previous).collect();
+                let own = self.secrets_of(row, now).await?;
+                let secrets = [&own.0, &own.1].into_iter().flatten().cloned().collect();
                 let Some(fit) = self.judge.fitting(secrets, *signature, bytes).await? else {
-                    return Ok((Vec::new(), None));
+                    return Ok(Proof::Nobody);
                 };
+                signers.extend(self.signer((**row).clone(), &own, &fit));
                 (self.beside(row, &self.names(bytes).await?).await?, fit)
             }
             Door::Shared => {
@@ -115,7 +143,7 @@ impl Meta {
                 let mut tries = Tries::of(bytes.len());
                 for turn in trial::turns(&accounts, &names.numbers) {
                     if tries.takes(turn) {
-                        let (current, previous) = self.secrets_of(turn.row).await?;
+                        let (current, previous) = self.secrets_of(turn.row, now).await?;
                         tries.add(match turn.which {
                             Which::Current => current,
                             Which::Previous => previous,
@@ -125,26 +153,31 @@ impl Meta {
                 let Some(fit) = self.judge.fitting(tries.secrets, *signature, bytes).await? else {
                     let secrets = self.options.default_secret.clone().into_iter().collect();
                     let fit = self.judge.fitting(secrets, *signature, bytes).await?;
-                    return Ok((Vec::new(), fit));
+                    return Ok(fit.map_or(Proof::Nobody, Proof::Installation));
                 };
                 (accounts, fit)
             }
         };
         // It is proved: now it may cost something to find all whose app it is.
-        let mut signers = Vec::new();
         for row in candidates {
-            let (current, previous) = self.secrets_of(&row).await?;
-            let is_current = current.as_ref() == Some(&fit.secret);
-            if is_current || previous.as_ref() == Some(&fit.secret) {
-                let is_open = match row.status {
-                    MetaStatus::Verified => true,
-                    MetaStatus::Unverified => !self.options.require_verified,
-                    MetaStatus::Disabled => false,
-                };
-                signers.push(Signer { row, is_current, is_open });
-            }
+            let secrets = self.secrets_of(&row, now).await?;
+            signers.extend(self.signer(row, &secrets, &fit));
         }
-        Ok((signers, Some(fit)))
+        Ok(Proof::of(signers, fit))
+    }
+
+    /// An account as one whose app has signed a body, if it has.
+    fn signer(&self, row: account::Model, (current, previous): &Both, fit: &Fit) -> Option<Signer> {
+        let is_current = current.as_ref() == Some(&fit.secret);
+        if !is_current && previous.as_ref() != Some(&fit.secret) {
+            return None;
+        }
+        let is_open = match row.status {
+            MetaStatus::Verified => true,
+            MetaStatus::Unverified => !self.options.require_verified,
+            MetaStatus::Disabled => false,
+        };
+        Some(Signer { row, is_current, is_open })
     }
 
     /// What a body names.
@@ -157,32 +190,29 @@ impl Meta {
         self.threads.read(length, read).await.ok_or(STOPPING)
     }
 
-    /// An account, and the others that a body names which came to its own address.
+    /// The other accounts that a body names which came to an account's own address.
     async fn beside(
         &self,
         row: &account::Model,
         names: &Names,
     ) -> Result<Vec<account::Model>, Error> {
-        let mut all = vec![row.clone()];
-        if !is_only_about(names, row) {
-            let others = self.store.meta().named(&names.numbers, &names.wabas).await?;
-            all.extend(others.into_iter().filter(|it| it.id != row.id));
+        if is_only_about(names, row) {
+            return Ok(Vec::new());
         }
-        Ok(all)
+        let mut others = self.store.meta().named(&names.numbers, &names.wabas).await?;
+        others.retain(|it| it.id != row.id);
+        Ok(others)
     }
 
-    /// What an account's events may be signed with: its app's secret, and the one before for as long as that is good.
-    async fn secrets_of(
-        &self,
-        row: &account::Model,
-    ) -> Result<(Option<Open>, Option<Open>), Error> {
+    /// What an account's events may be signed with at this time: its app's secret, and the one before for as long as that is good.
+    async fn secrets_of(&self, row: &account::Model, now: UnixMillis) -> Result<Both, Error> {
         let secrets = self.store.meta().secrets(row).await?;
         let current = if row.app_secret.is_some() {
             secrets.app
         } else {
             self.options.default_secret.clone()
         };
-        let is_kept = row.previous_until.is_some_and(|until| self.now() < until);
+        let is_kept = row.previous_until.is_some_and(|until| now < until);
         Ok((current, secrets.previous.filter(|_| is_kept)))
     }
 }
@@ -191,4 +221,15 @@ impl Meta {
 fn is_only_about(names: &Names, row: &account::Model) -> bool {
     names.numbers.iter().all(|it| *it == row.phone_number_id)
         && names.wabas.iter().all(|it| Some(it) == row.waba_id.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_s_secret_that_no_account_has_any_more_is_nobody_s_and_not_the_installation_s() {
+        let fit = Fit { secret: Open::from("ended".to_owned()), sha256: [0; 32] };
+        assert!(matches!(Proof::of(Vec::new(), fit), Proof::Nobody));
+    }
 }

@@ -1,19 +1,40 @@
 //! Watches for accounts that have fallen silent: Meta tells of nothing when an app is no longer subscribed, a token is dead or an
 //! address has become wrong, and nobody else would notice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use entity::meta::account;
 use tokio_util::sync::CancellationToken;
 
 use super::Meta;
 use crate::{
-    graph::Graph,
+    graph::{Error, Graph},
     store::{self, Store},
 };
 
 /// How long it is between two looks.
 const LOOK: Duration = Duration::from_mins(10);
+
+/// So long after a look has begun Meta is asked nothing more in it: owners are told whatever Meta takes its time for.
+const ASKING: Duration = Duration::from_mins(1);
+
+/// Whether Meta may be asked something in a look.
+#[derive(Debug)]
+struct Asking {
+    begun: Instant,
+    /// It has not failed to answer.
+    answers: bool,
+}
+
+impl Asking {
+    fn begin() -> Self {
+        Self { begun: Instant::now(), answers: true }
+    }
+
+    fn may(&self) -> bool {
+        self.answers && self.begun.elapsed() < ASKING
+    }
+}
 
 /// Looks for silence. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -65,7 +86,7 @@ impl Watch {
             return Ok(0);
         }
         let meta = self.store.meta();
-        let (mut turns, mut last) = (0, None);
+        let (mut turns, mut last, mut asking) = (0, None, Asking::begin());
         while let Some((found, end)) = meta.look_for_silence(self.after, last.as_ref()).await? {
             last = Some(end);
             for silence in found {
@@ -73,8 +94,8 @@ impl Watch {
                 if stop.is_cancelled() {
                     return Ok(turns);
                 }
-                let is_subscribed = if silence.begins() {
-                    self.is_subscribed(&silence.account).await?
+                let is_subscribed = if silence.begins() && asking.may() {
+                    self.is_subscribed(&silence.account, &mut asking).await?
                 } else {
                     None
                 };
@@ -86,13 +107,18 @@ impl Watch {
 
     /// Whether Meta says that the account's app is subscribed to its business account. Not known if the account does not say
     /// which app and business account these are, or Meta does not answer its token.
-    async fn is_subscribed(&self, row: &account::Model) -> Result<Option<bool>, store::Error> {
+    async fn is_subscribed(
+        &self,
+        row: &account::Model,
+        asking: &mut Asking,
+    ) -> Result<Option<bool>, store::Error> {
         let Some(waba) = &row.waba_id else { return Ok(None) };
         let Some(token) = self.store.meta().access_token(row).await? else { return Ok(None) };
         match self.graph.subscribed_apps(token.expose(), waba).await {
-            Ok(apps) if apps.is_empty() => Ok(Some(false)),
-            Ok(apps) => Ok(row.app_id.as_ref().map(|app| apps.contains(app))),
+            Ok(apps) => Ok(apps.has(row.app_id.as_deref())),
             Err(error) => {
+                // It is not asked of the others, who would wait as long for nothing.
+                asking.answers = !matches!(error, Error::Unreachable(_) | Error::Unanswered(_));
                 tracing::info!(
                     error = &error as &dyn std::error::Error,
                     meta.account = %row.id,

@@ -77,9 +77,11 @@ impl Meta {
         Ok(Some((found, end)))
     }
 
-    /// How many accounts have fallen silent, and were told of.
+    /// How many accounts have fallen silent, and were told of. Of one that is disabled, silence is what its owner wants.
     pub async fn silent_accounts(&self) -> Result<u64, Error> {
-        let silent = account::Entity::find().filter(account::COLUMN.silent_since.is_not_null());
+        let silent = account::Entity::find()
+            .filter(account::COLUMN.silent_since.is_not_null())
+            .filter(account::COLUMN.status.ne(MetaStatus::Disabled));
         Ok(silent.count(self.store.reader()).await?)
     }
 

@@ -54,6 +54,7 @@ fn the_program_has_no_moments_to_be_killed_at() {
     for part in [
         "KILL_WAGATE_AT",
         "HOLD_WAGATE_AT",
+        "TELL_WAGATE_AT",
         "inbound.committed",
         "pairing.before_signing",
         "store.committed",
