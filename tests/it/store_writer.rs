@@ -85,8 +85,8 @@ async fn what_waits_shares_a_commit() {
         let after = opened.store.writer().stats();
         assert_eq!(after.units - before.units, 1000);
         let groups = after.groups - before.groups;
-        // 64 to a group, in one lane or in four.
-        assert!((1000 / 64..150).contains(&groups), "{groups} groups on {database:?}");
+        // 128 to a group, in one lane or in four.
+        assert!((1000 / 128..150).contains(&groups), "{groups} groups on {database:?}");
         assert_eq!(written(database).await, once_each(0..1000));
         opened.close().await;
     })
