@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn one_who_hands_over_much_keeps_nobody_waiting() {
-        assert_eq!(taken("a1 a2 a3 a4 a5 b1", 3), pair("a1 a2 b1", "a4 a5"));
-        assert_eq!(taken("a1 a2 a3 a4 b1 a5 b2", 6), pair("a1 a2 a3 a4 b1 b2", "a5"));
+        assert_eq!(taken("a1 a2 a3 a4 a5 b1", 4), pair("a1 a2 a3 b1", "a4 a5"));
+        assert_eq!(taken("a1 a2 a3 a4 b1 a5 b2", 6), pair("a1 a2 a3 a4 b1 a5", "b2"));
     }
 
     #[test]
