@@ -27,9 +27,9 @@ use crate::vault::WrongKey;
 /// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a lane may keep of SQLite's pages in memory, in KiB (negative, as SQLite has it): more than a
-/// group changes.
-const LANE_CACHE: &str = "-16384";
+/// What a lane may keep of SQLite's pages in memory, in KiB (negative, as SQLite has it): as much as most
+/// groups change, and little beside what a process with some sessions takes.
+const LANE_CACHE: &str = "-4096";
 
 /// A pooled PostgreSQL connection is replaced after this long; its server process grows with time.
 const LIFETIME: Duration = Duration::from_hours(1);
