@@ -9,9 +9,7 @@
 //!
 //! What an address has shown is somebody's signature, so what it is known for is that organization's, and takes of what the
 //! organization may have of a lane, from however many addresses it comes. An address that is known for several takes
-//! of whoever has the most left. All who are known leave a part to strangers: everybody begins as one. Whoever has many
-//! addresses has them in few networks, so strangers of one network have half of what all of them have: the rest is left
-//! to those who come from elsewhere, Meta among them.
+//! of whoever has the most left. All who are known leave a part to strangers: everybody begins as one.
 
 use std::{
     collections::HashMap,
@@ -62,15 +60,6 @@ impl Standing {
             (Self::Known, Share::Quarter) => (part(2), lane),
         }
     }
-
-    /// The same of those of one network; none where that is no matter.
-    fn share_of_network(self, lane: usize) -> Option<usize> {
-        match self {
-            Self::Suspect => Some((lane / 16).max(1)),
-            Self::Stranger => Some((lane / 4).max(1)),
-            Self::Known => None,
-        }
-    }
 }
 
 /// Places, and who has them. Clones share them.
@@ -101,8 +90,6 @@ enum Circle {
     /// An organization, from whatever addresses that are known for it.
     Owner(Owner),
     Address(Standing, Option<IpAddr>),
-    /// Addresses that are close to each other.
-    Network(Standing, Option<IpAddr>),
 }
 
 #[derive(Debug)]
@@ -213,11 +200,6 @@ impl<L: Clone + Eq + Hash> Places<L> {
             Arc::clone(shares.circles.entry(key).or_insert_with(made))
         };
         let mut circles = vec![circle(Circle::Address(standing, address), of_address)];
-        circles.extend(
-            standing.share_of_network(most).map(|of_network| {
-                circle(Circle::Network(standing, address.map(network)), of_network)
-            }),
-        );
         if share == Share::Most {
             let of_owner = (most / 4).max(1);
             let owners = owners.into_iter().map(|owner| circle(Circle::Owner(owner), of_owner));
@@ -233,20 +215,6 @@ impl<L: Clone + Eq + Hash> Places<L> {
 
     fn shares(&self) -> MutexGuard<'_, Shares<L>> {
         self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The network of an address, as large as a customer of a provider mostly has: a /24, and a /48 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            IpAddr::from([a, b, c, 0])
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
-        }
     }
 }
 
