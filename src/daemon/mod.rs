@@ -470,7 +470,7 @@ mod tests {
     use super::*;
     use crate::lifecycle;
 
-    const UNIT: &str = include_str!("../../systemd/wagate.service");
+    pub(super) const UNIT: &str = include_str!("../../systemd/wagate.service");
 
     /// What a unit says, in seconds.
     pub(super) fn seconds(unit: &str, key: &str) -> Duration {

@@ -56,9 +56,10 @@ fn background(longest: Duration, elapsed: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    const UNIT: &str = include_str!("../../systemd/wagate.service");
+    use super::{
+        super::tests::{UNIT, seconds as of_unit},
+        *,
+    };
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_stop_with_the_default_configuration_is_over_before_systemd_loses_its_patience() {
-        let patience = super::super::tests::seconds(UNIT, "TimeoutStopSec");
+        let patience = of_unit(UNIT, "TimeoutStopSec");
         let config = Config::default();
         let longest = longest_stop(&config);
         // Some seconds for a machine that is busy.

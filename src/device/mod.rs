@@ -106,6 +106,7 @@ impl Backend {
     /// What seals and opens this device's secrets.
     async fn sealer(&self) -> Result<&Sealer> {
         let ask = async || {
+            let _asking = Tasks::asking();
             let sealer = self.store.sealer_of(&self.session, Patience::Wait).await;
             // Deleted under our feet, with its session.
             sealer.map_err(failure)?.ok_or(StoreError::DeviceNotFound(self.device_id))

@@ -73,7 +73,6 @@ struct Task {
     asking: AtomicUsize,
     /// Turns that ended without a question to the backend.
     rests: AtomicU64,
-    over: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -107,18 +106,17 @@ impl Tasks {
     }
 
     /// The same work, as one of these tasks. It is one from now on, and not only when it has its first turn.
-    pub fn watch<F>(&self, work: F) -> Watched<F> {
+    pub fn watch<F: Future + Unpin>(&self, work: F) -> Watched<F> {
         let task = Arc::new(Task {
             polled: AtomicBool::new(false),
             woken: AtomicBool::new(true),
             asking: AtomicUsize::new(0),
             rests: AtomicU64::new(0),
-            over: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         let id = self.0.next.fetch_add(1, SeqCst);
         self.tasks().insert(id, Arc::clone(&task));
-        Watched { work: Box::pin(work), entry: Entry { of: self.clone(), id, task } }
+        Watched { work, entry: Entry { of: self.clone(), id, task } }
     }
 
     /// The task that has its turn here waits for an answer of the backend until this is dropped.
@@ -165,9 +163,7 @@ impl Tasks {
             tokio::pin!(ended);
             // Registered before looking, or an end in between would be slept through.
             ended.as_mut().enable();
-            busy.retain(|(task, rests)| {
-                task.rests.load(SeqCst) == *rests && !task.over.load(SeqCst)
-            });
+            busy.retain(|(task, rests)| task.rests.load(SeqCst) == *rests);
             if busy.is_empty() {
                 return;
             }
@@ -178,7 +174,7 @@ impl Tasks {
 
 /// Work that is one of a client's tasks.
 pub struct Watched<F> {
-    work: Pin<Box<F>>,
+    work: F,
     entry: Entry,
 }
 
@@ -192,7 +188,8 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.of.tasks().remove(&self.id);
-        self.task.over.store(true, SeqCst);
+        // Who waits for it waits no more.
+        self.task.rests.fetch_add(1, SeqCst);
         self.of.0.ended.notify_waiters();
     }
 }
@@ -203,7 +200,7 @@ impl<F> fmt::Debug for Watched<F> {
     }
 }
 
-impl<F: Future> Future for Watched<F> {
+impl<F: Future + Unpin> Future for Watched<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -214,7 +211,7 @@ impl<F: Future> Future for Watched<F> {
         task.woken.store(false, SeqCst);
         let turn = Turn { before: CURRENT.replace(Some(Arc::clone(&task))), task: &task };
         let waker = Waker::from(Arc::clone(&task));
-        let polled = self.work.as_mut().poll(&mut Context::from_waker(&waker));
+        let polled = Pin::new(&mut self.work).poll(&mut Context::from_waker(&waker));
         drop(turn);
         if self.entry.of.0.waiting.load(SeqCst) > 0 {
             self.entry.of.0.ended.notify_waiters();

@@ -51,10 +51,7 @@ pub(super) async fn authenticate(
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
-    let told = caller.token_id.as_ref().and_then(|token| {
-        tracing::Span::current().record("token.id", token.as_str());
-        doorkeeper.meters.of_token(token)
-    });
+    let told = meter(&doorkeeper.meters, &caller);
     request.extensions_mut().insert(caller);
     let mut response = match told.as_ref().and_then(Told::refused) {
         Some(response) => response,
@@ -64,6 +61,33 @@ pub(super) async fn authenticate(
         told.write(response.headers_mut());
     }
     response
+}
+
+/// One more request of this caller's token: what is left of how often it may ask. The log says which token it was.
+pub(super) fn meter(meters: &Meters, caller: &Principal) -> Option<Told> {
+    let token = caller.token_id.as_ref()?;
+    tracing::Span::current().record("token.id", token.as_str());
+    meters.of_token(token)
+}
+
+/// Who shows this secret. From where too much was shown that opens nothing, only what has opened
+/// before is looked at: whoever shares the address with such a one is not locked out.
+pub(super) async fn open(
+    tokens: &Tokens,
+    meters: &Meters,
+    secret: &str,
+    client: Option<IpAddr>,
+) -> Result<Principal, ApiError> {
+    if !tokens.has_opened(secret) {
+        meters.may_try(client)?;
+    }
+    let opened = tokens.authenticate(secret).await;
+    if matches!(opened, Err(service::Error::Unauthenticated)) {
+        meters.failed(client);
+    }
+    let mut caller = opened?;
+    caller.address = client;
+    Ok(caller)
 }
 
 /// Says who shows a token, and lets pass whoever shows none: the handler asks for something else then.
@@ -87,8 +111,7 @@ impl Doorkeeper {
         client: Option<IpAddr>,
     ) -> Result<Principal, ApiError> {
         let secret = bearer(headers).ok_or(service::Error::Unauthenticated)?;
-        let mut caller = self.open(secret, client).await?;
-        caller.address = client;
+        let caller = open(&self.tokens, &self.meters, secret, client).await?;
         match headers.get(ORGANIZATION) {
             None => Ok(caller),
             // What is no text names no organization.
@@ -115,19 +138,6 @@ impl Doorkeeper {
         let mut caller = opened?;
         caller.address = client;
         Ok(caller)
-    }
-
-    /// Who shows this secret. From where too much was shown that opens nothing, only what has opened
-    /// before is looked at: whoever shares the address with such a one is not locked out.
-    async fn open(&self, secret: &str, client: Option<IpAddr>) -> Result<Principal, ApiError> {
-        if !self.tokens.has_opened(secret) {
-            self.meters.may_try(client)?;
-        }
-        let opened = self.tokens.authenticate(secret).await;
-        if matches!(opened, Err(service::Error::Unauthenticated)) {
-            self.meters.failed(client);
-        }
-        Ok(opened?)
     }
 }
 

@@ -19,8 +19,6 @@ use super::{auth, code::Code, problem::Problem, request::Bare};
 const NO_TOKEN: &str = "Token not found";
 const NO_SUCH_TOKEN: &str = "Invalid token";
 
-const STATUS: &str = "statusCode";
-
 /// The addresses at which errors have these members.
 #[derive(Clone, Debug)]
 pub(super) struct Elder(Arc<HashSet<&'static str>>);
@@ -56,16 +54,18 @@ pub(super) async fn tell(
 }
 
 fn told(problem: Problem, shows_token: bool) -> Problem {
-    if problem.members.contains_key(STATUS) {
+    let status = problem.status.unwrap_or_else(|| problem.code.status());
+    let problem = problem.with("statusCode", status.as_u16());
+    // What the seed says of missing members has no `error`.
+    if problem.members.contains_key("message") {
         return problem;
     }
-    let status = problem.status.unwrap_or_else(|| problem.code.status());
     let message = match problem.code {
         Code::Unauthenticated if shows_token => NO_SUCH_TOKEN.to_owned(),
         Code::Unauthenticated => NO_TOKEN.to_owned(),
         _ => problem.detail.clone().into_owned(),
     };
-    problem.with(STATUS, status.as_u16()).with("message", message).with("error", words(status))
+    problem.with("message", message).with("error", words(status))
 }
 
 fn words(status: StatusCode) -> &'static str {

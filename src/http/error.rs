@@ -58,14 +58,9 @@ fn of_service(error: service::Error) -> Problem {
     match error {
         Error::NotFound(thing) => problem(not_found(thing)),
         Error::Invalid(errors) => Problem::invalid(errors),
-        // Its members are those that clients of the seed know.
+        // The status is the one that clients of the seed know.
         Error::Conflict(Conflict::UserConnected) => {
-            let problem = problem(Code::SessionExists).status(StatusCode::BAD_REQUEST);
-            let message = problem.detail.clone().into_owned();
-            problem
-                .with("statusCode", StatusCode::BAD_REQUEST.as_u16())
-                .with("message", message)
-                .with("error", "Bad Request")
+            problem(Code::SessionExists).status(StatusCode::BAD_REQUEST)
         }
         Error::Conflict(conflict) => problem(conflicting(conflict)),
         Error::NotConnected { status } => {

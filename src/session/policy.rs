@@ -335,8 +335,11 @@ pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resu
         if at <= now {
             return Resume::Now(care);
         }
-        // A clock that was set back must not keep a session away.
-        let latest = longest_wait(row, care).map(|longest| now + longest);
+        // A clock that was set back must not keep a session away: it waits no longer than it was to wait when that was
+        // said. A ban ends when it ends.
+        let is_banned = row.last_disconnect_reason.as_deref() == Some("banned");
+        let told = row.last_disconnect_at.filter(|_| !is_banned);
+        let latest = told.map(|told| now + at.since(told));
         return match latest.filter(|latest| *latest < at) {
             Some(latest) => {
                 care.next_attempt_at = Some(latest);
@@ -363,33 +366,6 @@ pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resu
     }
     care.next_attempt_at = Some(at);
     Resume::WaitAnew(care)
-}
-
-/// How far away the next try of a session can be at most, by why it waits.
-///
-/// None where that is not for us to say: a ban has a time of its own, and how late one that was replaced
-/// tries again is configured.
-fn longest_wait(row: &session::Model, care: Care) -> Option<Duration> {
-    let last = |steps: &[Duration]| Some(backoff::step(steps, u32::MAX, 1.0));
-    match (row.last_disconnect_reason.as_deref(), care.trouble.map(|(trouble, _)| trouble)) {
-        (Some("banned" | "replaced"), _) => None,
-        (Some("rate_limited" | "server_unavailable"), _) | (_, Some(Trouble::RateLimited)) => {
-            last(&[LONGEST_ASKED_FOR])
-        }
-        // The trouble is there also when it was said since that the process was restarted.
-        (Some("account_locked" | "client_outdated" | "connect_refused"), _)
-        | (
-            _,
-            Some(
-                Trouble::AccountLocked
-                | Trouble::ClientOutdated
-                | Trouble::ConnectRefused
-                | Trouble::Banned,
-            ),
-        ) => last(&REFUSED),
-        // No wait after a panic is longer either.
-        _ => Some(backoff::wait(u32::MAX, 1.0)),
-    }
 }
 
 /// Whether only a human can help.

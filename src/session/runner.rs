@@ -367,7 +367,7 @@ impl Runner {
                     error = &error as &dyn std::error::Error,
                     "A client could not be started"
                 );
-                return Some(Err(End::Lost(Loss::ClientFailed)));
+                return Some(Err(End::Lost(error.loss())));
             }
         };
         let lent = Lent {

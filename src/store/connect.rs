@@ -66,7 +66,7 @@ impl Options {
             lanes: 4,
             readers: 4,
             acquire_timeout: Duration::from_secs(5),
-            group_limit: 128,
+            group_limit: 64,
             deadline: Duration::from_secs(30),
             patience: Duration::from_mins(10),
         }
@@ -250,8 +250,7 @@ impl Connector {
     /// is put into the log page by page and read back, and what its statements would need to be undone goes to
     /// a file. It sorts nothing large, as steps of the schema may, so its memory is bounded.
     pub(super) async fn lane(&self) -> Result<DatabaseConnection, DbErr> {
-        let mut options = self.base();
-        options.max_connections(1).test_before_acquire(false);
+        let mut options = self.single();
         if let Target::Sqlite(path) = &self.target {
             let path = path.clone();
             options.map_sqlx_sqlite_opts(move |driver| {
@@ -264,11 +263,8 @@ impl Connector {
     }
 
     /// A connection that writes.
-    ///
-    /// A pool of one, not tested before use: whoever has it finds out at its `BEGIN`, and opens a new one.
     pub(super) async fn writer(&self) -> Result<DatabaseConnection, DbErr> {
-        let mut options = self.base();
-        options.max_connections(1).test_before_acquire(false);
+        let options = self.single();
         Database::connect(options).await
     }
 
@@ -337,6 +333,13 @@ impl Connector {
             }
         }
         Database::connect(options).await
+    }
+
+    /// A pool of one, not tested before use: whoever has it finds out at its `BEGIN`, and opens a new one.
+    fn single(&self) -> ConnectOptions {
+        let mut options = self.base();
+        options.max_connections(1).test_before_acquire(false);
+        options
     }
 
     fn base(&self) -> ConnectOptions {

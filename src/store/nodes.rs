@@ -185,6 +185,7 @@ fn is_databases(store: &Store) -> bool {
     database == DbBackend::Postgres && !store.clock().is_manual()
 }
 
-fn millis(duration: Duration) -> i64 {
+/// As a statement has it.
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

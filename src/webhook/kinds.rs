@@ -106,6 +106,14 @@ types! {
 }
 
 impl EventType {
+    /// What endpoints are told of endpoints. It holds an address, which is sealed.
+    pub const OF_ENDPOINTS: [Self; 4] = [
+        Self::EndpointFailing,
+        Self::EndpointRecovered,
+        Self::EndpointDisabled,
+        Self::DeliveryExhausted,
+    ];
+
     /// The type under which endpoints are told of an event.
     pub fn of(event: &Event) -> Self {
         let sent = matches!(event, Event::Ack(ack) if ack.level == AckLevel::Sent);

@@ -280,10 +280,17 @@ async fn who_shows_a_token_in_the_key_s_place_reports_of_his_own_organization_al
                 Answer::to(report(&app, PATHS[0], body).header("x-webhook-secret", token)).await
             };
             let viewer = app.token_of(&app.organization, Role::Viewer).await;
-            shown(&viewer, &told).await.problem(403, "FORBIDDEN");
+            let refused = shown(&viewer, &told).await;
             shown("wag_nothing", &told).await.problem(401, "UNAUTHENTICATED");
             let unknown = json!({ "sessionId": "wa_other", "status": "connected" });
-            shown(&mine, &unknown).await.problem(404, "SESSION_NOT_FOUND");
+            let missing = shown(&mine, &unknown).await;
+            // Whatever comes of it, it counts for the token.
+            for answer in [&refused, &missing] {
+                let left = answer.header("ratelimit");
+                assert!(left.starts_with("\"token\";"), "{left}: {}", answer.text());
+            }
+            refused.problem(403, "FORBIDDEN");
+            missing.problem(404, "SESSION_NOT_FOUND");
             shown(&mine, &json!({})).await.invalid(&["/sessionId", "/status"]);
             Answer::to(app.request(Method::DELETE, &format!("/api/whatsapp/session/{id}"))).await;
             let squat = app.anonymous(Method::DELETE, "/api/whatsapp/session/squat");

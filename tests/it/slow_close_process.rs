@@ -6,11 +6,8 @@ use wagate_simulator::{Fault, Lasting, Options, Simulator};
 
 use crate::{
     process::{HOLD_AT, Installation},
-    world::{ALICE, DEADLINE},
+    world::ALICE,
 };
-
-/// What the log says when a client is done without.
-const GIVEN_UP: &str = "did not close in time";
 
 /// A client that does not close is waited for, for fifteen seconds; then it is done without.
 const CLOSE: Duration = Duration::from_secs(15);
@@ -32,24 +29,15 @@ async fn a_lost_connection_is_said_before_its_client_has_closed_and_one_that_nev
         .watch("sales", "the loss", |seen| (seen["isConnected"] == false).then(|| seen.clone()))
         .await
         .unwrap();
-    // However slow the machine is: it has not been given up by then.
-    assert!(!installation.log().contains(GIVEN_UP), "{}", installation.log());
+    let took = begun.elapsed();
+    assert!(took < CLOSE / 3, "it took {took:?}");
     assert_eq!(lost["reconnecting"], true, "{lost}");
     assert_eq!(lost["lastDisconnect"]["reason"], "connection_lost", "{lost}");
 
     // Its device is opened again when it has been given up, and not before.
-    loop {
-        let logins = phone.logins().len();
-        if installation.log().contains(GIVEN_UP) {
-            break;
-        }
-        assert_eq!(logins, 1, "its device was opened before");
-        assert!(begun.elapsed() < DEADLINE, "{}", installation.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    daemon.connected("sales").await.unwrap();
     let took = begun.elapsed();
     assert!(took >= CLOSE && took < CLOSE * 2, "it took {took:?}");
-    daemon.connected("sales").await.unwrap();
     assert_eq!(phone.logins().len(), 2);
     let violations = whatsapp.violations();
     assert!(violations.is_empty(), "protocol errors: {violations:#?}");

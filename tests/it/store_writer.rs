@@ -1,13 +1,6 @@
 //! The writer: groups, isolation, order, outages.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use entity::{
     UnixMillis,
@@ -31,7 +24,7 @@ use crate::database::{Database, Kind, Opened, on, on_each};
 
 /// Opens a store with a table to write to. Its rows carry no key on purpose: a unit that took
 /// effect twice shows.
-async fn open(database: &Database) -> Opened {
+pub(crate) async fn open(database: &Database) -> Opened {
     let opened = database.open().await;
     let id = match database.kind {
         Kind::Sqlite => "INTEGER PRIMARY KEY AUTOINCREMENT",
@@ -47,7 +40,12 @@ async fn insert(txn: &DatabaseTransaction, key: &str, n: u32) -> Result<(), DbEr
         .map(drop)
 }
 
-async fn write(store: &Store, key: &str, n: u32, patience: Patience) -> Result<u32, Error> {
+pub(crate) async fn write(
+    store: &Store,
+    key: &str,
+    n: u32,
+    patience: Patience,
+) -> Result<u32, Error> {
     let of = key.to_owned();
     store
         .writer()
@@ -59,7 +57,7 @@ async fn write(store: &Store, key: &str, n: u32, patience: Patience) -> Result<u
 }
 
 /// How often each number is in the table.
-async fn written(database: &Database) -> BTreeMap<i64, u32> {
+pub(crate) async fn written(database: &Database) -> BTreeMap<i64, u32> {
     let mut counts = BTreeMap::new();
     for row in database.query("SELECT n FROM probe").await {
         *counts.entry(row.try_get_by_index(0).unwrap()).or_default() += 1;
@@ -67,7 +65,7 @@ async fn written(database: &Database) -> BTreeMap<i64, u32> {
     counts
 }
 
-fn once_each(numbers: impl IntoIterator<Item = i64>) -> BTreeMap<i64, u32> {
+pub(crate) fn once_each(numbers: impl IntoIterator<Item = i64>) -> BTreeMap<i64, u32> {
     numbers.into_iter().map(|n| (n, 1)).collect()
 }
 
@@ -85,8 +83,8 @@ async fn what_waits_shares_a_commit() {
         let after = opened.store.writer().stats();
         assert_eq!(after.units - before.units, 1000);
         let groups = after.groups - before.groups;
-        // 128 to a group, in one lane or in four.
-        assert!((1000 / 128..150).contains(&groups), "{groups} groups on {database:?}");
+        // 64 to a group, in one lane or in four.
+        assert!((1000 / 64..150).contains(&groups), "{groups} groups on {database:?}");
         assert_eq!(written(database).await, once_each(0..1000));
         opened.close().await;
     })
@@ -268,7 +266,7 @@ async fn who_hands_over_much_keeps_the_others_waiting_for_a_group_and_not_for_al
             "SELECT COUNT(*) FROM probe WHERE id < (SELECT id FROM probe WHERE key = 'little')";
         let before: i64 = database.query(before).await[0].try_get_by_index(0).unwrap();
         // The group that was under way, and its own.
-        assert!(before < 256, "{before} of 900 went first");
+        assert!(before < 128, "{before} of 900 went first");
         opened.close().await;
     })
     .await;
@@ -292,141 +290,6 @@ async fn closing_writes_what_was_handed_over_and_takes_nothing_more() {
         assert!(matches!(late, Err(Error::Stopped)), "{late:?}");
         assert!(store.ping().await.is_err());
         assert_eq!(written(database).await, once_each(0..300));
-    })
-    .await;
-}
-
-/// Connections break under load, again and again, also in the middle of a commit. Nobody notices,
-/// and everything is there once.
-#[tokio::test(flavor = "multi_thread")]
-async fn broken_connections_lose_nothing_and_repeat_nothing() {
-    on(Kind::Postgres, async |database: &Database| {
-        let opened = open(database).await;
-        let done = Arc::new(AtomicBool::new(false));
-        let number = Arc::new(AtomicU32::new(0));
-        let writers = (0..16).map(|writer| {
-            let (store, done, number) = (opened.store.clone(), done.clone(), number.clone());
-            async move {
-                while !done.load(Ordering::Relaxed) {
-                    let n = number.fetch_add(1, Ordering::Relaxed);
-                    write(&store, &format!("key{writer}"), n, Patience::Wait).await.unwrap();
-                }
-            }
-        });
-        let breaker = async {
-            let server = database.connect().await;
-            let name = database.name();
-            for _ in 0..60 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                server
-                    .execute_unprepared(&format!(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                         WHERE datname = '{name}' AND application_name = 'wagate'"
-                    ))
-                    .await
-                    .unwrap();
-            }
-            done.store(true, Ordering::Relaxed);
-        };
-        tokio::join!(join_all(writers), breaker);
-        let total = i64::from(number.load(Ordering::Relaxed));
-        assert_eq!(written(database).await, once_each(0..total));
-        assert!(opened.store.writer().stats().retries > 10);
-        opened.close().await;
-    })
-    .await;
-}
-
-/// Takes the database away, or gives it back.
-async fn present(database: &Database, present: bool) {
-    match database.kind {
-        Kind::Postgres => {
-            let name = database.name();
-            database
-                .execute_on_server(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {present}"))
-                .await;
-            database
-                .execute_on_server(&format!(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-                ))
-                .await;
-        }
-        Kind::Sqlite => {
-            let away = database.path.with_file_name("away");
-            let (from, to) =
-                if present { (&away, &database.path) } else { (&database.path, &away) };
-            std::fs::rename(from, to).unwrap();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_is_waited_out_by_those_who_wait() {
-    on_each(async |database: &Database| {
-        let opened = open(database).await;
-        let key = "key".repeat(1000);
-        write(&opened.store, &key, 0, Patience::Fail).await.unwrap();
-
-        // Holds the lane until the database is away. On SQLite its connection is then as on a full
-        // disk, with no page more; who opens a new one finds no file.
-        let [begun, gate] = [0, 0].map(|permits| Arc::new(Semaphore::new(permits)));
-        let trouble = match database.kind {
-            Kind::Sqlite => "PRAGMA max_page_count = 1",
-            Kind::Postgres => "SELECT 1",
-        };
-        let mut waiting = vec![
-            opened
-                .store
-                .writer()
-                .run(&key, Patience::Wait, {
-                    let (begun, gate) = (begun.clone(), gate.clone());
-                    move |txn| {
-                        let (begun, gate) = (begun.clone(), gate.clone());
-                        Box::pin(async move {
-                            txn.execute_unprepared(trouble).await?;
-                            begun.add_permits(1);
-                            drop(gate.acquire().await);
-                            Ok(0)
-                        })
-                    }
-                })
-                .boxed(),
-        ];
-        assert!(waiting[0].as_mut().now_or_never().is_none());
-        drop(begun.acquire().await.unwrap());
-
-        // Far more than a group, and behind them one who will not wait.
-        for n in 1..800 {
-            let mut write = write(&opened.store, &key, n, Patience::Wait).boxed();
-            assert!(write.as_mut().now_or_never().is_none());
-            waiting.push(write);
-        }
-        let mut impatient = write(&opened.store, &key, 5000, Patience::Fail).boxed();
-        assert!(impatient.as_mut().now_or_never().is_none());
-        present(database, false).await;
-        gate.close();
-
-        let mut waiting = join_all(waiting);
-        let refused = async {
-            // The second comes while the lane pauses; both are told soon.
-            for write in [impatient, write(&opened.store, &key, 5000, Patience::Fail).boxed()] {
-                let answer = tokio::time::timeout(Duration::from_secs(8), write).await.unwrap();
-                assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
-            }
-            assert!(opened.store.ping().await.is_err());
-        };
-        tokio::select! {
-            () = refused => {}
-            _ = &mut waiting => panic!("written without a database"),
-        }
-        present(database, true).await;
-        let answers = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
-        for answer in answers {
-            answer.unwrap();
-        }
-        opened.store.ping().await.unwrap();
-        assert_eq!(written(database).await, once_each(0..800));
-        opened.close().await;
     })
     .await;
 }

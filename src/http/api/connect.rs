@@ -42,15 +42,14 @@ pub(super) struct ConnectingView {
     session_id: SessionId,
 }
 
-/// What is wrong with the members has those that clients of the seed know, besides.
+/// What is wrong with the members has the seed's message (`http/elder.rs`).
 fn invalid_params(error: ApiError) -> ApiError {
     let problem = match error {
         ApiError::Service(service::Error::Invalid(errors)) => Problem::invalid(errors),
         ApiError::Request(problem) if problem.code == Code::ValidationFailed => problem,
         other => return other,
     };
-    let status = StatusCode::BAD_REQUEST.as_u16();
-    problem.with("statusCode", status).with("message", "Invalid params").into()
+    problem.with("message", "Invalid params").into()
 }
 
 /// 201 with a session that is new, 200 with one that the user had, or that the same request came to before.

@@ -15,7 +15,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use entity::state::Role;
+use entity::{id::OrganizationId, state::Role};
 
 use super::{
     ok,
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     http::{
-        body::Posted, client::Client, error::ApiError, fields::Parameters,
-        idempotency::idempotency_key,
+        auth, body::Posted, client::Client, error::ApiError, fields::Parameters,
+        idempotency::idempotency_key, limit::Told,
     },
     service::{External, Principal, Tokens, external::Called},
 };
@@ -37,46 +37,58 @@ pub(super) async fn report(
     client: Option<Extension<Client>>,
     parameters: Parameters,
     request: Request,
-) -> Result<Response, ApiError> {
+) -> Response {
     let client: Option<IpAddr> = client.map(|Extension(Client(address))| address);
-    let key = idempotency_key(request.headers());
     let shown = secret_header(request.headers()).map(ToOwned::to_owned);
     let token = shown.as_deref().filter(|it| Tokens::is_written_so(it) && !external.is_key(it));
-    let mut told = None;
-    let (organization, body) = if let Some(token) = token {
-        let caller = holder(&tokens, &desk, token, client).await?;
-        told = caller.token_id.as_ref().and_then(|token| desk.meters.of_token(token));
-        if let Some((told, mut refused)) = told.as_ref().and_then(|it| Some((it, it.refused()?))) {
-            told.write(refused.headers_mut());
-            return Ok(refused);
-        }
-        (Some(caller.organization_id), Posted::read(request, &desk.limits).await?)
-    } else {
-        (None, body_by_key(&external, &desk, shown.as_deref(), client, request).await?)
+    let Some(token) = token else {
+        let key = idempotency_key(request.headers());
+        let body = body_by_key(&external, &desk, shown.as_deref(), client, request).await;
+        return take(&external, None, parameters, key, body).await.into_response();
     };
-    parameters.finish()?;
-    let key = key?.map(Called::Key);
-    let receipt = external.report(organization.as_ref(), &body.members()?, key).await?;
-    let mut response = ok(ReceiptView::from(receipt)).into_response();
+    // In the key's place: it is tried as often as any other token, and counted like one.
+    let caller = match auth::open(&tokens, &desk.meters, token, client).await {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let told = auth::meter(&desk.meters, &caller);
+    let mut response = match told.as_ref().and_then(Told::refused) {
+        Some(response) => response,
+        None => by_token(&external, &desk, caller, parameters, request).await.into_response(),
+    };
     if let Some(told) = told {
         told.write(response.headers_mut());
     }
-    Ok(response)
+    response
 }
 
-/// Whose token is shown in the key's place: it is tried as often as any other.
-async fn holder(
-    tokens: &Tokens,
+/// What a token's owner reports, of the organization that the token is of.
+async fn by_token(
+    external: &External,
     desk: &Desk,
-    token: &str,
-    client: Option<IpAddr>,
-) -> Result<Principal, ApiError> {
-    if !tokens.has_opened(token) {
-        desk.meters.may_try(client)?;
-    }
-    let caller = counted(&desk.meters, client, tokens.authenticate(token).await)?;
+    caller: Principal,
+    parameters: Parameters,
+    request: Request,
+) -> Result<Response, ApiError> {
     caller.require(Role::Manager)?;
-    Ok(caller)
+    let key = idempotency_key(request.headers());
+    let body = Posted::read(request, &desk.limits).await.map_err(ApiError::from);
+    take(external, Some(&caller.organization_id), parameters, key, body).await
+}
+
+/// Takes a report, once it is known whose it may be.
+async fn take(
+    external: &External,
+    organization: Option<&OrganizationId>,
+    parameters: Parameters,
+    key: Result<Option<String>, ApiError>,
+    body: Result<Posted, ApiError>,
+) -> Result<Response, ApiError> {
+    let body = body?;
+    parameters.finish()?;
+    let key = key?.map(Called::Key);
+    let receipt = external.report(organization, &body.members()?, key).await?;
+    Ok(ok(ReceiptView::from(receipt)).into_response())
 }
 
 /// The body of who shows the operator's key, or anybody's where that is allowed.

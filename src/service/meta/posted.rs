@@ -96,29 +96,9 @@ impl Posted {
         let body = self.body(owner, self.bytes.to_vec(), false);
         let kind = if is_json { "unknown" } else { "malformed" };
         let event = event::Model {
-            id: MetaEventId::new(self.now, in_order(rand::random())),
-            organization_id: body.organization_id.clone(),
-            account_id: None,
-            body_id: body.id.clone(),
-            place: String::new(),
-            object_id: None,
             event_type: kind.to_owned(),
-            subtype: None,
-            is_unrouted: false,
-            event_ts: self.now,
             dedup_key: format!("b:{}", body.sha256),
-            processed: false,
-            processed_at: None,
-            state: MetaEventState::Waiting,
-            lane: String::new(),
-            attempts: 0,
-            next_at: UnixMillis(0),
-            claim: None,
-            claimed_by: None,
-            lease_until: UnixMillis(0),
-            error: None,
-            progress: 0,
-            created_at: self.now,
+            ..self.waiting(&body)
         };
         Kept { body, events: vec![event] }
     }
@@ -136,6 +116,35 @@ impl Posted {
         }
     }
 
+    /// One of a body's things that waits to be carried out, as far as all are alike.
+    fn waiting(&self, body: &body::Model) -> event::Model {
+        event::Model {
+            id: MetaEventId::new(self.now, in_order(rand::random())),
+            organization_id: body.organization_id.clone(),
+            account_id: None,
+            body_id: body.id.clone(),
+            place: String::new(),
+            object_id: None,
+            event_type: String::new(),
+            subtype: None,
+            is_unrouted: false,
+            event_ts: self.now,
+            dedup_key: String::new(),
+            processed: false,
+            processed_at: None,
+            state: MetaEventState::Waiting,
+            lane: String::new(),
+            attempts: 0,
+            next_at: UnixMillis(0),
+            claim: None,
+            claimed_by: None,
+            lease_until: UnixMillis(0),
+            error: None,
+            progress: 0,
+            created_at: self.now,
+        }
+    }
+
     fn events(
         &self,
         body: &body::Model,
@@ -147,10 +156,7 @@ impl Posted {
             for item in change.items(entry) {
                 let at = item.at.filter(|at| *at < self.now + AHEAD).unwrap_or(self.now);
                 events.push(event::Model {
-                    id: MetaEventId::new(self.now, in_order(rand::random())),
-                    organization_id: body.organization_id.clone(),
                     account_id: route.account.clone(),
-                    body_id: body.id.clone(),
                     place: format!("{e}.{c}.{}", item.index),
                     object_id: item.object_id,
                     event_type: item.event_type,
@@ -158,18 +164,8 @@ impl Posted {
                     is_unrouted: route.is_unrouted,
                     event_ts: at,
                     dedup_key: item.dedup_key,
-                    processed: false,
-                    processed_at: None,
-                    state: MetaEventState::Waiting,
                     lane: item.lane,
-                    attempts: 0,
-                    next_at: UnixMillis(0),
-                    claim: None,
-                    claimed_by: None,
-                    lease_until: UnixMillis(0),
-                    error: None,
-                    progress: 0,
-                    created_at: self.now,
+                    ..self.waiting(body)
                 });
             }
         }

@@ -1,13 +1,14 @@
 //! Watches for accounts that have fallen silent: Meta tells of nothing when an app is no longer subscribed, a token is dead or an
 //! address has become wrong, and nobody else would notice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use entity::meta::account;
 use tokio_util::sync::CancellationToken;
 
 use super::Meta;
 use crate::{
+    clock::Clock,
     graph::{Error, Graph},
     store::{self, Store},
 };
@@ -21,18 +22,18 @@ const ASKING: Duration = Duration::from_mins(1);
 /// Whether Meta may be asked something in a look.
 #[derive(Debug)]
 struct Asking {
-    begun: Instant,
+    until: Duration,
     /// It has not failed to answer.
     answers: bool,
 }
 
 impl Asking {
-    fn begin() -> Self {
-        Self { begun: Instant::now(), answers: true }
+    fn begin(clock: &Clock) -> Self {
+        Self { until: clock.monotonic() + ASKING, answers: true }
     }
 
-    fn may(&self) -> bool {
-        self.answers && self.begun.elapsed() < ASKING
+    fn may(&self, clock: &Clock) -> bool {
+        self.answers && clock.monotonic() < self.until
     }
 }
 
@@ -86,7 +87,7 @@ impl Watch {
             return Ok(0);
         }
         let meta = self.store.meta();
-        let (mut turns, mut last, mut asking) = (0, None, Asking::begin());
+        let (mut turns, mut last, mut asking) = (0, None, Asking::begin(self.store.clock()));
         while let Some((found, end)) = meta.look_for_silence(self.after, last.as_ref()).await? {
             last = Some(end);
             for silence in found {
@@ -94,7 +95,7 @@ impl Watch {
                 if stop.is_cancelled() {
                     return Ok(turns);
                 }
-                let is_subscribed = if silence.begins() && asking.may() {
+                let is_subscribed = if silence.begins() && asking.may(self.store.clock()) {
                     self.is_subscribed(&silence.account, &mut asking).await?
                 } else {
                     None

@@ -10,7 +10,8 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 /// Bytes that are taken apart at once: less than a millisecond.
 const READ_AT_ONCE: usize = 64 << 10;
 
-/// Threads for such work. Clones share them.
+/// Threads for such work. Clones share them: what is posted has some, and what is carried out has others, so that neither
+/// waits for the other.
 #[derive(Clone, Debug)]
 pub(super) struct Threads(Arc<Semaphore>);
 

@@ -60,7 +60,11 @@ use super::{
     ingest::Ingest,
     ownership::Tenure,
 };
-use crate::{clock::Clock, device, event::PairingFailure};
+use crate::{
+    clock::Clock,
+    device,
+    event::{Loss, PairingFailure},
+};
 
 /// How long the state of a device and the version may take to be there, before a dial.
 const OPEN_DEADLINE: Duration = Duration::from_mins(2);
@@ -114,6 +118,17 @@ pub enum OpenError {
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl OpenError {
+    /// What is said of the session for it.
+    pub(super) const fn loss(&self) -> Loss {
+        match self {
+            // It is asked for over the same network as everything else.
+            Self::Version(_) => Loss::Unreachable,
+            Self::Device(_) | Self::Build(_) | Self::Timeout => Loss::ClientFailed,
+        }
+    }
+}
 
 /// Why a pairing code was not given.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -244,7 +259,7 @@ impl Factory {
         let stanzas = client.acquire_raw_node_forwarding();
         let run = {
             let client = Arc::clone(&client);
-            let run = watched.watch(async move { client.run().await });
+            let run = watched.watch(Box::pin(async move { client.run().await }));
             self.tracker.spawn(run.in_current_span())
         };
         let history = History {
@@ -288,4 +303,16 @@ fn cache_config() -> CacheConfig {
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_away_is_not_called_a_fault_of_the_client() {
+        assert_eq!(OpenError::Version("no route".into()).loss(), Loss::Unreachable);
+        assert_eq!(OpenError::Device("no row".into()).loss(), Loss::ClientFailed);
+        assert_eq!(OpenError::Timeout.loss(), Loss::ClientFailed);
+    }
 }

@@ -72,18 +72,20 @@ impl State {
         self.reported - self.recorded + self.hooked
     }
 
-    /// Looks whether all is dealt with that was read.
+    /// Whether something that was read may not be dealt with yet.
+    fn is_in_hand(&self) -> bool {
+        self.waiting() > 0 || self.waited.is_some_and(|it| it.elapsed() < IDLE)
+    }
+
     fn rest(&mut self) {
-        let idle = self.waited.is_none_or(|waited| waited.elapsed() >= IDLE);
-        if self.waiting() == 0 && idle {
+        if !self.is_in_hand() {
             self.waited = None;
             self.ahead = 0;
         }
     }
 
     fn is_closed(&self) -> bool {
-        let in_hand = self.waiting() > 0 || self.waited.is_some_and(|it| it.elapsed() < IDLE);
-        self.waiting() > MOST || (in_hand && self.ahead > BYTES)
+        self.waiting() > MOST || (self.is_in_hand() && self.ahead > BYTES)
     }
 
     /// Something begins to wait.

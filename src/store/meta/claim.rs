@@ -48,7 +48,7 @@ impl Meta {
     ) -> Result<Vec<event::Model>, Error> {
         // By one clock, whoever looks: one daemon's may be wrong, and would take what another has in hand.
         let now = nodes::time_in_sql(&self.store);
-        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        let lease = nodes::millis(lease);
         let claim: i64 = rand::random();
         let lane = organization.to_string();
         let (organization, me) = (organization.clone(), me.to_owned());

@@ -16,15 +16,6 @@ use crate::{
     webhook::EventType,
 };
 
-/// What endpoints are told that holds a secret: of endpoints, and under names that are none of ours.
-const COPIES: [EventType; 5] = [
-    EventType::EndpointFailing,
-    EventType::EndpointRecovered,
-    EventType::EndpointDisabled,
-    EventType::DeliveryExhausted,
-    EventType::Unknown,
-];
-
 impl Store {
     pub(super) async fn seal_endpoints(&self, sealer: &Sealer) -> Result<u64, Error> {
         self.in_chunks(sealer, |txn, sealer, after: Option<EndpointId>| {
@@ -59,13 +50,15 @@ impl Store {
     ///
     /// They are few among many, so they are looked for by a reader, which holds nobody up and has no deadline.
     pub(super) async fn seal_notices(&self, sealer: &Sealer) -> Result<u64, Error> {
+        let names = EventType::OF_ENDPOINTS.into_iter().chain([EventType::Unknown]);
+        let names: Vec<_> = names.map(EventType::name).collect();
         let (mut after, mut count) = (None::<EventId>, 0);
         loop {
             let ids: Vec<EventId> = webhook_event::Entity::find()
                 .select_only()
                 .column(webhook_event::Column::Id)
                 .filter(webhook_event::COLUMN.organization_id.eq(sealer.organization().clone()))
-                .filter(webhook_event::COLUMN.event_type.is_in(COPIES.map(EventType::name)))
+                .filter(webhook_event::COLUMN.event_type.is_in(names.iter().copied()))
                 .apply_if(after, |rows, id| rows.filter(webhook_event::COLUMN.id.gt(id)))
                 .order_by_asc(webhook_event::COLUMN.id)
                 .limit(CHUNK)

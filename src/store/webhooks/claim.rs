@@ -226,14 +226,7 @@ impl Webhooks {
     /// Opens what is secret in what endpoints are told.
     pub(super) async fn open_event(&self, event: &mut event::Model) -> Result<(), Error> {
         let is = |kind: EventType| event.event_type == kind.name();
-        let is_notice = [
-            EventType::EndpointFailing,
-            EventType::EndpointRecovered,
-            EventType::EndpointDisabled,
-            EventType::DeliveryExhausted,
-        ]
-        .into_iter()
-        .any(is);
+        let is_notice = EventType::OF_ENDPOINTS.into_iter().any(is);
         if !(is_notice || is(EventType::SessionQr) || is(EventType::Unknown)) {
             return Ok(());
         }

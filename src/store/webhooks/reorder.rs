@@ -31,8 +31,7 @@ impl Webhooks {
             );
             let set = format!("order_key = {}", key(ordering));
             loop {
-                let changed =
-                    self.chunk(which.clone(), set.clone(), "endpoint_id IS NOT NULL").await?;
+                let changed = self.chunk(which.clone(), set.clone(), "TRUE").await?;
                 total += changed;
                 if changed < CHUNK {
                     break;

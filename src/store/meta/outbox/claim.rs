@@ -62,7 +62,7 @@ impl Meta {
     ) -> Result<Vec<outbox::Model>, Error> {
         // By one clock, whoever looks: see `store/meta/claim.rs`.
         let now = nodes::time_in_sql(&self.store);
-        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        let lease = nodes::millis(lease);
         let claim: i64 = rand::random();
         let lane = organization.to_string();
         let (organization, me) = (organization.clone(), me.to_owned());
@@ -125,7 +125,7 @@ impl Meta {
     ) -> Result<bool, Error> {
         let now = self.store.clock().now();
         let from = nodes::time_in_sql(&self.store);
-        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        let lease = nodes::millis(lease);
         let (lane, place) = (place.organization_id.to_string(), place.clone());
         self.store
             .writer()

@@ -121,17 +121,17 @@ async fn put_off(
 ) -> Result<(), DbErr> {
     let again = format!(
         "UPDATE meta_outbox SET attempts = attempts + 1, next_at = {sql_now} + $1, claim = NULL, \
-         claimed_by = NULL, lease_until = 0 WHERE message_id = $2"
+         claimed_by = NULL, lease_until = 0 WHERE message_id = $2 RETURNING next_at"
     );
-    let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-    let values: [Value; 2] = [millis.into(), place.message_id.as_str().into()];
+    let values: [Value; 2] = [nodes::millis(wait).into(), place.message_id.as_str().into()];
     let again = Statement::from_sql_and_values(txn.get_database_backend(), again, values);
-    txn.execute_raw(again).await?;
+    let again = txn.query_one_raw(again).await?;
+    let next_at = again.map(|row| row.try_get_by_index(0)).transpose()?.map(UnixMillis);
     let attempts = row.failed_attempts.saturating_add(1);
     let since = row.put_off_since.unwrap_or(now);
     let mut row = row.into_active_model();
     (row.status, row.error) = (Set(MessageStatus::Queued), Set(Some(why)));
-    (row.failed_attempts, row.next_attempt_at) = (Set(attempts), Set(Some(now + wait)));
+    (row.failed_attempts, row.next_attempt_at) = (Set(attempts), Set(next_at));
     (row.put_off_since, row.updated_at) = (Set(Some(since)), Set(now));
     row.update(txn).await?;
     Ok(())

@@ -1,0 +1,187 @@
+//! What of Meta's cannot be carried out at once: it is tried again, failed in the end, and had done by somebody else.
+
+use std::time::Duration;
+
+use entity::state::Role;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    database::{Database, Kind, on_each},
+    http_app::{Answer, App, json as with_json},
+    meta::{NUMBER, SECRET, SHARED, WABA, ask, complete, deliver, each, log, set_up, tenant, text},
+    meta_processing::{hello, messages, tell},
+};
+
+/// Has the database refuse a message with this text, until it is told otherwise.
+pub(crate) async fn refuse(database: &Database, body: &str) {
+    let sql = match database.kind {
+        Kind::Sqlite => format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON message WHEN NEW.body = '{body}' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        ),
+        Kind::Postgres => format!(
+            "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN IF NEW.body = '{body}' THEN \
+             RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END $$ LANGUAGE plpgsql; \
+             CREATE TRIGGER refuse BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION refuse()"
+        ),
+    };
+    database.execute(&sql).await;
+}
+
+pub(crate) async fn allow(database: &Database) {
+    let sql = match database.kind {
+        Kind::Sqlite => "DROP TRIGGER refuse",
+        Kind::Postgres => "DROP TRIGGER refuse ON message; DROP FUNCTION refuse()",
+    };
+    database.execute(sql).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_tried_again_and_holds_up_its_own_conversation_alone() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        refuse(database, "poison").await;
+        tell(&app, &[
+            hello("16505551111", "a1", "before"),
+            hello("16505551111", "a2", "poison"),
+            hello("16505551111", "a3", "behind"),
+            hello("16505552222", "b1", "beside"),
+        ])
+        .await;
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "b1"]);
+        let waiting = app.get("/api/meta/events?state=waiting").await.json();
+        let waiting = waiting["data"].as_array().unwrap().clone();
+        assert_eq!(each(&waiting, "objectId"), ["a2", "a3"]);
+        let tried = waiting.iter().find(|it| it["objectId"] == "a2").unwrap();
+        assert_eq!((&tried["attempts"], &tried["error"]), (&json!(1), &json!("not_written")));
+        assert!(!tried["nextAttemptAt"].is_null());
+        // Another message behind it waits as well, however often somebody looks.
+        tell(&app, &[hello("16505551111", "a4", "later"), hello("16505552222", "b2", "beside")]).await;
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "b1", "b2"]);
+        // A mistake that is mended: all of it comes, in its order.
+        allow(database).await;
+        app.clock.advance(Duration::from_secs(2));
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "a2", "a3", "a4", "b1", "b2"]);
+        let order = database.query("SELECT seq FROM event e JOIN message m ON e.dedupe_key = m.dedupe_key WHERE m.wa_id LIKE 'a%' ORDER BY m.wa_id").await;
+        let order: Vec<i64> = order.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        assert!(order.is_sorted() && order.len() == 4, "{order:?}");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_never_written_is_failed_in_the_end_and_can_be_carried_out_again() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        refuse(database, "poison").await;
+        tell(&app, &[hello("16505551111", "a", "poison"), hello("16505551111", "b", "behind")])
+            .await;
+        for _ in 0..7 {
+            app.clock.advance(Duration::from_hours(3));
+            app.meta.drive().await.unwrap();
+        }
+        let failed = app.get("/api/meta/events?state=failed").await.json()["data"][0].clone();
+        assert_eq!((&failed["objectId"], &failed["attempts"]), (&json!("a"), &json!(8)));
+        // It holds up nobody any more.
+        assert_eq!(each(&messages(&app).await, "waId"), ["b"]);
+        allow(database).await;
+        let path = format!("/api/meta/events/{}/reprocess", failed["id"].as_str().unwrap());
+        let request = || {
+            with_json(app.request(Method::POST, &path).header("idempotency-key", "k"), &json!({}))
+        };
+        let asked = Answer::to(request()).await;
+        assert_eq!(
+            (asked.status.as_u16(), asked.json()["data"]["events"].clone()),
+            (202, json!(1))
+        );
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a", "b"]);
+        // The same request again does nothing, and says what the first one did.
+        let again = Answer::to(request()).await;
+        assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (202, "true"));
+        assert_eq!(app.get("/api/meta/events?state=waiting").await.json()["data"], json!([]));
+        let other =
+            app.request(Method::POST, "/api/meta/events/reprocess").header("idempotency-key", "k");
+        Answer::to(with_json(other, &json!({}))).await.problem(422, "IDEMPOTENCY_KEY_REUSED");
+        let audit = app.get("/api/audit").await.json();
+        assert!(
+            audit["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|it| it["action"] == "meta_events_reprocessed"),
+            "{audit:#}"
+        );
+        // Nobody else's.
+        let (_, other) = tenant(&app, "other").await;
+        ask(&app, &other, Method::POST, &path, &json!({}))
+            .await
+            .problem(404, "META_EVENT_NOT_FOUND");
+        let viewer = app.token_of(&app.organization, Role::Viewer).await;
+        ask(&app, &viewer, Method::POST, &path, &json!({})).await.problem(403, "FORBIDDEN");
+        app.post("/api/meta/events/reprocess", json!({ "state": "waiting", "from": "x" }))
+            .await
+            .invalid(&["/state", "/from"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_somebody_has_in_hand_is_nobody_elses_until_he_is_gone() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let body = text(WABA, NUMBER, "a", "x").to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        let store = app.store.meta();
+        let lease = Duration::from_mins(1);
+        let taken = store.claim(&app.organization, "gone", 10, lease).await.unwrap();
+        assert_eq!(taken.len(), 1);
+        app.meta.drive().await.unwrap();
+        assert_eq!(log(&app, &app.token).await[0]["state"], "waiting");
+        // He stays away: somebody else carries it out, and what he does after that counts for nothing.
+        app.clock.advance(2 * lease);
+        app.meta.drive().await.unwrap();
+        assert_eq!(messages(&app).await.len(), 1);
+        assert!(!store.put_off(&taken[0], "late", None).await.unwrap());
+        assert_eq!(log(&app, &app.token).await[0]["state"], "processed");
+        // Who comes back by the same name has what he had.
+        let body = text(WABA, NUMBER, "b", "x").to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        store.claim(&app.organization, "test", 10, lease).await.unwrap();
+        app.meta.drive().await.unwrap();
+        assert_eq!(messages(&app).await.len(), 1);
+        app.meta.recover().await.unwrap();
+        app.meta.drive().await.unwrap();
+        assert_eq!(messages(&app).await.len(), 2);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_that_is_set_up_later_gets_what_was_nobodys() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete("1", WABA, SECRET)).await;
+        tell(&app, &[hello("16505551234", "a", "early")]).await;
+        let all = log(&app, &app.token).await;
+        assert_eq!((&all[0]["unrouted"], &all[0]["state"]), (&json!(true), &json!("processed")));
+        assert_eq!(database.count("SELECT count(*) FROM message").await, 0);
+        let account = set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let asked = app.post("/api/meta/events/reprocess", json!({ "unrouted": true })).await;
+        assert_eq!(asked.json()["data"]["events"], 1);
+        app.meta.drive().await.unwrap();
+        let all = log(&app, &app.token).await;
+        assert_eq!((&all[0]["unrouted"], &all[0]["accountId"]), (&json!(false), &account["id"]));
+        assert_eq!(each(&messages(&app).await, "waId"), ["a"]);
+        app.close().await;
+    })
+    .await;
+}
