@@ -6,7 +6,7 @@ use entity::state::Role;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use wagate::{
-    http::{Edge, Limits, Origins},
+    http::{Edge, Limits, Origins, Quota},
     service::external::Policy,
 };
 
@@ -246,7 +246,9 @@ async fn who_shows_a_token_in_the_key_s_place_reports_of_his_own_organization_al
             Policy::default(),
         ] {
             let opened = database.open().await;
-            let app = App::with_external(opened, Limits::default(), Edge::default(), policy).await;
+            let per_token = Some(Quota::new(600, Duration::from_mins(1), 100));
+            let limits = Limits { per_token, ..Limits::default() };
+            let app = App::with_external(opened, limits, Edge::default(), policy).await;
             let made = app.post("/api/organizations", json!({ "name": "Squatter" })).await.json();
             let squatter = made["data"]["id"].as_str().unwrap().parse().unwrap();
             let theirs = app.token_of(&squatter, Role::Manager).await;

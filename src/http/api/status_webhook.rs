@@ -72,7 +72,7 @@ async fn by_token(
 ) -> Result<Response, ApiError> {
     caller.require(Role::Manager)?;
     let key = idempotency_key(request.headers());
-    let body = Posted::read(request, &desk.limits).await.map_err(ApiError::from);
+    let body = Posted::read(request, &desk.limits).await;
     take(external, Some(&caller.organization_id), parameters, key, body).await
 }
 
