@@ -189,10 +189,12 @@ impl Daemon {
             return Err(StartError::OtherDatabase { file: copies.file().to_owned() });
         }
         first_run(&store, &state).await?;
+        starting.check().await.map_err(StartError::Alone)?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         moment!("start.first_run_done");
         // Before we count as living: flagging many sessions may take longer than a lease lasts.
         let hold = config.database.after_restore == AfterRestore::Hold;
+        starting.check().await.map_err(StartError::Alone)?;
         let restored = copies.look(hold).await.map_err(StartError::Restart)?;
         let membership = membership(&config, &state, &database, &clock)?;
         let home = membership.home.clone();
@@ -200,6 +202,7 @@ impl Daemon {
             .await
             .map_err(StartError::Join)?;
         if restored.is_some() {
+            starting.check().await.map_err(StartError::Alone)?;
             // Whoever lived when it was copied lives elsewhere, or not at all.
             ownership.outlive().await.map_err(StartError::Join)?;
         }

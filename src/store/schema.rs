@@ -8,7 +8,7 @@ use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
 use super::{
     connect::{Connector, OpenError},
-    turns,
+    turns::{self, Turn},
 };
 use crate::fault::moment;
 
@@ -54,20 +54,24 @@ pub(super) async fn bring_up_to_date(
     patience: Duration,
 ) -> Result<(), OpenError> {
     if connector.is_sqlite() || !migrate {
-        return migrate_in_turn(db, migrate).await;
+        return migrate_in_turn(db, migrate, None).await;
     }
     let holder = connector.holder().await.map_err(OpenError::Connect)?;
     let turn = turns::take(holder, MIGRATION_LOCK, "migrating", patience).await;
     let Some(turn) = turn.map_err(OpenError::Connect)? else {
         return Err(OpenError::Migrating(patience));
     };
-    let outcome = migrate_in_turn(db, migrate).await;
+    let outcome = migrate_in_turn(db, migrate, Some(&turn)).await;
     turn.over().await;
     outcome
 }
 
 /// The same, with nobody else at it.
-async fn migrate_in_turn(db: &DatabaseConnection, migrate: bool) -> Result<(), OpenError> {
+async fn migrate_in_turn(
+    db: &DatabaseConnection,
+    migrate: bool,
+    turn: Option<&Turn>,
+) -> Result<(), OpenError> {
     let pending = match state(db).await.map_err(OpenError::Connect)? {
         State::Current => return Ok(()),
         State::Newer(newer) => return Err(OpenError::Newer(newer)),
@@ -78,7 +82,12 @@ async fn migrate_in_turn(db: &DatabaseConnection, migrate: bool) -> Result<(), O
     }
     tracing::info!(database.migrations = pending.len(), "Bringing the schema up to date");
     moment!("start.before_migration");
-    Migrator::up(db, None).await.map_err(OpenError::Migrate)?;
+    for _ in &pending {
+        if let Some(turn) = turn {
+            turn.check().await.map_err(OpenError::Connect)?;
+        }
+        Migrator::up(db, Some(1)).await.map_err(OpenError::Migrate)?;
+    }
     moment!("start.migrated");
     Ok(())
 }

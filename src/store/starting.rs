@@ -19,6 +19,14 @@ const START_LOCK: &str = "131260229973094";
 pub struct Starting(Option<Turn>);
 
 impl Starting {
+    /// Fails if somebody else may be starting by now: asked before each step that follows from what was found out.
+    pub async fn check(&self) -> Result<(), Error> {
+        match &self.0 {
+            Some(turn) => Ok(turn.check().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Lets the next one start.
     pub async fn over(self) {
         if let Some(turn) = self.0 {

@@ -4,7 +4,8 @@
 //!
 //! A turn is a lock of a transaction that stays open and does nothing else. A lock of a connection would be shared by all whom a
 //! proxy gives that connection to, and kept when its holder is gone. It has no snapshot and no number, so it keeps no dead row
-//! from being vacuumed.
+//! from being vacuumed. A server or a proxy may be set to end it for its age all the same: whoever has a turn asks for it
+//! again before each step that nobody else may take.
 
 use std::time::Duration;
 
@@ -28,6 +29,11 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// Fails if the turn has been lost, with the connection that it was taken on.
+    pub(super) async fn check(&self) -> Result<(), DbErr> {
+        self.txn.execute_unprepared("SELECT 1").await.map(drop)
+    }
+
     /// Lets the next one have it.
     pub(super) async fn over(self) {
         // The lock goes with the transaction, however that ends.
@@ -58,8 +64,12 @@ async fn wait(
     what: &str,
     patience: Duration,
 ) -> Result<bool, DbErr> {
-    // Whatever the server is configured to do to those who do nothing.
-    txn.execute_unprepared("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+    // Whatever the server is configured to do to those who do nothing, or take long (since PostgreSQL 17).
+    txn.execute_unprepared(
+        "SELECT set_config(name, '0', TRUE) FROM pg_settings \
+         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')",
+    )
+    .await?;
     let begun = Instant::now();
     let mut told = None::<Instant>;
     loop {

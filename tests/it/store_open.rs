@@ -97,6 +97,13 @@ async fn a_turn_is_of_a_transaction_and_not_of_a_connection_that_others_may_get(
                   AND who.backend_xmin IS NULL AND who.backend_xid IS NULL \
                   AND who.datname = current_database()";
         assert_eq!(database.count(of).await, 1);
+        starting.check().await.unwrap();
+        // A server that ends transactions for their age ends the connection.
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        database.connect().await.execute_unprepared(end).await.unwrap();
+        let lost = starting.check().await;
+        assert!(lost.is_err(), "what follows from a turn that is lost is not done");
         starting.over().await;
         assert_eq!(database.count(held).await, 0);
         opened.close().await;
