@@ -77,6 +77,11 @@ async fn a_session_s_secret_opens_it_in_the_address_and_in_a_header_until_there_
             let wrong = post(&app, path).header(header, format!("{secret}x"));
             Answer::to(wrong).await.problem(401, "UNAUTHENTICATED");
         }
+        // What is shown to somebody else is nothing to us, be it right or wrong there.
+        let foreign = post(&app, &url).bearer_auth("sk-of-somebody-else");
+        assert_eq!(Answer::to(foreign).await.status, StatusCode::OK);
+        let foreign = post(&app, path).bearer_auth("sk-of-somebody-else");
+        Answer::to(foreign).await.problem(401, "UNAUTHENTICATED");
         let other = app.external("other", json!({ "webhookAuth": "secret" })).await;
         let theirs = format!("{path}?secret={}", other["secret"].as_str().unwrap());
         Answer::to(post(&app, &theirs)).await.problem(401, "UNAUTHENTICATED");

@@ -120,7 +120,13 @@ async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_fin
                 event,
                 at,
                 care: None,
-                posted: Some(Posted { mark: Mark::Carried, until: at, came: at, request: None }),
+                posted: Some(Posted {
+                    mark: Mark::Carried,
+                    until: at,
+                    came: at,
+                    to: None,
+                    request: None,
+                }),
             };
             let store = store.clone();
             TaskTracker::new()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     database::{Database, Kind, on_each},
     external_day::{Dice, all_messages, names},
-    http_app::{Answer, App},
+    http_app::{Answer, App, STATUS_KEY, json as with_json},
 };
 
 /// How many bodies there are in which something is wrong.
@@ -203,6 +203,45 @@ async fn ten_thousand_wrong_payloads_are_refused_one_by_one_and_change_nothing()
         let refused = refused.buffer_unordered(32).collect::<Vec<()>>().await;
         assert_eq!(refused.len(), WRONG);
         assert_eq!(look().await, before);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_reported_of_a_status_is_taken_or_refused() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let data = json!({ "vps_session_id": "wa_1" });
+        app.external("odd", json!({ "sessionData": data })).await;
+        let mut dice = Dice(7);
+        let odd: Vec<_> = (0..ODD / 3)
+            .map(|_| {
+                let ids = [json!("wa_1"), json!("wa_2"), json!("a\0b"), any_json(1, &mut dice)];
+                let words = [json!("connected"), json!("disconnected"), any_json(1, &mut dice)];
+                let pick = |dice: &mut Dice, of: u64| usize::try_from(dice.roll(of)).unwrap();
+                json!({
+                    "sessionId": ids[pick(&mut dice, 4)], "status": words[pick(&mut dice, 3)],
+                    "phoneNumber": any_json(1, &mut dice), "timestamp": any_json(1, &mut dice),
+                })
+            })
+            .collect();
+        let reported = stream::iter(odd.iter().enumerate()).map(async |(number, body)| {
+            let paths = ["/api/whatsapp/status-webhook", "/functions/v1/whatsapp-status-webhook"];
+            let request = app.anonymous(Method::POST, paths[number % 2]);
+            let request = with_json(request, body).header("webhook-secret-key", STATUS_KEY);
+            let status = Answer::to(request).await.status.as_u16();
+            assert!(matches!(status, 200 | 400 | 404), "{status}: {body}");
+            status
+        });
+        let reported: Vec<u16> = reported.buffer_unordered(32).collect().await;
+        for status in [400, 404] {
+            assert!(reported.contains(&status), "{status} was never answered");
+        }
+        let body = json!({ "sessionId": "a\0b", "status": "connected" });
+        let request = with_json(app.anonymous(Method::POST, "/api/whatsapp/status-webhook"), &body);
+        let answer = Answer::to(request.header("webhook-secret-key", STATUS_KEY)).await;
+        answer.invalid(&["/sessionId"]);
         app.close().await;
     })
     .await;

@@ -91,7 +91,12 @@ async fn the_nine_events_of_the_seed_do_what_the_seed_says() {
         );
         let sent = of("msg_124");
         assert_eq!((&sent["direction"], &sent["ack"]), (&json!("outbound"), &json!(2)));
-        let names: Vec<_> = feed(&app, "shop").await.into_iter().map(|(name, _)| name).collect();
+        let told = feed(&app, "shop").await;
+        // The seed's `ready` says no number: whom a message is to is what it says itself.
+        let (_, heard) = told.iter().find(|(name, _)| name == "message").unwrap();
+        let heard = &heard["message"];
+        assert_eq!((&heard["from"], &heard["to"]), (&json!(ALICE), &json!(BOB)));
+        let names: Vec<_> = told.into_iter().map(|(name, _)| name).collect();
         assert_eq!(
             names,
             [

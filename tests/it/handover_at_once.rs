@@ -13,7 +13,7 @@ use wagate::{
 
 use crate::{
     database::{Kind, on, on_each},
-    handover::{NUMBER, SESSION, account, audited, logged_out, old, ready, told},
+    handover::{NUMBER, SESSION, account, audited, logged_out, migrate, old, ready, told},
     http_app::App,
 };
 
@@ -34,6 +34,53 @@ async fn two_sessions_that_become_ready_at_once_do_not_take_each_other_for_idle(
         // One of them has what the old one had.
         assert_eq!(audited(&app).await.len(), 1);
         assert_eq!(told(&app).await.len(), 1);
+        app.close().await;
+    })
+    .await;
+}
+
+/// Their numbers are known before, so that each could be handed over to each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_elsewhere_of_one_number_that_become_ready_at_once_are_all_connected() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for round in 0..10 {
+            let number = format!("1555003{round:04}");
+            let names: Vec<_> = (0..6).map(|n| format!("at{round}-{n}")).collect();
+            for name in &names {
+                app.external(name, json!({ "phoneNumber": number })).await;
+            }
+            let told = json!({ "phoneNumber": number });
+            join_all(names.iter().map(|name| app.tell(name, "ready", told.clone()))).await;
+            for name in &names {
+                let row = app.row(name).await;
+                assert_eq!((row.status, row.migrated_to), (SessionStatus::SessionConnected, None));
+            }
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_elsewhere_is_handed_over_by_hand_or_becomes_ready_and_not_both() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for round in 0..16 {
+            let number = format!("1555004{round:04}");
+            let (old, heir) = (format!("old{round}"), format!("heir{round}"));
+            app.external(&old, json!({ "phoneNumber": number })).await;
+            app.external(&heir, json!({ "phoneNumber": number })).await;
+            let (handed, ready) = tokio::join!(
+                migrate(&app, &heir, json!({ "from": [old] })),
+                app.tell(&old, "ready", json!({ "phoneNumber": number })),
+            );
+            assert!(handed.status.as_u16() < 500, "{}", handed.text());
+            assert_eq!(ready.status, StatusCode::OK, "{}", ready.text());
+            let row = app.row(&old).await;
+            let is_connected = row.status == SessionStatus::SessionConnected;
+            assert!(row.migrated_to.is_none() || !is_connected, "{}", handed.text());
+        }
         app.close().await;
     })
     .await;

@@ -37,6 +37,7 @@ mod external_rotation;
 mod external_seconds;
 mod external_sessions;
 mod external_status;
+mod external_two_daemons;
 mod fleet_wire;
 mod graph;
 mod handover;

@@ -18,7 +18,7 @@ mod post;
 mod record;
 mod statuses;
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use entity::{
     UnixMillis,
@@ -34,7 +34,7 @@ use super::{Conflict, Error, Principal, Thing};
 use crate::{
     store::{
         Store,
-        sessions::{Created, NewExternal, NewSession, Receiver},
+        sessions::{Created, NewExternal, NewSession, Receiver, own_address},
     },
     webhook::{SigningSecret, is_fresh, is_same, verify},
 };
@@ -276,7 +276,7 @@ impl External {
         called: Option<Called>,
     ) -> Result<Receipt, Error> {
         let own = match &admitted {
-            Admitted::Session(row) => own_address(row),
+            Admitted::Session(row) => own_address(row).map(Cow::into_owned),
             Admitted::New { .. } => None,
         };
         let post = post::read(body, self.store.clock().now(), own.as_deref());
@@ -322,10 +322,4 @@ impl External {
         let row = found.ok_or(Error::NotFound(Thing::Session))?;
         self.record(&row, post, body, called).await
     }
-}
-
-/// The address of a session's account, as far as it is known.
-fn own_address(row: &session::Model) -> Option<String> {
-    let of_number = || row.phone_number.as_ref().map(|number| format!("{number}@s.whatsapp.net"));
-    row.account_jid.clone().or_else(of_number)
 }

@@ -42,6 +42,8 @@ pub(super) struct Post {
     /// When it happened: by its own word, or just now.
     pub(super) at: UnixMillis,
     pub(super) timed: Timed,
+    /// Whom it says that a message of somebody else's is to.
+    pub(super) to: Option<String>,
 }
 
 /// How exactly something says when it happened.
@@ -107,7 +109,7 @@ pub(super) fn read(
 pub(super) fn blank(name: String, said_at: Option<Moment>, now: UnixMillis) -> Post {
     // What is ahead of us is a clock that is wrong, and would outlast everything that follows.
     let at = said_at.map_or(now, |said_at| said_at.at.min(now));
-    Post { name, before: None, event: None, pending: None, at, timed: Timed::of(said_at) }
+    Post { name, before: None, event: None, pending: None, at, timed: Timed::of(said_at), to: None }
 }
 
 /// An event that has no name here. When it happened is in what it tells, if that is where others have it.
@@ -136,7 +138,8 @@ fn fill(
     let event = match name {
         Name::Qr => {
             let qr = data.need("qr", data.text("qr", 1..=LONGEST_QR))?;
-            Event::Qr { qr, expires_at: at + QR_LIFE }
+            // Its client's clock may be behind ours, and what is overdue is followed by the next one soon.
+            Event::Qr { qr, expires_at: now + QR_LIFE }
         }
         Name::Authenticated => Event::Authenticated,
         Name::Ready => Event::Ready(account(data)),
@@ -163,6 +166,7 @@ fn fill(
         Name::Message | Name::MessageCreate => {
             let message = data.need("message", data.object("message"))?;
             let is_own = name == Name::MessageCreate;
+            post.to = message.aside(&Faults::default()).address("to");
             let message = messages::message(&message, is_own, (at, now))?;
             post.at = message.sent_at;
             Event::Message(Box::new(message))

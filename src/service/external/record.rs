@@ -26,7 +26,7 @@ impl External {
         body: &Map<String, Value>,
         called: Option<Called>,
     ) -> Result<Receipt, Error> {
-        let Post { name, before, event, pending, at, timed } = post;
+        let Post { name, before, event, pending, at, timed, to } = post;
         let is_known = !matches!(event, Some(Event::Unknown { .. }));
         let is_ready = matches!(event, Some(Event::Ready(_)));
         let said = text::hex(&Sha256::digest(serde_json::to_vec(body).unwrap_or_default()));
@@ -47,7 +47,13 @@ impl External {
                 event,
                 at,
                 care: None,
-                posted: Some(Posted { mark, until, came, request: request.clone() }),
+                posted: Some(Posted {
+                    mark,
+                    until,
+                    came,
+                    to: to.clone(),
+                    request: request.clone(),
+                }),
             };
             match writer.record(new, Patience::Fail).await? {
                 Recorded::KeyReused => Err(Error::KeyReused),

@@ -20,7 +20,13 @@ pub(super) fn read(
 ) -> Result<(String, Post), Vec<FieldError>> {
     let faults = Faults::default();
     let members = Members::new(body, &faults);
-    let id = members.need("sessionId", members.text("sessionId", 1..=LONGEST_ID));
+    let id = members.need("sessionId", members.text("sessionId", 1..=LONGEST_ID)).filter(|id| {
+        let is_text = !id.chars().any(char::is_control);
+        if !is_text {
+            members.fault::<()>("sessionId", "must have no control characters");
+        }
+        is_text
+    });
     let word = members.need("status", members.text("status", 1..=LONGEST_NAME));
     let number = phone_number(&members, "phoneNumber");
     let said_at = members.written_moment("timestamp");

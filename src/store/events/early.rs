@@ -1,18 +1,18 @@
 //! Acknowledgements that come before the message that they are of. Clients elsewhere may post so; each of a message waits
 //! for it, the highest level alone, and is told of with it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use entity::{
     UnixMillis, early_ack,
     id::SessionKey,
-    organization, session,
+    session,
     state::{Direction, Origin},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    ExprTrait, IntoActiveModel, QueryFilter, QuerySelect,
-    sea_query::{Alias, Expr, LockType, OnConflict},
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    QueryFilter,
+    sea_query::{Alias, Expr, OnConflict},
 };
 
 use super::{CHUNK, NewEvent, families::Families};
@@ -37,31 +37,6 @@ fn named(event: &NewEvent) -> Option<&str> {
         Event::Message(message) if message.direction == Direction::Outbound => Some(&message.wa_id),
         _ => None,
     }
-}
-
-/// Locks organizations of which a group of events has what may wait for a message, or be waited for.
-///
-/// Of an acknowledgement and its message that come to two daemons at one moment each would look for the other before
-/// it is there. So whoever writes either waits for the other's commit first, and sees it then. All of the
-/// group's are locked, in the order in which numbers are taken from them: two lanes do not wait for each other.
-pub(super) async fn one_at_a_time(
-    txn: &DatabaseTransaction,
-    events: &[&NewEvent],
-) -> Result<(), DbErr> {
-    // On SQLite whoever writes is alone anyway.
-    if txn.get_database_backend() == DbBackend::Sqlite
-        || !events.iter().any(|event| event.posted.is_some() && named(event).is_some())
-    {
-        return Ok(());
-    }
-    let all: BTreeSet<_> = events.iter().map(|event| &event.organization_id).collect();
-    for organization in all {
-        organization::Entity::find_by_id(organization.clone())
-            .lock(LockType::NoKeyUpdate)
-            .one(txn)
-            .await?;
-    }
-    Ok(())
 }
 
 /// What waits of that which a group of events acknowledges, or tells of. It may have been told of another session of

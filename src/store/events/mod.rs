@@ -4,10 +4,11 @@
 //! what is there (`present.rs`), decide in memory (`decide.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `early.rs` has acknowledgements that come before their message,
+//! not at all. `alone.rs` has whom a group waits for first, `early.rs` has acknowledgements that come before their message,
 //! `families.rs` which sessions are one account's. `read.rs` finds events again, `unread.rs` those that tell of a message
 //! nobody could read.
 
+mod alone;
 mod decide;
 mod early;
 mod families;
@@ -63,6 +64,8 @@ pub struct Posted {
     pub until: UnixMillis,
     /// When it came here.
     pub came: UnixMillis,
+    /// To whom it says that somebody else's message is: the account, as its client has its address.
+    pub to: Option<String>,
     /// What its client calls the request, if that is for one request alone.
     pub request: Option<Request>,
 }

@@ -1,6 +1,9 @@
 //! Writing a group of events, in order: what became of each (`decide.rs`), and what follows from it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 use entity::{
     UnixMillis, event,
@@ -12,8 +15,8 @@ use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 
 use super::{
     CHUNK, NewEvent, Recorded,
+    alone::one_at_a_time,
     decide::{Decided, decide},
-    early,
     plan::{Allocated, Plan},
     present::Present,
     tell::to_tell,
@@ -22,6 +25,7 @@ use crate::{
     event::{Event, payload},
     store::{
         handover,
+        sessions::own_address,
         webhooks::{self, Known},
     },
 };
@@ -34,7 +38,7 @@ pub(in crate::store) async fn record_batch(
     now: UnixMillis,
     events: &[&NewEvent],
 ) -> Result<(Vec<Recorded>, BTreeSet<EndpointId>), DbErr> {
-    early::one_at_a_time(txn, events).await?;
+    one_at_a_time(txn, events).await?;
     let mut present = Present::read(txn, events).await?;
     let mut plan = Plan::default();
 
@@ -57,12 +61,16 @@ pub(in crate::store) async fn record_batch(
                     })
                 };
                 let session = present.sessions.get(&event.session_key);
-                let own = session.and_then(|session| session.account_jid.as_deref());
+                let to = event.posted.as_ref().and_then(|posted| posted.to.as_deref());
+                let own = to.map(Cow::Borrowed).or_else(|| own_address(session?));
                 let channel = session.map_or(Origin::Embedded, |session| session.origin);
                 let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
                     let id = EventId::new(now, rand::random());
-                    let known =
-                        payload::Known { own, channel, message: present.acknowledged(event) };
+                    let known = payload::Known {
+                        own: own.as_deref(),
+                        channel,
+                        message: present.acknowledged(event),
+                    };
                     let data = payload::data(&event.event, known, event.care.as_ref());
                     let row = event::Model {
                         dedupe_key: dedupe_key.unwrap_or_else(|| id.to_string()),

@@ -11,7 +11,7 @@ mod heirs;
 mod list;
 mod of_user;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use entity::{
     UnixMillis,
@@ -53,6 +53,12 @@ pub struct Act {
     /// An object without secrets.
     pub detail: serde_json::Value,
     pub by: By,
+}
+
+/// The address of a session's account, as far as it is known.
+pub fn own_address(row: &session::Model) -> Option<Cow<'_, str>> {
+    let of_number = || row.phone_number.as_ref().map(|number| format!("{number}@s.whatsapp.net"));
+    row.account_jid.as_deref().map(Cow::Borrowed).or_else(|| of_number().map(Cow::Owned))
 }
 
 /// What to do with one setting.

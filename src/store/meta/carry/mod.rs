@@ -223,7 +223,7 @@ async fn follow(
         Effect::Note { name, data } => {
             let mark = Mark::Once(event.dedup_key.clone());
             let note = Event::Unknown { name, data };
-            let posted = Posted { mark, until: event.event_ts, came: now, request: None };
+            let posted = Posted { mark, until: event.event_ts, came: now, to: None, request: None };
             door.record(&session, note, event.event_ts, Some(posted)).await?;
         }
     }
