@@ -18,7 +18,7 @@ use entity::{
     UnixMillis,
     id::{EndpointId, NodeId, SessionKey},
     lease, node, session,
-    state::{DesiredState, Origin},
+    state::{DesiredState, Origin, SessionStatus},
 };
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Store,
-    nodes::time,
+    nodes::{Life, time},
     sessions::{LIVE, take_back},
     webhooks::{About, Known, announce},
     writer::Patience,
@@ -206,6 +206,68 @@ impl Leases {
             .all(self.store.reader())
             .await?;
         Ok(keys)
+    }
+
+    /// Sessions of a node whose statuses claim more than that they shall be connected.
+    pub async fn claimed(&self, node: &NodeId) -> Result<Vec<SessionKey>, Error> {
+        let shall_run = Condition::all()
+            .add(session::COLUMN.desired_state.eq(DesiredState::Running))
+            .add(session::COLUMN.status.ne(SessionStatus::Connecting));
+        let keys = lease::Entity::find()
+            .select_only()
+            .column(lease::Column::SessionKey)
+            .join(JoinType::InnerJoin, of_session())
+            .filter(lease::COLUMN.node_id.eq(node.clone()))
+            .filter(session::COLUMN.origin.eq(Origin::Embedded))
+            .filter(session::COLUMN.status.is_in(LIVE))
+            .filter(
+                Condition::any()
+                    .add(session::COLUMN.desired_state.eq(DesiredState::Stopped))
+                    .add(shall_run),
+            )
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+        Ok(keys)
+    }
+
+    /// Takes back what a daemon that has fallen silent claimed of these sessions' sockets. They stay its own
+    /// until its time is over; if it has said meanwhile that it lives, nothing is changed.
+    pub async fn take_back_from(
+        &self,
+        life: &Life,
+        sessions: Vec<SessionKey>,
+    ) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        for some in sessions.chunks(CHUNK) {
+            let (life, some) = (life.clone(), some.to_vec());
+            self.store
+                .writer()
+                .run("take_back", Patience::Fail, move |txn| {
+                    let (life, some) = (life.clone(), some.clone());
+                    Box::pin(async move {
+                        // Locked until the commit: nobody takes one of them over meanwhile.
+                        let still: Vec<SessionKey> = lease::Entity::find()
+                            .filter(lease::COLUMN.session_key.is_in(some))
+                            .filter(lease::COLUMN.node_id.eq(life.node.clone()))
+                            .order_by_asc(lease::COLUMN.session_key)
+                            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+                            .all(txn)
+                            .await?
+                            .into_iter()
+                            .map(|row| row.session_key)
+                            .collect();
+                        let is_silent = node::Entity::find_by_id(life.node)
+                            .filter(node::COLUMN.expires_at.eq(life.expires_at))
+                            .one(txn)
+                            .await?
+                            .is_some();
+                        if is_silent { take_back(txn, still, now).await } else { Ok(()) }
+                    })
+                })
+                .await?;
+        }
+        Ok(())
     }
 
     /// Takes back what the last owners of these sessions claimed of their sockets: they are gone.

@@ -7,12 +7,17 @@
 //! `media.rs` brings the files of messages, for which a session need not run.
 //!
 //! Here is what callers ask for, which is done by whichever daemon owns the session. `act.rs` does it,
-//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end.
+//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end, `slot.rs`
+//! is the place that a session has here.
+//!
+//! A client may take its time to close, so what becomes of its session is said before that, by whoever
+//! closes it; what its run still says of the status comes too late from then on.
 
 mod act;
 mod media;
 mod resume;
 mod run;
+mod slot;
 
 use std::{
     collections::HashMap,
@@ -24,11 +29,13 @@ use entity::{
     id::{MessageId, SessionKey},
     state::DesiredState,
 };
-use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use self::run::{Run, end};
+use self::{
+    run::end,
+    slot::Slot,
+};
 use super::{
     Error, HistoryStats, LoggedOut, Options, PairingCode, SendStats,
     client::Factory,
@@ -61,9 +68,6 @@ pub struct Sessions {
     left: CancellationToken,
 }
 
-/// One session's place: locked while it is started or stopped.
-type Slot = Arc<AsyncMutex<Option<Run>>>;
-
 impl Sessions {
     /// Sessions that reach WhatsApp as `options` say. Their tasks run on `tracker`.
     pub fn new(
@@ -95,15 +99,14 @@ impl Sessions {
         }
     }
 
-    /// Lives among the other daemons until [`Sessions::shutdown`]: says so, takes over what nobody
-    /// runs, and does what others ask.
+    /// Until [`Sessions::shutdown`] takes up what nobody runs and somebody should; among other daemons
+    /// it also says that we live, and does what they ask.
     pub fn live(&self) {
-        if !self.ownership.is_shared() {
-            return;
-        }
         let (ownership, stop) = (self.ownership.clone(), self.stopping.clone());
-        self.spawn(Keeper::live(ownership.clone(), self.left.clone()));
-        self.spawn(Keeper::listen(self.clone(), ownership.clone(), stop.clone()));
+        if ownership.is_shared() {
+            self.spawn(Keeper::live(ownership.clone(), self.left.clone()));
+            self.spawn(Keeper::listen(self.clone(), ownership.clone(), stop.clone()));
+        }
         self.spawn(Keeper::new(self.clone(), ownership).look(stop));
     }
 
@@ -254,20 +257,41 @@ impl Sessions {
 
     /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
     ///
-    /// What is wanted of the sessions is left in the database: other daemons take them over at once,
-    /// or they go on after a restart.
+    /// What is wanted of the sessions is left in the database: other daemons take each over when its
+    /// client has closed, or they go on after a restart. That they are not connected is said before.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.stopping.cancel();
         self.shared.media.stop().cancel();
         let slots: Vec<Slot> =
             self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let ending =
-            slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
+        let ending = slots.into_iter().map(|slot| self.let_go(slot));
         let closed =
             tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok();
         self.left.cancel();
         tokio::time::timeout(LEAVING, self.ownership.leave()).await.ok();
         closed
+    }
+
+    /// Ends a run as the process stops, and gives its session back.
+    async fn let_go(&self, slot: Slot) {
+        let Some(run) = slot.lock().await.take_if(|run| !run.task.is_finished()) else { return };
+        let hold = run.hold.clone();
+        let sessions = hold.store(&self.shared.store).sessions();
+        // A database that is away is not waited for: nobody reads it either.
+        let saying = tokio::time::timeout(LEAVING, sessions.disclaim(hold.session()));
+        let (said, ()) = tokio::join!(saying, end(Some(run)));
+        if let Ok(Err(error)) = said {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                session.key = %hold.session(),
+                "That a session is not connected any more could not be said"
+            );
+        }
+        if self.ownership.is_shared() {
+            let ownership = self.ownership.clone();
+            // Others need not wait for the slowest of our clients; nor need our end wait for this.
+            self.spawn(async move { ownership.release(&hold).await });
+        }
     }
 
     /// Does something to its end, whether or not whoever asked for it is still there.
