@@ -100,6 +100,8 @@ async fn close_all(database: &Database) {
         let (taken, body) = send(&daemon, "restarted", true).await;
         assert!(taken.is_success(), "{body}");
         assert_eq!(body["data"]["status"], "queued", "{body}");
+        // A client that is abandoned has not closed its socket itself.
+        phones[3].fault(Fault::Drop, Lasting::Once).await;
         bob.send_text(&number(3), "to whom it may concern").await.unwrap();
         begun.elapsed()
     };
