@@ -95,7 +95,7 @@ async fn a_session_of_a_daemon_that_was_killed_is_not_connected_before_its_lease
         assert!(killed.elapsed() > Duration::from_secs(10), "{:?}", killed.elapsed());
         assert_eq!(cluster.owned_by("a").await, of_a, "its lease is not over");
         assert_eq!(cluster.epochs().await, epochs);
-        let (_, list) = b.get("/api/whatsapp/session/list").await;
+        let (_, list) = b.get("/api/whatsapp/session/list-realtime").await;
         assert_eq!(list["summary"]["connected"], 2, "{list}");
         let (refused, body) = {
             let path = format!("/api/whatsapp/session/{}/messages", of_a[0]);

@@ -73,47 +73,47 @@ async fn sessions_that_close_slowly_do_so_side_by_side_and_none_of_them_says_it_
 }
 
 async fn close_slowly(database: &Database) {
-        let mut world = World::start_with(database, Options::default(), |_| {}).await;
-        world.whatsapp.contact(BOB).unwrap();
-        let phones: Vec<_> = join_all((0..MANY).map(|n| {
-            let world = &world;
-            async move { world.connect(&format!("s{n}"), &format!("1556{n:07}")).await }
-        }))
-        .await;
-        for phone in &phones {
-            phone.fault(Fault::BlackHole, Lasting::Once).await;
+    let mut world = World::start_with(database, Options::default(), |_| {}).await;
+    world.whatsapp.contact(BOB).unwrap();
+    let phones: Vec<_> = join_all((0..MANY).map(|n| {
+        let world = &world;
+        async move { world.connect(&format!("s{n}"), &format!("1556{n:07}")).await }
+    }))
+    .await;
+    for phone in &phones {
+        phone.fault(Fault::BlackHole, Lasting::Once).await;
+    }
+    // Each is in the middle of a message when it is told to stop: it has asked for the recipient's devices.
+    let sends: Vec<_> = (0..MANY)
+        .map(|n| {
+            let path = format!("/api/whatsapp/session/s{n}/messages");
+            let body = json!({ "to": BOB, "text": "hello" });
+            world.request(Method::POST, &path).json(&body).send()
+        })
+        .collect();
+    let unheard = world.whatsapp.info().stanzas_unheard;
+    let asked = async {
+        while world.whatsapp.info().stanzas_unheard < unheard + MANY as u64 {
+            tokio::task::yield_now().await;
         }
-        // Each is in the middle of a message when it is told to stop: it has asked for the recipient's devices.
-        let sends: Vec<_> = (0..MANY)
-            .map(|n| {
-                let path = format!("/api/whatsapp/session/s{n}/messages");
-                let body = json!({ "to": BOB, "text": "hello" });
-                world.request(Method::POST, &path).json(&body).send()
-            })
-            .collect();
-        let unheard = world.whatsapp.info().stanzas_unheard;
-        let asked = async {
-            while world.whatsapp.info().stanzas_unheard < unheard + MANY as u64 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = asked => {}
-            sent = try_join_all(sends) => panic!("nobody answers: {sent:?}"),
+    };
+    tokio::select! {
+        biased;
+        () = asked => {}
+        sent = try_join_all(sends) => panic!("nobody answers: {sent:?}"),
+    }
+    let begun = Instant::now();
+    let daemon = world.daemon.take().expect("the daemon runs");
+    let connected = "SELECT count(*) FROM session WHERE status = 'session_connected'";
+    let said = async {
+        while database.count(connected).await > 0 {
+            assert!(begun.elapsed() < DRAIN, "none of them has closed yet");
         }
-        let begun = Instant::now();
-        let daemon = world.daemon.take().expect("the daemon runs");
-        let connected = "SELECT count(*) FROM session WHERE status = 'session_connected'";
-        let said = async {
-            while database.count(connected).await > 0 {
-                assert!(begun.elapsed() < DRAIN, "none of them has closed yet");
-            }
-        };
-        let (ended, ()) = tokio::join!(daemon.shutdown(), said);
-        assert!(ended, "every part ends within its time");
-        let took = begun.elapsed();
-        assert!(took >= DRAIN, "they were in the middle of something: {took:?}");
-        assert!(took < DRAIN * 3, "one after the other they take {:?}: {took:?}", DRAIN * 6);
-        world.end().await;
+    };
+    let (ended, ()) = tokio::join!(daemon.shutdown(), said);
+    assert!(ended, "every part ends within its time");
+    let took = begun.elapsed();
+    assert!(took >= DRAIN, "they were in the middle of something: {took:?}");
+    assert!(took < DRAIN * 3, "one after the other they take {:?}: {took:?}", DRAIN * 6);
+    world.end().await;
 }
