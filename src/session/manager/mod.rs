@@ -7,13 +7,14 @@
 //! `media.rs` brings the files of messages, for which a session need not run.
 //!
 //! Here is what callers ask for, which is done by whichever daemon owns the session. `act.rs` does it,
-//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end, `slot.rs`
-//! is the place that a session has here.
+//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end,
+//! `leave.rs` ends them all with the process. `slot.rs` is the place that a session has here.
 //!
 //! A client may take its time to close, so what becomes of its session is said before that, by whoever
 //! closes it; what its run still says of the status comes too late from then on.
 
 mod act;
+mod leave;
 mod media;
 mod resume;
 mod run;
@@ -32,10 +33,8 @@ use entity::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use self::{
-    run::end,
-    slot::Slot,
-};
+pub(super) use self::leave::LEAVING;
+use self::slot::Slot;
 use super::{
     Error, HistoryStats, LoggedOut, Options, PairingCode, SendStats,
     client::Factory,
@@ -53,9 +52,6 @@ const TRIES: u32 = 3;
 /// whether somebody has.
 const FOR_OTHERS: Duration = Duration::from_secs(3);
 const FOLLOW: Duration = Duration::from_millis(100);
-
-/// How long giving the sessions back may take. It is a courtesy: they are free soon anyway.
-pub(super) const LEAVING: Duration = Duration::from_secs(3);
 
 /// All embedded sessions of this process. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -248,50 +244,6 @@ impl Sessions {
     /// What WhatsApp did not take, since the process began.
     pub fn send_stats(&self) -> &SendStats {
         &self.shared.sends
-    }
-
-    /// Lets no session dial any more. What is connected stays so.
-    pub fn stop_dialling(&self) {
-        self.shared.pace.close();
-    }
-
-    /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
-    ///
-    /// What is wanted of the sessions is left in the database: other daemons take each over when its
-    /// client has closed, or they go on after a restart. That they are not connected is said before.
-    pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.stopping.cancel();
-        self.shared.media.stop().cancel();
-        let slots: Vec<Slot> =
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let ending = slots.into_iter().map(|slot| self.let_go(slot));
-        let closed =
-            tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok();
-        self.left.cancel();
-        tokio::time::timeout(LEAVING, self.ownership.leave()).await.ok();
-        closed
-    }
-
-    /// Ends a run as the process stops, and gives its session back.
-    async fn let_go(&self, slot: Slot) {
-        let Some(run) = slot.lock().await.take_if(|run| !run.task.is_finished()) else { return };
-        let hold = run.hold.clone();
-        let sessions = hold.store(&self.shared.store).sessions();
-        // A database that is away is not waited for: nobody reads it either.
-        let saying = tokio::time::timeout(LEAVING, sessions.disclaim(hold.session()));
-        let (said, ()) = tokio::join!(saying, end(Some(run)));
-        if let Ok(Err(error)) = said {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                session.key = %hold.session(),
-                "That a session is not connected any more could not be said"
-            );
-        }
-        if self.ownership.is_shared() {
-            let ownership = self.ownership.clone();
-            // Others need not wait for the slowest of our clients; nor need our end wait for this.
-            self.spawn(async move { ownership.release(&hold).await });
-        }
     }
 
     /// Does something to its end, whether or not whoever asked for it is still there.

@@ -36,10 +36,7 @@ pub(in crate::store) async fn disclaim(
     now: UnixMillis,
 ) -> Result<(), DbErr> {
     session::Entity::update_many()
-        .col_expr(
-            session::Column::Generation,
-            Expr::col(session::Column::Generation).add(1_i64),
-        )
+        .col_expr(session::Column::Generation, Expr::col(session::Column::Generation).add(1_i64))
         .filter(session::COLUMN.id.is_in(keys.clone()))
         .exec(txn)
         .await?;
