@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, Store,
     nodes::time,
-    sessions::{LIVE, take_back},
+    sessions::LIVE,
     webhooks::{About, Known, announce},
     writer::Patience,
 };
@@ -65,12 +65,12 @@ pub struct Survey {
 }
 
 /// Sessions claimed in one transaction at most.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;
 
 /// Queries over leases.
 #[derive(Clone, Debug)]
 pub struct Leases {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Leases {
@@ -207,29 +207,6 @@ impl Leases {
             .await?;
         Ok(keys)
     }
-
-    /// Takes back what the last owners of these sessions claimed of their sockets: they are gone.
-    ///
-    /// A session that shall run is `connecting` from now on, any other is not connected. Statuses
-    /// that say why a session ended stay, and so does everything of a session that has an owner.
-    pub async fn take_back(&self, sessions: Vec<SessionKey>) -> Result<(), Error> {
-        let now = self.store.clock().now();
-        for some in sessions.chunks(CHUNK) {
-            let some = some.to_vec();
-            self.store
-                .writer()
-                .run("take_back", Patience::Fail, move |txn| {
-                    let some = some.clone();
-                    Box::pin(async move {
-                        // Locked until the commit: nobody comes to own one of them meanwhile.
-                        let free = lock_free(txn, &some).await?;
-                        take_back(txn, free, now).await
-                    })
-                })
-                .await?;
-        }
-        Ok(())
-    }
 }
 
 /// From a node to the leases that it owns.
@@ -238,7 +215,7 @@ fn owned_by() -> sea_orm::RelationDef {
 }
 
 /// From a lease to its session.
-fn of_session() -> sea_orm::RelationDef {
+pub(super) fn of_session() -> sea_orm::RelationDef {
     lease::Entity::belongs_to(session::Entity)
         .from(lease::Column::SessionKey)
         .to(session::Column::Id)
@@ -332,7 +309,7 @@ async fn announce_migrated(
 }
 
 /// Locks those of `sessions` that nobody owns. They stay so until the transaction ends.
-async fn lock_free(
+pub(super) async fn lock_free(
     txn: &DatabaseTransaction,
     sessions: &[SessionKey],
 ) -> Result<Vec<SessionKey>, DbErr> {

@@ -10,7 +10,8 @@
 //! - `retention.rs`: deleting what is old. `installation.rs`, `backup.rs`: copies, and telling them
 //!   from the original.
 //! - `error.rs`: errors, sorted by what helps.
-//! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `fence.rs` refuses what
+//! - `nodes.rs`, `leases.rs`: which daemons live, and who runs which session. `taken_back.rs`: what the dead
+//!   and the silent claimed. `fence.rs` refuses what
 //!   somebody writes for a session that is not his any more. `commands.rs`: what daemons ask of each
 //!   other.
 //! - `handover/`: one session takes over from others of the same account. `inherited.rs`: their messages.
@@ -67,6 +68,7 @@ mod secrets;
 pub mod sessions;
 mod starting;
 pub mod statuses;
+mod taken_back;
 pub mod tokens;
 mod turns;
 pub mod webhooks;

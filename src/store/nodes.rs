@@ -21,7 +21,7 @@ use std::time::Duration;
 use entity::{UnixMillis, id::NodeId, node};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    ExprTrait, QueryFilter,
+    ExprTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, Query},
 };
 
@@ -37,6 +37,16 @@ pub struct NewNode {
     /// How long it is taken to live without saying so again; none when nobody else can be there, and
     /// whoever is written down as living is dead.
     pub lease: Option<Duration>,
+}
+
+/// A daemon that lives, as its row says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    pub node: NodeId,
+    /// By the time by which leases count.
+    pub expires_at: UnixMillis,
+    /// How long that was away when it was looked at.
+    pub left: Duration,
 }
 
 /// Queries over nodes.
@@ -104,6 +114,26 @@ impl Nodes {
                 })
             })
             .await
+    }
+
+    /// Who else lives.
+    pub async fn others(&self, id: &NodeId) -> Result<Vec<Life>, Error> {
+        let left = Expr::col(node::Column::ExpiresAt).sub(time(&self.store));
+        let rows: Vec<(NodeId, UnixMillis, i64)> = node::Entity::find()
+            .select_only()
+            .column(node::Column::Id)
+            .column(node::Column::ExpiresAt)
+            .column_as(left, "time_left")
+            .filter(node::COLUMN.id.ne(id.clone()))
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+        let life = |(node, expires_at, left): (_, _, i64)| Life {
+            node,
+            expires_at,
+            left: Duration::from_millis(u64::try_from(left).unwrap_or(0)),
+        };
+        Ok(rows.into_iter().map(life).collect())
     }
 
     /// Ends all lives but this one.

@@ -386,7 +386,8 @@ async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
         phone.fault(Fault::BlackHole, Lasting::Once).await;
         given_up(world, Method::POST, &format!("{session}/logout"), "stopped").await;
         given_up(world, Method::POST, &format!("{session}/restart"), "running").await;
-        assert_eq!(world.status("sales").await["isConnected"], true);
+        // Said as soon as it is begun, and not when WhatsApp has answered.
+        world.until_status("sales", "session_not_connected").await;
         phone.fault(Fault::Drop, Lasting::Once).await;
         let qr = world.until_qr("sales").await;
         let ended =

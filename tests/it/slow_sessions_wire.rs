@@ -8,7 +8,7 @@ use serde_json::json;
 use wagate_simulator::{Fault, Lasting, Options, Phone};
 
 use crate::{
-    database::{self, Kind},
+    database::{self, Database, Kind},
     world::{self, ALICE, BOB, World},
 };
 
@@ -43,7 +43,15 @@ async fn one_client_that_takes_long_to_close_delays_no_other() {
             () = others => {}
             _ = &mut logout => panic!("the others were to be done before"),
         }
-        assert_eq!(world.status("slow").await["isConnected"], true, "it is still at it");
+        // It is still at it, and nothing can be sent any more.
+        let seen = world.status("slow").await;
+        assert_eq!(seen["isConnected"], false, "{seen}");
+        assert_eq!(seen["lastDisconnect"]["reason"], "logged_out_here", "{seen}");
+        let body = json!({ "to": BOB, "text": "too late" });
+        let refused = world.post("/api/whatsapp/session/slow/messages", body).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
+        assert_eq!(refused.body["code"], "SESSION_NOT_CONNECTED", "{}", refused.body);
+        assert!(futures_util::poll!(&mut logout).is_pending(), "WhatsApp has not answered");
         slow.fault(Fault::Drop, Lasting::Once).await;
         let logged_out = logout.await;
         assert_eq!(logged_out.status, StatusCode::OK, "{}", logged_out.body);
@@ -58,43 +66,54 @@ const MANY: usize = 6;
 const DRAIN: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_close_slowly_do_so_side_by_side() {
-    database::on(Kind::Sqlite, async |database| {
-        let mut world = World::start_with(database, Options::default(), |_| {}).await;
-        world.whatsapp.contact(BOB).unwrap();
-        let phones: Vec<_> = join_all((0..MANY).map(|n| {
-            let world = &world;
-            async move { world.connect(&format!("s{n}"), &format!("1556{n:07}")).await }
-        }))
-        .await;
-        for phone in &phones {
-            phone.fault(Fault::BlackHole, Lasting::Once).await;
-        }
-        // Each is in the middle of a message when it is told to stop: it has asked for the recipient's devices.
-        let sends: Vec<_> = (0..MANY)
-            .map(|n| {
-                let path = format!("/api/whatsapp/session/s{n}/messages");
-                let body = json!({ "to": BOB, "text": "hello" });
-                world.request(Method::POST, &path).json(&body).send()
-            })
-            .collect();
-        let unheard = world.whatsapp.info().stanzas_unheard;
-        let asked = async {
-            while world.whatsapp.info().stanzas_unheard < unheard + MANY as u64 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = asked => {}
-            sent = try_join_all(sends) => panic!("nobody answers: {sent:?}"),
-        }
-        let begun = Instant::now();
-        world.stop_daemon().await;
-        let took = begun.elapsed();
-        assert!(took >= DRAIN, "they were in the middle of something: {took:?}");
-        assert!(took < DRAIN * 3, "one after the other they take {:?}: {took:?}", DRAIN * 6);
-        world.end().await;
-    })
+async fn sessions_that_close_slowly_do_so_side_by_side_and_none_of_them_says_it_is_connected() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, close_slowly).await;
+    }
+}
+
+async fn close_slowly(database: &Database) {
+    let mut world = World::start_with(database, Options::default(), |_| {}).await;
+    world.whatsapp.contact(BOB).unwrap();
+    let phones: Vec<_> = join_all((0..MANY).map(|n| {
+        let world = &world;
+        async move { world.connect(&format!("s{n}"), &format!("1556{n:07}")).await }
+    }))
     .await;
+    for phone in &phones {
+        phone.fault(Fault::BlackHole, Lasting::Once).await;
+    }
+    // Each is in the middle of a message when it is told to stop: it has asked for the recipient's devices.
+    let sends: Vec<_> = (0..MANY)
+        .map(|n| {
+            let path = format!("/api/whatsapp/session/s{n}/messages");
+            let body = json!({ "to": BOB, "text": "hello" });
+            world.request(Method::POST, &path).json(&body).send()
+        })
+        .collect();
+    let unheard = world.whatsapp.info().stanzas_unheard;
+    let asked = async {
+        while world.whatsapp.info().stanzas_unheard < unheard + MANY as u64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = asked => {}
+        sent = try_join_all(sends) => panic!("nobody answers: {sent:?}"),
+    }
+    let begun = Instant::now();
+    let daemon = world.daemon.take().expect("the daemon runs");
+    let connected = "SELECT count(*) FROM session WHERE status = 'session_connected'";
+    let said = async {
+        while database.count(connected).await > 0 {
+            assert!(begun.elapsed() < DRAIN, "none of them has closed yet");
+        }
+    };
+    let (ended, ()) = tokio::join!(daemon.shutdown(), said);
+    assert!(ended, "every part ends within its time");
+    let took = begun.elapsed();
+    assert!(took >= DRAIN, "they were in the middle of something: {took:?}");
+    assert!(took < DRAIN * 3, "one after the other they take {:?}: {took:?}", DRAIN * 6);
+    world.end().await;
 }

@@ -4,17 +4,18 @@ use std::{sync::PoisonError, time::Duration};
 
 use entity::{
     id::{MessageId, SessionKey},
+    session,
     state::DesiredState,
 };
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 
 use super::{
     Sessions,
-    run::{Run, Why, end},
+    run::{Run, Why, end, told_to_stop},
 };
 use crate::{
     device,
-    event::{Care, Disconnect, Event},
+    event::{Care, Change, Disconnect, Event},
     session::{
         Error, LoggedOut, PairingCode,
         ownership::{Answer, Ask, Hold},
@@ -57,8 +58,8 @@ impl Sessions {
     }
 
     async fn do_start(&self, key: &SessionKey) -> Result<(), Error> {
-        let slot = self.slot(key);
-        let mut slot = slot.lock().await;
+        let place = self.slot(key);
+        let mut slot = place.lock().await;
         if self.wanted(key).await? == DesiredState::Stopped {
             return Ok(());
         }
@@ -69,52 +70,86 @@ impl Sessions {
             return Ok(());
         }
         // It has ended by itself, or is about to.
+        let mut before = None;
         if let Some(run) = slot.take() {
             run.task.await.ok();
             // Also what it left to be done later.
             run.stop.cancel();
+            before = Some(run.hold);
         }
-        let hold = self.ownership.own(key).await?;
+        let hold = match (self.ownership.own(key).await, before) {
+            (Ok(hold), _) => hold,
+            (Err(error), before) => {
+                // Whoever looks what nobody runs does it then.
+                if let Some(before) = before {
+                    self.ownership.release(&before).await;
+                }
+                return Err(error);
+            }
+        };
         *slot = Some(self.begin(hold, Why::Operator).await?);
         Ok(())
     }
 
     pub(super) async fn do_stop(&self, key: &SessionKey) -> Result<(), Error> {
-        let slot = self.slot(key);
-        let mut slot = slot.lock().await;
+        let place = self.slot(key);
+        let mut slot = place.lock().await;
         if matches!(self.wanted(key).await, Ok(DesiredState::Running)) {
             return Ok(());
         }
         let hold = self.ownership.own(key).await?;
-        end(slot.take()).await;
+        let _closing = place.closing();
+        let run = told_to_stop(slot.take());
         let concluded = self.conclude(&hold, Disconnect::Stopped).await;
+        end(run).await;
         self.ownership.release(&hold).await;
         concluded
     }
 
     async fn do_restart(&self, key: &SessionKey) -> Result<(), Error> {
-        let slot = self.slot(key);
-        let mut slot = slot.lock().await;
+        let place = self.slot(key);
+        let mut slot = place.lock().await;
         if self.wanted(key).await? == DesiredState::Stopped {
             return Ok(());
         }
         let hold = self.ownership.own(key).await?;
-        end(slot.take()).await;
-        *slot = Some(self.begin(hold, Why::Operator).await?);
+        let _closing = place.closing();
+        let why = match told_to_stop(slot.take()) {
+            None => Ok(Why::Operator),
+            run => {
+                let said = self.say_restarted(&hold).await;
+                end(run).await;
+                said
+            }
+        };
+        match why {
+            Ok(why) => *slot = Some(self.begin(hold, why).await?),
+            Err(error) => {
+                // Whoever looks what nobody runs takes it up.
+                self.ownership.release(&hold).await;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
     async fn do_logout(&self, key: &SessionKey) -> Result<LoggedOut, Error> {
-        let slot = self.slot(key);
-        let mut slot = slot.lock().await;
+        let place = self.slot(key);
+        let mut slot = place.lock().await;
         let hold = self.ownership.own(key).await?;
-        let logged_out = self.unlink(slot.take()).await;
-        let forgotten = async {
-            self.forget_device(&hold).await?;
-            self.conclude(&hold, Disconnect::LoggedOutHere).await?;
-            self.wanted(key).await
+        let _closing = place.closing();
+        let run = slot.take();
+        // However WhatsApp answers, this device is of no use any more. Cut off here, the session is what
+        // this says: started again, it finds out whether WhatsApp has heard of it.
+        let mut outcome = self.conclude(&hold, Disconnect::LoggedOutHere).await;
+        let logged_out = self.close(run, outcome.is_ok()).await;
+        if outcome.is_ok() {
+            outcome = self.forget_device(&hold).await;
+        }
+        let wanted = match outcome {
+            Ok(()) => self.wanted(key).await,
+            Err(error) => Err(error),
         };
-        let wanted = forgotten.await;
         if matches!(wanted, Ok(DesiredState::Running)) {
             *slot = Some(self.begin(hold, Why::Operator).await?);
         } else {
@@ -124,21 +159,26 @@ impl Sessions {
     }
 
     async fn do_erase(&self, key: &SessionKey, logout: bool) -> Result<LoggedOut, Error> {
-        let slot = self.slot(key);
-        let mut guard = slot.lock().await;
+        let place = self.slot(key);
+        let mut slot = place.lock().await;
         let hold = self.ownership.own(key).await?;
-        let run = guard.take();
-        let logged_out = if logout {
-            self.unlink(run).await
-        } else {
-            end(run).await;
-            LoggedOut { unlinked: false }
+        let _closing = place.closing();
+        let run = slot.take();
+        let run = if logout { run } else { told_to_stop(run) };
+        let said = self.conclude(&hold, Disconnect::Stopped).await;
+        let logged_out = self.close(run, logout && said.is_ok()).await;
+        let erased = async {
+            said?;
+            let sessions = hold.store(&self.shared.store).sessions();
+            let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
+            self.forget_device(&hold).await?;
+            // While the slot is held: whoever waits for it finds nothing to start.
+            Ok(sessions.delete(&row.organization_id, key).await?)
         };
-        let sessions = hold.store(&self.shared.store).sessions();
-        let row = sessions.find_by_key(key).await?.ok_or(Error::NotFound)?;
-        self.forget_device(&hold).await?;
-        // While the slot is held: whoever waits for it finds nothing to start.
-        sessions.delete(&row.organization_id, key).await?;
+        if let Err(error) = erased.await {
+            self.ownership.release(&hold).await;
+            return Err(error);
+        }
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         Ok(logged_out)
     }
@@ -175,8 +215,12 @@ impl Sessions {
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let commands = {
-            let slot = self.slot(key);
-            let slot = slot.lock().await;
+            let place = self.slot(key);
+            // Known before it has closed.
+            if place.is_closing() {
+                return Err(Error::NotRunning);
+            }
+            let slot = place.lock().await;
             slot.as_ref().map(|run| run.commands.clone()).ok_or(Error::NotRunning)?
         };
         commands.try_send(command(answer)).map_err(|refused| match refused {
@@ -190,17 +234,18 @@ impl Sessions {
             .map_err(|_dropped| Error::NotRunning)
     }
 
-    async fn unlink(&self, run: Option<Run>) -> LoggedOut {
+    /// Ends a run; with `unlink`, WhatsApp is told first that the device is gone.
+    async fn close(&self, run: Option<Run>, unlink: bool) -> LoggedOut {
         let mut logged_out = LoggedOut { unlinked: false };
-        if let Some(run) = run {
+        if unlink && let Some(run) = &run {
             let (answer, answered) = oneshot::channel();
             if run.commands.try_send(Command::Logout { answer }).is_ok()
                 && let Ok(Ok(answer)) = tokio::time::timeout(ANSWER_DEADLINE, answered).await
             {
                 logged_out = answer;
             }
-            end(Some(run)).await;
         }
+        end(run).await;
         logged_out
     }
 
@@ -213,21 +258,40 @@ impl Sessions {
         Ok(())
     }
 
-    /// Records the end of a session that no run will record any more.
+    /// Records the end of a session whose client is about to be closed, or is.
     async fn conclude(&self, hold: &Hold, reason: Disconnect) -> Result<(), Error> {
-        let key = hold.session();
-        let sessions = hold.store(&self.shared.store).sessions();
-        // Its client is closed: nobody else is left to say so.
-        let row = sessions.wait_by_key(key).await?.ok_or(Error::NotFound)?;
+        let (row, generation) = self.supersede(hold).await?;
         // Stopping what has ended says nothing new, and must not hide why it ended.
         if reason == Disconnect::Stopped && is_ended(row.status) && row.next_attempt_at.is_none() {
             return Ok(());
         }
-        // A number of its own: whatever an earlier run still says comes too late.
-        let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
         let care = Care { next_attempt_at: None, ..Care::of(&row) };
         self.ingest(hold, &row, generation).record_with(Event::Disconnected(reason), care).await?;
         Ok(())
+    }
+
+    /// Records that a session is dialled anew, before its client is closed. Answers how it is begun.
+    async fn say_restarted(&self, hold: &Hold) -> Result<Why, Error> {
+        let (row, generation) = self.supersede(hold).await?;
+        // Of one that has ended the next run says so, which has to know what it ended with.
+        if is_ended(row.status) {
+            return Ok(Why::Operator);
+        }
+        let connecting = Event::ChangeState(Change::Connecting);
+        self.ingest(hold, &row, generation).record_with(connecting, Care::default()).await?;
+        Ok(Why::Restart)
+    }
+
+    /// Has whatever an earlier run still says of the session's status come too late. Answers what its row
+    /// says by then, and the number under which more is said.
+    ///
+    /// Waits for the database: nobody else is left to say what is true.
+    async fn supersede(&self, hold: &Hold) -> Result<(session::Model, i64), Error> {
+        let key = hold.session();
+        let sessions = hold.store(&self.shared.store).sessions();
+        let generation = sessions.next_generation(key).await?.ok_or(Error::NotFound)?;
+        let row = sessions.wait_by_key(key).await?.ok_or(Error::NotFound)?;
+        Ok((row, generation))
     }
 
     pub(super) async fn not_connected(&self, key: &SessionKey) -> Error {

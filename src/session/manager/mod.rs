@@ -7,12 +7,18 @@
 //! `media.rs` brings the files of messages, for which a session need not run.
 //!
 //! Here is what callers ask for, which is done by whichever daemon owns the session. `act.rs` does it,
-//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end.
+//! `resume.rs` goes on with sessions that nobody asked for, `run.rs` begins a run and sees it end,
+//! `leave.rs` ends them all with the process. `slot.rs` is the place that a session has here.
+//!
+//! A client may take its time to close, so what becomes of its session is said before that, by whoever
+//! closes it; what its run still says of the status comes too late from then on.
 
 mod act;
+mod leave;
 mod media;
 mod resume;
 mod run;
+mod slot;
 
 use std::{
     collections::HashMap,
@@ -24,11 +30,11 @@ use entity::{
     id::{MessageId, SessionKey},
     state::DesiredState,
 };
-use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use self::run::{Run, end};
+pub(super) use self::leave::LEAVING;
+use self::slot::Slot;
 use super::{
     Error, HistoryStats, LoggedOut, Options, PairingCode, SendStats,
     client::Factory,
@@ -47,9 +53,6 @@ const TRIES: u32 = 3;
 const FOR_OTHERS: Duration = Duration::from_secs(3);
 const FOLLOW: Duration = Duration::from_millis(100);
 
-/// How long giving the sessions back may take. It is a courtesy: they are free soon anyway.
-pub(super) const LEAVING: Duration = Duration::from_secs(3);
-
 /// All embedded sessions of this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
@@ -60,9 +63,6 @@ pub struct Sessions {
     /// Nobody needs to know any more that we live.
     left: CancellationToken,
 }
-
-/// One session's place: locked while it is started or stopped.
-type Slot = Arc<AsyncMutex<Option<Run>>>;
 
 impl Sessions {
     /// Sessions that reach WhatsApp as `options` say. Their tasks run on `tracker`.
@@ -95,15 +95,14 @@ impl Sessions {
         }
     }
 
-    /// Lives among the other daemons until [`Sessions::shutdown`]: says so, takes over what nobody
-    /// runs, and does what others ask.
+    /// Until [`Sessions::shutdown`] takes up what nobody runs and somebody should; among other daemons
+    /// it also says that we live, and does what they ask.
     pub fn live(&self) {
-        if !self.ownership.is_shared() {
-            return;
-        }
         let (ownership, stop) = (self.ownership.clone(), self.stopping.clone());
-        self.spawn(Keeper::live(ownership.clone(), self.left.clone()));
-        self.spawn(Keeper::listen(self.clone(), ownership.clone(), stop.clone()));
+        if ownership.is_shared() {
+            self.spawn(Keeper::live(ownership.clone(), self.left.clone()));
+            self.spawn(Keeper::listen(self.clone(), ownership.clone(), stop.clone()));
+        }
         self.spawn(Keeper::new(self.clone(), ownership).look(stop));
     }
 
@@ -245,29 +244,6 @@ impl Sessions {
     /// What WhatsApp did not take, since the process began.
     pub fn send_stats(&self) -> &SendStats {
         &self.shared.sends
-    }
-
-    /// Lets no session dial any more. What is connected stays so.
-    pub fn stop_dialling(&self) {
-        self.shared.pace.close();
-    }
-
-    /// Ends all runs, in parallel, and lets none begin. True when all clients closed within `grace`.
-    ///
-    /// What is wanted of the sessions is left in the database: other daemons take them over at once,
-    /// or they go on after a restart.
-    pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.stopping.cancel();
-        self.shared.media.stop().cancel();
-        let slots: Vec<Slot> =
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let ending =
-            slots.into_iter().map(|slot| async move { end(slot.lock().await.take()).await });
-        let closed =
-            tokio::time::timeout(grace, futures_util::future::join_all(ending)).await.is_ok();
-        self.left.cancel();
-        tokio::time::timeout(LEAVING, self.ownership.leave()).await.ok();
-        closed
     }
 
     /// Does something to its end, whether or not whoever asked for it is still there.

@@ -36,6 +36,8 @@ pub(super) const BEGIN_AGAIN: Duration = Duration::from_secs(30);
 /// A run, as those see it who do not run it.
 #[derive(Debug)]
 pub(super) struct Run {
+    /// The right to it.
+    pub(super) hold: Hold,
     pub(super) commands: mpsc::Sender<Command>,
     /// Cancelled also when the session is not ours any more.
     pub(super) stop: CancellationToken,
@@ -54,6 +56,8 @@ impl Run {
 pub(super) enum Why {
     /// An operator asked for it: at once, with all troubles forgotten.
     Operator,
+    /// The same, of a session that was at work until now: its status says already that it is dialled.
+    Restart,
     /// It goes on where it was.
     Resume(Resume),
 }
@@ -93,7 +97,7 @@ impl Sessions {
         let generation = sessions.begin_run(key).await?.ok_or(Error::NotRunning)?;
         let ingest = self.ingest(hold, &row, generation);
         let start = match why {
-            Why::Operator => Start {
+            Why::Operator | Why::Restart => Start {
                 care: Care::default(),
                 operator: true,
                 may_renew: credentials_are_dead(&row),
@@ -105,7 +109,7 @@ impl Sessions {
         };
         let event = match why {
             // It says so already, and why.
-            Why::Resume(Resume::Wait(_)) => None,
+            Why::Restart | Why::Resume(Resume::Wait(_)) => None,
             Why::Resume(Resume::WaitAnew(care)) => Some(Change::Reconnecting {
                 reason: Loss::Restarted,
                 next_attempt_at: care.next_attempt_at,
@@ -139,7 +143,7 @@ impl Sessions {
         let task = self.shared.tracker.spawn(
             self.clone().contained(hold.clone(), runner, ingest, stop.clone()).instrument(span),
         );
-        Ok(Run { commands, stop, task })
+        Ok(Run { hold: hold.clone(), commands, stop, task })
     }
 
     /// A run whose panic harms no other session: it is reported, and the session begins anew.
@@ -151,7 +155,10 @@ impl Sessions {
         }
         let key = hold.session().clone();
         self.shared.panics.fetch_add(1, Ordering::Relaxed);
-        let row = match self.shared.store.sessions().find_by_key(&key).await {
+        // What its status says is not true any more: worth waiting for the database.
+        let sessions = self.shared.store.sessions();
+        let Some(row) = stop.run_until_cancelled(sessions.wait_by_key(&key)).await else { return };
+        let row = match row {
             Ok(Some(row)) => row,
             Ok(None) => {
                 tracing::error!("A session's task panicked, and the session is gone");
@@ -201,6 +208,11 @@ impl Sessions {
             generation,
         )
     }
+}
+
+/// A run that begins nothing more: it closes its client from now on.
+pub(super) fn told_to_stop(run: Option<Run>) -> Option<Run> {
+    run.inspect(|run| run.stop.cancel())
 }
 
 /// Ends a run: its client is closed, and its task has ended, when this returns.

@@ -19,7 +19,7 @@ use entity::{id::SessionKey, session};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Ask, Ownership, certain, forward::Answer};
+use super::{Ask, Ownership, certain, forward::Answer, neighbours::Neighbours};
 use crate::{
     clock::Clock,
     session::{manager::Sessions, standing::is_ended},
@@ -27,6 +27,10 @@ use crate::{
 
 /// How often one looks what is free, and what is not wanted any more.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a daemon that shares its database with nobody does: what is free then is what a step of its own
+/// has left behind.
+const LOOK_ALONE: Duration = Duration::from_secs(10);
 
 /// How often one looks what others ask, while there are others.
 const LISTEN: Duration = Duration::from_millis(250);
@@ -48,12 +52,20 @@ pub(in crate::session) struct Keeper {
     /// Sessions that were not wanted at the last look. One look may come between what the API
     /// writes and what it does.
     unwanted: HashSet<SessionKey>,
+    neighbours: Neighbours,
 }
 
 impl Keeper {
     pub(in crate::session) fn new(sessions: Sessions, ownership: Ownership) -> Self {
         let clock = ownership.clock.clone();
-        Self { sessions, ownership, clock, free_since: HashMap::new(), unwanted: HashSet::new() }
+        Self {
+            sessions,
+            ownership,
+            clock,
+            free_since: HashMap::new(),
+            unwanted: HashSet::new(),
+            neighbours: Neighbours::default(),
+        }
     }
 
     /// Says that we live, until `left`.
@@ -64,9 +76,10 @@ impl Keeper {
 
     /// Looks what nobody runs, until `stop`.
     pub(in crate::session) async fn look(mut self, stop: CancellationToken) {
+        let pause = if self.ownership.is_shared() { LOOK } else { LOOK_ALONE };
         let looking = async {
             loop {
-                self.clock.sleep_until_monotonic(self.clock.monotonic() + LOOK).await;
+                self.clock.sleep_until_monotonic(self.clock.monotonic() + pause).await;
                 if self.ownership.holds()
                     && let Err(error) = self.look_once().await
                 {
@@ -107,10 +120,9 @@ impl Keeper {
 
     async fn look_once(&mut self) -> Result<(), crate::session::Error> {
         let store = self.ownership.store.clone();
-        for name in store.nodes().bury().await? {
-            tracing::warn!(node.name = %name, "{name} is taken for dead; its sessions are free");
+        if self.ownership.is_shared() {
+            self.look_at_others().await?;
         }
-        store.commands().expire().await?;
         let neglected = store.leases().neglected().await?;
         let claiming: Vec<SessionKey> = neglected
             .iter()
@@ -137,6 +149,28 @@ impl Keeper {
             self.sessions.stop_unwanted(key.clone());
         }
         self.unwanted = unwanted;
+        Ok(())
+    }
+
+    /// Looks who is dead, and says of whom has fallen silent that its sessions are not connected.
+    async fn look_at_others(&mut self) -> Result<(), crate::session::Error> {
+        let store = &self.ownership.store;
+        for name in store.nodes().bury().await? {
+            tracing::warn!(node.name = %name, "{name} is taken for dead; its sessions are free");
+        }
+        let lives = store.nodes().others(self.ownership.tenure().node()).await?;
+        for life in self.neighbours.silent(lives, self.clock.monotonic()) {
+            let sessions = store.leases().claimed(&life.node).await?;
+            if !sessions.is_empty() {
+                tracing::warn!(
+                    node.id = %life.node,
+                    sessions = sessions.len(),
+                    "A daemon has fallen silent; its sessions are not connected any more"
+                );
+                store.leases().take_back_from(&life, sessions).await?;
+            }
+        }
+        store.commands().expire().await?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! - [`Ownership`] is this daemon's membership: whoever runs a session asks it for the lease first.
 //! - `tenure.rs`: how long what we own is surely ours, by our own measure.
 //! - `keeper.rs` says in time that we live, takes our share of what nobody runs, and does what others
-//!   ask of us. `forward.rs` is how we ask.
+//!   ask of us. `forward.rs` is how we ask. `neighbours.rs` knows which daemons have fallen silent.
 //!
 //! # Never two clients of one device
 //!
@@ -15,7 +15,7 @@
 //! | since the last renewal began | default | |
 //! |---|---|---|
 //! | a sixth of the lease | 5 s | the next renewal; one that fails is tried again each second |
-//! | two thirds | 20 s | the tenure is over: sockets are cut, nothing more is sent |
+//! | two thirds | 20 s | the tenure is over: sockets are cut, nothing more is sent; others say that the sessions are not connected |
 //! | all of it | 30 s | other daemons take the sessions over |
 //!
 //! A process that is paused cannot stop anything. When it goes on, each frame it is about to send and
@@ -31,10 +31,12 @@
 //! # SQLite
 //!
 //! A SQLite file is locked by one process (`state_dir`), so nobody can take anything over: the tenure
-//! has no end, and a session waits out a disk that is full or read-only, connected.
+//! has no end, and a session waits out a disk that is full or read-only, connected. What nobody runs is
+//! looked for all the same, less often: a step that the database refused may have left a session so.
 
 mod forward;
 mod keeper;
+mod neighbours;
 mod tenure;
 
 use std::{

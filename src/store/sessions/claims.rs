@@ -7,8 +7,8 @@ use entity::{
     state::{DesiredState, Origin, SessionStatus},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
+    QueryFilter, sea_query::Expr,
 };
 
 /// The statuses that claim a live socket, or one on its way.
@@ -27,6 +27,20 @@ pub(in crate::store) async fn take_back(
 ) -> Result<(), DbErr> {
     reset(txn, keys.clone(), DesiredState::Running, SessionStatus::Connecting, now).await?;
     reset(txn, keys, DesiredState::Stopped, SessionStatus::SessionNotConnected, now).await
+}
+
+/// The same while an owner is there that may still say otherwise: it is not heard any more.
+pub(in crate::store) async fn disclaim(
+    txn: &DatabaseTransaction,
+    keys: Vec<SessionKey>,
+    now: UnixMillis,
+) -> Result<(), DbErr> {
+    session::Entity::update_many()
+        .col_expr(session::Column::Generation, Expr::col(session::Column::Generation).add(1_i64))
+        .filter(session::COLUMN.id.is_in(keys.clone()))
+        .exec(txn)
+        .await?;
+    take_back(txn, keys, now).await
 }
 
 /// Puts every live embedded session among `keys` of which `desired` is wanted into `status`.

@@ -29,7 +29,7 @@ use serde_json::json;
 
 use self::external::{SealedReceiver, claimed_at, is_taken};
 pub(super) use self::{
-    claims::{LIVE, take_back},
+    claims::{LIVE, disclaim, take_back},
     create::{cloud_row, insert},
 };
 pub use self::{
@@ -366,6 +366,19 @@ impl Sessions {
                         .await?;
                     Ok(rows.first().map(|row| row.generation))
                 })
+            })
+            .await
+    }
+
+    /// Takes back what a session claims of its socket, which its owner is about to close; what its run still
+    /// says of its status comes too late.
+    pub async fn disclaim(&self, key: &SessionKey) -> Result<(), Error> {
+        let (lane, key, now) = (key.to_string(), key.clone(), self.store.clock().now());
+        self.store
+            .writer()
+            .run(&lane, Patience::Fail, move |txn| {
+                let keys = vec![key.clone()];
+                Box::pin(async move { disclaim(txn, keys, now).await })
             })
             .await
     }
