@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use wagate::{config::HistoryMode, session::HistoryStats};
 use wagate_simulator::{
     Carriage, History, HistoryChat, HistoryKind, Options, Phone, ReceiptKind, SentMessage,
@@ -9,7 +10,7 @@ use wagate_simulator::{
 
 use crate::{
     database::{self, Kind},
-    world::{ALICE, BOB, CAROL, World},
+    world::{ALICE, BOB, CAROL, DEADLINE, World},
 };
 
 /// Seconds since the epoch: an hour ago, or `days` before that.
@@ -53,13 +54,16 @@ fn bodies(messages: &[Value]) -> Vec<&str> {
 /// What was done, once nothing is under way.
 async fn stats(world: &World) -> HistoryStats {
     let daemon = world.daemon.as_ref().expect("the daemon runs");
-    loop {
-        let stats = daemon.history_stats();
-        if (stats.bytes, stats.reading) == (0, 0) {
-            return stats;
+    let at_rest = async {
+        loop {
+            let stats = daemon.history_stats();
+            if (stats.bytes, stats.reading) == (0, 0) {
+                return stats;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    timeout(DEADLINE, at_rest).await.expect("what is under way ends")
 }
 
 #[tokio::test(flavor = "multi_thread")]

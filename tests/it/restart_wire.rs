@@ -5,13 +5,14 @@ use std::time::Duration;
 use entity::UnixMillis;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use wagate::clock::Clock;
 use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
 
 use crate::{
     budgets_wire::loading,
     database::{self, Kind},
-    world::{ALICE, BOB, World},
+    world::{ALICE, BOB, DEADLINE, World},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -87,9 +88,12 @@ async fn a_restart_dials_at_once_out_of_every_wait() {
 
             world.whatsapp.fault(Scope::Everyone, Fault::SilentHandshake, Lasting::Once).await;
             restart(&world).await;
-            while !world.whatsapp.faults().is_empty() {
-                tokio::task::yield_now().await;
-            }
+            let is_met = async {
+                while !world.whatsapp.faults().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(DEADLINE, is_met).await.expect("somebody dials");
             assert_eq!(world.status("sales").await["status"], "connecting");
             logs_in(&world, &phone, "a dial that nobody answers").await;
             world.end().await;

@@ -41,6 +41,8 @@ pub enum ViolationKind {
     BrokenWire,
     /// One message id for two messages.
     ReusedMessageId,
+    /// The simulator's own: what it had for a client could not be put on the wire.
+    Unwritten,
 }
 
 /// A protocol error: what, who, and in words.
@@ -83,7 +85,7 @@ impl Violations {
             text: text.into(),
             at: clock::unix_millis(),
         };
-        tracing::warn!(%violation, "the client broke the protocol");
+        tracing::warn!(%violation, "the protocol was broken");
         locked(&self.0).push(violation);
     }
 

@@ -131,12 +131,27 @@ impl Hub {
             writer.flush().await?;
             writer.goodbye().await
         };
-        // The reader hears what the client still has to say, and sees the end: of both, or of a socket that
-        // could not be written to.
-        tokio::select! {
-            () = link.until_cut() => {}
-            _ = written => {}
+        // The reader hears what the client still has to say, and sees the end of both.
+        let written = tokio::select! {
+            () = link.until_cut() => return,
+            written = written => written,
+        };
+        if let Err(error) = written {
+            self.unwritten(&link, &error).await;
         }
+    }
+
+    /// What was to be written was not: nothing else will be on this connection, which ends.
+    async fn unwritten(&self, link: &Link, error: &WireError) {
+        if let WireError::Closed(_) | WireError::WebSocket(_) = error {
+            tracing::debug!(%error, "cannot be written to");
+            // The client is gone, and the reader hears what it has said before that.
+            tokio::time::timeout(self.options.replace_grace, link.until_gone()).await.ok();
+        } else {
+            let text = error.to_string();
+            self.violations.record(ViolationKind::Unwritten, link.device(), text);
+        }
+        link.cut();
     }
 
     fn delay(&self, link: &Link) -> Option<std::time::Duration> {

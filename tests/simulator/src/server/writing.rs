@@ -219,7 +219,9 @@ impl Hub {
         self.spawn(debug_span!("history", device = %companions[0].key), async move {
             for chunk in chunks {
                 if let Err(error) = hub.send_history_to(&person, &companions, chunk).await {
-                    tracing::error!(%error, "history was not handed down");
+                    let text = format!("history was not handed down: {error}");
+                    let device = Some(&companions[0].key);
+                    hub.violations.record(ViolationKind::Unwritten, device, text);
                 }
             }
         });

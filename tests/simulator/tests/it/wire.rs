@@ -9,7 +9,10 @@ use whatsapp_rust::wacore::store::InMemoryBackend;
 
 use crate::client::{jid, until};
 use crate::raw::Raw;
-use crate::world::{BOB, World};
+use crate::world::{ALICE, BOB, World};
+
+/// More than the length of a frame can say.
+const TOO_LONG: usize = 17 * 1024 * 1024;
 
 fn goodbye() -> Fault {
     Fault::StreamError { code: Some(503), child: None, stays_open: false }
@@ -81,6 +84,29 @@ async fn a_frame_that_cannot_be_read_is_told_of_before_and_after_a_goodbye() {
     let violations = world.sim.violations();
     assert!(violations.iter().all(|it| it.device.is_some()), "{violations:#?}");
     world.end_with(&broken).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stanza_that_cannot_be_written_is_told_of_and_ends_its_connection() {
+    let world = World::start().await;
+    let client = world.linked().await;
+    let socket = world.sim.sockets()[0].id;
+    // No frame is as long, and what is encrypted cannot be deflated.
+    world.bob.send_text(ALICE, &"x".repeat(TOO_LONG)).await.unwrap();
+    until("the end of the connection", || {
+        world.sim.sockets().iter().all(|open| open.id != socket)
+    })
+    .await;
+    // It is as it was when the client comes back, and asks for it again.
+    client.shutdown().await;
+    world.alice.wait_offline().await.unwrap();
+    let violations = world.sim.take_violations();
+    assert!(!violations.is_empty(), "nobody was told");
+    for violation in violations {
+        assert_eq!(violation.kind, ViolationKind::Unwritten, "{violation}");
+        assert!(violation.device.is_some(), "{violation}");
+    }
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
