@@ -48,7 +48,7 @@ production:
 
 # Licences, duplicate crates, banned crates
 deny:
-    cargo deny check bans licenses sources
+    packaging/deny.sh
 
 # Keep cargo from building the WhatsApp client twice; once after the first build of a fresh target
 settle:

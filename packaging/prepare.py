@@ -57,25 +57,21 @@ def target() -> str:
 
 
 def linked() -> list[dict]:
-    """The crates that are linked into the program, or build it; not those of tests."""
-    asked = subprocess.run(
-        ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target()],
-        cwd=ROOT, check=True, stdout=subprocess.PIPE,
+    """The crates that are linked into the program, or build it; not those of tests, nor of features that it lacks."""
+    def cargo(*words: str) -> str:
+        command = ["cargo", *words, "--locked"]
+        return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    tree = cargo(
+        "tree", "--package", "wagate", "--edges", "normal,build", "--prefix", "none", "--format", "{p}",
+        "--target", target(),
     )
-    told = json.loads(asked.stdout)
-    packages = {package["id"]: package for package in told["packages"]}
-    nodes = {node["id"]: node for node in told["resolve"]["nodes"]}
-    [first] = [it["id"] for it in told["packages"] if it["name"] == "wagate" and it["source"] is None]
-    seen, waiting = set(), [first]
-    while waiting:
-        one = waiting.pop()
-        if one in seen:
-            continue
-        seen.add(one)
-        for need in nodes[one]["deps"]:
-            if any(kind["kind"] != "dev" for kind in need["dep_kinds"]):
-                waiting.append(need["pkg"])
-    others = (packages[one] for one in seen if packages[one]["source"] is not None)
+    there = {tuple(line.split()[:2]) for line in tree.splitlines()}
+    told = json.loads(cargo("metadata", "--format-version", "1", "--filter-platform", target()))
+    others = [
+        it for it in told["packages"]
+        if it["source"] is not None and (it["name"], f"v{it['version']}") in there
+    ]
     return sorted(others, key=lambda it: (it["name"], it["version"]))
 
 

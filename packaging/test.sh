@@ -92,7 +92,7 @@ within id wagate >/dev/null || fail "there is no user"
 for file in /usr/share/man/man1/wagate.1.gz /usr/share/man/man1/wagate-session-list.1.gz \
     /usr/share/bash-completion/completions/wagate /usr/share/zsh/vendor-completions/_wagate \
     /usr/share/fish/vendor_completions.d/wagate.fish /usr/lib/systemd/system/wagate.{service,socket} \
-    /usr/share/doc/wagate/{copyright,third-party-licences.txt.gz,AGPL-3.0.txt,wagate.cdx.json,operations.md}; do
+    /usr/share/doc/wagate/{copyright,third-party-licences.txt.gz,AGPL-3.0.txt,wagate.cdx.json,configuration.md,operations.md}; do
     [[ -s $root$file ]] || fail "there is no $file"
 done
 zcat "$root/usr/share/doc/wagate/third-party-licences.txt.gz" | grep '^wacore-libsignal .*AGPL-3.0-only' >/dev/null ||

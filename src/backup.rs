@@ -15,7 +15,7 @@ use url::Url;
 use crate::{
     config::DatabaseUrl,
     store::{
-        backup::{BackupError, copy_sqlite},
+        backup::{BackupError, Stage, Told, copy_sqlite},
         connect::Options,
     },
 };
@@ -44,9 +44,9 @@ pub enum Error {
 }
 
 /// Copies the database at `url` into the new file `target`.
-pub async fn run(url: &DatabaseUrl, target: &Path) -> Result<(), Error> {
+pub async fn run(url: &DatabaseUrl, target: &Path, told: Told<'_>) -> Result<(), Error> {
     if url.sqlite_file().is_some() {
-        return Ok(copy_sqlite(Options::new(url.expose()), target).await?);
+        return Ok(copy_sqlite(Options::new(url.expose()), target, told).await?);
     }
     if target.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(target.to_owned()).into());
@@ -54,6 +54,7 @@ pub async fn run(url: &DatabaseUrl, target: &Path) -> Result<(), Error> {
     let mut partial = target.as_os_str().to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = PathBuf::from(partial);
+    told(Stage::Copying { into: &partial, of: None });
     let outcome = dump(url, &partial, target).await;
     // Either it has its own name by now, or it is worth nothing.
     std::fs::remove_file(&partial).ok();

@@ -41,6 +41,8 @@ pub mod session;
 pub mod state_dir;
 pub mod store;
 pub mod telemetry;
+#[cfg(feature = "otlp")]
+pub mod traces;
 pub mod vault;
 pub mod webhook;
 

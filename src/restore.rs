@@ -12,6 +12,7 @@ use crate::{
     backup::without_password,
     config::DatabaseUrl,
     store::{
+        backup::{Stage, Told},
         connect::{OpenError, Options},
         look::{self, Manner},
         restore::{Content, RestoreError, mark, stage_sqlite},
@@ -54,17 +55,18 @@ pub enum Error {
 }
 
 /// Puts `copy` where `options` say that the database is. `fits` says whether the master key that the
-/// daemon will find opens the copy's secrets.
+/// daemon will find opens the copy's secrets; `told` what goes on meanwhile.
 pub async fn run(
     url: &DatabaseUrl,
     options: &Options,
     copy: &Path,
     fits: impl Fn(&Content) -> bool,
+    told: Told<'_>,
 ) -> Result<Content, Error> {
     let Some(target) = url.sqlite_file() else {
-        return into_postgres(url, options, copy, fits).await;
+        return into_postgres(url, options, copy, fits, told).await;
     };
-    let staged = stage_sqlite(copy, &target).await?;
+    let staged = stage_sqlite(copy, &target, told).await?;
     if !fits(&staged.content) {
         return Err(Error::OtherKey);
     }
@@ -78,6 +80,7 @@ async fn into_postgres(
     options: &Options,
     copy: &Path,
     fits: impl Fn(&Content) -> bool,
+    told: Told<'_>,
 ) -> Result<Content, Error> {
     let manner = Manner { alone: false, through: false };
     let seen = look::look(options, manner).await.map_err(Error::Look)?;
@@ -98,6 +101,7 @@ async fn into_postgres(
         // Arguments can be read by everybody on the machine.
         command.env("PGPASSWORD", password);
     }
+    told(Stage::Filling);
     let ended = tokio::task::spawn_blocking(move || command.output()).await;
     let output = match ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Error::NoPgRestore),

@@ -14,53 +14,88 @@ use std::{
 
 use tracing::Level;
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer, Registry,
     filter::{Directive, LevelFilter},
-    fmt, reload,
-    util::{SubscriberInitExt, TryInitError},
+    fmt,
+    layer::SubscriberExt as _,
+    reload,
+    util::{SubscriberInitExt as _, TryInitError},
 };
 
-use crate::config::{self, Format};
+use crate::config::{self, Config, Format};
+#[cfg(feature = "otlp")]
+use crate::traces::{self, Traces};
 
-/// The log of this process. What is logged can be changed; in which form, cannot.
-pub struct Telemetry {
-    replace: Replace,
+/// Why nothing is logged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else logs for this process.
+    #[error("cannot start the log")]
+    Log(#[from] TryInitError),
+    /// Spans were to be exported.
+    #[cfg(feature = "otlp")]
+    #[error(transparent)]
+    Traces(#[from] traces::Error),
 }
 
-type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+/// The log of this process. What is logged can be changed; in which form, and what is exported, cannot.
+pub struct Telemetry {
+    filter: reload::Handle<EnvFilter, Inner>,
+    #[cfg(feature = "otlp")]
+    traces: Option<Traces>,
+}
+
+/// What lines are written on top of.
+#[cfg(not(feature = "otlp"))]
+type Inner = Registry;
+#[cfg(feature = "otlp")]
+type Inner = tracing_subscriber::layer::Layered<Option<Exported>, Registry>;
+#[cfg(feature = "otlp")]
+type Exported = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Starts logging for the whole process. Called once, by the program; tests have their own.
-pub fn init(log: &config::Log) -> Result<Telemetry, TryInitError> {
-    let builder = fmt::Subscriber::builder()
-        .with_env_filter(filter(log))
+pub fn init(config: &Config) -> Result<Telemetry, Error> {
+    let log = &config.log;
+    let inner = tracing_subscriber::registry();
+    #[cfg(feature = "otlp")]
+    let traces = Traces::of(config)?;
+    #[cfg(feature = "otlp")]
+    let inner = inner.with(traces.as_ref().map(|it| it.layer()));
+    let (filter, handle) = reload::Layer::new(filter(log));
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(log.format == Format::Human && std::io::stderr().is_terminal());
-    let replace: Replace = match log.format {
-        Format::Human => {
-            let builder = builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.finish().try_init()?;
-            Box::new(move |filter| handle.reload(filter))
-        }
+    // Each with a filter of its own: what is exported does not depend on what is logged.
+    match log.format {
+        Format::Human => inner.with(lines.with_filter(filter)).try_init()?,
         Format::Json => {
-            let builder = builder.json().flatten_event(true).with_current_span(false);
-            let builder = builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.finish().try_init()?;
-            Box::new(move |filter| handle.reload(filter))
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            inner.with(lines.with_filter(filter)).try_init()?;
         }
-    };
+    }
     panic::set_hook(Box::new(log_panic));
-    Ok(Telemetry { replace })
+    Ok(Telemetry {
+        filter: handle,
+        #[cfg(feature = "otlp")]
+        traces,
+    })
 }
 
 impl Telemetry {
     /// From now on logs what `log` says.
     pub fn reload(&self, log: &config::Log) -> Result<(), reload::Error> {
-        (self.replace)(filter(log))?;
+        self.filter.reload(filter(log))?;
         // Who logs through `log` asks this before anything else; at the start it was set to what was wanted then.
         log::set_max_level(facade(LevelFilter::current()));
         Ok(())
+    }
+
+    /// Sends what is still to be exported, for some seconds at most.
+    pub fn close(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = &self.traces {
+            traces.close();
+        }
     }
 }
 

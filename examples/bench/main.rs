@@ -52,7 +52,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
 use wagate::{
-    config::{Level, Log},
+    config::{Config, Level, Log},
     telemetry,
 };
 
@@ -150,7 +150,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // The library reports as errors what its clients could not finish when they were stopped.
     let filter = "whatsapp_rust=off,wacore=off".to_owned();
-    telemetry::init(&Log { level: Level::Warn, filter, ..Log::default() }).ok();
+    let log = Log { level: Level::Warn, filter, ..Log::default() };
+    telemetry::init(&Config { log, ..Config::default() }).ok();
     let done = build_runtime().map_err(Failure::from).and_then(|runtime| {
         let done = runtime.block_on(Box::pin(run(arguments)));
         runtime.shutdown_background();

@@ -30,7 +30,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::Parser;
 use tokio_util::task::TaskTracker;
 use wagate::{
-    config::{Level, Log},
+    config::{Config, Level, Log},
     lifecycle::{Signals, Stop},
     telemetry,
 };
@@ -64,7 +64,8 @@ async fn main() -> ExitCode {
     if arguments.check {
         // The library reports as errors what its client could not finish when it was stopped.
         let filter = "whatsapp_rust=off,wacore=off".to_owned();
-        telemetry::init(&Log { level: Level::Warn, filter, ..Log::default() }).ok();
+        let log = Log { level: Level::Warn, filter, ..Log::default() };
+        telemetry::init(&Config { log, ..Config::default() }).ok();
         return match Box::pin(check(&arguments)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failed) => {
@@ -73,7 +74,8 @@ async fn main() -> ExitCode {
             }
         };
     }
-    telemetry::init(&Log { level: Level::Info, ..Log::default() }).ok();
+    let log = Log { level: Level::Info, ..Log::default() };
+    telemetry::init(&Config { log, ..Config::default() }).ok();
     match Box::pin(run(&arguments)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

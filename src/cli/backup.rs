@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     output::{complain, say},
+    progress::Progress,
     runtime,
     tenants::json as shown,
 };
@@ -33,7 +34,10 @@ pub(super) fn run(config: &Config, Options { file: target, json }: &Options) -> 
     };
     // As the daemon finds it, but for that no directory is made: what is not there has no copy.
     let url = config.database.url_in(&config.state_dir);
-    match runtime.block_on(backup::run(&url, target)) {
+    let progress = Progress::new(*json);
+    let copied = runtime.block_on(backup::run(&url, target, &|stage| progress.stage(stage)));
+    drop(progress);
+    match copied {
         Ok(()) => {
             if *json {
                 let bytes = target.metadata().map(|it| it.len()).ok();

@@ -2,9 +2,11 @@
 //!
 //! - one file for each command that does more than say something;
 //! - `tenants.rs`: what `audit.rs`, `org.rs`, `session.rs` and `token.rs` share;
-//! - `output.rs`: what the process prints, on which stream; `runtime.rs`: its threads.
+//! - `output.rs`: what the process prints, on which stream; `progress.rs`: how far something long has come;
+//!   `runtime.rs`: its threads.
 //!
-//! To add a command: a variant of [`Command`], a file, a line in [`main`].
+//! To add a command: a variant of [`Command`], a file, a line in [`main`]. What prints has `--json`; a test walks
+//! through all commands.
 
 mod address;
 mod audit;
@@ -13,6 +15,7 @@ mod doctor;
 mod migrate;
 mod org;
 mod output;
+mod progress;
 mod rekey;
 mod reload;
 mod restore;
@@ -215,6 +218,41 @@ mod tests {
     #[test]
     fn the_command_line_is_well_defined() {
         Cli::command().debug_assert();
+    }
+
+    /// Whose output is for programs as it is, or is none.
+    const WITHOUT_JSON: [&str; 4] = [
+        // Its welcome is for people; everything else is the log, which has `--log-format`.
+        "wagate serve",
+        // Lines of JSON, and nothing else.
+        "wagate webhook listen",
+        // Scripts and pages, in the forms of those that read them.
+        "wagate completions",
+        "wagate man",
+    ];
+
+    fn without_json(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let mut commands =
+            command.get_subcommands().filter(|it| it.get_name() != "help").peekable();
+        if commands.peek().is_none() && !command.get_arguments().any(|it| it.get_id() == "json") {
+            found.push(path.to_owned());
+        }
+        for command in commands {
+            without_json(command, &format!("{path} {}", command.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_that_prints_can_print_json() {
+        let mut cli = Cli::command();
+        // So that options for all commands of a group are those of each.
+        cli.build();
+        let mut found = Vec::new();
+        without_json(&cli, "wagate", &mut found);
+        found.sort();
+        let mut wanted = WITHOUT_JSON.to_vec();
+        wanted.sort_unstable();
+        assert_eq!(found, wanted);
     }
 
     #[test]

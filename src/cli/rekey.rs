@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::{complain, say},
+    progress::Progress,
     runtime,
     tenants::json as shown,
 };
@@ -62,10 +63,14 @@ struct Rotated {
 
 /// Rotates the master key.
 pub(super) fn run(config: &Config, options: &Options) -> ExitCode {
+    let progress = Progress::new(options.json);
+    // It waits for its turn among a busy daemon's commits.
+    progress.says("Rotating the master key");
     let rotated = match runtime::build() {
         Ok(runtime) => runtime.block_on(rotate(config, options)).map_err(Into::into),
         Err(error) => Err(Box::<dyn Error>::from(error)),
     };
+    drop(progress);
     match rotated {
         Ok(rotated) => {
             say(&if options.json { shown(&rotated.json()) } else { rotated.to_string() });

@@ -1,5 +1,7 @@
 //! SIGHUP: what a running daemon reads again.
 
+use std::sync::Arc;
+
 use super::output::Chain;
 use crate::{
     config::{self, Changes, Config, Loaded, Sources},
@@ -13,12 +15,12 @@ pub(super) struct Reload {
     sources: Sources,
     /// What the daemon goes by.
     config: Config,
-    telemetry: Telemetry,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Reload {
     /// Of a daemon that goes by `config`, which came from `sources`.
-    pub(super) fn new(sources: Sources, config: Config, telemetry: Telemetry) -> Self {
+    pub(super) fn new(sources: Sources, config: Config, telemetry: Arc<Telemetry>) -> Self {
         Self { sources, config, telemetry }
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     output::{complain, say},
+    progress::Progress,
     runtime,
     tenants::json as shown,
 };
@@ -17,7 +18,7 @@ use crate::{
     config::{AfterRestore, Config},
     daemon, restore,
     state_dir::{self, StateDir},
-    store::restore::Content,
+    store::{backup::Stage, restore::Content},
     vault::source,
 };
 
@@ -55,9 +56,11 @@ enum Failure {
 
 /// Restores, and says what the daemon will do with it.
 pub(super) fn run(config: &Config, options: &Options) -> ExitCode {
+    let progress = Progress::new(options.json);
     let restored = runtime::build()
         .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(restore(config, &options.file)));
+        .and_then(|runtime| runtime.block_on(restore(config, &options.file, &progress)));
+    drop(progress);
     let content = match restored {
         Ok(content) => content,
         Err(error) => {
@@ -101,7 +104,7 @@ fn next(linked: u64, held: bool) -> String {
     }
 }
 
-async fn restore(config: &Config, copy: &Path) -> Result<Content, Failure> {
+async fn restore(config: &Config, copy: &Path, progress: &Progress) -> Result<Content, Failure> {
     let directory = &config.state_dir;
     let is_ours = |owner: std::fs::Metadata| owner.uid() == rustix::process::geteuid().as_raw();
     if std::fs::metadata(directory).is_ok_and(|owner| !is_ours(owner)) {
@@ -121,5 +124,6 @@ async fn restore(config: &Config, copy: &Path) -> Result<Content, Failure> {
         content.keys.is_empty() || opens.is_ok_and(|key| key.is_some())
     };
     let options = daemon::store_options(config, &url);
-    Ok(restore::run(&url, &options, copy, fits).await?)
+    let told = |stage: Stage<'_>| progress.stage(stage);
+    Ok(restore::run(&url, &options, copy, fits, &told).await?)
 }

@@ -24,7 +24,9 @@ use crate::{
 /// Runs the daemon until it is asked to stop. `config` came from `sources`, and `read` says which file of
 /// them was read.
 pub(super) fn run(config: Config, read: &str, sources: Sources) -> ExitCode {
-    let telemetry = match telemetry::init(&config.log) {
+    // Before there are threads: it takes variables out of the environment.
+    let listeners = sockets::handed_over().map_err(StartError::HandedOver);
+    let telemetry = match telemetry::init(&config) {
         Ok(telemetry) => telemetry,
         Err(error) => {
             complain(&error);
@@ -35,9 +37,8 @@ pub(super) fn run(config: Config, read: &str, sources: Sources) -> ExitCode {
     if SIMULATOR {
         tracing::warn!("This build does not check who answers as WhatsApp: it is for tests only");
     }
-    let reload = Reload::new(sources, config.clone(), telemetry);
-    // Before there are threads: it takes variables out of the environment.
-    let listeners = sockets::handed_over().map_err(StartError::HandedOver);
+    let telemetry = Arc::new(telemetry);
+    let reload = Reload::new(sources, config.clone(), Arc::clone(&telemetry));
     let outcome = listeners.and_then(|listeners| {
         let runtime = runtime::build().map_err(StartError::Process)?;
         let outcome = runtime.block_on(serve(listeners, config, reload));
@@ -45,7 +46,7 @@ pub(super) fn run(config: Config, read: &str, sources: Sources) -> ExitCode {
         runtime.shutdown_background();
         outcome
     });
-    match outcome {
+    let code = match outcome {
         Ok(Ended::Clean) => ExitCode::SUCCESS,
         Ok(Ended::Unclean) => ExitCode::FAILURE,
         Err(error) => {
@@ -53,7 +54,9 @@ pub(super) fn run(config: Config, read: &str, sources: Sources) -> ExitCode {
             tracing::error!("Cannot start: {}", Chain(&error));
             if error.is_configuration() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
-    }
+    };
+    telemetry.close();
+    code
 }
 
 /// How a daemon that had started came to its end.

@@ -12,7 +12,7 @@ const LIVE_SECTION: &str = "limits.";
 type Differs = fn(&Config, &Config) -> bool;
 
 /// The keys of which not all is shown.
-const SECRETS: [(&str, Differs); 5] = [
+const SECRETS: [(&str, Differs); 6] = [
     ("database.url", |a, b| a.database.url != b.database.url),
     ("encryption.master_key", |a, b| a.encryption.master_key != b.encryption.master_key),
     ("external.webhook_secret_key", |a, b| {
@@ -24,6 +24,7 @@ const SECRETS: [(&str, Differs); 5] = [
     ("meta.default_webhook_secret", |a, b| {
         a.meta.default_webhook_secret != b.meta.default_webhook_secret
     }),
+    ("traces.headers", |a, b| a.traces.headers != b.traces.headers),
 ];
 
 /// The keys whose values differ, with their sections, those that a running daemon takes over apart from
@@ -47,10 +48,14 @@ impl Changes {
                 keys.push(key.to_owned());
             }
         }
-        let is_live = |key: &String| LIVE.contains(&key.as_str()) || key.starts_with(LIVE_SECTION);
-        let (live, later) = keys.into_iter().partition(is_live);
+        let (live, later) = keys.into_iter().partition(|key| is_live(key));
         Self { live, later }
     }
+}
+
+/// Whether a running daemon takes it over.
+pub(super) fn is_live(key: &str) -> bool {
+    LIVE.contains(&key) || key.starts_with(LIVE_SECTION)
 }
 
 fn value(config: &Config) -> Value {
@@ -99,6 +104,7 @@ mod tests {
         let text = || Some(secret.to_owned().into());
         config.encryption.master_key = text();
         config.external.webhook_secret_key = text();
+        config.traces.headers = text();
         (config.meta.default_verify_token, config.meta.default_webhook_secret) = (text(), text());
         let url = format!("postgres://wagate:{secret}@localhost/wagate");
         config.database.url = Some(url.parse().unwrap());
@@ -145,6 +151,6 @@ mod tests {
         keys.sort_unstable();
         assert_eq!(found, keys);
         // A new one must be set above: there are as many texts of this kind as these.
-        assert_eq!(format!("{:?}", with_secrets("one")).matches("SecretText(").count(), 4);
+        assert_eq!(format!("{:?}", with_secrets("one")).matches("SecretText(").count(), 5);
     }
 }

@@ -7,13 +7,17 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Invalid;
+use super::{
+    rule::{Rule, Ruled},
+    shape,
+};
 
 /// The database.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// `postgres://user:password@host/name`, or `sqlite:///absolute/path`. Without it: SQLite in
@@ -25,6 +29,7 @@ pub struct Database {
     pub writers: u32,
     /// How long a request waits for a free connection before it is answered with 503.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub acquire_timeout: Duration,
     /// Whether the schema is brought up to date at start. Without it the daemon refuses to start on
     /// an old one.
@@ -34,7 +39,7 @@ pub struct Database {
 }
 
 /// What linked sessions do when the database turns out to be a restored copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AfterRestore {
     /// They are stopped until somebody starts each of them.
@@ -61,19 +66,26 @@ impl Database {
     pub fn url_in(&self, state_dir: &Path) -> DatabaseUrl {
         self.url.clone().unwrap_or_else(|| DatabaseUrl::sqlite(&state_dir.join("wagate.db")))
     }
+}
 
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        if !(1..=1000).contains(&self.readers) {
-            return Err(Invalid::new("database.readers", "must be between 1 and 1000"));
-        }
-        if !(1..=64).contains(&self.writers) {
-            return Err(Invalid::new("database.writers", "must be between 1 and 64"));
-        }
-        if self.acquire_timeout.is_zero() {
-            return Err(Invalid::new("database.acquire_timeout", "must be longer than nothing"));
-        }
-        Ok(())
-    }
+impl Ruled for Database {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "database.readers",
+            must: "must be between 1 and 1000",
+            holds: |it| (1..=1000).contains(&it.readers),
+        },
+        Rule {
+            key: "database.writers",
+            must: "must be between 1 and 64",
+            holds: |it| (1..=64).contains(&it.writers),
+        },
+        Rule {
+            key: "database.acquire_timeout",
+            must: "must be longer than nothing",
+            holds: |it| !it.acquire_timeout.is_zero(),
+        },
+    ];
 }
 
 /// A database's address, which may hold a password: it shows itself without user and options.

@@ -2,16 +2,20 @@
 
 use std::{fmt, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::shape;
+
 /// Secrets at rest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Encryption {
     /// A file with the master key: 32 random bytes in base64 or hexadecimal, not readable by others.
     /// Without it: the systemd credential `wagate-master-key`, else `master.key` in the state
     /// directory, which is made when nothing is sealed yet.
+    #[schemars(with = "shape::File")]
     pub master_key_file: Option<PathBuf>,
     /// The master key itself, which wins over every file. For the environment, not for the file.
     pub master_key: Option<SecretText>,

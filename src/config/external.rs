@@ -1,11 +1,15 @@
 //! `[external]`: sessions that run elsewhere, and what their clients post.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, SecretText};
+use super::{
+    SecretText,
+    rule::{Rule, Ruled},
+};
 
 /// Sessions that run elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct External {
     /// What whoever reports a status to the status webhook must show, in the header `webhook-secret-key` or
@@ -17,19 +21,16 @@ pub struct External {
     pub auto_create: bool,
 }
 
-impl External {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        let key = self.webhook_secret_key.as_ref().map(SecretText::expose);
-        // What is in no header cannot be shown.
-        let is_good = |key: &str| {
-            (1..=256).contains(&key.len()) && key.bytes().all(|b| (b' '..=b'~').contains(&b))
-        };
-        if key.is_some_and(|key| !is_good(key) || key.trim() != key) {
-            return Err(Invalid::new(
-                "external.webhook_secret_key",
-                "must have 1 to 256 visible ASCII characters",
-            ));
-        }
-        Ok(())
-    }
+impl Ruled for External {
+    const RULES: &'static [Rule<Self>] = &[Rule {
+        key: "external.webhook_secret_key",
+        must: "must have 1 to 256 visible ASCII characters",
+        holds: |it| it.webhook_secret_key.as_ref().is_none_or(|key| is_good(key.expose())),
+    }];
+}
+
+/// What is in no header cannot be shown.
+fn is_good(key: &str) -> bool {
+    let is_visible = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    (1..=256).contains(&key.len()) && is_visible && key.trim() == key
 }

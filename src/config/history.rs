@@ -1,15 +1,19 @@
 //! `[history]`: what a session keeps of the past that its phone hands over after a pairing.
 
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
+use super::{
+    rule::{Rule, Ruled},
+    shape,
+};
 
 /// The past of newly paired accounts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct History {
-    /// How much of it is kept.
+    /// How much is kept of the past that a phone hands over after a pairing.
     pub mode: Mode,
     /// With `limited`: messages of at most so many days.
     pub days: u32,
@@ -17,24 +21,27 @@ pub struct History {
     pub messages_per_chat: u32,
     /// Compressed history that all sessions together may hold in memory. A session whose turn it is
     /// not waits.
+    #[schemars(with = "shape::Size")]
     pub memory: ByteSize,
     /// Chunks that are unpacked at the same time, over all sessions. Each takes a thread, and as
     /// much memory as its largest chat.
     pub concurrency: u32,
     /// The most that one chunk may unpack to; a larger one is left out.
+    #[schemars(with = "shape::Size")]
     pub max_chunk: ByteSize,
     /// The most that the chunks of one session may unpack to while it is connected; what comes
     /// after is left out.
+    #[schemars(with = "shape::Size")]
     pub max_session: ByteSize,
 }
 
 /// How much of the past is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Nothing: it is not even fetched.
     Off,
-    /// Recent messages: see [`History::days`] and [`History::messages_per_chat`].
+    /// Recent messages: see `days` and `messages_per_chat`.
     Limited,
     /// Whatever the phone hands over.
     Full,
@@ -54,28 +61,37 @@ impl Default for History {
     }
 }
 
-impl History {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        for (key, value) in
-            [("history.days", self.days), ("history.messages_per_chat", self.messages_per_chat)]
-        {
-            if !(1..=100_000).contains(&value) {
-                return Err(Invalid::new(key, "must be between 1 and 100000"));
-            }
-        }
-        if !(1..=64).contains(&self.concurrency) {
-            return Err(Invalid::new("history.concurrency", "must be between 1 and 64"));
-        }
-        if !(ByteSize::mib(1)..=ByteSize::gib(64)).contains(&self.memory) {
-            return Err(Invalid::new("history.memory", "must be between 1MiB and 64GiB"));
-        }
-        for (key, value) in
-            [("history.max_chunk", self.max_chunk), ("history.max_session", self.max_session)]
-        {
-            if value < ByteSize::kib(64) {
-                return Err(Invalid::new(key, "must be at least 64KiB"));
-            }
-        }
-        Ok(())
-    }
+impl Ruled for History {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "history.days",
+            must: "must be between 1 and 100000",
+            holds: |it| (1..=100_000).contains(&it.days),
+        },
+        Rule {
+            key: "history.messages_per_chat",
+            must: "must be between 1 and 100000",
+            holds: |it| (1..=100_000).contains(&it.messages_per_chat),
+        },
+        Rule {
+            key: "history.concurrency",
+            must: "must be between 1 and 64",
+            holds: |it| (1..=64).contains(&it.concurrency),
+        },
+        Rule {
+            key: "history.memory",
+            must: "must be between 1MiB and 64GiB",
+            holds: |it| (ByteSize::mib(1)..=ByteSize::gib(64)).contains(&it.memory),
+        },
+        Rule {
+            key: "history.max_chunk",
+            must: "must be at least 64KiB",
+            holds: |it| it.max_chunk >= ByteSize::kib(64),
+        },
+        Rule {
+            key: "history.max_session",
+            must: "must be at least 64KiB",
+            holds: |it| it.max_session >= ByteSize::kib(64),
+        },
+    ];
 }

@@ -10,40 +10,53 @@ use std::{
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Invalid, Listed};
+use super::{
+    Listed,
+    rule::{Rule, Ruled},
+    shape,
+};
 
 /// The HTTP listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Address and port to listen on. Port 0 takes a free one. Without a certificate there is no TLS
     /// here: put a proxy in front before listening on anything but the machine itself.
+    #[schemars(with = "shape::Address")]
     pub listen: SocketAddr,
     /// Another address, for the machine's own watchers: `/livez`, `/readyz` and `/metrics`, without a
     /// token and without TLS. Only they should reach it.
+    #[schemars(with = "shape::Address")]
     pub admin_listen: Option<SocketAddr>,
     /// A file with the certificate chain, in PEM, its own certificate first. It is read again when it
     /// changes, and at SIGHUP.
+    #[schemars(with = "shape::File")]
     pub tls_certificate: Option<PathBuf>,
-    /// The file with its private key, in PEM.
+    /// The file with the private key of `tls_certificate`, in PEM.
+    #[schemars(with = "shape::File")]
     pub tls_key: Option<PathBuf>,
     /// Proxies in front of the daemon, as networks: what they say of whom they pass on is believed.
     pub trusted_proxies: Listed<IpNet>,
-    /// Where they say it.
+    /// Where the proxies of `trusted_proxies` say whom they pass on. Only one of the two is read: a proxy that
+    /// writes the one passes the other on as its client wrote it.
     pub forwarded_header: ForwardedHeader,
     /// Origins whose pages may call the API from a browser, or `*`.
     pub cors_origins: Listed<Origin>,
     /// The longest request body that is read; a longer one is answered with 413.
+    #[schemars(with = "shape::Size")]
     pub max_body: ByteSize,
     /// How long one request may take to be answered. Streams and long polls have their own limits.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub request_timeout: Duration,
     /// How long requests in progress may go on after the daemon was asked to stop. Streams are
     /// closed at once.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub shutdown_grace: Duration,
     /// Answer `/metrics` without a token. Otherwise it takes an operator's.
     pub open_metrics: bool,
@@ -51,10 +64,12 @@ pub struct Http {
 
 /// Where proxies write whom they pass on. One of the two: a proxy that writes the one passes the other
 /// on as its client wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
+    /// The header most proxies write.
     XForwardedFor,
+    /// That of RFC 7239.
     Forwarded,
 }
 
@@ -114,27 +129,36 @@ impl Http {
     pub fn max_body_bytes(&self) -> usize {
         usize::try_from(self.max_body.as_u64()).unwrap_or(usize::MAX)
     }
+}
 
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        if self.max_body < ByteSize::kib(1) {
-            return Err(Invalid::new("http.max_body", "must be at least 1KiB"));
-        }
-        if self.request_timeout.is_zero() {
-            return Err(Invalid::new("http.request_timeout", "must be longer than nothing"));
-        }
-        if self.admin_listen.is_some_and(|it| it == self.listen && it.port() != 0) {
-            return Err(Invalid::new(
-                "http.admin_listen",
-                "must be another address than http.listen",
-            ));
-        }
-        if self.tls_certificate.is_some() != self.tls_key.is_some() {
-            let missing =
-                if self.tls_key.is_none() { "http.tls_key" } else { "http.tls_certificate" };
-            return Err(Invalid::new(missing, "a certificate and its key go together"));
-        }
-        Ok(())
-    }
+impl Ruled for Http {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "http.max_body",
+            must: "must be at least 1KiB",
+            holds: |it| it.max_body >= ByteSize::kib(1),
+        },
+        Rule {
+            key: "http.request_timeout",
+            must: "must be longer than nothing",
+            holds: |it| !it.request_timeout.is_zero(),
+        },
+        Rule {
+            key: "http.admin_listen",
+            must: "must be another address than http.listen",
+            holds: |it| it.listen.port() == 0 || it.admin_listen != Some(it.listen),
+        },
+        Rule {
+            key: "http.tls_key",
+            must: "a certificate and its key go together",
+            holds: |it| it.tls_certificate.is_none() || it.tls_key.is_some(),
+        },
+        Rule {
+            key: "http.tls_certificate",
+            must: "a certificate and its key go together",
+            holds: |it| it.tls_key.is_none() || it.tls_certificate.is_some(),
+        },
+    ];
 }
 
 #[cfg(test)]
@@ -160,16 +184,16 @@ mod tests {
             admin_listen: Some(admin.parse().unwrap()),
             ..Http::default()
         };
-        let wrong = listen("127.0.0.1:80", "127.0.0.1:80").validate().unwrap_err();
+        let wrong = listen("127.0.0.1:80", "127.0.0.1:80").check().unwrap_err();
         assert_eq!(wrong.key, "http.admin_listen");
         for (one, other) in [("127.0.0.1:80", "127.0.0.1:81"), ("127.0.0.1:0", "127.0.0.1:0")] {
-            assert_eq!(listen(one, other).validate(), Ok(()));
+            assert_eq!(listen(one, other).check(), Ok(()));
         }
     }
 
     #[test]
     fn a_certificate_needs_its_key() {
         let http = Http { tls_certificate: Some("/cert.pem".into()), ..Http::default() };
-        assert_eq!(http.validate().unwrap_err().key, "http.tls_key");
+        assert_eq!(http.check().unwrap_err().key, "http.tls_key");
     }
 }

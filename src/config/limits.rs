@@ -2,30 +2,32 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Invalid;
+use super::rule::{Rule, Ruled};
 
 /// Limits of requests. Each daemon counts what it is asked itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Requests of one token.
     pub per_token: Rate,
-    /// How many of them at once, after a pause.
+    /// Requests of one token at once, after a pause.
     pub per_token_burst: u32,
     /// Requests from one address, of whatever token; of IPv6, from one network of 64 bits.
     pub per_address: Rate,
-    /// How many of them at once, after a pause.
+    /// Requests from one address at once, after a pause.
     pub per_address_burst: u32,
     /// Tokens and signatures from one address that are not valid. Where there were more, only tokens
     /// that were valid before are looked at.
     pub failed_authentications: Rate,
-    /// How many of them at once, after a pause.
+    /// Tokens and signatures that are not valid, from one address at once, after a pause.
     pub failed_authentications_burst: u32,
     /// Streams and long polls of one token at a time, of the 2,048 of a daemon.
     pub streams_per_token: u32,
-    /// The same of all of an organization's tokens; an operator's do not count.
+    /// Streams and long polls of all of an organization's tokens at a time, of the 2,048 of a daemon; an
+    /// operator's do not count.
     pub streams_per_organization: u32,
 }
 
@@ -131,27 +133,36 @@ impl Limits {
             ..Self::default()
         }
     }
+}
 
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        for (key, burst) in [
-            ("limits.per_token_burst", self.per_token_burst),
-            ("limits.per_address_burst", self.per_address_burst),
-            ("limits.failed_authentications_burst", self.failed_authentications_burst),
-        ] {
-            if !(1..=1_000_000).contains(&burst) {
-                return Err(Invalid::new(key, "must be between 1 and 1000000"));
-            }
-        }
-        for (key, streams) in [
-            ("limits.streams_per_token", self.streams_per_token),
-            ("limits.streams_per_organization", self.streams_per_organization),
-        ] {
-            if !(1..=2048).contains(&streams) {
-                return Err(Invalid::new(key, "must be between 1 and 2048"));
-            }
-        }
-        Ok(())
-    }
+impl Ruled for Limits {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "limits.per_token_burst",
+            must: "must be between 1 and 1000000",
+            holds: |it| (1..=1_000_000).contains(&it.per_token_burst),
+        },
+        Rule {
+            key: "limits.per_address_burst",
+            must: "must be between 1 and 1000000",
+            holds: |it| (1..=1_000_000).contains(&it.per_address_burst),
+        },
+        Rule {
+            key: "limits.failed_authentications_burst",
+            must: "must be between 1 and 1000000",
+            holds: |it| (1..=1_000_000).contains(&it.failed_authentications_burst),
+        },
+        Rule {
+            key: "limits.streams_per_token",
+            must: "must be between 1 and 2048",
+            holds: |it| (1..=2048).contains(&it.streams_per_token),
+        },
+        Rule {
+            key: "limits.streams_per_organization",
+            must: "must be between 1 and 2048",
+            holds: |it| (1..=2048).contains(&it.streams_per_organization),
+        },
+    ];
 }
 
 #[cfg(test)]

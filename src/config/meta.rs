@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Invalid, SecretText, webhooks::Listed};
+use super::{
+    SecretText,
+    rule::{Rule, Ruled},
+    shape,
+    webhooks::Listed,
+};
 
 /// Webhooks of Meta's Cloud API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
     /// How Meta reaches this daemon, as in `https://gateway.example.com`: for the addresses that are shown to
@@ -34,6 +40,7 @@ pub struct Meta {
     /// How long an account that was told of something every day may be told of nothing before its owner is
     /// told so; `0s` for never.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub silent_after: Duration,
 }
 
@@ -53,62 +60,79 @@ impl Default for Meta {
     }
 }
 
-impl Meta {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        let is_base = |text: &String| {
-            Url::parse(text).is_ok_and(|url| {
-                matches!(url.scheme(), "http" | "https")
-                    && url.has_host()
-                    && url.query().is_none()
-                    && url.fragment().is_none()
-            })
-        };
-        if self.public_url.as_ref().is_some_and(|text| !is_base(text)) {
-            let wrong = "must be an http or https URL without a query";
-            return Err(Invalid::new("meta.public_url", wrong));
-        }
-        for (key, secret) in [
-            ("meta.default_verify_token", &self.default_verify_token),
-            ("meta.default_webhook_secret", &self.default_webhook_secret),
-        ] {
-            let is_good = |text: &str| {
-                (8..=256).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_graphic())
-            };
-            if secret.as_ref().is_some_and(|secret| !is_good(secret.expose())) {
-                return Err(Invalid::new(key, "must be 8 to 256 visible ASCII characters"));
-            }
-        }
-        if !(1..=1024).contains(&self.concurrency) {
-            return Err(Invalid::new("meta.concurrency", "must be between 1 and 1024"));
-        }
-        if !is_base(&self.graph_url) {
-            let wrong = "must be an http or https URL without a query";
-            return Err(Invalid::new("meta.graph_url", wrong));
-        }
-        let is_version = self.graph_version.strip_prefix('v').is_some_and(|rest| {
-            rest.split_once('.').is_some_and(|(major, minor)| {
-                let is_number = |it: &str| {
-                    (1..=3).contains(&it.len()) && it.bytes().all(|byte| byte.is_ascii_digit())
-                };
-                is_number(major) && is_number(minor)
-            })
-        });
-        if !is_version {
-            return Err(Invalid::new("meta.graph_version", "must be a version as in v24.0"));
-        }
-        let is_name = |name: &String| {
-            let bare = name.strip_prefix('.').unwrap_or(name);
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-            !bare.is_empty() && name.len() <= 253 && bare.bytes().all(fits)
-        };
-        if self.media_hosts.0.len() > 32 || !self.media_hosts.0.iter().all(is_name) {
-            let wrong = "must be at most 32 names of hosts, without scheme and port";
-            return Err(Invalid::new("meta.media_hosts", wrong));
-        }
-        let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 30);
-        if !self.silent_after.is_zero() && !bounds.contains(&self.silent_after) {
-            return Err(Invalid::new("meta.silent_after", "must be 0s, or between 1h and 30days"));
-        }
-        Ok(())
-    }
+impl Ruled for Meta {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "meta.public_url",
+            must: "must be an http or https URL without a query",
+            holds: |it| it.public_url.as_deref().is_none_or(is_base),
+        },
+        Rule {
+            key: "meta.default_verify_token",
+            must: "must be 8 to 256 visible ASCII characters",
+            holds: |it| it.default_verify_token.as_ref().is_none_or(is_good),
+        },
+        Rule {
+            key: "meta.default_webhook_secret",
+            must: "must be 8 to 256 visible ASCII characters",
+            holds: |it| it.default_webhook_secret.as_ref().is_none_or(is_good),
+        },
+        Rule {
+            key: "meta.concurrency",
+            must: "must be between 1 and 1024",
+            holds: |it| (1..=1024).contains(&it.concurrency),
+        },
+        Rule {
+            key: "meta.graph_url",
+            must: "must be an http or https URL without a query",
+            holds: |it| is_base(&it.graph_url),
+        },
+        Rule {
+            key: "meta.graph_version",
+            must: "must be a version as in v24.0",
+            holds: |it| is_version(&it.graph_version),
+        },
+        Rule {
+            key: "meta.media_hosts",
+            must: "must be at most 32 names of hosts, without scheme and port",
+            holds: |it| {
+                it.media_hosts.0.len() <= 32 && it.media_hosts.0.iter().all(|name| is_name(name))
+            },
+        },
+        Rule {
+            key: "meta.silent_after",
+            must: "must be 0s, or between 1h and 30days",
+            holds: |it| {
+                let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 30);
+                it.silent_after.is_zero() || bounds.contains(&it.silent_after)
+            },
+        },
+    ];
+}
+
+fn is_base(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    })
+}
+
+fn is_good(secret: &SecretText) -> bool {
+    let text = secret.expose();
+    (8..=256).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_graphic())
+}
+
+fn is_version(text: &str) -> bool {
+    let is_number =
+        |it: &str| (1..=3).contains(&it.len()) && it.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = text.strip_prefix('v').and_then(|rest| rest.split_once('.'));
+    numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor))
+}
+
+fn is_name(name: &str) -> bool {
+    let bare = name.strip_prefix('.').unwrap_or(name);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    !bare.is_empty() && name.len() <= 253 && bare.bytes().all(fits)
 }

@@ -7,8 +7,12 @@
 //! Everything is checked before anything is opened, and a mistake is one line that names the key
 //! and where it was set. That line never shows a text value: it might be a password.
 //!
+//! `rule.rs` has what values must be, each section its rules, and `reference.rs` makes the page for people of
+//! all that.
+//!
 //! To add a key: a field with a doc comment and a default, a line in `examples/wagate.toml` (a test
-//! compares the two), and, when not every value makes sense, a line in the section's `validate`.
+//! compares the two), and, when not every value makes sense, a line in the section's `RULES`. What the page
+//! says comes from these (`WAGATE_WRITE_DOCS=1 cargo test --workspace --test it documents`).
 
 mod changes;
 mod database;
@@ -23,15 +27,21 @@ mod log;
 mod media;
 mod meta;
 mod node;
+mod reference;
 mod retention;
+mod rule;
+mod shape;
+mod traces;
 mod webhooks;
 mod whatsapp;
 
 use std::path::PathBuf;
 
 pub use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::rule::{Rule, Ruled};
 pub use self::{
     changes::Changes,
     database::{AfterRestore, Database, DatabaseUrl},
@@ -46,17 +56,20 @@ pub use self::{
     media::Media,
     meta::Meta,
     node::Node,
+    reference::page as reference,
     retention::{Keep, Retention},
+    traces::Traces,
     webhooks::{Listed, Webhooks},
     whatsapp::{OnOtherAccount, WhatsApp},
 };
 
 /// Everything the operator can decide.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the daemon keeps what it must not lose: the database (unless it is elsewhere), the
     /// operator's token, the master key, the lock. Made with mode 0700 when absent.
+    #[schemars(with = "shape::File")]
     pub state_dir: PathBuf,
     /// The HTTP listener.
     pub http: Http,
@@ -78,6 +91,8 @@ pub struct Config {
     pub meta: Meta,
     /// What is logged, and how.
     pub log: Log,
+    /// Spans of requests, for a collector that speaks OTLP over HTTP.
+    pub traces: Traces,
     /// The WhatsApp clients.
     pub whatsapp: WhatsApp,
     /// The past of newly paired accounts.
@@ -100,6 +115,7 @@ impl Default for Config {
             external: External::default(),
             meta: Meta::default(),
             log: Log::default(),
+            traces: Traces::default(),
             whatsapp: WhatsApp::default(),
             history: History::default(),
             media: Media::default(),
@@ -110,28 +126,36 @@ impl Default for Config {
 impl Config {
     /// Checks what types cannot: ranges, and values that exclude one another.
     pub fn validate(&self) -> Result<(), Invalid> {
-        if self.state_dir.as_os_str().is_empty() {
-            return Err(Invalid::new("state_dir", "must not be empty"));
-        }
-        self.http.validate()?;
-        self.limits.validate()?;
-        self.database.validate()?;
-        self.node.validate()?;
-        self.retention.validate()?;
-        self.webhooks.validate()?;
-        self.external.validate()?;
-        self.meta.validate()?;
-        if self.retention.webhooks.0.is_some_and(|time| time < self.webhooks.max_age) {
-            return Err(Invalid::new(
-                "retention.webhooks",
-                "must not be shorter than webhooks.max_age: what is owed must be kept",
-            ));
-        }
+        self.check()?;
+        self.http.check()?;
+        self.limits.check()?;
+        self.database.check()?;
+        self.node.check()?;
+        self.retention.check()?;
+        self.webhooks.check()?;
+        self.external.check()?;
+        self.meta.check()?;
         self.log.validate()?;
-        self.whatsapp.validate()?;
-        self.history.validate()?;
-        self.media.validate()
+        self.traces.check()?;
+        self.whatsapp.check()?;
+        self.history.check()?;
+        self.media.check()
     }
+}
+
+impl Ruled for Config {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "state_dir",
+            must: "must not be empty",
+            holds: |it| !it.state_dir.as_os_str().is_empty(),
+        },
+        Rule {
+            key: "retention.webhooks",
+            must: "must not be shorter than webhooks.max_age: what is owed must be kept",
+            holds: |it| it.retention.webhooks.is_at_least(it.webhooks.max_age),
+        },
+    ];
 }
 
 /// A value of the right type that makes no sense.

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
+use super::{
+    rule::{Rule, Ruled},
+    shape,
+};
 
 /// This daemon among others. Means something on PostgreSQL only: a SQLite file has one daemon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// What people call it: shown when it runs a session that another daemon was asked about.
@@ -17,6 +21,7 @@ pub struct Node {
     /// sessions this much later. It stops them itself after two thirds of it, when it is cut off
     /// from the database.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub lease: Duration,
 }
 
@@ -29,16 +34,21 @@ impl Default for Node {
 /// The longest name that is taken.
 const LONGEST_NAME: usize = 64;
 
-impl Node {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        if let Some(name) = &self.name
-            && (name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control))
-        {
-            return Err(Invalid::new("node.name", "must have 1 to 64 printable characters"));
-        }
-        if !(Duration::from_secs(3)..=Duration::from_mins(10)).contains(&self.lease) {
-            return Err(Invalid::new("node.lease", "must be between 3 seconds and 10 minutes"));
-        }
-        Ok(())
-    }
+impl Ruled for Node {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "node.name",
+            must: "must have 1 to 64 printable characters",
+            holds: |it| it.name.as_deref().is_none_or(is_printable),
+        },
+        Rule {
+            key: "node.lease",
+            must: "must be between 3 seconds and 10 minutes",
+            holds: |it| (Duration::from_secs(3)..=Duration::from_mins(10)).contains(&it.lease),
+        },
+    ];
+}
+
+fn is_printable(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
 }

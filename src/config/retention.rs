@@ -2,12 +2,16 @@
 
 use std::{fmt, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Invalid;
+use super::{
+    rule::{Rule, Ruled},
+    shape,
+};
 
 /// How long what grows is kept. What is older is deleted in the background, a few rows at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     /// Events: how far back a client of the feed can resume. Notices of endpoints and sessions are among
@@ -35,6 +39,7 @@ pub struct Retention {
     pub audit: Keep,
     /// How often it is looked for what is old enough.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub interval: Duration,
 }
 
@@ -67,38 +72,74 @@ impl Default for Retention {
     }
 }
 
-impl Retention {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        for (key, keep) in [
-            ("retention.events", self.events),
-            ("retention.messages", self.messages),
-            ("retention.idempotency", self.idempotency),
-            ("retention.sent_messages", self.sent_messages),
-            ("retention.pending_inbound", self.pending_inbound),
-            ("retention.webhooks", self.webhooks),
-            ("retention.tokens", self.tokens),
-            ("retention.audit", self.audit),
-        ] {
-            if keep.0.is_some_and(|time| time < SHORTEST) {
-                return Err(Invalid::new(key, "must be an hour or longer, or \"never\""));
-            }
-        }
-        for (key, keep) in [
-            ("retention.meta", self.meta),
-            ("retention.message_statuses", self.message_statuses),
-            ("retention.contacts", self.contacts),
-        ] {
-            if keep.0.is_some_and(|time| time < 8 * DAY) {
-                return Err(Invalid::new(
-                    key,
-                    "must be 8days or longer, or \"never\": Meta repeats itself for a week",
-                ));
-            }
-        }
-        if !(Duration::from_secs(1)..=DAY).contains(&self.interval) {
-            return Err(Invalid::new("retention.interval", "must be between 1s and 1day"));
-        }
-        Ok(())
+impl Ruled for Retention {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "retention.events",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.events.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.messages",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.messages.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.idempotency",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.idempotency.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.sent_messages",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.sent_messages.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.pending_inbound",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.pending_inbound.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.webhooks",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.webhooks.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.tokens",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.tokens.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.audit",
+            must: "must be an hour or longer, or \"never\"",
+            holds: |it| it.audit.is_at_least(SHORTEST),
+        },
+        Rule {
+            key: "retention.meta",
+            must: "must be 8days or longer, or \"never\": Meta repeats itself for a week",
+            holds: |it| it.meta.is_at_least(8 * DAY),
+        },
+        Rule {
+            key: "retention.message_statuses",
+            must: "must be 8days or longer, or \"never\": Meta repeats itself for a week",
+            holds: |it| it.message_statuses.is_at_least(8 * DAY),
+        },
+        Rule {
+            key: "retention.contacts",
+            must: "must be 8days or longer, or \"never\": Meta repeats itself for a week",
+            holds: |it| it.contacts.is_at_least(8 * DAY),
+        },
+        Rule {
+            key: "retention.interval",
+            must: "must be between 1s and 1day",
+            holds: |it| (Duration::from_secs(1)..=DAY).contains(&it.interval),
+        },
+    ];
+}
+
+impl Keep {
+    pub(super) fn is_at_least(self, shortest: Duration) -> bool {
+        self.0.is_none_or(|time| time >= shortest)
     }
 }
 

@@ -135,7 +135,7 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
         (
             [("WAGATE_HTP__LISTEN", "127.0.0.1:1")],
             "htp (environment variable WAGATE_HTP__LISTEN): unknown key; known here: database, \
-             encryption, external, history, http, limits, log, media, meta, node, retention, state_dir, webhooks, whatsapp",
+             encryption, external, history, http, limits, log, media, meta, node, retention, state_dir, traces, webhooks, whatsapp",
         ),
         (
             [("WAGATE_HTTP_LISTEN", "127.0.0.1:1")],
@@ -178,7 +178,7 @@ fn a_file_s_mistakes_name_the_file() {
             "[htp]\nlisten = 5",
             format!(
                 "htp ({at}): unknown key; known here: database, encryption, external, history, http, \
-                 limits, log, media, meta, node, retention, state_dir, webhooks, whatsapp"
+                 limits, log, media, meta, node, retention, state_dir, traces, webhooks, whatsapp"
             ),
         ),
         ("http = 5", format!("http ({at}): this is a section, not a key")),

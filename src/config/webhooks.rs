@@ -3,12 +3,16 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Invalid;
+use super::{
+    rule::{Rule, Ruled},
+    shape,
+};
 
 /// Outbound webhooks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhooks {
     /// Requests under way at a time, over all endpoints.
@@ -23,9 +27,11 @@ pub struct Webhooks {
     pub ports: Listed<u16>,
     /// How long a delivery is tried, unless its endpoint wants less.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub max_age: Duration,
     /// How long an endpoint must fail without one success to be disabled.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub disable_after: Duration,
 }
 
@@ -45,19 +51,24 @@ impl Default for Webhooks {
     }
 }
 
-impl Webhooks {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        if !(1..=10_000).contains(&self.concurrency) {
-            return Err(Invalid::new("webhooks.concurrency", "must be between 1 and 10000"));
-        }
-        if !(Duration::from_mins(1)..=30 * DAY).contains(&self.max_age) {
-            return Err(Invalid::new("webhooks.max_age", "must be between 1m and 30days"));
-        }
-        if self.disable_after < Duration::from_hours(1) {
-            return Err(Invalid::new("webhooks.disable_after", "must be an hour or longer"));
-        }
-        Ok(())
-    }
+impl Ruled for Webhooks {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "webhooks.concurrency",
+            must: "must be between 1 and 10000",
+            holds: |it| (1..=10_000).contains(&it.concurrency),
+        },
+        Rule {
+            key: "webhooks.max_age",
+            must: "must be between 1m and 30days",
+            holds: |it| (Duration::from_mins(1)..=30 * DAY).contains(&it.max_age),
+        },
+        Rule {
+            key: "webhooks.disable_after",
+            must: "must be an hour or longer",
+            holds: |it| it.disable_after >= Duration::from_hours(1),
+        },
+    ];
 }
 
 /// A list, written as one text with commas: so it can stand in a variable, too.

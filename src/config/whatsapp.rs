@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Invalid;
+use super::{
+    rule::{Rule, Ruled},
+    shape,
+};
 use crate::SIMULATOR;
 
 /// The WhatsApp clients.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhatsApp {
     /// The WhatsApp Web version to say we are, as in `2.3000.1023456789`. Without it WhatsApp is
     /// asked for the current one, once a day and whenever it refuses the one it gave.
     #[serde(with = "version")]
+    #[schemars(with = "shape::Version")]
     pub version: Option<(u32, u32, u32)>,
     /// The server to dial instead of WhatsApp's, as in `ws://127.0.0.1:7000/ws/chat`. Only a build
     /// with the `simulator` feature accepts it: such a build does not check who answers.
@@ -32,16 +37,18 @@ pub struct WhatsApp {
     /// Without it such a session stays as it is until somebody starts it: two clients that take the
     /// connection from each other never end.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub replaced_retry_after: Option<Duration>,
     /// What to do when a session that belongs to one account is linked to another one.
     pub on_other_account: OnOtherAccount,
     /// How long all sessions together may take to disconnect in good order when the daemon stops.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "shape::Time")]
     pub shutdown_grace: Duration,
 }
 
 /// What to do when a session that belongs to one account is linked to another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnOtherAccount {
     /// Unlink the new device again: a customer's history and receivers get nobody else's messages.
@@ -66,40 +73,54 @@ impl Default for WhatsApp {
     }
 }
 
-impl WhatsApp {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        if let Some(url) = &self.url {
-            if !SIMULATOR {
-                return Err(Invalid::new(
-                    "whatsapp.url",
-                    "this build talks to WhatsApp only; another server needs the `simulator` \
-                     feature, which is for tests",
-                ));
-            }
-            match Url::parse(url) {
-                Ok(url) if matches!(url.scheme(), "ws" | "wss") && url.has_host() => {}
-                _ => return Err(Invalid::new("whatsapp.url", "expected ws://host:port/path")),
-            }
-        }
-        // WhatsApp cuts longer names; control characters would end up on a phone's screen.
-        let name = &self.device_name;
-        if name.trim().is_empty() || name.chars().count() > 50 || name.contains(char::is_control) {
-            return Err(Invalid::new("whatsapp.device_name", "must have 1 to 50 characters"));
-        }
-        for (key, value) in [
-            ("whatsapp.max_qr_rounds", self.max_qr_rounds),
-            ("whatsapp.dial_concurrency", self.dial_concurrency),
-            ("whatsapp.dial_rate_per_second", self.dial_rate_per_second),
-        ] {
-            if !(1..=10_000).contains(&value) {
-                return Err(Invalid::new(key, "must be between 1 and 10000"));
-            }
-        }
-        if self.replaced_retry_after.is_some_and(|after| after < Duration::from_mins(1)) {
-            return Err(Invalid::new("whatsapp.replaced_retry_after", "must be at least a minute"));
-        }
-        Ok(())
-    }
+impl Ruled for WhatsApp {
+    const RULES: &'static [Rule<Self>] = &[
+        Rule {
+            key: "whatsapp.url",
+            must: "this build talks to WhatsApp only; another server needs the `simulator` \
+                   feature, which is for tests",
+            holds: |it| SIMULATOR || it.url.is_none(),
+        },
+        Rule {
+            key: "whatsapp.url",
+            must: "expected ws://host:port/path",
+            holds: |it| it.url.as_deref().is_none_or(is_socket),
+        },
+        Rule {
+            key: "whatsapp.device_name",
+            must: "must have 1 to 50 characters",
+            holds: |it| is_short(&it.device_name),
+        },
+        Rule {
+            key: "whatsapp.max_qr_rounds",
+            must: "must be between 1 and 10000",
+            holds: |it| (1..=10_000).contains(&it.max_qr_rounds),
+        },
+        Rule {
+            key: "whatsapp.dial_concurrency",
+            must: "must be between 1 and 10000",
+            holds: |it| (1..=10_000).contains(&it.dial_concurrency),
+        },
+        Rule {
+            key: "whatsapp.dial_rate_per_second",
+            must: "must be between 1 and 10000",
+            holds: |it| (1..=10_000).contains(&it.dial_rate_per_second),
+        },
+        Rule {
+            key: "whatsapp.replaced_retry_after",
+            must: "must be at least a minute",
+            holds: |it| it.replaced_retry_after.is_none_or(|after| after >= Duration::from_mins(1)),
+        },
+    ];
+}
+
+fn is_socket(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host())
+}
+
+/// WhatsApp cuts longer names; control characters would end up on a phone's screen.
+fn is_short(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= 50 && !name.contains(char::is_control)
 }
 
 /// A version of WhatsApp Web as text: three numbers and the dots between them.

@@ -56,7 +56,14 @@ pub(super) async fn observe(
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let matched = matched.as_ref().map(MatchedPath::as_str);
     let route = matched.unwrap_or("-");
-    let span = tracing::info_span!("http.request", request.id = id, token.id = Empty);
+    let span = tracing::info_span!(
+        "http.request",
+        request.id = id,
+        token.id = Empty,
+        http.method = Empty,
+        http.route = Empty,
+        http.status = Empty,
+    );
 
     let run = async {
         match too_much(&request) {
@@ -92,6 +99,12 @@ pub(super) async fn observe(
             tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "Answered");
         }
     });
+    if cfg!(feature = "otlp") {
+        // For traces; last, as every line has what its span has.
+        span.record("http.method", method.as_str());
+        span.record("http.route", route);
+        span.record("http.status", status.as_u16());
+    }
     response
 }
 

@@ -43,37 +43,67 @@ pub enum BackupError {
     Damaged(String),
 }
 
+/// What a copy is at.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage<'a> {
+    /// A file grows.
+    Copying {
+        /// Which.
+        into: &'a Path,
+        /// How many bytes it will have, about; none if nobody knows.
+        of: Option<u64>,
+    },
+    /// Another program fills a database.
+    Filling,
+    /// The copy is read once more.
+    Checking,
+}
+
+/// Whoever wants to know.
+pub type Told<'a> = &'a (dyn Fn(Stage<'_>) + Sync);
+
 /// Copies the SQLite database of `options` into the new file `target`, readable by its owner only.
 ///
 /// The copy is of one moment, between two commits: what was committed before this began is in it.
 /// Writers are not held up; their log cannot be shortened meanwhile. The copy is checked and on disk
 /// under its name before this returns. It lacks the row of `installation`, which says to the daemon
 /// that opens it what it is.
-pub async fn copy_sqlite(options: Options, target: &Path) -> Result<(), BackupError> {
+pub async fn copy_sqlite(
+    options: Options,
+    target: &Path,
+    told: Told<'_>,
+) -> Result<(), BackupError> {
     if target.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(target.to_owned()));
     }
     let mut name = target.as_os_str().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = PathBuf::from(name);
-    let outcome = write(options, &partial, target).await;
+    let outcome = write(options, &partial, target, told).await;
     // Either it has its own name by now, or it is worth nothing.
     fs::remove_file(&partial).ok();
     outcome
 }
 
-async fn write(options: Options, partial: &Path, target: &Path) -> Result<(), BackupError> {
+async fn write(
+    options: Options,
+    partial: &Path,
+    target: &Path,
+    told: Told<'_>,
+) -> Result<(), BackupError> {
     let failed = |source| BackupError::Write { path: target.to_owned(), source };
     // SQLite writes into an empty file, and leaves its mode alone.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map_err(failed)?;
     let path = partial.to_str().ok_or(BackupError::Path)?;
 
     let source = Connector::new(options)?.writer().await.map_err(BackupError::Copy)?;
+    told(Stage::Copying { into: partial, of: content(&source).await });
     let copied = copy(&source, path).await;
     // It has read and nothing else.
     source.close().await.ok();
     copied.map_err(BackupError::Copy)?;
 
+    told(Stage::Checking);
     let copy = open(partial).await.map_err(BackupError::Copy)?;
     let checked = mark_and_check(&copy).await;
     copy.close().await.map_err(BackupError::Copy)?;
@@ -89,6 +119,14 @@ async fn write(options: Options, partial: &Path, target: &Path) -> Result<(), Ba
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// How many bytes of a database are in use.
+async fn content(source: &DatabaseConnection) -> Option<u64> {
+    let ask = "SELECT (page_count - freelist_count) * page_size \
+               FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+    let row = source.query_one_raw(Statement::from_string(DbBackend::Sqlite, ask)).await.ok()??;
+    row.try_get_by_index::<i64>(0).ok()?.try_into().ok()
 }
 
 async fn copy(source: &DatabaseConnection, path: &str) -> Result<(), DbErr> {

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, Statement};
 use sea_orm_migration::SchemaManager;
 
 use super::{
-    backup::{self, BackupError},
+    backup::{self, BackupError, Stage, Told},
     connect::{Connector, Options},
     keys,
     schema::{self, State},
@@ -89,7 +89,11 @@ impl Staged {
 
 /// Copies the SQLite file `copy` beside `target`, readable by its owner only, and checks it. It lacks the
 /// row that says it is the original, whether or not `copy` had it.
-pub async fn stage_sqlite(copy: &Path, target: &Path) -> Result<Staged, RestoreError> {
+pub async fn stage_sqlite(
+    copy: &Path,
+    target: &Path,
+    told: Told<'_>,
+) -> Result<Staged, RestoreError> {
     // A log that is left would be read into the new file.
     for name in ["", "-wal", "-shm"].map(|end| beside(target, end)) {
         if name.symlink_metadata().is_ok() {
@@ -109,9 +113,12 @@ pub async fn stage_sqlite(copy: &Path, target: &Path) -> Result<Staged, RestoreE
     let nothing = Content { keys: Vec::new(), linked: 0 };
     // From here on it is removed when something goes wrong.
     let mut staged = Staged { partial, target: target.to_owned(), content: nothing };
+    let of = source.metadata().ok().map(|found| found.len());
+    told(Stage::Copying { into: &staged.partial, of });
     io::copy(&mut source, &mut file).map_err(failed)?;
     drop(file);
 
+    told(Stage::Checking);
     let db = backup::open(&staged.partial).await.map_err(not_ours)?;
     let content = look(&db).await;
     let checked = backup::mark_and_check(&db).await;

@@ -25,7 +25,7 @@ struct Copy {
 /// Makes a copy of the world's database while it is used; none where `pg_dump` is missing.
 async fn back_up(database: &Database, target: &Path) -> bool {
     let url: DatabaseUrl = database.url.parse().unwrap();
-    match backup::run(&url, target).await {
+    match backup::run(&url, target, &|_| {}).await {
         Ok(()) => true,
         Err(backup::Error::NoPgDump) => {
             assert!(std::env::var_os("WAGATE_TEST_REFUSE_SKIP").is_none(), "no pg_dump");
@@ -114,7 +114,7 @@ async fn a_copy_is_whole_and_known_as_one(kind: Kind) {
         // A backup is for its owner, and never replaces anything.
         assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
         let url: DatabaseUrl = database.url.parse().unwrap();
-        let again = backup::run(&url, &target).await.unwrap_err();
+        let again = backup::run(&url, &target, &|_| {}).await.unwrap_err();
         assert!(again.to_string().ends_with("is there already"), "{again}");
         let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(files.len(), 1, "nothing else is left behind: {files:?}");
@@ -285,7 +285,7 @@ async fn what_is_not_there_has_no_copy() {
     let missing = directory.path().join("missing.db");
     let url: DatabaseUrl = format!("sqlite://{}", missing.display()).parse().unwrap();
     let target = directory.path().join("copy");
-    let error = backup::run(&url, &target).await.unwrap_err();
+    let error = backup::run(&url, &target, &|_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "the database cannot be copied");
     assert!(!missing.exists() && std::fs::read_dir(directory.path()).unwrap().next().is_none());
 }

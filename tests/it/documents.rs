@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use wagate::config;
+
 /// Folders whose pages are for people.
 const FOLDERS: [&str; 5] = ["", "docs", "examples", "tests/simulator", "tests/schemathesis"];
 
@@ -39,6 +41,16 @@ fn anchors(page: &str) -> Vec<String> {
             kept.map(|it| if it == ' ' { '-' } else { it }).collect()
         })
         .collect()
+}
+
+#[test]
+fn the_page_of_the_configuration_is_that_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = config::reference();
+    if std::env::var_os("WAGATE_WRITE_DOCS").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), page);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 /// A module, and the modules it may name. What is missing here may name nothing; `daemon` and `cli`,
 /// which put everything together, may name everything, and nobody may name them.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 22] = [
     ("backup", &["config", "store"]),
     ("clock", &[]),
     ("config", &[]),
@@ -16,7 +16,8 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("lifecycle", &[]),
     ("maintenance", &["clock", "store"]),
     ("restore", &["backup", "config", "store"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "traces"]),
+    ("traces", &["config"]),
     ("qr", &[]),
     ("event", &[]),
     // Keys and what they seal: no rows. Who has a secret to keep asks the store for a sealer.

@@ -162,6 +162,23 @@ fn what_is_wrong_with_a_request_is_said_as_far_as_it_can_be_seen() {
     assert_eq!(late.status.code(), Some(2));
     assert!(String::from_utf8(late.stdout).unwrap().contains("seconds old"));
 
+    // For programs the same, in one object.
+    let told = |signature: &str, kept: &str, at: &str| {
+        let output = ask(signature, kept).args(["--json", "--at", at]).output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), told)
+    };
+    let fits =
+        json!({ "signed": true, "inTime": true, "secret": 1, "ageSeconds": 0, "reason": null });
+    let at = header("webhook-timestamp");
+    assert_eq!(told(good, sent, at), (Some(0), fits));
+    let (code, early) = told(good, sent, "1");
+    assert_eq!((code, &early["signed"], &early["inTime"]), (Some(2), &true.into(), &false.into()));
+    assert!(early["ageSeconds"].as_i64().unwrap() < -1_000_000_000, "{early}");
+    let (code, other) = told(good, "{}", at);
+    assert_eq!((code, &other["signed"], &other["secret"]), (Some(1), &false.into(), &Value::Null));
+    assert!(other["reason"].as_str().unwrap().contains("another secret"), "{other}");
+
     let refused = |change: &dyn Fn(&mut Command)| {
         let mut verify = command(&state);
         verify.args(["webhook", "verify", "--id", "x", "--timestamp", "1", "--signature", "v1,"]);

@@ -23,6 +23,7 @@ use serde_json::json;
 use self::finding::{Check, Finding, Verdict};
 use super::{
     output::{complain, say},
+    progress::Progress,
     runtime,
 };
 use crate::{
@@ -52,7 +53,11 @@ pub(super) fn run(loaded: Result<Loaded, Error>, options: Options) -> ExitCode {
             let read = file.map_or("no file, defaults".to_owned(), |it| it.display().to_string());
             let mut findings = vec![Finding::ok(Check::Configuration, read)];
             match runtime::build() {
-                Ok(runtime) => findings.extend(runtime.block_on(examine(&config, options.deep))),
+                Ok(runtime) => {
+                    let progress = Progress::new(options.json);
+                    progress.says("Looking");
+                    findings.extend(runtime.block_on(examine(&config, options.deep)));
+                }
                 Err(error) => {
                     complain(&error);
                     return ExitCode::FAILURE;

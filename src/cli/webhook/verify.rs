@@ -5,7 +5,12 @@ use std::{
     process::ExitCode,
 };
 
-use super::{super::output::say, USAGE, complain, secret};
+use serde_json::json;
+
+use super::{
+    super::{output::say, tenants::json as shown},
+    USAGE, complain, secret,
+};
 use crate::{
     clock::Clock,
     webhook::{
@@ -51,6 +56,9 @@ pub(in crate::cli) struct Options {
     /// When the request came, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     at: Option<i64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,30 +94,43 @@ pub(super) fn run(options: &Options) -> ExitCode {
         }
     };
     let now = options.at.unwrap_or_else(|| Clock::system().now().as_secs());
-    match verdict(&secrets, &kept, now) {
-        Ok(number) if secrets.len() > 1 => {
-            say(&format!("The signature fits, by secret number {number}.\n"));
-            ExitCode::SUCCESS
-        }
-        Ok(_) => {
-            say("The signature fits.\n");
-            ExitCode::SUCCESS
-        }
+    let found = verdict(&secrets, &kept, now);
+    // Positive for one that is old, negative for one from the future.
+    let age = now.saturating_sub(kept.timestamp);
+    let reason = match found {
+        Err(VerifyError::Signature) => Some(reason(&secrets, &kept)),
+        _ => None,
+    };
+    say(&if options.json {
+        shown(&json!({
+            "signed": found != Err(VerifyError::Signature),
+            "inTime": found.is_ok(),
+            "secret": found.ok(),
+            "ageSeconds": age,
+            "reason": reason,
+        }))
+    } else {
+        sentence(found, secrets.len(), age, reason.unwrap_or_default())
+    });
+    match found {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(VerifyError::Timestamp) => ExitCode::from(FAR),
+        Err(VerifyError::Signature) => ExitCode::from(UNSIGNED),
+    }
+}
+
+fn sentence(found: Result<usize, VerifyError>, secrets: usize, age: i64, reason: &str) -> String {
+    match found {
+        Ok(number) if secrets > 1 => format!("The signature fits, by secret number {number}.\n"),
+        Ok(_) => "The signature fits.\n".to_owned(),
         Err(VerifyError::Timestamp) => {
-            let (away, side) = match now - kept.timestamp {
-                late if late > 0 => (late, "old"),
-                early => (-early, "ahead"),
-            };
-            say(&format!(
+            let (away, side) = if age > 0 { (age, "old") } else { (-age, "ahead") };
+            format!(
                 "The signature fits, but the request is {away} seconds {side}: a receiver refuses it. \
                  Give the time when it came with --at.\n"
-            ));
-            ExitCode::from(FAR)
+            )
         }
-        Err(VerifyError::Signature) => {
-            say(&format!("No signature fits: {}.\n", reason(&secrets, &kept)));
-            ExitCode::from(UNSIGNED)
-        }
+        Err(VerifyError::Signature) => format!("No signature fits: {reason}.\n"),
     }
 }
 
