@@ -110,6 +110,7 @@ mod notify_process;
 mod outage;
 mod outage_disk;
 mod pairing_wire;
+mod panics_process;
 #[path = "../../examples/support/postgres.rs"]
 mod postgres;
 mod postgres_tls;
@@ -165,6 +166,7 @@ mod texts;
 mod unread;
 mod unreadable_wire;
 mod upgrade;
+mod version_wire;
 mod watchdog_process;
 mod webhooks_api;
 mod webhooks_crowd;

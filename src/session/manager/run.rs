@@ -1,10 +1,6 @@
 //! One run of a session, from outside: how it begins, and what is done when it has ended.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use entity::{session, state::Origin};
 use futures_util::FutureExt as _;
@@ -150,7 +146,7 @@ impl Sessions {
             return;
         }
         let key = hold.session().clone();
-        self.shared.panics.fetch_add(1, Ordering::Relaxed);
+        self.shared.factory.panics().count();
         let row = match self.shared.store.sessions().find_by_key(&key).await {
             Ok(Some(row)) => row,
             Ok(None) => {
