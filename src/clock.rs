@@ -32,8 +32,25 @@ enum Source {
 
 #[derive(Debug)]
 struct Manual {
-    now: AtomicI64,
+    /// Goes forward only.
+    passed: AtomicI64,
+    /// What the wall clock says beyond that.
+    set_by: AtomicI64,
     moved: Notify,
+}
+
+impl Manual {
+    /// Waits until a move has brought it about.
+    async fn until(&self, come: impl Fn() -> bool) {
+        loop {
+            // Registered before the time is read, so a move in between is not missed.
+            let moved = self.moved.notified();
+            if come() {
+                return;
+            }
+            moved.await;
+        }
+    }
 }
 
 impl Clock {
@@ -44,7 +61,11 @@ impl Clock {
 
     /// A clock that stands still at `now` until it is moved.
     pub fn manual(now: UnixMillis) -> Self {
-        Self(Source::Manual(Arc::new(Manual { now: AtomicI64::new(now.0), moved: Notify::new() })))
+        Self(Source::Manual(Arc::new(Manual {
+            passed: AtomicI64::new(now.0),
+            set_by: AtomicI64::new(0),
+            moved: Notify::new(),
+        })))
     }
 
     /// The present point in time.
@@ -58,7 +79,9 @@ impl Clock {
                     .and_then(|since| i64::try_from(since.as_millis()).ok())
                     .unwrap_or(0),
             ),
-            Source::Manual(manual) => UnixMillis(manual.now.load(Ordering::SeqCst)),
+            Source::Manual(manual) => UnixMillis(
+                manual.passed.load(Ordering::SeqCst) + manual.set_by.load(Ordering::SeqCst),
+            ),
         }
     }
 
@@ -71,8 +94,16 @@ impl Clock {
                 let whole = u64::try_from(since.tv_sec).unwrap_or(0);
                 Duration::new(whole, u32::try_from(since.tv_nsec).unwrap_or(0))
             }
-            Source::Manual(_) => self.now().since(UnixMillis(0)),
+            Source::Manual(manual) => {
+                UnixMillis(manual.passed.load(Ordering::SeqCst)).since(UnixMillis(0))
+            }
         }
+    }
+
+    /// When [`Self::monotonic`] comes to the time of the day `at`, unless the wall clock is set meanwhile. Whoever
+    /// waits within the process waits until then, as it is how long it waits that was decided.
+    pub fn when(&self, at: UnixMillis) -> Duration {
+        self.monotonic() + at.since(self.now())
     }
 
     /// Waits until [`Self::monotonic`] has come to `at`; returns at once when that is past.
@@ -86,10 +117,7 @@ impl Clock {
                 }
                 tokio::time::sleep(left.min(Duration::from_secs(1))).await;
             },
-            Source::Manual(_) => {
-                let at = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-                self.sleep_until(UnixMillis(at)).await;
-            }
+            Source::Manual(manual) => manual.until(|| self.monotonic() >= at).await,
         }
     }
 
@@ -108,7 +136,23 @@ impl Clock {
             Source::System => panic!("the system clock cannot be moved"),
             Source::Manual(manual) => {
                 let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-                manual.now.fetch_add(millis, Ordering::SeqCst);
+                manual.passed.fetch_add(millis, Ordering::SeqCst);
+                manual.moved.notify_waiters();
+            }
+        }
+    }
+
+    /// Sets a manual wall clock back, as an administrator may. No time passes.
+    ///
+    /// # Panics
+    ///
+    /// On the system clock, which is not ours to set.
+    pub fn set_back(&self, by: Duration) {
+        match &self.0 {
+            Source::System => panic!("the system clock cannot be set"),
+            Source::Manual(manual) => {
+                let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+                manual.set_by.fetch_sub(millis, Ordering::SeqCst);
                 manual.moved.notify_waiters();
             }
         }
@@ -118,14 +162,7 @@ impl Clock {
     pub async fn sleep_until(&self, at: UnixMillis) {
         match &self.0 {
             Source::System => tokio::time::sleep(at.since(self.now())).await,
-            Source::Manual(manual) => loop {
-                // Registered before the time is read, so a move in between is not missed.
-                let moved = manual.moved.notified();
-                if self.now() >= at {
-                    return;
-                }
-                moved.await;
-            },
+            Source::Manual(manual) => manual.until(|| self.now() >= at).await,
         }
     }
 
@@ -156,5 +193,21 @@ mod tests {
         };
         let (woken_at, ()) = tokio::join!(sleeper, mover);
         assert_eq!(woken_at, UnixMillis(61_000));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_keeps_nobody_waiting_who_waits_for_a_time_to_pass() {
+        let clock = Clock::manual(UnixMillis(7_200_000));
+        let due = clock.when(UnixMillis(7_260_000));
+        clock.set_back(Duration::from_hours(1));
+        assert_eq!(clock.now(), UnixMillis(3_600_000));
+        let waits = clock.sleep_until_monotonic(due);
+        let mut waits = std::pin::pin!(waits);
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        clock.advance(Duration::from_secs(59));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert!(futures_util::poll!(&mut waits).is_ready());
+        assert_eq!(clock.now(), UnixMillis(3_660_000));
     }
 }

@@ -5,7 +5,8 @@
 //! when it comes to the moment called `name` for the n-th time; `any:n` counts all moments. With
 //! `PAUSE_WAGATE_AT=name:n` it stops there instead, as a machine that is suspended, until it is sent
 //! `SIGCONT`; with `BLOCK_WAGATE_AT=name:n` the thread that comes there goes no further, and the tasks that
-//! were to have their turns on it do not get them, which the log says. With `TELL_WAGATE_AT=name` the log
+//! were to have their turns on it do not get them, which the log says; with `PANIC_WAGATE_AT=name:n` whoever comes
+//! there panics. With `TELL_WAGATE_AT=name` the log
 //! says whenever it comes to that moment. With
 //! `HOLD_WAGATE_AT=name` a task that comes to a place of that name goes no further, as one that has not got
 //! its turn yet when the process dies. In any other build the macros are nothing, and neither the names nor
@@ -63,6 +64,7 @@ mod armed {
     const KILL: &str = "KILL_WAGATE_AT";
     const PAUSE: &str = "PAUSE_WAGATE_AT";
     const BLOCK: &str = "BLOCK_WAGATE_AT";
+    const PANIC: &str = "PANIC_WAGATE_AT";
     const HOLD: &str = "HOLD_WAGATE_AT";
     const TELL: &str = "TELL_WAGATE_AT";
 
@@ -93,6 +95,7 @@ mod armed {
         static KILLED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(KILL));
         static PAUSED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(PAUSE));
         static BLOCKED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(BLOCK));
+        static PANICS: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(PANIC));
         static TOLD: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(TELL).ok());
 
         if TOLD.as_deref() == Some(name) {
@@ -104,6 +107,9 @@ mod armed {
         if PAUSED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
             stand_still();
+        }
+        if PANICS.as_ref().is_some_and(|armed| armed.is_now(name)) {
+            panic!("a test wants a panic at {name}");
         }
         if BLOCKED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             tracing::info!(moment = name, "Blocked at {name}");

@@ -54,6 +54,10 @@ pub struct Model {
     pub qr_sequence: i64,
     /// When the newest QR code was issued, also after it is gone.
     pub last_qr_at: Option<UnixMillis>,
+    /// Series of QR codes that nobody has scanned, in a row: shown to their end, or being shown.
+    pub qr_rounds: i32,
+    /// Until when the code to type is good, once it is all that is left: the QR codes of the series are used up.
+    pub pairing_code_until: Option<UnixMillis>,
     /// Counts series of QR codes and pairing codes asked for, over all of the session's life.
     pub pairing_attempts: i64,
     /// Why the last pairing did not come about, in a stable word; none since one did.

@@ -27,7 +27,7 @@ pub struct WhatsApp {
     /// What a phone shows in its list of linked devices.
     pub device_name: String,
     /// How often a session that waits to be paired is given a fresh series of QR codes (six, worth
-    /// some 160 seconds) before it is left alone.
+    /// some 160 seconds) before it is left alone. Restarts are counted in: a series that one cuts off is shown once more.
     pub max_qr_rounds: u32,
     /// Sessions that may be dialling at the same time.
     pub dial_concurrency: u32,

@@ -189,6 +189,10 @@ impl Backend {
         let sealer = self.sealer().await?.clone();
         moment!("signal.copied");
         self.tasks.rest().await;
+        if self.tasks.have_panicked() {
+            // What it had read with the ratchet may be lost.
+            return Err(StoreError::Connection("a task of the client's has panicked".into()));
+        }
         moment!("signal.before_flush");
         let written = self
             .unit(move |txn| {

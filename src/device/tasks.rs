@@ -19,6 +19,10 @@
 //! waits for an answer of this backend. Nobody waits for a turn to begin: what is decrypted after the copy was
 //! taken is not in it.
 //!
+//! A task that panics is under way no more, and what it had read may be lost with it. So from then on no ratchet is
+//! written at all ([`Tasks::have_panicked`]), as if the process had died: WhatsApp delivers again what it had read, and
+//! what is on disk can read it.
+//!
 //! # What is left
 //!
 //! A task that waits, between the two steps, for another task which is not under way itself. For a message to
@@ -61,6 +65,8 @@ struct Shared {
     waiting: AtomicUsize,
     /// Rung when a turn has ended, if anybody waits.
     ended: Notify,
+    /// One has panicked.
+    panicked: AtomicBool,
 }
 
 /// One task.
@@ -126,6 +132,11 @@ impl Tasks {
             task.asking.fetch_add(1, SeqCst);
         }
         Asking(task)
+    }
+
+    /// Whether one has panicked. Known to whoever has waited for its rest.
+    pub(super) fn have_panicked(&self) -> bool {
+        self.0.panicked.load(SeqCst)
     }
 
     /// Waits until each task that is under way now has stopped for something else than the backend.
@@ -203,18 +214,18 @@ impl<F> fmt::Debug for Watched<F> {
 impl<F: Future + Unpin> Future for Watched<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let task = Arc::clone(&self.entry.task);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { work, entry: Entry { of, task, .. } } = self.get_mut();
         task.waker.register(cx.waker());
         // In this order: at no point between a wake and the end of the turn does it look idle.
         task.polled.store(true, SeqCst);
         task.woken.store(false, SeqCst);
-        let turn = Turn { before: CURRENT.replace(Some(Arc::clone(&task))), task: &task };
-        let waker = Waker::from(Arc::clone(&task));
-        let polled = Pin::new(&mut self.work).poll(&mut Context::from_waker(&waker));
+        let turn = Turn { before: CURRENT.replace(Some(Arc::clone(task))), task, of };
+        let waker = Waker::from(Arc::clone(task));
+        let polled = Pin::new(work).poll(&mut Context::from_waker(&waker));
         drop(turn);
-        if self.entry.of.0.waiting.load(SeqCst) > 0 {
-            self.entry.of.0.ended.notify_waiters();
+        if of.0.waiting.load(SeqCst) > 0 {
+            of.0.ended.notify_waiters();
         }
         polled
     }
@@ -224,11 +235,16 @@ impl<F: Future + Unpin> Future for Watched<F> {
 struct Turn<'a> {
     before: Option<Arc<Task>>,
     task: &'a Task,
+    of: &'a Tasks,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         CURRENT.replace(self.before.take());
+        if std::thread::panicking() {
+            // Before it is counted as a rest: who has waited for that knows.
+            self.of.0.panicked.store(true, SeqCst);
+        }
         // In this order: who has seen the rest counted must not find the task in its turn, and wait for another.
         self.task.polled.store(false, SeqCst);
         if self.task.asking.load(SeqCst) == 0 {
@@ -364,6 +380,29 @@ mod tests {
         assert!(poll(&mut asks));
         assert!(poll(&mut rest), "the other was given up long ago");
         drop(hangs);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_waited_for_no_more_and_who_has_waited_knows_of_it() {
+        let tasks = Tasks::default();
+        let (told, tells) = oneshot::channel::<()>();
+        let mut task = tasks.watch(Box::pin(async {
+            let _asking = Tasks::asking();
+            tells.await.ok();
+            panic!("between reading and handing over");
+        }));
+        assert!(!poll(&mut task));
+        let rest = tasks.rest();
+        let mut rest = std::pin::pin!(rest);
+        assert!(!poll(&mut rest), "it waits for the backend");
+        told.send(()).unwrap();
+        let task = std::panic::AssertUnwindSafe(task).catch_unwind();
+        assert!(!tasks.have_panicked());
+        assert!(task.await.is_err());
+        assert!(poll(&mut rest));
+        assert!(tasks.have_panicked());
+        assert!(tasks.tasks().is_empty());
+        assert!(CURRENT.with_borrow(Option::is_none), "nobody has a turn here");
     }
 
     #[tokio::test]

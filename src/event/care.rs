@@ -21,6 +21,8 @@ pub struct Care {
     pub trouble: Option<(Trouble, u32)>,
     /// Until when WhatsApp wants no dials from this address, whosever they are.
     pub throttled_until: Option<UnixMillis>,
+    /// Series of QR codes that nobody has scanned, in a row: shown to their end, or being shown.
+    pub qr_rounds: u32,
 }
 
 impl Care {
@@ -32,6 +34,7 @@ impl Care {
             dial_failures: count(row.dial_failures),
             trouble: row.trouble.map(|trouble| (trouble, count(row.trouble_count))),
             throttled_until: row.throttled_until,
+            qr_rounds: count(row.qr_rounds),
         }
     }
 
@@ -43,6 +46,7 @@ impl Care {
         row.trouble = self.trouble.map(|(trouble, _)| trouble);
         row.trouble_count = self.trouble.map_or(0, |(_, count)| column(count));
         row.throttled_until = self.throttled_until;
+        row.qr_rounds = column(self.qr_rounds);
     }
 }
 
@@ -58,6 +62,7 @@ mod tests {
             dial_failures: 3,
             trouble: Some((Trouble::AccountLocked, 2)),
             throttled_until: Some(UnixMillis(9)),
+            qr_rounds: 2,
         };
         let mut row = row();
         care.write(&mut row);

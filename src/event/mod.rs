@@ -50,8 +50,9 @@ pub enum Event {
     Disconnected(Disconnect),
     /// WhatsApp refused the pairing, the credentials or the client.
     AuthFailure(AuthFailure),
-    /// A code to type on the phone was given. The code itself is for whoever asked for it.
-    PairingCode { expires_at: UnixMillis },
+    /// A code to type on the phone was given. The code itself is for whoever asked for it. `is_last`: it was given
+    /// before, and is all that is left, as the QR codes beside it are used up.
+    PairingCode { expires_at: UnixMillis, is_last: bool },
     /// A try to pair did not come about; the session goes on.
     PairingFailed(PairingFailure),
     /// WhatsApp asks for the account owner's passkey to complete the pairing.

@@ -68,7 +68,9 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
             "until": failure.until().map(rfc3339),
             "nextAttemptAt": next_attempt_at(),
         }),
-        Event::PairingCode { expires_at } => json!({ "expiresAt": rfc3339(*expires_at) }),
+        Event::PairingCode { expires_at, is_last } => {
+            json!({ "expiresAt": rfc3339(*expires_at), "qrExhausted": is_last })
+        }
         Event::PairingFailed(failure) => json!({
             "reason": failure.word(),
             "message": failure.sentence(),

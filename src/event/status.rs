@@ -67,6 +67,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
     row.reconnecting = false;
     row.next_attempt_at = None;
     row.loading_percent = None;
+    row.pairing_code_until = None;
     row.updated_at = row.updated_at.max(at);
     if is_anybodys(row, event, before) {
         row.account_jid = None;
@@ -83,6 +84,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             if before != SessionStatus::QrGenerated {
                 // The first code of a series.
                 row.pairing_attempts += 1;
+                row.qr_rounds = row.qr_rounds.saturating_add(1);
             }
             row.last_qr_at = Some(at);
             row.qr = Some(qr.clone());
@@ -103,7 +105,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             row.connected_at = Some(at);
             row.last_active_at = row.last_active_at.max(Some(at));
             row.banned_until = None;
-            forget_pairing_error(row);
+            is_paired(row);
         }
         Event::ChangeState(Change::Reconnecting { reason, next_attempt_at }) => {
             row.reconnecting = true;
@@ -123,7 +125,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             ended(row, failure.sentence(), failure.word(), failure.code(), at);
             row.banned_until = failure.until();
         }
-        Event::Authenticated => forget_pairing_error(row),
+        Event::Authenticated => is_paired(row),
         Event::Reported(report) => reported(row, report, before, at),
         Event::ChangeState(Change::Connecting)
         | Event::PairingCode { .. }
@@ -207,12 +209,19 @@ pub fn learn(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
 /// Writes what is remembered of an event that leaves the status alone. Whether this is one.
 fn remember(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
     match event {
-        Event::PairingCode { .. } => row.pairing_attempts += 1,
+        Event::PairingCode { expires_at, is_last: true } => {
+            row.pairing_code_until = Some(*expires_at);
+            // Of the last QR code, whatever its time: the client takes none any more.
+            row.qr_expires_at = row.qr_expires_at.map(|expires_at| expires_at.min(at));
+        }
+        Event::PairingCode { is_last: false, .. } => row.pairing_attempts += 1,
         Event::PairingFailed(failure) => {
             if *failure != PairingFailure::CodeWithdrawn && *failure != PairingFailure::CodeRefused
             {
                 // Asked for, and not given. What became of a given one was counted with it.
                 row.pairing_attempts += 1;
+            } else {
+                row.pairing_code_until = None;
             }
             pairing_failed(row, failure.word(), at);
         }
@@ -247,6 +256,12 @@ fn ended(
 fn pairing_failed(row: &mut session::Model, word: &str, at: UnixMillis) {
     row.pairing_error = Some(word.to_owned());
     row.pairing_error_at = Some(at);
+}
+
+/// Writes that somebody has used a code.
+fn is_paired(row: &mut session::Model) {
+    row.qr_rounds = 0;
+    forget_pairing_error(row);
 }
 
 fn forget_pairing_error(row: &mut session::Model) {

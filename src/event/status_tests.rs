@@ -52,6 +52,8 @@ pub(crate) fn row() -> session::Model {
         trouble: None,
         trouble_count: 0,
         throttled_until: None,
+        qr_rounds: 0,
+        pairing_code_until: None,
         is_notification: None,
         ai_config: None,
         migrated_to: None,
@@ -108,7 +110,9 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::Disconnected(Disconnect::LoggedOut { code: Some(401) })),
         Just(Event::AuthFailure(AuthFailure::Banned { code: 101, until: UnixMillis(9) })),
         Just(Event::AuthFailure(AuthFailure::OtherAccount { unlinked: true })),
-        Just(Event::PairingCode { expires_at: UnixMillis(180_000) }),
+        any::<bool>().prop_map(|is_last| {
+            Event::PairingCode { expires_at: UnixMillis(180_000), is_last }
+        }),
         Just(Event::PairingFailed(PairingFailure::RateLimited)),
         Just(Event::PasskeyRequested),
         Just(Event::AccountChanged(Account::default())),
@@ -144,6 +148,7 @@ proptest! {
             );
             if before != row.status {
                 prop_assert_eq!(row.status_since, UnixMillis(at));
+                prop_assert_eq!(row.pairing_code_until, None);
             }
         }
     }
@@ -179,15 +184,23 @@ fn what_became_of_pairings_is_remembered_until_one_succeeds() {
     apply(&mut row, &Event::PairingFailed(PairingFailure::RateLimited), UnixMillis(30));
     assert_eq!(row.pairing_error.as_deref(), Some("rate_limited"));
     assert_eq!((row.status, row.qr.is_some()), (SessionStatus::QrGenerated, true));
-    apply(&mut row, &Event::PairingCode { expires_at: UnixMillis(180_000) }, UnixMillis(40));
+    let code = |is_last| Event::PairingCode { expires_at: UnixMillis(180_000), is_last };
+    apply(&mut row, &code(false), UnixMillis(40));
+    assert_eq!((row.pairing_attempts, row.pairing_code_until), (3, None));
+    apply(&mut row, &code(true), UnixMillis(45));
+    assert_eq!(row.pairing_code_until, Some(UnixMillis(180_000)));
     apply(&mut row, &Event::PairingFailed(PairingFailure::CodeWithdrawn), UnixMillis(50));
     assert_eq!(row.pairing_attempts, 3, "a code that was given is one attempt, however it ends");
+    assert_eq!(row.pairing_code_until, None);
+    apply(&mut row, &code(true), UnixMillis(55));
     apply(&mut row, &Event::PasskeyRequested, UnixMillis(60));
     assert_eq!(row.pairing_error.as_deref(), Some("passkey_required"));
     assert!(row.message.is_some() && row.qr.is_some());
 
+    assert_eq!(row.pairing_code_until, Some(UnixMillis(180_000)), "it is the same client");
     apply(&mut row, &Event::Disconnected(Disconnect::QrCodesExhausted), UnixMillis(70));
     assert_eq!(row.pairing_error.as_deref(), Some("qr_codes_exhausted"));
+    assert_eq!(row.pairing_code_until, None);
     assert_eq!(row.last_qr_at, Some(UnixMillis(20)), "also after it is gone");
     apply(&mut row, &Event::Authenticated, UnixMillis(80));
     assert_eq!((row.pairing_error.clone(), row.pairing_error_at), (None, None));

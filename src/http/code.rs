@@ -175,7 +175,7 @@ codes! {
     }
     QrNotAvailable = "QR_NOT_AVAILABLE", NOT_FOUND, "There is no QR code to scan" {
         about: "The session shows no code at the moment. `reason` says why: `not_yet`, `expired` and `pairing` pass by themselves \
-                (ask again with `wait`), `not_started`, `ended` and `failed` want a start, `already_connected` needs no code, and with `unchanged` \
+                (ask again with `wait`), with `typed_code_only` no QR code is left while a pairing code can be typed, `not_started`, `ended` and `failed` want a start, `already_connected` needs no code, and with `unchanged` \
                 the code that the caller knows is still the newest.",
         detail: "the session is stopped: start it to get a QR code",
         members: { "reason": "not_started", "sessionStatus": "session_not_connected" },

@@ -11,6 +11,7 @@
 //! - `policy.rs` decides what happens when a client has ended, and after a restart of the process.
 //!   `pace.rs` limits dials over all sessions; `backoff.rs` says how long one waits; `watch.rs` notices
 //!   that a connection has gone silent.
+//!   `panics.rs` contains what panics.
 //! - `media/` has the files of messages, downloaded when somebody asks for them.
 //! - `history.rs` says what is kept of an account's past, and what that may cost.
 //! - [`view`] computes what a session looks like from outside.
@@ -34,6 +35,7 @@ mod outbox;
 mod ownership;
 mod pace;
 mod pairing;
+mod panics;
 mod policy;
 mod recovery;
 mod runner;

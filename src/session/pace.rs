@@ -10,11 +10,14 @@
 //! succeed double it, up to what is configured. Who waits for a turn meanwhile gets none, but is told
 //! until when. What an operator asks for does not wait for the end of a pause, as a person who presses a
 //! button is no storm.
+//!
+//! All of it goes by the clock that nobody sets.
 
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use entity::UnixMillis;
@@ -79,7 +82,7 @@ struct State {
     /// When the next dial may begin, in microseconds.
     next: i64,
     /// No routine dial begins before.
-    paused_until: Option<UnixMillis>,
+    paused_until: Option<Duration>,
     halvings: u32,
     successes: u32,
     /// Turns given since the process began.
@@ -99,10 +102,13 @@ pub struct DialStats {
     pub under_way: u64,
 }
 
-/// There is no turn: routine dials wait until this time.
+/// There is no turn: routine dials wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Paused {
+    /// Until this time of the day, for people.
     pub(super) until: UnixMillis,
+    /// Until [`Clock::monotonic`] has come to this.
+    pub(super) due: Duration,
 }
 
 /// The right to be dialling. Given back when it is dropped.
@@ -132,7 +138,7 @@ impl Pace {
                 Turn::Now => return Ok(Permit { pace: self.clone() }),
                 Turn::Paused(paused) => return Err(paused),
                 Turn::At(at) => tokio::select! {
-                    () = self.0.clock.sleep_until(at) => {}
+                    () = self.0.clock.sleep_until_monotonic(at) => {}
                     () = woken => {}
                 },
                 Turn::Later => woken.await,
@@ -147,14 +153,15 @@ impl Pace {
 
     /// WhatsApp wants no dials before this time.
     pub(super) fn slow_down(&self, until: UnixMillis) {
+        let due = self.0.clock.when(until);
         let mut state = self.lock();
-        let paused = state.paused_until.is_some_and(|until| self.0.clock.now() < until);
+        let paused = state.paused_until.is_some_and(|due| self.0.clock.monotonic() < due);
         // Those that were under way when the first one was told so hear the same.
         if !paused {
             state.halvings = (state.halvings + 1).min(MOST_HALVINGS);
         }
         state.successes = 0;
-        state.paused_until = state.paused_until.max(Some(until));
+        state.paused_until = state.paused_until.max(Some(due));
         for ((rank, _), bell) in &state.waiting {
             if rank.routine {
                 bell.notify_one();
@@ -167,8 +174,15 @@ impl Pace {
     }
 
     /// Until when all routine dials wait, if they do.
-    pub(super) fn paused_until(&self) -> Option<UnixMillis> {
-        self.lock().paused_until.filter(|until| self.0.clock.now() < *until)
+    pub(super) fn paused(&self) -> Option<Paused> {
+        let due = self.lock().paused_until?;
+        self.pause(due)
+    }
+
+    /// The pause that ends then, unless it is over.
+    fn pause(&self, due: Duration) -> Option<Paused> {
+        let left = due.checked_sub(self.0.clock.monotonic()).filter(|left| !left.is_zero())?;
+        Some(Paused { until: self.0.clock.now() + left, due })
     }
 
     pub(super) fn stats(&self) -> DialStats {
@@ -182,13 +196,12 @@ impl Pace {
 
     fn look(&self, place: &Place<'_>) -> Turn {
         let mut state = self.lock();
-        let now = self.0.clock.now();
         let routine = place.key.0.routine;
         if state.closed {
             return Turn::Later;
         }
-        if routine && let Some(until) = state.paused_until.filter(|until| now < *until) {
-            return Turn::Paused(Paused { until });
+        if routine && let Some(paused) = state.paused_until.and_then(|due| self.pause(due)) {
+            return Turn::Paused(paused);
         }
         if state.waiting.first_key_value().is_some_and(|(first, _)| *first != place.key) {
             return Turn::Later;
@@ -197,13 +210,13 @@ impl Pace {
         if state.under_way >= limit {
             return Turn::Later;
         }
-        let micros = now.0.saturating_mul(1000);
+        let micros = i64::try_from(self.0.clock.monotonic().as_micros()).unwrap_or(i64::MAX / 2);
         let interval = self.0.interval << state.halvings;
-        // Not farther ahead than it can have been put, in case the clock was set back.
+        // Not farther ahead than the present rate puts it: it may have been a slower one.
         state.next = state.next.min(micros + 2 * interval);
-        // The clock counts milliseconds: what is due within this one is due.
+        // Timers count milliseconds: what is due within this one is due.
         if state.next > micros + 999 {
-            return Turn::At(UnixMillis(state.next / 1000));
+            return Turn::At(Duration::from_millis(u64::try_from(state.next / 1000).unwrap_or(0)));
         }
         let moved = interval / 2 + rand::random_range(0..=interval);
         let next = state.next.max(micros - LAG) + moved;
@@ -234,8 +247,8 @@ impl State {
 enum Turn {
     Now,
     Paused(Paused),
-    /// Not before this time.
-    At(UnixMillis),
+    /// Not before [`Clock::monotonic`] has come to this.
+    At(Duration),
     /// When somebody rings.
     Later,
 }

@@ -126,15 +126,16 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
     pace.slow_down(until);
     // Said again by a dial that was under way: the same pause.
     pace.slow_down(until);
-    assert_eq!(pace.paused_until(), Some(until));
+    let paused = Paused { until, due: clock.when(until) };
+    assert_eq!(pace.paused(), Some(paused));
 
     clock.advance(Duration::from_secs(119));
-    assert_eq!(pace.turn(Rank::routine(None)).await.unwrap_err(), Paused { until });
+    assert_eq!(pace.turn(Rank::routine(None)).await.unwrap_err(), paused);
     assert!(given(&mut waiting(&pace, Rank::operator())).is_some(), "a person is no storm");
     clock.advance(Duration::from_secs(1));
     let mut routine = waiting(&pace, Rank::routine(None));
     let first = given(&mut routine).expect("the pause is over");
-    assert_eq!(pace.paused_until(), None);
+    assert_eq!(pace.paused(), None);
 
     // Half the rate: two dials cannot be closer than half of 200 ms.
     let mut second = waiting(&pace, Rank::routine(None));
@@ -163,7 +164,7 @@ async fn who_waits_for_a_turn_when_dials_are_paused_is_told_until_when() {
     let until = START + Duration::from_mins(2);
     pace.slow_down(until);
     for turn in queue {
-        assert_eq!(turn.await.unwrap().unwrap_err(), Paused { until });
+        assert_eq!(turn.await.unwrap().unwrap_err(), Paused { until, due: clock.when(until) });
     }
     clock.advance(Duration::from_secs(1));
     assert!(operator.await.unwrap().is_ok());
@@ -180,6 +181,22 @@ async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
     assert!(given(&mut turn).is_none());
     clock.advance(Duration::from_secs(1));
     assert!(given(&mut turn).is_some());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_lengthens_no_pause_and_who_waits_is_told_the_new_time() {
+    let clock = Clock::manual(UnixMillis(7_200_000));
+    let pace = Pace::new(clock.clone(), 10, 10);
+    let until = clock.now() + Duration::from_mins(2);
+    pace.slow_down(until);
+    clock.set_back(Duration::from_hours(1));
+    let paused = pace.turn(Rank::routine(None)).await.unwrap_err();
+    assert_eq!(paused.until, clock.now() + Duration::from_mins(2));
+    assert!(clock.sleep_until_monotonic(paused.due).now_or_never().is_none());
+    clock.advance(Duration::from_mins(2));
+    clock.sleep_until_monotonic(paused.due).now_or_never().unwrap();
+    let turn = given(&mut waiting(&pace, Rank::routine(None)));
+    assert!(turn.is_some(), "the pause is over");
 }
 
 #[tokio::test]

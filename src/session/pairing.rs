@@ -88,7 +88,7 @@ impl Pairing {
     /// What an answer means to the session.
     pub(super) fn event(answered: &Answered) -> Option<Event> {
         match answered {
-            Ok(code) => Some(Event::PairingCode { expires_at: code.expires_at }),
+            Ok(code) => Some(Event::PairingCode { expires_at: code.expires_at, is_last: false }),
             Err(error) => error.failure().map(Event::PairingFailed),
         }
     }

@@ -5,7 +5,7 @@
 //! | it is to stop, or was logged out here | | the run ends; whoever asked says so |
 //! | logged out on the phone, credentials, pairing or account refused | ended | nothing, until somebody starts it |
 //! | another client took over | ended | nothing; or one late try, if configured |
-//! | its QR codes ran out | pairing | new codes, so many times; then nothing |
+//! | its QR codes ran out | pairing | new codes, so many times, restarts of the process included; then nothing |
 //! | banned until a time | `auth_failure` | dialled again a little after that time, and if it says so again, not before 5, 15, 60, 60, … minutes |
 //! | the account is locked | `auth_failure` | after 5, 15, 60, 60, … minutes |
 //! | this client version is outdated | `auth_failure` | after 1, 5, 15, 60, … minutes, with WhatsApp's version asked anew |
@@ -15,7 +15,7 @@
 //! | not available (503) | reconnecting | after a wait that grows, and not before the time asked for |
 //! | the connection was lost, went silent, took too long, or there was none | reconnecting | after a wait that grows |
 //! | the server could not prove that it is WhatsApp | reconnecting | the same, three times in a row; then `auth_failure` for good |
-//! | the session's task panicked | reconnecting | after 30 s, 1, 2, 4 minutes; the fifth time in a row `error` |
+//! | a task of the session's, or of its client's, panicked | reconnecting | after 30 s, 1, 2, 4 minutes; the fifth time in a row `error` |
 //!
 //! What has to be remembered for that is a [`Care`], which goes into the session's row in the
 //! transaction of the event that tells what happened. A connection that has lasted clears it; so does
@@ -29,7 +29,11 @@ use entity::{
     state::{DesiredState, SessionStatus, Trouble},
 };
 
-use super::{backoff, client::DialFailure, online::End};
+use super::{
+    backoff::{self, STABLE_AFTER},
+    client::DialFailure,
+    online::End,
+};
 use crate::event::{AuthFailure, Care, Change, Disconnect, Event, LASTING, Loss};
 
 /// Handshakes that may fail in a row before we say that this is not WhatsApp. One may fail because
@@ -102,8 +106,8 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
     pub(super) now: UnixMillis,
-    /// The connection had lasted.
-    pub(super) stable: bool,
+    /// How long it had been connected; none if it was not.
+    pub(super) connected: Option<Duration>,
     /// Uniform in 0..1.
     pub(super) chance: f64,
 }
@@ -121,14 +125,23 @@ pub(super) struct Rules {
 pub(super) struct Policy {
     rules: Rules,
     care: Care,
-    /// Clients that ran out of QR codes, in a row.
-    qr_rounds: u32,
 }
 
 impl Policy {
     /// Goes on with what is remembered; a default [`Care`] starts afresh.
     pub(super) fn new(rules: Rules, care: Care) -> Self {
-        Self { rules, care, qr_rounds: 0 }
+        Self { rules, care }
+    }
+
+    /// What is left to say of a session to which all the QR codes were shown that it is to have, if it is one.
+    ///
+    /// A series that the end of a process has cut off is shown again, though not for a second time beyond what is
+    /// configured: whoever was about to scan it finds another one, and nobody else has a session dial for ever.
+    pub(super) fn exhausted(&self) -> Option<Next> {
+        let is_one = self.care.qr_rounds > self.rules.max_qr_rounds;
+        let care = Care { next_attempt_at: None, ..self.care };
+        let event = Event::Disconnected(Disconnect::QrCodesExhausted);
+        is_one.then_some(Next::End(Some(event), care))
     }
 
     /// A dial begins: it is a failed one until its connection has lasted. Answers how many there
@@ -146,9 +159,12 @@ impl Policy {
 
     /// Decides what follows from the end of a client.
     pub(super) fn after(&mut self, end: &End, about: Circumstances) -> Next {
-        let Circumstances { now, stable, chance } = about;
+        let Circumstances { now, connected, chance } = about;
         self.care.next_attempt_at = None;
-        if stable {
+        if connected.is_some() {
+            self.care.qr_rounds = 0;
+        }
+        if connected >= Some(STABLE_AFTER) {
             self.care.dial_failures = self.care.dial_failures.min(1);
             self.care.throttled_until = None;
             self.care.trouble = self.care.trouble.filter(|(trouble, _)| LASTING.contains(trouble));
@@ -156,8 +172,8 @@ impl Policy {
         match end {
             End::Stopped | End::LoggedOut => Next::End(None, self.care),
             End::QrCodesExhausted => {
-                self.qr_rounds += 1;
-                if self.qr_rounds < self.rules.max_qr_rounds {
+                self.care.qr_rounds = self.care.qr_rounds.saturating_add(1);
+                if self.care.qr_rounds < self.rules.max_qr_rounds {
                     Next::Dial
                 } else {
                     self.end(Event::Disconnected(Disconnect::QrCodesExhausted))
@@ -175,6 +191,7 @@ impl Policy {
             }
             End::Ended(reason) => self.end(Event::Disconnected(*reason)),
             End::Refused(failure) => self.refused(failure, now, chance),
+            End::Panicked => self.panicked(connected >= Some(SOUND_AFTER), now, chance),
             End::Lost(Loss::RateLimited) => {
                 let at = self.rate_limited(None, now, chance);
                 self.reconnecting(Loss::RateLimited, at)
@@ -263,6 +280,19 @@ impl Policy {
         }
     }
 
+    /// A task has panicked. `sound`: after so long a connection that it has nothing to do with the one before.
+    fn panicked(&mut self, sound: bool, now: UnixMillis, chance: f64) -> Next {
+        if sound {
+            self.care.trouble = None;
+        }
+        let times = self.trouble(Trouble::Panicked);
+        if times >= MAX_PANICS {
+            self.care.next_attempt_at = None;
+            return self.end(Event::Disconnected(Disconnect::Failed));
+        }
+        self.reconnecting(Loss::Panicked, now + backoff::step(&PANICKED, times, chance))
+    }
+
     fn reconnecting(&mut self, loss: Loss, at: UnixMillis) -> Next {
         let waits = Change::Reconnecting { reason: loss, next_attempt_at: Some(at) };
         self.again(Event::ChangeState(waits), at)
@@ -297,16 +327,8 @@ pub(super) fn after_panic(row: &session::Model, now: UnixMillis, chance: f64) ->
     let mut policy =
         Policy::new(Rules { max_qr_rounds: 1, replaced_retry_after: None }, Care::of(row));
     let connected = row.status == SessionStatus::SessionConnected;
-    if connected && row.connected_at.is_some_and(|since| now.since(since) >= SOUND_AFTER) {
-        policy.care.trouble = None;
-    }
-    let times = policy.trouble(Trouble::Panicked);
-    if times >= MAX_PANICS {
-        policy.care.next_attempt_at = None;
-        return policy.end(Event::Disconnected(Disconnect::Failed));
-    }
-    let at = now + backoff::step(&PANICKED, times, chance);
-    policy.reconnecting(Loss::Panicked, at)
+    let sound = row.connected_at.is_some_and(|since| now.since(since) >= SOUND_AFTER);
+    policy.panicked(connected && sound, now, chance)
 }
 
 /// How a session goes on after a restart of the process.
@@ -333,6 +355,8 @@ pub(super) fn resume(row: &session::Model, now: UnixMillis, chance: f64) -> Resu
     let mut care = Care::of(row);
     if let Some(at) = care.next_attempt_at {
         if at <= now {
+            // It has waited.
+            care.next_attempt_at = None;
             return Resume::Now(care);
         }
         // A clock that was set back must not keep a session away: it waits no longer than it was to wait when that was

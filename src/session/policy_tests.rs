@@ -19,7 +19,7 @@ fn policy() -> Policy {
 }
 
 fn about(stable: bool, chance: f64) -> Circumstances {
-    Circumstances { now: NOW, stable, chance }
+    Circumstances { now: NOW, connected: stable.then_some(STABLE_AFTER), chance }
 }
 
 /// What is decided after a dial that ended so at once.
@@ -85,6 +85,7 @@ fn ends() -> impl Strategy<Value = End> {
         Just(End::Ended(Disconnect::LoggedOut { code: Some(401) })),
         Just(End::Ended(Disconnect::Replaced)),
         Just(End::QrCodesExhausted),
+        Just(End::Panicked),
         Just(End::Stopped),
     ]
 }
@@ -156,6 +157,59 @@ fn codes_are_renewed_so_many_times_and_then_nobody_dials_any_more() {
     let next = failed(&mut policy, &End::QrCodesExhausted);
     assert_eq!(seconds(&next), None);
     assert_eq!(event(next), Some(Event::Disconnected(Disconnect::QrCodesExhausted)));
+}
+
+/// Shows a code of a new series, and is asked what is remembered, as the next process is.
+fn shows_a_code(row: &mut session::Model) -> Policy {
+    apply(row, &Event::ChangeState(Change::Connecting), NOW);
+    apply(row, &Event::Qr { qr: "2@code".to_owned(), expires_at: NOW }, NOW);
+    Policy::new(RULES, Care::of(row))
+}
+
+#[test]
+fn a_restart_forgets_no_series_of_codes_and_one_that_it_cuts_off_is_shown_once_more() {
+    let mut row = row();
+    // Two series are shown to their end, by one process.
+    let mut policy = policy();
+    for _ in 0..2 {
+        shows_a_code(&mut row);
+        assert_eq!(failed(&mut policy, &End::QrCodesExhausted), Next::Dial);
+        apply(&mut row, &Event::ChangeState(Change::Connecting), NOW);
+        policy.care().write(&mut row);
+        assert_eq!(Care::of(&row), policy.care());
+    }
+    // The last one is cut off, and the same one again.
+    assert_eq!(shows_a_code(&mut row).exhausted(), None);
+    let again = shows_a_code(&mut row);
+    let care = again.care();
+    let said = Event::Disconnected(Disconnect::QrCodesExhausted);
+    assert_eq!(again.exhausted(), Some(Next::End(Some(said.clone()), care)));
+    apply(&mut row, &said, NOW);
+    care.write(&mut row);
+    assert_eq!(resume(&row, NOW, MIDDLE), Resume::Not, "until somebody asks");
+
+    // One that is shown to its end is the last, also if it is the second one.
+    let mut row = after(&[]);
+    for _ in 0..2 {
+        shows_a_code(&mut row);
+    }
+    let mut policy = shows_a_code(&mut row);
+    assert_eq!(policy.exhausted(), None);
+    let next = failed(&mut policy, &End::QrCodesExhausted);
+    assert_eq!((seconds(&next), event(next)), (None, Some(said)));
+}
+
+#[test]
+fn who_was_paired_has_shown_no_codes() {
+    let mut row = row();
+    for _ in 0..9 {
+        shows_a_code(&mut row);
+    }
+    apply(&mut row, &Event::Authenticated, NOW);
+    assert_eq!(Care::of(&row).qr_rounds, 0);
+    let mut policy = Policy::new(RULES, Care { qr_rounds: 3, ..Care::default() });
+    policy.after(&End::Lost(Loss::ConnectionLost), about(true, MIDDLE));
+    assert_eq!(policy.care().qr_rounds, 0);
 }
 
 #[test]
@@ -306,6 +360,18 @@ fn a_task_that_panics_again_and_again_is_left_alone() {
         (SessionStatus::Error, Some("failed"))
     );
     assert_eq!(resume(&row, NOW, LEAST), Resume::Not);
+
+    // The same for a task of its client's, which the session itself outlives.
+    let mut policy = policy();
+    let mut panicked = |connected| {
+        policy.dialling();
+        policy.after(&End::Panicked, Circumstances { connected, ..about(false, LEAST) })
+    };
+    let waits = [None, Some(STABLE_AFTER), None, None].map(|it| seconds(&panicked(it)));
+    assert_eq!(waits, [30, 60, 120, 240].map(Some));
+    assert_eq!(seconds(&panicked(Some(SOUND_AFTER))), Some(30), "nothing was wrong for so long");
+    let last = [(); 4].map(|()| event(panicked(None)));
+    assert_eq!(last[3], Some(Event::Disconnected(Disconnect::Failed)));
 
     // A panic after a long sound connection is a first one.
     apply(&mut row, &Event::Ready(Account::default()), NOW);

@@ -4,9 +4,10 @@ use std::{
     fmt,
     ops::ControlFlow,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
-use entity::{UnixMillis, id::MessageId, session};
+use entity::{id::MessageId, session};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -84,8 +85,6 @@ pub(super) struct Shared {
     /// Media that was downloaded.
     pub(super) media: Depot,
     pub(super) tracker: TaskTracker,
-    /// Panics of sessions' tasks.
-    pub(super) panics: Arc<AtomicU64>,
     /// Messages that could not be decrypted when they came.
     pub(super) unreadable: Arc<AtomicU64>,
     /// What WhatsApp did not take.
@@ -184,64 +183,71 @@ impl Runner {
     }
 
     async fn live(&mut self) {
+        if let Some(ended) = self.policy.exhausted() {
+            self.announce(ended).await;
+            return;
+        }
         if let Some(at) = self.policy.care().next_attempt_at
-            && self.wait_until(at).await.is_break()
+            && self.wait(self.shared.clock.when(at)).await.is_break()
         {
             return;
         }
-        while let Some(connected) = self.connect().await {
-            let (end, stable) = match &connected {
-                Ok(ended) => (&ended.end, ended.stable),
-                Err(end) => (end, false),
+        while let Some(ended) = self.connect().await {
+            let (end, connected) = match &ended {
+                Ok(ended) => (&ended.end, ended.connected),
+                Err(end) => (end, None),
             };
             // Credentials that were good again are no dead ones, whatever becomes of them later.
-            self.may_renew &= !connected.as_ref().is_ok_and(|ended| ended.let_in);
+            self.may_renew &= connected.is_none();
             let now = self.shared.clock.now();
-            let about = Circumstances { now, stable, chance: rand::random() };
+            let about = Circumstances { now, connected, chance: rand::random() };
             let renews = self.may_renew && refuses_credentials(end);
             let next = self.policy.after(end, about);
             if let Some(until) = policy::pause(end, self.policy.care()) {
                 self.shared.pace.slow_down(until);
             }
             // First the truth, then the tidying up, which may take its time.
-            let next_attempt = self.announce(if renews { Next::Dial } else { next }).await;
-            if let Ok(ended) = connected {
+            let due = self.announce(if renews { Next::Dial } else { next }).await;
+            if let Ok(ended) = ended {
                 ended.close(&self.ingest).await;
             }
-            let Some(at) = next_attempt else { return };
+            let Some(due) = due else { return };
             if renews && self.renew().await.is_break() {
                 return;
             }
-            if self.wait_until(at).await.is_break() {
+            if self.wait(due).await.is_break() {
                 return;
             }
         }
     }
 
-    /// Says what becomes of the session, and answers when it is dialled again; none for never.
-    async fn announce(&mut self, next: Next) -> Option<UnixMillis> {
+    /// Says what becomes of the session, and answers when it is dialled again, by the clock that nobody sets; none
+    /// for never.
+    async fn announce(&mut self, next: Next) -> Option<Duration> {
         self.urgent = false;
-        let (event, care, at) = match next {
+        let clock = &self.shared.clock;
+        let (event, care, due) = match next {
             Next::Dial => {
-                let now = self.shared.clock.now();
-                (Some(Event::ChangeState(Change::Connecting)), self.policy.care(), Some(now))
+                let event = Event::ChangeState(Change::Connecting);
+                (Some(event), self.policy.care(), Some(clock.monotonic()))
             }
-            Next::Again(event, care) => (Some(event), care, care.next_attempt_at),
+            Next::Again(event, care) => {
+                (Some(event), care, care.next_attempt_at.map(|at| clock.when(at)))
+            }
             Next::End(event, care) => (event, care, None),
         };
-        if at.is_none() {
+        if due.is_none() {
             // Whoever starts the session from now on begins a new run.
             self.commands.close();
         }
-        let Some(event) = event else { return at };
+        let Some(event) = event else { return due };
         self.seems_ended = matches!(event, Event::AuthFailure(_) | Event::Disconnected(_));
         let outdated = matches!(event, Event::AuthFailure(AuthFailure::ClientOutdated));
         self.say(event, care).await;
         if outdated {
-            // May wait for the answer to another session's question.
-            self.stop.run_until_cancelled(self.shared.factory.version_refused()).await;
+            self.shared.factory.version_refused();
         }
-        at
+        due
     }
 
     /// Records an event, unless the session is to stop before the database takes it.
@@ -251,13 +257,14 @@ impl Runner {
 
     /// Waits while WhatsApp wants no dials from here, and says so. Breaks when the session is to
     /// stop.
-    async fn wait_for_whatsapp(&mut self, until: UnixMillis) -> ControlFlow<()> {
+    async fn wait_for_whatsapp(&mut self, paused: Paused) -> ControlFlow<()> {
+        let Paused { until, due } = paused;
         let change =
             Change::Reconnecting { reason: Loss::RateLimited, next_attempt_at: Some(until) };
         let care = Care { next_attempt_at: Some(until), ..self.policy.care() };
         self.seems_ended = false;
         self.say(Event::ChangeState(change), care).await;
-        self.wait_until(until).await
+        self.wait(due).await
     }
 
     /// Learns how recently the session was active, which decides when its turn comes: a run may be weeks old.
@@ -276,7 +283,7 @@ impl Runner {
         self.look_up_activity().await?;
         let pace = self.shared.pace.clone();
         loop {
-            if self.seems_ended && (self.urgent || pace.paused_until().is_none()) {
+            if self.seems_ended && (self.urgent || pace.paused().is_none()) {
                 self.seems_ended = false;
                 let care = Care { next_attempt_at: None, ..self.policy.care() };
                 self.say(Event::ChangeState(Change::Connecting), care).await;
@@ -302,8 +309,8 @@ impl Runner {
                 },
                 turn = pace.turn(rank) => match turn {
                     Ok(permit) => return Some(permit),
-                    Err(Paused { until }) => {
-                        if self.wait_for_whatsapp(until).await.is_break() {
+                    Err(paused) => {
+                        if self.wait_for_whatsapp(paused).await.is_break() {
                             return None;
                         }
                     }
@@ -391,8 +398,8 @@ impl Runner {
         Some(Ok(Online::new(link, signals, permit, lent).run(held).await))
     }
 
-    /// Waits for the next try. Breaks when the session is to stop.
-    async fn wait_until(&mut self, at: UnixMillis) -> ControlFlow<()> {
+    /// Waits for the next try, until [`Clock::monotonic`] has come to `due`. Breaks when the session is to stop.
+    async fn wait(&mut self, due: Duration) -> ControlFlow<()> {
         loop {
             tokio::select! {
                 biased;
@@ -412,7 +419,7 @@ impl Runner {
                         return ControlFlow::Break(());
                     }
                 },
-                () = self.shared.clock.sleep_until(at) => return ControlFlow::Continue(()),
+                () = self.shared.clock.sleep_until_monotonic(due) => return ControlFlow::Continue(()),
             }
         }
     }

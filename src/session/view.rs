@@ -9,7 +9,7 @@ use entity::{
 };
 use serde_json::{Map, Value};
 
-use crate::event::Group;
+use crate::event::{Group, payload::rfc3339};
 
 /// A session's state at one moment, with the computed flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub struct Pairing {
     pub last_error: Option<PairingError>,
     /// When the newest QR code was issued, also after it is gone.
     pub last_qr_at: Option<UnixMillis>,
+    /// Until when the code to type is good, where it is all that is left.
+    pub typed_until: Option<UnixMillis>,
 }
 
 /// Why and when a pairing failed.
@@ -114,6 +116,9 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
     let live = row.status == SessionStatus::QrGenerated
         && row.qr.is_some()
         && row.qr_expires_at.is_some_and(|expires_at| now < expires_at);
+    let typed_until = row
+        .pairing_code_until
+        .filter(|until| row.status == SessionStatus::QrGenerated && now < *until);
     let group = Group::of(row.status, live);
     let handed_over_at = row.migrated_at.filter(|_| row.migrated_to.is_some());
     // One that runs elsewhere may be at work again all the same.
@@ -122,7 +127,7 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
     let message = match (handed_over_at, &row.message) {
         (Some(_), _) if is_idle => HANDED_OVER.to_owned(),
         (_, Some(message)) => message.clone(),
-        (_, None) => sentence(row, live).to_owned(),
+        (_, None) => typed_until.map_or_else(|| sentence(row, live).to_owned(), typed_only),
     };
     let last_disconnect =
         row.last_disconnect_reason.as_ref().zip(row.last_disconnect_at).map(|(reason, at)| {
@@ -136,6 +141,7 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
             .zip(row.pairing_error_at)
             .map(|(reason, at)| PairingError { reason, at }),
         last_qr_at: row.last_qr_at,
+        typed_until,
     };
     let account_changed = row
         .account_changed_at
@@ -181,6 +187,12 @@ pub fn view(row: &session::Model, now: UnixMillis) -> StatusView {
 
 /// What is said of a session that has handed over, whatever it ended with.
 const HANDED_OVER: &str = "Another session of the account has taken over: see migratedTo";
+
+/// What is said of a session whose QR codes are used up, while its code to type is good.
+pub fn typed_only(until: UnixMillis) -> String {
+    let until = rfc3339(until);
+    format!("No QR code is left to scan: the pairing code can be typed until {}", until.as_str())
+}
 
 /// The standard sentence of a status, where the event gave none of its own.
 fn sentence(row: &session::Model, scannable: bool) -> &'static str {

@@ -42,7 +42,9 @@ pub fn example(kind: EventType) -> Value {
             "msg": "WhatsApp has banned the account", "reason": "banned", "code": 402,
             "until": "2025-11-06T14:24:00.000Z", "nextAttemptAt": null,
         }),
-        EventType::SessionPairingCode => json!({ "expiresAt": "2025-11-05T14:26:00.000Z" }),
+        EventType::SessionPairingCode => {
+            json!({ "expiresAt": "2025-11-05T14:26:00.000Z", "qrExhausted": false })
+        }
         EventType::SessionPairingFailed => json!({
             "reason": "rate_limited", "message": "WhatsApp wants fewer pairings", "code": 429,
         }),

@@ -113,6 +113,25 @@ async fn a_locked_account_is_left_alone_for_5_15_and_60_minutes_and_a_restart_fo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_lengthens_no_wait_for_the_next_dial() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        phone.fault(Fault::Failure { reason: 403 }, Lasting::UntilCleared).await;
+        world
+            .pass_until("the lock", SECOND, async || {
+                let seen = world.status("sales").await;
+                if seen["status"] == "auth_failure" { Ok(()) } else { Err(seen) }
+            })
+            .await;
+        world.whatsapp.clear_faults(None);
+        world.clock.set_back(Duration::from_hours(1));
+        let waited = pass_until_connected(world, 10 * SECOND).await;
+        assert!((4 * MINUTE..8 * MINUTE).contains(&waited), "{waited:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_stops_or_restarts_waits_for_no_lock() {
     on_each(async |world| {
         let phone = world.connect("sales", ALICE).await;
@@ -378,8 +397,13 @@ async fn a_panic_in_one_session_is_said_and_counted_and_it_begins_anew_while_oth
         let figures = world.get("/metrics").await.body;
         assert!(figures.as_str().unwrap().contains("wagate_session_panics_total 1\n"), "{figures}");
 
+        // By the clock that nobody sets.
+        world.clock.set_back(Duration::from_hours(1));
         let waited = pass_until_connected(&world, SECOND).await;
-        assert!(waited >= Duration::from_secs(30), "{waited:?}");
+        let wait = Duration::from_secs(30)..3 * MINUTE;
+        assert!(wait.contains(&waited), "{waited:?}");
+        let told = format!("{:?}", world.events("sales").await);
+        assert!(told.contains("panicked") && !told.contains("restarted"), "one wait: {told}");
         connected(&world, &phone, 2).await;
         assert_eq!(other.logins().len(), 1);
         world.end().await;

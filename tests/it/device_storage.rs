@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use entity::id::SessionKey;
+use futures_util::FutureExt as _;
 use wacore::store::{
     Device,
     traits::{DeviceStore, PendingInboundKey, PendingInboundRow, ProtocolStore, SignalStore},
@@ -338,6 +339,30 @@ async fn strange_identifiers_are_found_again() {
         for other in ["1%", "123", "1_", "S", ""] {
             assert!(!backend.has_signal_state_for_user(other).await.unwrap(), "{other:?}");
         }
+        opened.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_ratchet_is_written_any_more_when_a_task_that_may_have_moved_it_has_panicked() {
+    on_each(async |database: &Database| {
+        let opened = database.open().await;
+        let (backend, key) = backend(&opened, "s").await;
+        ratchet(&backend, b"before").await;
+        // It has read a message, and panics before it hands that over.
+        let reads = backend.tasks().watch(Box::pin(async { panic!("a bug of the library's") }));
+        assert!(std::panic::AssertUnwindSafe(reads).catch_unwind().await.is_err());
+        let address: Arc<str> = "4915112345678@s.whatsapp.net".into();
+        let moved = [(Arc::clone(&address), Bytes::from_static(b"moved"))];
+        assert!(backend.put_sessions_batch(&moved).await.is_err());
+        assert!(backend.delete_session(&address).await.is_err());
+
+        // The next client reads the message again, with what can read it.
+        let next = restarted(&opened, &backend, &key);
+        let record = next.get_session(&address).await.unwrap();
+        assert_eq!(record.as_deref(), Some(&b"before"[..]));
+        ratchet(&next, b"moved again").await;
         opened.close().await;
     })
     .await;

@@ -121,6 +121,11 @@ async fn no_code_has_a_reason() {
         let status = app.get("/api/whatsapp/session/status/s").await.json();
         assert_eq!(status["data"]["needsQR"], false);
         assert_eq!(status["data"]["qr"], json!(null));
+        let expires_at = app.clock.now() + Duration::from_mins(1);
+        app.happen("s", Event::PairingCode { expires_at, is_last: true }).await;
+        reason("typed_code_only", "qr_generated").await;
+        app.clock.advance(Duration::from_mins(1));
+        reason("expired", "qr_generated").await;
         app.happen("s", Event::Authenticated).await;
         reason("pairing", "loading").await;
         app.connect("s").await;

@@ -112,6 +112,7 @@ mod notify_process;
 mod outage;
 mod outage_disk;
 mod pairing_wire;
+mod panics_process;
 #[path = "../../examples/support/postgres.rs"]
 mod postgres;
 mod postgres_tls;
@@ -170,6 +171,7 @@ mod traces_process;
 mod unread;
 mod unreadable_wire;
 mod upgrade;
+mod version_wire;
 mod watchdog_process;
 mod webhooks_api;
 mod webhooks_crowd;

@@ -158,6 +158,24 @@ async fn a_pairing_code_outlives_the_last_qr_code() {
         // Waits for a code after the first until that has expired.
         let none = world.get("/api/whatsapp/session/sales/qr.json?after=1&wait=60").await;
         assert_eq!(none.status, StatusCode::NOT_FOUND, "{}", none.body);
+        // No other one is promised: the code to type is all that is left, and for how long.
+        let until = given["expiresAt"].as_str().unwrap();
+        let seen = world.until("what is left", async || {
+            let seen = world.status("sales").await;
+            let message = seen["message"].as_str().unwrap();
+            let told = message.contains("can be typed until") && message.ends_with(until);
+            if told { Ok(seen) } else { Err(seen) }
+        });
+        let seen = seen.await;
+        assert_eq!((&seen["status"], &seen["needsQR"]), (&json!("qr_generated"), &json!(false)));
+        let none = world.get("/api/whatsapp/session/sales/qr.json").await;
+        assert_eq!(none.body["reason"], "typed_code_only", "{}", none.body);
+        assert!(none.body["detail"].as_str().unwrap().ends_with(until), "{}", none.body);
+        let given_events = world.events("sales").await.into_iter();
+        let told: Vec<_> = given_events.filter(|(name, _)| name == "pairing_code").collect();
+        let told: Vec<_> = told.iter().map(|(_, data)| &data["qrExhausted"]).collect();
+        assert_eq!(told, [&json!(false), &json!(true)]);
+        assert_eq!(seen["pairing"]["attempts"], 2, "a series of QR codes, and one code");
 
         assert_eq!(world.code("sales", ALICE).await, given);
         phone.enter_code(given["code"].as_str().unwrap()).await.unwrap();
@@ -165,6 +183,51 @@ async fn a_pairing_code_outlives_the_last_qr_code() {
         world.end().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_pairs_is_not_dialled_at_each_start_of_the_daemon_until_somebody_asks() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let mut world = World::start_with(database, Options::default(), |config| {
+                config.whatsapp.max_qr_rounds = 1;
+            })
+            .await;
+            world.create("sales").await;
+            world.until_qr("sales").await;
+            // A series that is cut off is shown once more,
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            world
+                .until("another code", async || {
+                    let seen = world.status("sales").await;
+                    if seen["qrSequence"] == 2 { Ok(()) } else { Err(seen) }
+                })
+                .await;
+            let dials = world.whatsapp.info().connections;
+            // and no more often, however often the daemon is started.
+            for _ in 0..3 {
+                world.stop_daemon().await;
+                world.start_daemon().await;
+                let seen = world.until_status("sales", "session_not_connected").await;
+                assert_eq!(seen["lastDisconnect"]["reason"], "qr_codes_exhausted", "{seen}");
+                assert!(seen["nextAttemptAt"].is_null(), "{seen}");
+                assert_eq!(world.whatsapp.info().connections, dials);
+            }
+
+            world.start_session("sales").await;
+            let qr = world.until_qr("sales").await;
+            world.whatsapp.phone(ALICE).unwrap().scan(&qr).await.unwrap();
+            world.until_status("sales", "session_connected").await;
+            let rounds = "SELECT count(*) FROM session WHERE qr_rounds > 0";
+            assert_eq!(world.count(rounds).await, 0, "somebody has scanned one");
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            world.until_status("sales", "session_connected").await;
+            world.end().await;
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

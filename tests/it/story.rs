@@ -157,7 +157,10 @@ pub(crate) fn event(what: &What, app: &App) -> Event {
         What::Banned(lasts) => {
             Event::AuthFailure(AuthFailure::Banned { code: 101, until: now + *lasts })
         }
-        What::PairingCode(valid_for) => Event::PairingCode { expires_at: now + *valid_for },
+        What::PairingCode(valid_for) => Event::PairingCode {
+            expires_at: now + *valid_for,
+            is_last: valid_for.as_secs().is_multiple_of(2),
+        },
         What::PairingFailed(failure) => Event::PairingFailed(*failure),
         What::Passkey => Event::PasskeyRequested,
         What::Changed => Event::AccountChanged(Account::default()),

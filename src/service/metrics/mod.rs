@@ -72,7 +72,7 @@ impl Metrics {
         register_retention(&mut registry, &self.store.retention().stats());
         let panics = Counter::<u64>::default();
         panics.inc_by(self.sessions.panics());
-        let help = "Panics in the task of a session, each of which begins anew";
+        let help = "Panics in the tasks of sessions and of their clients, each of which has its session begin anew";
         registry.register("wagate_session_panics", help, panics);
         let unreadable = Counter::<u64>::default();
         unreadable.inc_by(self.sessions.unreadable());

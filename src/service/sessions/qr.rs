@@ -1,6 +1,6 @@
 //! The code to scan: the present one, or the next.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -10,7 +10,10 @@ use entity::{
 use tokio::time::Instant;
 
 use super::{Error, Principal, Sessions};
-use crate::{service::events::Bell, session::view::StatusView};
+use crate::{
+    service::events::Bell,
+    session::view::{StatusView, typed_only},
+};
 
 /// A pairing code that can be scanned. It holds a secret of the pairing.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub enum NoCode {
     Failed,
     /// The session ended: nobody scanned in time, it was logged out, it was replaced.
     Ended,
+    /// The codes are used up; the one to type that was given is good for so long. What comes then shows the status.
+    TypedOnly {
+        until: UnixMillis,
+    },
     /// The one that the caller has is still the newest.
     Unchanged,
 }
@@ -59,13 +66,14 @@ impl NoCode {
             Self::Pairing => "pairing",
             Self::Failed => "failed",
             Self::Ended => "ended",
+            Self::TypedOnly { .. } => "typed_code_only",
             Self::Unchanged => "unchanged",
         }
     }
 
     /// The sentence for people.
-    pub const fn sentence(self) -> &'static str {
-        match self {
+    pub fn sentence(self) -> Cow<'static, str> {
+        let sentence = match self {
             Self::AlreadyConnected => "the session is connected: there is nothing to scan",
             Self::NotStarted => "the session is stopped: start it to get a QR code",
             Self::NotYet => "the QR code is on its way",
@@ -73,13 +81,19 @@ impl NoCode {
             Self::Pairing => "a code was accepted: the session is being connected",
             Self::Failed => "WhatsApp refused the session: see its status",
             Self::Ended => "the session has ended: start it again to get a QR code",
+            Self::TypedOnly { until } => return typed_only(until).into(),
             Self::Unchanged => "there is no newer QR code yet",
-        }
+        };
+        sentence.into()
     }
 
     /// Whether a code can follow without anybody doing anything.
     const fn may_pass(self) -> bool {
-        matches!(self, Self::NotYet | Self::Expired | Self::Pairing | Self::Unchanged)
+        // When the code to type has expired, there may be another series.
+        matches!(
+            self,
+            Self::NotYet | Self::Expired | Self::Pairing | Self::TypedOnly { .. } | Self::Unchanged
+        )
     }
 }
 
@@ -137,7 +151,10 @@ fn present(view: StatusView) -> Qr {
         }
         SessionStatus::SessionConnected => NoCode::AlreadyConnected,
         SessionStatus::Loading => NoCode::Pairing,
-        SessionStatus::QrGenerated => NoCode::Expired,
+        SessionStatus::QrGenerated => match view.pairing.typed_until {
+            Some(until) => NoCode::TypedOnly { until },
+            None => NoCode::Expired,
+        },
         SessionStatus::AuthFailure | SessionStatus::Error => NoCode::Failed,
         _ if view.desired_state == DesiredState::Stopped => NoCode::NotStarted,
         SessionStatus::SessionNotConnected if view.last_disconnect.is_some() => NoCode::Ended,

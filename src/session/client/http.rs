@@ -23,11 +23,14 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Largest answer taken: well above WhatsApp's largest media file that fits into memory.
 const MAX_BODY: usize = 100 * 1024 * 1024;
 
+/// Where the version is asked for.
+const WEB: &str = "https://web.whatsapp.com";
+
 /// One HTTP client for all sessions. Built at the first call: most processes never make one.
 #[derive(Debug, Default)]
 pub(super) struct Http {
-    /// Whether the media hosts are those of a simulator, which speaks no TLS.
-    plain: bool,
+    /// Where a simulator is that stands for all of WhatsApp's servers, and speaks no TLS.
+    simulator: Option<String>,
     client: std::sync::OnceLock<Result<reqwest::Client, String>>,
     /// For media: goes where it was sent and nowhere else, for as long as its caller says.
     media: std::sync::OnceLock<Result<reqwest::Client, String>>,
@@ -36,8 +39,9 @@ pub(super) struct Http {
 impl Http {
     /// For clients that dial `url` instead of WhatsApp, if they do.
     pub(super) fn new(url: Option<&str>) -> Self {
-        let plain = crate::SIMULATOR && url.is_some_and(|url| url.starts_with("ws://"));
-        Self { plain, ..Self::default() }
+        let simulator = url.filter(|_| crate::SIMULATOR).and_then(|url| url.strip_prefix("ws://"));
+        let host = simulator.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned());
+        Self { simulator: host, ..Self::default() }
     }
 
     /// The same client, for one file that is no longer than `limit`.
@@ -57,10 +61,14 @@ impl Http {
         call.send().await.map_err(|error| error.without_url().into())
     }
 
-    /// The media hosts of a simulator speak no TLS.
+    /// The same address at the simulator, if there is one: its media hosts are where they say they are, and who is
+    /// asked for the version is where sessions are dialled.
     fn reachable(&self, mut url: String) -> String {
-        if self.plain && url.starts_with("https://127.0.0.1:") {
+        let Some(simulator) = &self.simulator else { return url };
+        if url.starts_with("https://127.0.0.1:") {
             url.replace_range(.."https".len(), "http");
+        } else if let Some(path) = url.strip_prefix(WEB) {
+            return format!("http://{simulator}{path}");
         }
         url
     }

@@ -16,7 +16,7 @@ use wacore::{
 use whatsapp_rust::{Client, client::RawNodeLease};
 
 use super::{
-    Closing, PairError, Sender, Unrecorded,
+    Closing, PairError, Sender, Tasks, Unrecorded,
     barrier::Barrier,
     dial::{DialFailure, Progress},
     locked, media, translate,
@@ -51,7 +51,8 @@ pub(in crate::session) struct Link {
     pub(super) stop: CancellationToken,
     pub(super) run: Option<tokio::task::JoinHandle<()>>,
     /// Serves what the library wants done beside its connection.
-    pub(super) tasks: Option<tokio::task::JoinHandle<()>>,
+    pub(super) history: Option<tokio::task::JoinHandle<()>>,
+    pub(super) tasks: Tasks,
     /// Whether the device was paired already when the link was opened.
     pub(super) paired: bool,
     pub(super) tracker: TaskTracker,
@@ -74,19 +75,31 @@ impl Link {
         self.paired
     }
 
-    /// Waits until the client has ended by itself, or wants to dial more often than it may.
+    /// Waits until the client has ended by itself, wants to dial more often than it may, or one of its tasks
+    /// has panicked.
     pub(in crate::session) async fn ended(&mut self) {
-        let progress = self.progress.clone();
+        let (progress, tasks) = (self.progress.clone(), self.tasks.clone());
         tokio::select! {
             biased;
             () = self.run_ended() => {}
             () = progress.spent() => {}
+            () = tasks.panicked() => {}
         }
+    }
+
+    /// Whether one of its tasks has panicked.
+    pub(in crate::session) fn has_panicked(&self) -> bool {
+        self.tasks.have_panicked()
+    }
+
+    /// What works on this connection has its panics contained by these.
+    pub(in crate::session) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     async fn run_ended(&mut self) {
         if let Some(run) = &mut self.run {
-            // A panic in the client ends its task like anything else does.
+            // It may have been cancelled. A panic in the client ends it like anything else does.
             run.await.ok();
             self.run = None;
         }
@@ -114,8 +127,7 @@ impl Link {
         let ping = async move {
             client.execute(KeepaliveSpec::with_timeout(PING_DEADLINE)).await.ok();
         };
-        let stop = self.stop.clone();
-        self.tracker.spawn(stop.run_until_cancelled_owned(ping).in_current_span());
+        self.accompany(ping);
     }
 
     /// Gives the connection up without a word: there is nobody who would hear it.
@@ -152,7 +164,7 @@ impl Link {
         answer: impl FnOnce(Result<PairingCode, PairError>) + Send + 'static,
     ) {
         let sender = self.sender();
-        self.ask(async move { answer(sender.pair(phone_number, &clock).await) });
+        self.accompany(async move { answer(sender.pair(phone_number, &clock).await) });
     }
 
     /// Asks which media hosts there are, without keeping the caller. No answer comes when the link is closed
@@ -160,7 +172,7 @@ impl Link {
     pub(in crate::session) fn media_hosts(&self, answer: oneshot::Sender<Vec<String>>) {
         let client = Arc::clone(&self.client);
         // Whoever asked may have given up; that is its right.
-        self.ask(async move {
+        self.accompany(async move {
             answer.send(media::hosts(&client).await).ok();
         });
     }
@@ -172,19 +184,14 @@ impl Link {
         answer: oneshot::Sender<Result<String, MediaError>>,
     ) {
         let client = Arc::clone(&self.client);
-        self.ask(async move {
+        self.accompany(async move {
             answer.send(media::renew(&client, &renewal).await).ok();
         });
     }
 
-    fn ask(&self, asking: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tracker.spawn(stop.run_until_cancelled_owned(asking).in_current_span());
-    }
-
     /// Does something beside, for as long as the link is not closed.
     pub(in crate::session) fn accompany(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
+        let (stop, work) = (self.stop.clone(), self.tasks.beside(work));
         self.tracker.spawn(
             async move {
                 stop.run_until_cancelled(work).await;
@@ -235,16 +242,16 @@ impl Link {
             late!("session.close");
             self.client.disconnect().await;
             self.run_ended().await;
-            if let Some(tasks) = self.tasks.take() {
+            if let Some(history) = self.history.take() {
                 // It has been told to stop; a panic has been reported.
-                tasks.await.ok();
+                history.await.ok();
             }
         })
         .await;
         if closed.is_err() {
             tracing::error!("A client did not close in time and was aborted");
-            if let Some(tasks) = self.tasks.take() {
-                tasks.abort();
+            if let Some(history) = self.history.take() {
+                history.abort();
             }
             if let Some(run) = self.run.take() {
                 run.abort();

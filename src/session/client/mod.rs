@@ -43,11 +43,12 @@ use whatsapp_rust::{
 pub use self::send::SendError;
 use self::{
     barrier::Barrier, dial::Dialler, history::History, hook::Hook, http::Http, runtime::Watching,
-    signal::Signals,
+    signal::Signals, version::Remembered,
 };
 pub(super) use self::{
     dial::DialFailure,
     link::{CLOSE_DEADLINE, Link},
+    runtime::Tasks,
     send::Sender,
     signal::Signal,
     unrecorded::Unrecorded,
@@ -59,6 +60,7 @@ use super::{
     identity::Identity,
     ingest::Ingest,
     ownership::Tenure,
+    panics::{Contained, Panics},
 };
 use crate::{
     clock::Clock,
@@ -91,6 +93,7 @@ pub(super) struct Factory {
     versions: Versions,
     history: Budget,
     tracker: TaskTracker,
+    panics: Panics,
     /// Devices whose last link was dropped and is still being closed.
     closing: Closing,
 }
@@ -159,6 +162,7 @@ impl Factory {
     pub(super) fn new(options: Arc<Options>, clock: Clock, tracker: TaskTracker) -> Self {
         let http = Arc::new(Http::new(options.url.as_deref()));
         Self {
+            panics: Panics::default(),
             history: Budget::new(&options.history),
             versions: Versions::new(options.version, clock, Arc::clone(&http) as _),
             connector: Arc::new(whatsapp_rust::transport::default_tls_connector()),
@@ -169,14 +173,19 @@ impl Factory {
         }
     }
 
+    /// Panics of sessions' tasks, those of their clients included.
+    pub(super) fn panics(&self) -> &Panics {
+        &self.panics
+    }
+
     /// What was done with the past of newly paired accounts.
     pub(super) fn history_stats(&self) -> HistoryStats {
         self.history.stats()
     }
 
     /// WhatsApp refuses the version that we say we are.
-    pub(super) async fn version_refused(&self) {
-        self.versions.refused().await;
+    pub(super) fn version_refused(&self) {
+        self.versions.refused();
     }
 
     /// Builds the client of one device and starts it. `known`: the account that it should have.
@@ -205,14 +214,16 @@ impl Factory {
         }
         // What an earlier client of this device has still on its way is there before it is read.
         backend.settle().await.map_err(|error| OpenError::Device(error.into()))?;
-        let version =
-            self.versions.current().await.map_err(|error| OpenError::Version(error.into()))?;
         let persistence = Arc::new(
             PersistenceManager::new(Arc::new(backend.clone()))
                 .await
                 .map_err(|error| OpenError::Device(error.into()))?,
         );
-        let paired = persistence.get_device_snapshot().pn.is_some();
+        let snapshot = persistence.get_device_snapshot();
+        let version = self.versions.current(Remembered::of(&snapshot)).await;
+        let version = version.map_err(|error| OpenError::Version(error.into()))?;
+        let paired = snapshot.pn.is_some();
+        drop(snapshot);
         if !paired {
             // Shown by the phone in its list of linked devices; read at the pairing only.
             let props = DevicePropsOverride::new().with_os(self.options.device_name.clone());
@@ -232,12 +243,11 @@ impl Factory {
             barrier.clone(),
         );
         let progress = dialler.progress();
-        let watched = backend.tasks().clone();
-        let runtime = Watching::new(watched.clone());
+        let tasks = Tasks::new(backend.tasks().clone(), Contained::new(self.panics.clone()));
         let hook =
             Hook::new(ingest.clone(), backend, unrecorded.clone(), stop.clone(), owner.clone());
         let build = Client::builder()
-            .with_runtime(runtime)
+            .with_runtime(Watching(tasks.clone()))
             .with_persistence_manager(Arc::clone(&persistence))
             .with_transport_factory(dialler)
             .with_http_client_arc(Arc::clone(&self.http) as _)
@@ -249,7 +259,7 @@ impl Factory {
             .build()
             .await
             .map_err(OpenError::Build)?;
-        let (client, tasks) = build.into_parts();
+        let (client, wishes) = build.into_parts();
         barrier.serve(&client);
         // Reconnecting is ours: when, and how often, is decided for all sessions together.
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
@@ -259,7 +269,7 @@ impl Factory {
         let stanzas = client.acquire_raw_node_forwarding();
         let run = {
             let client = Arc::clone(&client);
-            let run = watched.watch(Box::pin(async move { client.run().await }));
+            let run = tasks.of_the_library(Box::pin(async move { client.run().await }));
             self.tracker.spawn(run.in_current_span())
         };
         let history = History {
@@ -271,9 +281,10 @@ impl Factory {
             stop: stop.clone(),
             owner,
         };
-        let tasks = self.tracker.spawn(history.work(tasks).in_current_span());
+        let history = tasks.beside(history.work(wishes));
         let link = Link {
-            tasks: Some(tasks),
+            history: Some(self.tracker.spawn(history.in_current_span())),
+            tasks,
             client,
             device_id,
             closing: Arc::clone(&self.closing),

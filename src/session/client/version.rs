@@ -1,16 +1,19 @@
 //! Which WhatsApp Web version to say we are: asked once for all sessions, and again when it is old or
 //! WhatsApp refuses it.
+//!
+//! It is on a page of WhatsApp's, which a dial can wait for in vain. Nobody waits for longer than [`BUDGET`], and a session that was connected before says then what it said
+//! last: whether WhatsApp still takes that, and whether there is a way to it at all, is told by the dial.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use entity::UnixMillis;
-use tokio::sync::Mutex;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use wacore::store::Device;
 use whatsapp_rust::http::HttpClient;
 
 use crate::clock::Clock;
@@ -24,34 +27,105 @@ const GOOD_FOR: Duration = Duration::from_hours(24);
 /// How often WhatsApp is asked at most, however many sessions it refuses.
 const AT_MOST_EVERY: Duration = Duration::from_mins(10);
 
+/// How long an answer may take: less than a dial, which waits for it.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// How long nobody who can do without an answer waits for one, after there was none.
+const NOT_AGAIN_FOR: Duration = Duration::from_mins(1);
+
 /// The version, once it is known. Clones share it.
 #[derive(Clone)]
 pub(in crate::session) struct Versions {
     configured: Option<Version>,
     clock: Clock,
     http: Arc<dyn HttpClient>,
-    /// Locked while it is asked for: one question answers all who wait.
-    known: Arc<Mutex<Memory>>,
-    /// Questions that were not answered, and left nobody anything to dial with.
-    unanswered: Arc<AtomicU64>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 /// Why there is no version. One question's failure is the answer to all who waited for it.
 pub(super) type NoAnswer = Arc<dyn std::error::Error + Send + Sync>;
 
-#[derive(Debug, Default)]
+/// A question, which goes on as long as somebody waits for its answer.
+type Question = BoxFuture<'static, Result<Version, NoAnswer>>;
+
+#[derive(Default)]
 struct Memory {
     known: Option<Known>,
-    /// Why the last question was not answered.
-    failure: Option<NoAnswer>,
+    /// The question that is being asked.
+    asking: Option<WeakShared<Question>>,
+    /// When the last one was not answered, while nothing was known.
+    failed_at: Option<Duration>,
 }
 
+/// Times are [`Clock::monotonic`]'s.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     version: Version,
-    asked_at: UnixMillis,
+    asked_at: Duration,
     /// WhatsApp has refused it.
     refused: bool,
+}
+
+/// The version that a device said when it was dialled last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered(Option<Version>);
+
+impl Remembered {
+    pub(super) fn of(device: &Device) -> Self {
+        let Device { app_version_primary, app_version_secondary, app_version_tertiary, .. } =
+            device;
+        // What a new device has is the library's own, and as old as that.
+        let was_said = device.app_version_last_fetched_ms != 0;
+        let version = (*app_version_primary, *app_version_secondary, *app_version_tertiary);
+        Self(was_said.then_some(version))
+    }
+}
+
+impl Memory {
+    /// What may be said without asking.
+    fn without_asking(&self, remembered: Remembered, now: Duration) -> Option<Version> {
+        if let Some(known) = self.known {
+            let age = now.saturating_sub(known.asked_at);
+            let good = !known.refused && age < GOOD_FOR;
+            return (good || age < AT_MOST_EVERY).then_some(known.version);
+        }
+        let failed = self.failed_at.is_some_and(|at| now.saturating_sub(at) < NOT_AGAIN_FOR);
+        remembered.0.filter(|_| failed)
+    }
+
+    /// Takes in an answer; what it is to those who have waited for it.
+    fn learn(
+        &mut self,
+        answer: Result<Version, NoAnswer>,
+        now: Duration,
+    ) -> Result<Version, NoAnswer> {
+        self.asking = None;
+        match answer {
+            Ok(version) => {
+                tracing::info!(
+                    version = format!("{}.{}.{}", version.0, version.1, version.2),
+                    "Found out WhatsApp's current version"
+                );
+                let refused =
+                    self.known.is_some_and(|known| known.refused && known.version == version);
+                self.known = Some(Known { version, asked_at: now, refused });
+                self.failed_at = None;
+                Ok(version)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &*error as &dyn std::error::Error,
+                    "WhatsApp's current version could not be found out; the last one that is known is said"
+                );
+                if let Some(old) = &mut self.known {
+                    old.asked_at = now;
+                    return Ok(old.version);
+                }
+                self.failed_at = Some(now);
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Versions {
@@ -60,61 +134,60 @@ impl Versions {
         clock: Clock,
         http: Arc<dyn HttpClient>,
     ) -> Self {
-        Self { configured, clock, http, known: Arc::default(), unanswered: Arc::default() }
+        Self { configured, clock, http, memory: Arc::default() }
     }
 
-    /// The configured version, or WhatsApp's current one.
+    /// The configured version, or WhatsApp's current one; where that cannot be found out, the last one that
+    /// is known, or what the device has said before.
     ///
-    /// A failure is the answer to those who waited for this question, and is not remembered after
-    /// that: the next dial asks again. While an older answer is there, a
-    /// failure to get a newer one is no reason not to dial.
-    pub(super) async fn current(&self) -> Result<Version, NoAnswer> {
+    /// A failure is the answer to those who waited for this question; who has nothing to say asks again with the
+    /// next dial.
+    pub(super) async fn current(&self, remembered: Remembered) -> Result<Version, NoAnswer> {
         if let Some(version) = self.configured {
             return Ok(version);
         }
-        let before = self.unanswered.load(Ordering::Acquire);
-        let mut memory = self.known.lock().await;
-        let Memory { known, failure } = &mut *memory;
-        if self.unanswered.load(Ordering::Acquire) != before
-            && let Some(failure) = failure
-        {
-            return Err(Arc::clone(failure));
-        }
-        let now = self.clock.now();
-        if let Some(known) = known {
-            let age = now.since(known.asked_at);
-            let good = !known.refused && age < GOOD_FOR;
-            if good || age < AT_MOST_EVERY {
-                return Ok(known.version);
+        let question = {
+            let mut memory = self.memory();
+            let now = self.clock.monotonic();
+            if let Some(version) = memory.without_asking(remembered, now) {
+                return Ok(version);
             }
-        }
-        match whatsapp_rust::version::fetch_latest_app_version(&self.http).await {
-            Ok(version) => {
-                tracing::info!(
-                    version = format!("{}.{}.{}", version.0, version.1, version.2),
-                    "Found out WhatsApp's current version"
-                );
-                let refused = known.is_some_and(|known| known.refused && known.version == version);
-                *known = Some(Known { version, asked_at: now, refused });
-                Ok(version)
-            }
-            Err(error) => {
-                if let Some(old) = known {
-                    tracing::warn!("WhatsApp's current version could not be found out anew");
-                    old.asked_at = now;
-                    return Ok(old.version);
+            match memory.asking.as_ref().and_then(WeakShared::upgrade) {
+                Some(question) => question,
+                None => {
+                    let question = self.ask();
+                    memory.asking = question.downgrade();
+                    question
                 }
-                let error = NoAnswer::from(error.into_boxed_dyn_error());
-                *failure = Some(Arc::clone(&error));
-                self.unanswered.fetch_add(1, Ordering::Release);
-                Err(error)
             }
-        }
+        };
+        question.await.or_else(|error| remembered.0.ok_or(error))
+    }
+
+    /// Asks WhatsApp.
+    fn ask(&self) -> Shared<Question> {
+        let this = self.clone();
+        let asking = async move {
+            let due = this.clock.monotonic() + BUDGET;
+            let answer = tokio::select! {
+                answer = whatsapp_rust::version::fetch_latest_app_version(&this.http) => {
+                    answer.map_err(|error| NoAnswer::from(error.into_boxed_dyn_error()))
+                }
+                () = this.clock.sleep_until_monotonic(due) => Err(Arc::new(Late) as NoAnswer),
+            };
+            this.memory().learn(answer, this.clock.monotonic())
+        };
+        asking.boxed().shared()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Nothing panics while it holds this lock.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// WhatsApp refuses the version that it was told: the next dial asks for a newer one, unless that
     /// was done just now.
-    pub(super) async fn refused(&self) {
+    pub(super) fn refused(&self) {
         if let Some((major, minor, build)) = self.configured {
             tracing::error!(
                 version = format!("{major}.{minor}.{build}"),
@@ -123,127 +196,17 @@ impl Versions {
             return;
         }
         tracing::error!("WhatsApp refuses this client version; asking for its current one");
-        if let Some(known) = &mut self.known.lock().await.known {
+        if let Some(known) = &mut self.memory().known {
             known.refused = true;
         }
     }
 }
 
+/// No answer came in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", BUDGET.as_secs())]
+struct Late;
+
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Mutex as StdMutex,
-        atomic::{AtomicU32, Ordering},
-    };
-
-    use async_trait::async_trait;
-    use whatsapp_rust::{
-        anyhow,
-        http::{HttpRequest, HttpResponse},
-    };
-
-    use super::*;
-
-    /// WhatsApp's web server, as far as it tells the version.
-    #[derive(Debug, Default)]
-    struct Server {
-        asked: AtomicU32,
-        /// What it says; none when it is away.
-        revision: StdMutex<Option<u32>>,
-        /// It answers when this lets it.
-        slow: Option<Arc<tokio::sync::Semaphore>>,
-    }
-
-    #[async_trait]
-    impl HttpClient for Server {
-        async fn execute(&self, _request: HttpRequest) -> Result<HttpResponse, anyhow::Error> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            if let Some(slow) = &self.slow {
-                slow.acquire().await?.forget();
-            }
-            let Some(revision) = *self.revision.lock().unwrap() else { anyhow::bail!("away") };
-            let body = format!("...\"client_revision\":{revision},...").into_bytes();
-            Ok(HttpResponse { status_code: 200, body })
-        }
-    }
-
-    fn world(configured: Option<Version>) -> (Arc<Server>, Clock, Versions) {
-        let server = Arc::new(Server::default());
-        *server.revision.lock().unwrap() = Some(1_000_000_001);
-        let clock = Clock::manual(UnixMillis(1_000_000_000));
-        let versions = Versions::new(configured, clock.clone(), Arc::clone(&server) as _);
-        (server, clock, versions)
-    }
-
-    #[tokio::test]
-    async fn a_refused_version_is_asked_for_anew_and_not_more_often_than_allowed() {
-        let (server, clock, versions) = world(None);
-        let first = versions.current().await.unwrap();
-        assert_eq!(versions.current().await.unwrap(), first);
-        assert_eq!(server.asked.load(Ordering::SeqCst), 1);
-
-        // A thousand sessions are refused, and dial again, before there is a newer version.
-        clock.advance(AT_MOST_EVERY);
-        for _ in 0..1_000 {
-            versions.refused().await;
-            assert_eq!(versions.current().await.unwrap(), first);
-        }
-        assert_eq!(server.asked.load(Ordering::SeqCst), 2);
-
-        *server.revision.lock().unwrap() = Some(1_000_000_002);
-        clock.advance(AT_MOST_EVERY);
-        let second = versions.current().await.unwrap();
-        assert_ne!(second, first);
-        clock.advance(AT_MOST_EVERY);
-        assert_eq!(versions.current().await.unwrap(), second);
-        assert_eq!(server.asked.load(Ordering::SeqCst), 3, "nobody refuses this one");
-    }
-
-    #[tokio::test]
-    async fn an_answer_grows_old_and_serves_on_while_there_is_no_newer_one() {
-        let (server, clock, versions) = world(None);
-        *server.revision.lock().unwrap() = None;
-        assert!(versions.current().await.is_err(), "there is none yet");
-        *server.revision.lock().unwrap() = Some(1_000_000_001);
-        let first = versions.current().await.unwrap();
-
-        clock.advance(GOOD_FOR);
-        *server.revision.lock().unwrap() = None;
-        assert_eq!(versions.current().await.unwrap(), first);
-        assert_eq!(versions.current().await.unwrap(), first);
-        assert_eq!(server.asked.load(Ordering::SeqCst), 3, "not asked again at once");
-    }
-
-    #[tokio::test]
-    async fn a_question_that_is_not_answered_is_so_for_all_who_wait_for_it() {
-        let answers = Arc::new(tokio::sync::Semaphore::new(0));
-        let server = Arc::new(Server { slow: Some(Arc::clone(&answers)), ..Server::default() });
-        let clock = Clock::manual(UnixMillis(1_000_000_000));
-        let versions = Versions::new(None, clock, Arc::clone(&server) as _);
-        let tasks = tokio_util::task::TaskTracker::new();
-        let waiting: Vec<_> = (0..100)
-            .map(|_| {
-                let versions = versions.clone();
-                tasks.spawn(async move { versions.current().await })
-            })
-            .collect();
-        // All of them have come as far as they can: one asks, and the others wait for it.
-        tokio::task::yield_now().await;
-        answers.add_permits(200);
-        for waiting in waiting {
-            assert!(waiting.await.unwrap().is_err());
-        }
-        assert_eq!(server.asked.load(Ordering::SeqCst), 1);
-
-        *server.revision.lock().unwrap() = Some(1_000_000_001);
-        assert!(versions.current().await.is_ok(), "who comes later asks again");
-    }
-
-    #[tokio::test]
-    async fn a_configured_version_is_never_asked_for() {
-        let (server, _clock, versions) = world(Some((2, 3000, 7)));
-        versions.refused().await;
-        assert_eq!(versions.current().await.unwrap(), (2, 3000, 7));
-        assert_eq!(server.asked.load(Ordering::SeqCst), 0);
-    }
-}
+#[path = "version_tests.rs"]
+mod tests;

@@ -81,7 +81,6 @@ impl Sessions {
             media: Depot::new(options.media.clone(), clock.clone(), tracker.clone()),
             options,
             tracker,
-            panics: Arc::default(),
             unreadable: Arc::default(),
             sends: SendStats::default(),
             clock,
@@ -228,7 +227,7 @@ impl Sessions {
 
     /// How often the task of a session has panicked since the process began.
     pub fn panics(&self) -> u64 {
-        self.shared.panics.load(Ordering::Relaxed)
+        self.shared.factory.panics().total()
     }
 
     /// How often a message could not be decrypted when it came, since the process began.

@@ -122,10 +122,12 @@ impl Sessions {
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             loop {
-                if stop.run_until_cancelled(self.shared.clock.sleep_until(at)).await.is_none() {
+                let clock = &self.shared.clock;
+                let come = clock.sleep_until_monotonic(clock.when(at));
+                if stop.run_until_cancelled(come).await.is_none() {
                     return;
                 }
-                match self.try_begin_anew(&key, &stop).await {
+                match self.try_begin_anew(&key, at, &stop).await {
                     Ok(())
                     | Err(
                         Error::Stopping
@@ -147,6 +149,7 @@ impl Sessions {
     async fn try_begin_anew(
         &self,
         key: &SessionKey,
+        at: UnixMillis,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let slot = self.slot(key);
@@ -156,7 +159,9 @@ impl Sessions {
             return Ok(());
         }
         let row = self.shared.store.sessions().find_by_key(key).await?.ok_or(Error::NotFound)?;
-        let resume = policy::resume(&row, self.shared.clock.now(), rand::random());
+        // Until `at` it has waited, whatever the wall clock has been set to since.
+        let now = self.shared.clock.now().max(at);
+        let resume = policy::resume(&row, now, rand::random());
         if resume != Resume::Not {
             let hold = self.ownership.own(key).await?;
             *slot = Some(self.begin(hold, Why::Resume(resume)).await?);

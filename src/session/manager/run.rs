@@ -1,10 +1,6 @@
 //! One run of a session, from outside: how it begins, and what is done when it has ended.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use entity::{session, state::Origin};
 use futures_util::FutureExt as _;
@@ -154,7 +150,7 @@ impl Sessions {
             return;
         }
         let key = hold.session().clone();
-        self.shared.panics.fetch_add(1, Ordering::Relaxed);
+        self.shared.factory.panics().count();
         // What its status says is not true any more: worth waiting for the database.
         let sessions = self.shared.store.sessions();
         let Some(row) = stop.run_until_cancelled(sessions.wait_by_key(&key)).await else { return };

@@ -1,5 +1,7 @@
 //! How a client's life ended, and what is left to do then.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::hear::{is_foreign, record_facts};
@@ -28,16 +30,16 @@ pub(in crate::session) enum End {
     Lost(Loss),
     /// There was no connection.
     Dial(DialFailure),
+    /// One of its tasks has panicked: what is left of it is not known.
+    Panicked,
 }
 
 /// What is left when a client has ended. The client itself is still to be closed.
 #[derive(Debug)]
 pub(in crate::session) struct Ended {
     pub(in crate::session) end: End,
-    /// It was connected for so long that nothing is wrong with connecting.
-    pub(in crate::session) stable: bool,
-    /// WhatsApp has let it in.
-    pub(in crate::session) let_in: bool,
+    /// How long it was connected; none if WhatsApp has not let it in.
+    pub(in crate::session) connected: Option<Duration>,
     pub(super) link: Link,
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
 }

@@ -64,14 +64,15 @@ impl Online<'_> {
                 // A pairing code may be good for longer.
                 let good_until = self.pairing.good_until(self.clock.now());
                 let last = good_until.unwrap_or(expires_at).max(expires_at);
-                self.deadline = Some(self.when(last + NEXT_CODE));
+                self.deadline = Some(self.clock.when(last + NEXT_CODE));
                 self.say(Event::Qr { qr: qr.code, expires_at }).await;
             }
             Signal::QrCodesExhausted { goes_on } => match self.pairing.good_until(self.clock.now())
             {
                 Some(until) if goes_on => {
                     self.exhausted = true;
-                    self.deadline = Some(self.when(until));
+                    self.deadline = Some(self.clock.when(until));
+                    self.say(Event::PairingCode { expires_at: until, is_last: true }).await;
                 }
                 _ => self.end(End::QrCodesExhausted),
             },
@@ -121,8 +122,7 @@ impl Online<'_> {
             Signal::Connected => {
                 self.has_dialled();
                 self.deadline = None;
-                self.let_in = true;
-                self.phase = Phase::Connected { since: self.clock.now() };
+                self.phase = Phase::Connected { since: self.clock.monotonic() };
                 self.link.expect_restart(false);
                 let account = self.link.account();
                 if self.known.is_not(&account) {
@@ -133,7 +133,7 @@ impl Online<'_> {
                 }
                 self.known.learn(&account);
                 self.say(Event::Ready(account)).await;
-                self.outbox.open(self.link.sender(), self.tracker);
+                self.outbox.open(self.link.sender(), self.link.tasks(), self.tracker);
                 self.recovery.look(&self.link);
             }
             Signal::StreamError { code: Some(429) } => self.end(End::Lost(Loss::RateLimited)),

@@ -56,8 +56,9 @@ enum Phase {
     Paired,
     /// Logged in, not yet connected.
     Loading,
+    /// Since then, by the clock that nobody sets.
     Connected {
-        since: UnixMillis,
+        since: Duration,
     },
 }
 
@@ -92,8 +93,6 @@ pub(super) struct Online<'a> {
     next_tick: UnixMillis,
     /// That it is stable has been written down.
     proved: bool,
-    /// WhatsApp has let it in.
-    let_in: bool,
     /// What the server has said before it ends the stream.
     stream_error: Option<Loss>,
     pairing: Pairing,
@@ -158,7 +157,6 @@ impl<'a> Online<'a> {
             watch: Watch::default(),
             next_tick: clock.now() + TICK,
             proved: false,
-            let_in: false,
             stream_error: None,
             pairing: Pairing::new(),
             exhausted: false,
@@ -195,12 +193,13 @@ impl<'a> Online<'a> {
         }
         self.hear(&mut batch).await;
 
-        let end = self
-            .end
-            .take()
-            .unwrap_or_else(|| self.link.dial_failure().map_or(End::Lost(self.lost()), End::Dial));
-        let stable = self.is_stable();
-        Ended { end, stable, let_in: self.let_in, link: self.link, signals: self.signals }
+        let end = match self.end.take() {
+            // That the connection is lost as well may be its consequence.
+            None | Some(End::Lost(_)) if self.link.has_panicked() => End::Panicked,
+            Some(end) => end,
+            None => self.link.dial_failure().map_or(End::Lost(self.lost()), End::Dial),
+        };
+        Ended { end, connected: self.connected(), link: self.link, signals: self.signals }
     }
 
     /// Lets what is being sent get its end. Facts are recorded meanwhile, or nothing could be said;
@@ -270,19 +269,14 @@ impl<'a> Online<'a> {
         if let Ok(code) = &answered
             && self.phase == Phase::Pairing
         {
-            self.deadline = self.deadline.max(Some(self.when(code.expires_at + NEXT_CODE)));
+            let last = self.clock.when(code.expires_at + NEXT_CODE);
+            self.deadline = self.deadline.max(Some(last));
         }
         if let Some(event) = Pairing::event(&answered) {
             // Who has the answer finds it in the status too.
             self.say(event).await;
         }
         self.pairing.settle(&answered);
-    }
-
-    /// The time of the day `at`, by the clock that nobody sets from now on.
-    fn when(&self, at: UnixMillis) -> Duration {
-        let left = at.since(self.clock.now());
-        self.clock.monotonic() + left
     }
 
     /// The dial has come as far as a dial can: the next one may begin.
@@ -296,12 +290,17 @@ impl<'a> Online<'a> {
         matches!(self.phase, Phase::Connected { .. })
     }
 
+    /// How long it has been connected, if it is.
+    fn connected(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Connected { since } => Some(self.clock.monotonic().saturating_sub(since)),
+            _ => None,
+        }
+    }
+
     /// Whether the connection has lasted for so long that nothing is wrong with connecting.
     fn is_stable(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Connected { since } if self.clock.now().since(since) >= STABLE_AFTER
-        )
+        self.connected() >= Some(STABLE_AFTER)
     }
 
     /// Looks whether anything was received since the last look.

@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     Error,
-    client::{SendError, Sender},
+    client::{SendError, Sender, Tasks},
     ingest::Ingest,
 };
 use crate::{
@@ -132,11 +132,13 @@ impl Outbox {
     }
 
     /// The session is connected: send what is queued, and whatever comes, until it is closed.
-    pub(super) fn open(&mut self, sender: Sender, tracker: &TaskTracker) {
+    pub(super) fn open(&mut self, sender: Sender, tasks: &Tasks, tracker: &TaskTracker) {
         self.close();
         let stop = CancellationToken::new();
         let worker = Worker { shared: Arc::clone(&self.shared), sender };
-        let task = tracker.spawn(worker.run(stop.clone()).in_current_span());
+        // One that panics has the connection closed; the next one goes on where it was.
+        let work = tasks.beside(worker.run(stop.clone()));
+        let task = tracker.spawn(work.in_current_span());
         self.open = Some(Open { stop, task });
     }
 

@@ -200,6 +200,8 @@ fn status_columns(row: &session::Model) -> session::ActiveModel {
         trouble: Set(row.trouble),
         trouble_count: Set(row.trouble_count),
         throttled_until: Set(row.throttled_until),
+        qr_rounds: Set(row.qr_rounds),
+        pairing_code_until: Set(row.pairing_code_until),
         observed_at: Set(row.observed_at),
         observed_mark: Set(row.observed_mark.clone()),
         updated_at: Set(row.updated_at),

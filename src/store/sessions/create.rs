@@ -274,6 +274,8 @@ fn blank(
         trouble: None,
         trouble_count: 0,
         throttled_until: None,
+        qr_rounds: 0,
+        pairing_code_until: None,
         is_notification: None,
         ai_config: None,
         migrated_to: None,
