@@ -17,7 +17,8 @@ use crate::SIMULATOR;
 #[serde(deny_unknown_fields)]
 pub struct WhatsApp {
     /// The WhatsApp Web version to say we are, as in `2.3000.1023456789`. Without it WhatsApp is
-    /// asked for the current one, once a day and whenever it refuses the one it gave.
+    /// asked for the current one, once a day and whenever it refuses the one it gave. While nobody answers, a session says what
+    /// it said last.
     #[serde(with = "version")]
     #[schemars(with = "shape::Version")]
     pub version: Option<(u32, u32, u32)>,

@@ -93,10 +93,8 @@ async fn a_stanza_that_cannot_be_written_is_told_of_and_ends_its_connection() {
     let socket = world.sim.sockets()[0].id;
     // No frame is as long, and what is encrypted cannot be deflated.
     world.bob.send_text(ALICE, &"x".repeat(TOO_LONG)).await.unwrap();
-    until("the end of the connection", || {
-        world.sim.sockets().iter().all(|open| open.id != socket)
-    })
-    .await;
+    until("the end of the connection", || world.sim.sockets().iter().all(|open| open.id != socket))
+        .await;
     // It is as it was when the client comes back, and asks for it again.
     client.shutdown().await;
     world.alice.wait_offline().await.unwrap();
