@@ -110,6 +110,7 @@ pub enum AuditAction {
     WebhookReplayed,
     WebhookReplayCancelled,
     CampaignCreated,
+    CampaignChanged,
     CampaignAudienceAdded,
     MetaAccountCreated,
     MetaAccountChanged,

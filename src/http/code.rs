@@ -212,6 +212,10 @@ codes! {
         about: "Nobody has said from which session the campaign is sent, or the session was deleted: messages are a session's.",
         detail: "nobody has said from which session the campaign is sent, so it has no messages",
     }
+    CampaignHasSession = "CAMPAIGN_HAS_SESSION", CONFLICT, "The campaign has a session" {
+        about: "A campaign's messages are its session's, so it is said once from which it is sent. Make another campaign for another session.",
+        detail: "the campaign is sent from another session",
+    }
     SessionExternal = "SESSION_EXTERNAL", CONFLICT, "The session runs elsewhere" {
         about: "Only events of the session come here. It is started, stopped and written with where it runs; a number at Meta's is written with \
                 through its account: `POST /api/meta/accounts/{accountId}/messages`.",

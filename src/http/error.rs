@@ -172,6 +172,7 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::SessionExists | Conflict::UserConnected => Code::SessionExists,
         Conflict::TooManySessions => Code::TooManySessions,
         Conflict::PhoneNumberKnown => Code::PhoneNumberKnown,
+        Conflict::CampaignHasSession => Code::CampaignHasSession,
         Conflict::CampaignWithoutSession => Code::CampaignWithoutSession,
         Conflict::SessionExternal => Code::SessionExternal,
         Conflict::SessionNeverConnected => Code::SessionNeverConnected,

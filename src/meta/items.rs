@@ -1,5 +1,7 @@
 //! The single things that a change tells.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
@@ -62,8 +64,25 @@ const LISTS: [(&str, Kind); 5] = [
 impl Change<'_> {
     /// What the change tells, in its order. Never nothing.
     pub fn items(&self, entry: &Entry<'_>) -> Vec<Item> {
+        let people = self.introduced();
         let listed = self.listed().into_iter().enumerate();
-        listed.map(|(index, (kind, raw))| self.item(entry, kind, index, raw)).collect()
+        listed.map(|(index, (kind, raw))| self.item(entry, &people, (kind, index, raw))).collect()
+    }
+
+    /// By whatever somebody is called whom the change introduces: the first of it, which is the number if it has one.
+    fn introduced(&self) -> BTreeMap<String, String> {
+        let mut people = BTreeMap::new();
+        for contact in self.value.get("contacts").copied().map(items).unwrap_or_default() {
+            let parts = members(contact);
+            let names = ["wa_id", "user_id"].map(|name| parts.get(name).and_then(|it| word(it)));
+            let names: Vec<_> = names.into_iter().flatten().collect();
+            if let Some(first) = names.first() {
+                for name in &names {
+                    people.entry(name.clone()).or_insert_with(|| first.clone());
+                }
+            }
+        }
+        people
     }
 
     /// An item of the change, by its index, as it was written. The change's value where that is the one item.
@@ -79,7 +98,12 @@ impl Change<'_> {
         if all.is_empty() { vec![(Kind::Other, self.written)] } else { all }
     }
 
-    fn item(&self, entry: &Entry<'_>, kind: Kind, index: usize, raw: &RawValue) -> Item {
+    fn item(
+        &self,
+        entry: &Entry<'_>,
+        people: &BTreeMap<String, String>,
+        (kind, index, raw): (Kind, usize, &RawValue),
+    ) -> Item {
         let parts = members(raw);
         let text = |name: &str| parts.get(name).and_then(|it| word(it));
         let id = text("id");
@@ -114,11 +138,18 @@ impl Change<'_> {
             _ => None,
         };
         let key = key.unwrap_or_else(|| self.other_key(entry, raw));
-        // Who the other side is: whoever wrote, or was written to.
-        let with = ["group_id", "recipient_user_id", "from_user_id", "to_user_id", "recipient_id"];
-        let with = with.iter().find_map(|name| text(name));
-        let with = with.or_else(|| text(if kind == Kind::Echo { "to" } else { "from" }));
-        let lane = sha256(&[number.as_bytes(), with.unwrap_or_default().as_bytes()]);
+        // Who the other side is: whoever wrote, or was written to. By the number rather than by Meta's id, which may be
+        // missing where the number is there.
+        let who = if kind == Kind::Echo { "to" } else { "from" };
+        let names =
+            ["group_id", who, "recipient_id", "from_user_id", "to_user_id", "recipient_user_id"];
+        let with = names.iter().find_map(|name| text(name));
+        let with = match with {
+            None if kind != Kind::Other => only(people).unwrap_or_default().to_owned(),
+            with => with.unwrap_or_default(),
+        };
+        let with = people.get(&with).unwrap_or(&with);
+        let lane = sha256(&[number.as_bytes(), with.as_bytes()]);
         Item {
             kind,
             event_type: storable(event_type),
@@ -140,6 +171,12 @@ impl Change<'_> {
         let time = entry.time.map(|it| it.to_string()).unwrap_or_default();
         format!("x:{}:{}", self.field, sha256(&[said.as_bytes(), id.as_bytes(), time.as_bytes()]))
     }
+}
+
+/// The one person who is introduced.
+fn only(people: &BTreeMap<String, String>) -> Option<&str> {
+    let first = people.values().next()?;
+    people.values().all(|it| it == first).then_some(first.as_str())
 }
 
 /// A hash of parts, which do not run together.
@@ -216,6 +253,37 @@ mod tests {
         let change = &read.entries[0].changes[0];
         assert_eq!(change.written(3).unwrap().get(), r#"{"code":131000}"#);
         assert!(change.written(4).is_none());
+    }
+
+    #[test]
+    fn whoever_is_called_by_several_things_has_one_lane() {
+        let lanes = |contacts: &str, items: &str| {
+            let value = format!(
+                r#"{{"metadata":{{"phone_number_id":"2"}},"contacts":[{contacts}],{items}}}"#
+            );
+            let items = all(&change("messages", &value)).into_iter();
+            items.map(|it| it.lane).collect::<Vec<_>>()
+        };
+        let known = r#"{"wa_id":"1650","user_id":"US.1"},{"wa_id":"","user_id":"US.2"}"#;
+        let told = r#""messages":[{"id":"a","from":"1650"},{"id":"b","from":"1650","from_user_id":"US.1"},
+            {"id":"c","from":"","from_user_id":"US.1"},{"id":"d","from":"US.1"},{"id":"e","from_user_id":"US.2"}],
+            "statuses":[{"id":"f","status":"sent","recipient_id":"1650","recipient_user_id":"US.1"},
+            {"id":"g","status":"sent","recipient_user_id":"US.1"},{"id":"h","status":"sent","recipient_user_id":"US.2"}]"#;
+        let of = lanes(known, told);
+        for same in [1, 2, 3, 5, 6] {
+            assert_eq!(of[0], of[same], "{same}");
+        }
+        assert_eq!(of[4], of[7]);
+        assert_ne!(of[0], of[4]);
+        // Whom nothing names but the one introduction.
+        let of =
+            lanes(r#"{"wa_id":"1650"}"#, r#""messages":[{"id":"a"},{"id":"b","from":"1650"}]"#);
+        assert_eq!(of[0], of[1]);
+        // A group is one conversation, whoever writes in it.
+        let told = r#""messages":[{"id":"a","from":"1650","group_id":"G"}],
+            "statuses":[{"id":"b","status":"sent","recipient_id":"G","recipient_type":"group"}]"#;
+        let of = lanes(known, told);
+        assert_eq!(of[0], of[1]);
     }
 
     #[test]

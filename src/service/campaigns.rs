@@ -9,7 +9,7 @@ use entity::{
 };
 
 use super::{
-    Error, Principal, Thing,
+    Conflict, Error, Principal, Thing,
     counting::UnderWay,
     created,
     created::Created as Outcome,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::store::{
     Store,
-    campaigns::{Created, Filter, NewCampaign},
+    campaigns::{Created, Filter, NewCampaign, SetSession},
 };
 
 /// The longest name, in characters.
@@ -72,11 +72,36 @@ impl Campaigns {
                 Ok(Outcome { made: self.show(organization, made).await?, replayed })
             }
             Created::NoSession => Err(Error::NotFound(Thing::Session)),
-            Created::Migrated(heir) => {
-                let names = self.store.sessions().names(organization, vec![heir]).await?;
-                Err(Error::Migrated { to: names.into_values().next() })
-            }
+            Created::Migrated(heir) => self.migrated(organization, heir).await,
         }
+    }
+
+    /// Says from which session a campaign is sent: once, as its messages are that session's.
+    pub async fn set_session(
+        &self,
+        caller: &Principal,
+        id: &CampaignId,
+        session_id: SessionId,
+    ) -> Result<Campaign, Error> {
+        caller.require(Role::Manager)?;
+        let organization = &caller.organization_id;
+        let campaigns = self.store.campaigns();
+        match campaigns.set_session(organization, id, session_id, caller.by()).await? {
+            SetSession::Done(row) => self.show(organization, row).await,
+            SetSession::NoCampaign => Err(Error::NotFound(Thing::Campaign)),
+            SetSession::NoSession => Err(Error::NotFound(Thing::Session)),
+            SetSession::Migrated(heir) => self.migrated(organization, heir).await,
+            SetSession::IsSet => Err(Error::Conflict(Conflict::CampaignHasSession)),
+        }
+    }
+
+    async fn migrated<T>(
+        &self,
+        organization: &OrganizationId,
+        heir: SessionKey,
+    ) -> Result<T, Error> {
+        let names = self.store.sessions().names(organization, vec![heir]).await?;
+        Err(Error::Migrated { to: names.into_values().next() })
     }
 
     /// One campaign.

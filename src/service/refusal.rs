@@ -46,6 +46,8 @@ pub enum Conflict {
     PhoneNumberKnown,
     #[error("nobody has said from which session the campaign is sent, so it has no messages")]
     CampaignWithoutSession,
+    #[error("the campaign is sent from another session")]
+    CampaignHasSession,
     #[error("the session runs elsewhere: only its events come here")]
     SessionExternal,
     #[error("the session was never connected: whose number it has is not known")]

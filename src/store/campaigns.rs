@@ -7,8 +7,8 @@ use entity::{
     organization, session,
 };
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::LockType,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr,
+    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType,
 };
 use serde_json::json;
 
@@ -35,6 +35,19 @@ pub enum Created {
     NoSession,
     /// The session has handed over to this one.
     Migrated(SessionKey),
+}
+
+/// What became of a campaign's session that was to be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetSession {
+    Done(campaign::Model),
+    NoCampaign,
+    /// There is no such session.
+    NoSession,
+    /// The session has handed over to this one.
+    Migrated(SessionKey),
+    /// It is sent from another one.
+    IsSet,
 }
 
 /// Which campaigns are wanted.
@@ -95,11 +108,7 @@ impl Campaigns {
                         return Ok(Created::Made(made));
                     }
                     if let Some(session_id) = &session_id {
-                        let found = session::Entity::find()
-                            .filter(session::COLUMN.organization_id.eq(owner.clone()))
-                            .filter(session::COLUMN.session_id.eq(session_id.clone()))
-                            .one(txn)
-                            .await?;
+                        let found = named(txn, &owner, session_id).await?;
                         let refused = match found {
                             None => Some(Created::NoSession),
                             Some(session::Model { migrated_to: Some(heir), .. }) => {
@@ -122,6 +131,55 @@ impl Campaigns {
                     let detail = json!({ "name": row.name, "sessionId": session_id });
                     audit::write(txn, &owner, &by, now, what, &detail).await?;
                     Ok(Created::Made(Made::New(row)))
+                })
+            })
+            .await
+    }
+
+    /// Says from which session a campaign is sent, of which nobody has said that yet.
+    pub async fn set_session(
+        &self,
+        organization: &OrganizationId,
+        id: &CampaignId,
+        session_id: SessionId,
+        by: By,
+    ) -> Result<SetSession, Error> {
+        let now = self.store.clock().now();
+        let work = (organization.clone(), id.clone(), session_id, by);
+        self.store
+            .writer()
+            .run(organization.as_str(), Patience::Fail, move |txn| {
+                let (owner, id, session_id, by) = work.clone();
+                Box::pin(async move {
+                    // As when one is made.
+                    organization::Entity::find_by_id(owner.clone())
+                        .lock(LockType::NoKeyUpdate)
+                        .one(txn)
+                        .await?;
+                    let found = campaign::Entity::find_by_id(id.clone())
+                        .filter(campaign::COLUMN.organization_id.eq(owner.clone()))
+                        .one(txn)
+                        .await?;
+                    let Some(row) = found else { return Ok(SetSession::NoCampaign) };
+                    let session = match named(txn, &owner, &session_id).await? {
+                        None => return Ok(SetSession::NoSession),
+                        Some(session::Model { migrated_to: Some(heir), .. }) => {
+                            return Ok(SetSession::Migrated(heir));
+                        }
+                        Some(session) => session.id,
+                    };
+                    match &row.session_key {
+                        Some(set) if *set == session => return Ok(SetSession::Done(row)),
+                        Some(_) => return Ok(SetSession::IsSet),
+                        None => {}
+                    }
+                    let mut row = row.into_active_model();
+                    (row.session_key, row.updated_at) = (Set(Some(session)), Set(now));
+                    let row = row.update(txn).await?;
+                    let what = (AuditAction::CampaignChanged, id.as_str());
+                    let detail = json!({ "sessionId": session_id });
+                    audit::write(txn, &owner, &by, now, what, &detail).await?;
+                    Ok(SetSession::Done(row))
                 })
             })
             .await
@@ -168,4 +226,16 @@ impl Campaigns {
         }
         Ok(query.all(self.store.reader()).await?)
     }
+}
+
+async fn named(
+    txn: &DatabaseTransaction,
+    owner: &OrganizationId,
+    session_id: &SessionId,
+) -> Result<Option<session::Model>, DbErr> {
+    session::Entity::find()
+        .filter(session::COLUMN.organization_id.eq(owner.clone()))
+        .filter(session::COLUMN.session_id.eq(session_id.clone()))
+        .one(txn)
+        .await
 }

@@ -204,6 +204,7 @@ fn written(operation: &str) -> Option<&'static str> {
         "resumeWebhook" => "webhook_resumed",
         "deleteWebhook" => "webhook_deleted",
         "rotateWebhookSecret" => "webhook_secret_rotated",
+        "changeCampaign" => "campaign_changed",
         "createCampaign" => "campaign_created",
         "addCampaignAudience" => "campaign_audience_added",
         "reprocessMetaEvent" | "reprocessMetaEvents" => "meta_events_reprocessed",
@@ -280,6 +281,7 @@ async fn every_change_of_configuration_and_credentials_is_written_down_without_s
                 "",
                 json!({ "sessionId": "shop", "origin": "external", "webhookAuth": "secret" }),
             ),
+            ("changeCampaign", "", json!({ "sessionId": "shop" })),
             ("rotateSessionSecret", "", json!({})),
             ("connectUser", "", json!({ "user_id": "u", "phone_number": "6281234567890" })),
             (

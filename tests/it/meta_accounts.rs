@@ -365,3 +365,78 @@ async fn an_organization_s_configuration_is_shown_whole_and_says_whether_it_is_c
     })
     .await;
 }
+
+#[tokio::test]
+async fn another_secret_or_address_is_to_be_verified_again() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let account = set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let status = async || app.get(&path(&account)).await.json()["data"]["status"].clone();
+        for (change, expected) in [
+            (json!({ "phoneNumberId": NUMBER, "label": "x" }), "verified"),
+            (json!({ "phoneNumberId": NUMBER, "appSecret": SECRET }), "verified"),
+            (json!({ "phoneNumberId": NUMBER, "appSecret": "another_app_secret" }), "unverified"),
+            (json!({ "phoneNumberId": NUMBER, "verifyToken": "another-verify-token" }), "unverified"),
+            (json!({ "phoneNumberId": NUMBER, "callbackPath": "/webhook" }), "unverified"),
+            // Whoever knows better says so.
+            (json!({ "phoneNumberId": NUMBER, "appSecret": "a_third_app_secret", "status": "verified" }), "verified"),
+        ] {
+            app.post(&format!("{}/status", path(&account)), json!({ "status": "verified" })).await;
+            assert_eq!(status().await, "verified");
+            let changed = app.post(ACCOUNTS, change.clone()).await;
+            assert_eq!(changed.status, 200, "{}", changed.text());
+            assert_eq!(status().await, expected, "{change}");
+        }
+        // What is switched off stays so.
+        app.post(&format!("{}/status", path(&account)), json!({ "status": "disabled" })).await;
+        app.post(ACCOUNTS, json!({ "phoneNumberId": NUMBER, "appSecret": "a_fourth_app_secret" })).await;
+        assert_eq!(status().await, "disabled");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_complete_account_has_its_session_and_a_campaign_is_sent_from_it_before_anything_is_told()
+{
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let mut body = complete(NUMBER, WABA, SECRET);
+        let token = body.as_object_mut().unwrap().remove("accessToken").unwrap();
+        let account = set_up(&app, &app.token, body).await;
+        assert_eq!(account["sessionId"], Value::Null);
+        let session = json!(format!("meta_{NUMBER}"));
+        let whole = app.patch(&path(&account), json!({ "accessToken": token })).await.json();
+        assert_eq!(whole["data"]["sessionId"], session);
+        assert_eq!(app.get(ACCOUNTS).await.json()["data"][0]["sessionId"], session);
+        let overview = app.get(&format!("/api/organizations/{}/whatsapp", app.organization)).await;
+        assert_eq!(overview.json()["data"]["accounts"][0]["sessionId"], session);
+        assert_eq!(database.count("SELECT count(*) FROM session").await, 1);
+
+        let made =
+            app.post("/api/campaigns", json!({ "name": "Sale", "sessionId": session })).await;
+        assert_eq!((made.status.as_u16(), &made.json()["data"]["sessionId"]), (201, &session));
+        // One that was made without it is told, once.
+        let bare = app.post("/api/campaigns", json!({ "name": "Bare" })).await.json();
+        let bare = format!("/api/campaigns/{}", bare["data"]["id"].as_str().unwrap());
+        app.patch(&bare, json!({ "sessionId": "nobody" })).await.problem(404, "SESSION_NOT_FOUND");
+        assert_eq!(app.patch(&bare, json!({})).await.json()["data"]["sessionId"], Value::Null);
+        for _ in 0..2 {
+            let set = app.patch(&bare, json!({ "sessionId": session })).await;
+            assert_eq!((set.status.as_u16(), &set.json()["data"]["sessionId"]), (200, &session));
+        }
+        let member =
+            json!({ "members": [{ "phoneNumber": "16505551234", "messageId": "wamid.1" }] });
+        let added = app.post(&format!("{bare}/audience"), member).await;
+        assert_eq!(added.json()["data"]["attached"], 1, "{}", added.text());
+        set_up(&app, &app.token, complete("2", WABA, SECRET)).await;
+        let other = app.patch(&bare, json!({ "sessionId": "meta_2" })).await;
+        other.problem(409, "CAMPAIGN_HAS_SESSION");
+        let (_, stranger) = tenant(&app, "stranger").await;
+        let set =
+            ask(&app, &stranger, Method::PATCH, &bare, &json!({ "sessionId": session })).await;
+        set.problem(404, "CAMPAIGN_NOT_FOUND");
+        app.close().await;
+    })
+    .await;
+}

@@ -9,7 +9,10 @@ use serde_json::json;
 use crate::{
     database::{Database, Kind, on_each},
     http_app::{Answer, App, json as with_json},
-    meta::{NUMBER, SECRET, SHARED, WABA, ask, complete, deliver, each, log, set_up, tenant, text},
+    meta::{
+        NUMBER, SECRET, SHARED, WABA, ask, changes, complete, deliver, each, log, set_up, tenant,
+        text,
+    },
     meta_processing::{hello, messages, tell},
 };
 
@@ -181,6 +184,119 @@ async fn a_number_that_is_set_up_later_gets_what_was_nobodys() {
         let all = log(&app, &app.token).await;
         assert_eq!((&all[0]["unrouted"], &all[0]["accountId"]), (&json!(false), &account["id"]));
         assert_eq!(each(&messages(&app).await, "waId"), ["a"]);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_is_named_otherwise_each_time_is_heard_in_his_order() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let mut all = Vec::new();
+        for n in 0..20 {
+            let (number, user) = (format!("1650555{n:04}"), format!("US.{n}"));
+            for (at, names) in [
+                json!({ "from": number }),
+                json!({ "from": number, "from_user_id": user }),
+                // Nothing here says whose this is; what comes before it does.
+                json!({ "from": "", "from_user_id": user }),
+                json!({ "from": user }),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let mut value = hello("x", &format!("{n:02}.{at}"), "hi");
+                for (name, said) in names.as_object().unwrap() {
+                    value["messages"][0][name] = said.clone();
+                }
+                all.push(value);
+            }
+        }
+        tell(&app, &all).await;
+        let order = database
+            .query("SELECT m.wa_id FROM event e JOIN message m ON e.dedupe_key = m.dedupe_key ORDER BY e.seq")
+            .await;
+        let order: Vec<String> = order.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        assert_eq!(order.len(), 80);
+        for n in 0..20 {
+            let of = format!("{n:02}.");
+            let his: Vec<_> = order.iter().filter(|it| it.starts_with(&of)).collect();
+            assert!(his.is_sorted(), "{his:?}");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+/// Three messages of the past, and one that cannot be read.
+fn past() -> serde_json::Value {
+    let one = |id: &str, text: &str| json!({ "from": "16505551234", "id": id, "timestamp": "1739230955", "type": "text", "text": { "body": text } });
+    let all = [
+        one("a", "good"),
+        one("b", "poison"),
+        json!({ "from": "16505551234", "type": "text" }),
+        one("c", "good"),
+    ];
+    json!({ "field": "history", "value": {
+        "metadata": { "phone_number_id": NUMBER, "display_phone_number": "15550783881" },
+        "history": [{ "threads": [{ "id": "16505551234", "messages": all }] }],
+    } })
+}
+
+#[tokio::test]
+async fn one_message_of_the_past_holds_up_no_other_and_what_is_missing_is_said() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        refuse(database, "poison").await;
+        let body = changes(WABA, &[past()]).to_string();
+        assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a", "c"]);
+        let told = async || {
+            let row = log(&app, &app.token).await.remove(0);
+            (row["state"].clone(), row["error"].clone())
+        };
+        assert_eq!(told().await, (json!("waiting"), json!("partly_unwritten")));
+        // It is tried as often as anything is, and then it is said that something is missing.
+        for _ in 0..7 {
+            app.clock.advance(Duration::from_hours(3));
+            app.meta.drive().await.unwrap();
+        }
+        assert_eq!(told().await, (json!("failed"), json!("partly_unwritten")));
+        allow(database).await;
+        app.post("/api/meta/events/reprocess", json!({ "state": "failed" })).await;
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a", "b", "c"]);
+        // What cannot be read is not there, and that is said.
+        assert_eq!(told().await, (json!("processed"), json!("partly_unread")));
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_many_organizations_wait_each_has_its_turn() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let mut all = Vec::new();
+        for n in 1..4 {
+            let (id, token) = tenant(&app, &format!("t{n}")).await;
+            let (number, waba) = (n.to_string(), format!("w{n}"));
+            set_up(&app, &token, complete(&number, &waba, SECRET)).await;
+            let body = text(&waba, &number, "a", "x").to_string();
+            assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+            all.push(id.parse().unwrap());
+        }
+        all.sort();
+        let store = app.store.meta();
+        let turn = async |last: Option<&_>| store.waiting(last).await.unwrap();
+        assert_eq!(turn(None).await, all);
+        assert_eq!(turn(Some(&all[0])).await, [all[1].clone(), all[2].clone(), all[0].clone()]);
+        assert_eq!(turn(Some(&all[1])).await, [all[2].clone(), all[0].clone(), all[1].clone()]);
+        assert_eq!(turn(Some(&all[2])).await, all);
         app.close().await;
     })
     .await;

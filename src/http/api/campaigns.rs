@@ -63,6 +63,26 @@ pub(super) async fn create(
     Ok(created(&location, outcome.replayed, CampaignView::from(outcome.made)))
 }
 
+#[tracing::instrument(name = "http.campaigns.change", skip_all)]
+pub(super) async fn change(
+    State(campaigns): State<Campaigns>,
+    Caller(caller): Caller,
+    CampaignPath(id): CampaignPath,
+    parameters: Parameters,
+    JsonObject(mut body): JsonObject,
+) -> Result<impl IntoResponse, ApiError> {
+    parameters.finish()?;
+    // Looked up before faults are told, so that what is nobody's is not there first of all.
+    let there = campaigns.find(&caller, &id).await?;
+    let session_id = body.parsed("sessionId", str::parse::<SessionId>);
+    body.finish()?;
+    let campaign = match session_id {
+        Some(session_id) => campaigns.set_session(&caller, &id, session_id).await?,
+        None => there,
+    };
+    Ok(ok(CampaignView::from(campaign)))
+}
+
 #[tracing::instrument(name = "http.campaigns.list", skip_all)]
 pub(super) async fn list(
     State(campaigns): State<Campaigns>,

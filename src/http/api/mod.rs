@@ -282,6 +282,12 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         ),
         post("/api/campaigns", Manager, campaigns::create, about::campaigns::create()),
         get("/api/campaigns", Viewer, campaigns::list, about::campaigns::list()),
+        patch(
+            "/api/campaigns/{campaignId}",
+            Manager,
+            campaigns::change,
+            about::campaigns::change(),
+        ),
         get("/api/campaigns/{campaignId}", Viewer, campaigns::show, about::campaigns::show()),
         post(
             "/api/campaigns/{campaignId}/audience",

@@ -1,6 +1,6 @@
 //! Who something is about: by a number, by Meta's ids of them, or by several of these.
 
-use entity::state::IdentityKind::{self, ParentUserId, Phone, UserId, WaId};
+use entity::state::IdentityKind::{self, Lid, ParentUserId, Phone, UserId, WaId};
 use serde_json::Value;
 
 use super::{digits, text};
@@ -79,6 +79,11 @@ impl Person {
     pub(super) fn add(&mut self, kind: IdentityKind, value: Option<String>) {
         let is_id = |it: &String| it.len() <= LONGEST && it.bytes().all(|b| b.is_ascii_graphic());
         let Some(value) = value.filter(is_id) else { return };
+        // WhatsApp's own id of somebody stands in Meta's place where it stands at all.
+        let (kind, value) = match value.strip_suffix("@lid") {
+            Some(lid) if kind == UserId && !lid.is_empty() => (Lid, lid.to_owned()),
+            _ => (kind, value),
+        };
         if !self.ids.contains(&(kind, value.clone())) {
             self.ids.push((kind, value));
         }

@@ -141,6 +141,19 @@ fn somebody_may_have_no_number_and_is_called_by_all_that_is_known() {
 }
 
 #[test]
+fn an_id_of_whatsapp_s_own_is_known_as_one() {
+    let value = json!({
+        "contacts": [{ "wa_id": "16505551234", "user_id": "987654@lid" }],
+        "messages": [{ "from": "987654@lid", "id": "a", "type": "text" }],
+    });
+    let Ok(Told::Message(message)) = &read("messages", &value)[0] else { panic!() };
+    let lid = (entity::state::IdentityKind::Lid, "987654".to_owned());
+    assert!(message.person.ids.contains(&lid), "{:?}", message.person);
+    assert!(message.person.ids.contains(&(WaId, "16505551234".to_owned())));
+    assert_eq!(message.person.ids.len(), 3);
+}
+
+#[test]
 fn whoever_has_another_number_is_called_by_the_new_one_and_not_by_the_old() {
     let notice = message(json!({
         "from": "16505551234", "id": "a", "type": "system",

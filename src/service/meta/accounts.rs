@@ -1,10 +1,10 @@
 //! An organization's accounts: made, changed, given another verify token, switched off and on.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use entity::{
     UnixMillis,
-    id::{MetaAccountId, OrganizationId},
+    id::{MetaAccountId, OrganizationId, SessionId, SessionKey},
     kind::AuditAction,
     meta::{account, state::MetaStatus},
     organization,
@@ -125,6 +125,19 @@ impl Meta {
         Ok(Overview { organization, first, is_complete, page })
     }
 
+    /// The names of the sessions that accounts' messages are kept under.
+    pub async fn session_names(
+        &self,
+        organization: &OrganizationId,
+        accounts: &[account::Model],
+    ) -> Result<HashMap<SessionKey, SessionId>, Error> {
+        let keys: Vec<_> = accounts.iter().filter_map(|row| row.session_key.clone()).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(self.store.sessions().names(organization, keys).await?)
+    }
+
     /// Makes an account of a phone number, or changes the one that the organization has.
     pub async fn upsert(
         &self,
@@ -197,6 +210,7 @@ impl Meta {
         caller.require(Role::Manager)?;
         let meta = self.store.meta();
         let gone = meta.delete_account(&caller.organization_id, id, caller.by()).await?;
+        self.apps.forget().await;
         if gone { Ok(()) } else { Err(NOT_FOUND) }
     }
 
@@ -264,6 +278,7 @@ impl Meta {
         }
         let detail = detail(&row, &changed);
         let putting = Putting {
+            is_complete: self.missing(&row).is_empty(),
             row,
             seen,
             most: MOST_ACCOUNTS,
@@ -272,7 +287,9 @@ impl Meta {
             action: (!changed.is_empty()).then_some(action),
             detail,
         };
-        match meta.put(putting).await? {
+        let put = meta.put(putting).await?;
+        self.apps.forget().await;
+        match put {
             Put::Done(made) => Ok(Some(*made)),
             Put::Raced => Ok(None),
             Put::TooMany => Err(Error::Conflict(Conflict::TooManyMetaAccounts)),

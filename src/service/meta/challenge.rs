@@ -88,6 +88,7 @@ impl Meta {
             verified.last_verified_at = Some(now);
             verified.updated_at = now;
             let putting = Putting {
+                is_complete: self.missing(&row).is_empty(),
                 detail: json!({ "phoneNumberId": row.phone_number_id }),
                 row: verified,
                 seen: Some(seen),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counters that the parts share.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    /// Bodies that were verified and kept.
+    /// Bodies that were verified and are kept, each time they came.
     pub(super) received: AtomicU64,
     /// Things that were carried out.
     pub(super) processed: AtomicU64,

@@ -2,7 +2,8 @@
 //!
 //! - `input.rs`: what an account may be like. `accounts.rs`: an organization's accounts. `plan.rs`: what one is to become.
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
-//!   what a request proves is in it. `trial.rs`: which secrets it is tried with; `judge.rs`: trying them. `posted.rs`: what is
+//!   what a request proves is in it (`proof.rs`). `trial.rs`: which secrets it is tried with, `apps.rs`: where it names nobody;
+//!   `judge.rs`: trying them. `posted.rs`: what is
 //!   kept of it; `routing.rs`: whose each change is. `threads.rs`: where what is long is hashed and read.
 //! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
 //!   `figures.rs`: how much of it there was. `silence.rs`: accounts of which nothing is told any more.
@@ -13,8 +14,11 @@
 //! What Meta tells is believed by the app's secret that signs it. So an account may be pointed at a number by whoever
 //! shows the secret of the app; by an operator without, for the app of the whole installation. Of one app, a
 //! number is one account's. Several organizations may claim a number with several apps: each is told what its own app signs.
+//! What an app signs of a number that nobody has set up is told to an organization only if it has the business account, or if it
+//! alone has the app; else to the operator's.
 
 mod accounts;
+mod apps;
 mod challenge;
 mod figures;
 mod ingest;
@@ -24,18 +28,20 @@ mod log;
 mod plan;
 mod posted;
 mod processing;
+mod proof;
 mod routing;
 mod sending;
 mod silence;
 mod threads;
 mod trial;
+mod turn;
 
 use std::{sync::Arc, time::Duration};
 
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
-use self::{figures::Figures, judge::Judge, threads::Threads};
+use self::{apps::Apps, figures::Figures, judge::Judge, threads::Threads};
 use super::{Error, Thing, text};
 use crate::{
     graph::{self, Graph},
@@ -98,6 +104,7 @@ pub struct Meta {
     /// The organization that an installation begins with.
     home: Arc<OnceCell<OrganizationId>>,
     figures: Arc<Figures>,
+    apps: Apps,
     judge: Judge,
     threads: Threads,
     graph: Graph,
@@ -112,6 +119,7 @@ impl Meta {
             options: options.into(),
             home: Arc::default(),
             figures: Arc::default(),
+            apps: Apps::default(),
             judge: Judge::new(threads.clone()),
             threads,
             graph,

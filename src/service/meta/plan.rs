@@ -107,9 +107,13 @@ impl Meta {
         };
         if let Some(token) = &input.verify_token {
             row.verify_hash = self.verify_hash(token).await?;
-            if row.verify_hash != before.verify_hash && row.status == MetaStatus::Verified {
-                row.status = MetaStatus::Unverified;
-            }
+        }
+        // What Meta has verified was another token, another app or another address.
+        let is_other = row.verify_hash != before.verify_hash
+            || row.app_print != before.app_print
+            || row.callback_path != before.callback_path;
+        if is_other && row.status == MetaStatus::Verified {
+            row.status = MetaStatus::Unverified;
         }
         let mut plan = Plan { changed: Vec::new(), row, secrets, access_token };
         plan.changed = changed(&before, &plan);

@@ -12,12 +12,12 @@ use entity::{
 
 use super::{
     Signature,
-    routing::{Route, Routing, Signer},
+    routing::{AppOwner, Route, Routing, Signer},
 };
 use crate::{
     meta::{Envelope, part},
     service::text,
-    store::meta::Kept,
+    store::meta::{Closed, Kept},
 };
 
 /// How far ahead of ours Meta's clock may be.
@@ -29,40 +29,38 @@ pub(super) struct Posted {
     pub(super) bytes: Bytes,
     pub(super) sha256: [u8; 32],
     pub(super) now: UnixMillis,
-    /// The accounts, of those that it may be about, whose app has signed it. None if it was the installation's own, and the
-    /// body names nobody's number.
+    /// The accounts, of those that it may be about, whose app has signed it. None if the body names nobody's number and
+    /// business account.
     pub(super) signers: Vec<Signer>,
     /// Whose own address it came to.
     pub(super) own: Option<MetaAccountId>,
+    /// Whose alone the app is, where something in the body is of no signer.
+    pub(super) app: Option<AppOwner>,
     /// The organization that the installation began with.
     pub(super) home: OrganizationId,
 }
 
 impl Posted {
-    /// Reads it, and answers what is kept of it: for each organization that it is about. Nothing where none of them takes events.
+    /// Reads it, and answers what is kept of it: for each organization that it is about.
     pub(super) fn taken_apart(&self) -> Vec<Kept> {
         let envelope = Envelope::read(&self.bytes);
         let is_json = envelope.is_some();
-        let whole = envelope.filter(|it| it.changes().next().is_some());
-        let routing = Routing { signers: &self.signers, own: self.own.as_ref() };
-        match whole {
-            None if self.signers.is_empty() => vec![self.unreadable(self.home.clone(), is_json)],
-            None => vec![self.unreadable(self.owner_of_broken(&routing), is_json)],
-            Some(envelope) if self.signers.is_empty() => vec![self.unrouted(&envelope)],
+        let routing = Routing {
+            signers: &self.signers,
+            own: self.own.as_ref(),
+            app: self.app.as_ref(),
+            home: &self.home,
+        };
+        match envelope.filter(|it| it.changes().next().is_some()) {
+            None => {
+                let (owner, refused) = routing.owner_of_broken();
+                vec![self.unreadable(owner, refused, is_json)]
+            }
             Some(envelope) => {
                 let routes = routing.routes(&envelope).into_iter();
                 routes.map(|(owner, routes)| self.kept(owner, &envelope, &routes)).collect()
             }
         }
-    }
-
-    /// Whose a body is that cannot be taken apart: not one's if it may be another's.
-    fn owner_of_broken(&self, routing: &Routing<'_>) -> OrganizationId {
-        let mut owners = self.signers.iter().map(|it| &it.row.organization_id);
-        let first = owners.next();
-        let is_one = routing.own.is_some() || owners.all(|it| Some(it) == first);
-        let owner = routing.owner_of_unknown(None).filter(|_| is_one);
-        owner.unwrap_or_else(|| self.home.clone())
     }
 
     /// An organization's changes.
@@ -82,23 +80,14 @@ impl Posted {
         Kept { body, events }
     }
 
-    /// All of it, with a number of nobody's.
-    fn unrouted(&self, envelope: &Envelope<'_>) -> Kept {
-        let routes: Vec<_> = envelope
-            .changes()
-            .map(|(place, _, _)| Route { place, account: None, is_unrouted: true })
-            .collect();
-        self.kept(self.home.clone(), envelope, &routes)
-    }
-
     /// All of it as one thing.
-    fn unreadable(&self, owner: OrganizationId, is_json: bool) -> Kept {
+    fn unreadable(&self, owner: OrganizationId, refused: Option<Closed>, is_json: bool) -> Kept {
         let body = self.body(owner, self.bytes.to_vec(), false);
         let kind = if is_json { "unknown" } else { "malformed" };
         let event = event::Model {
             event_type: kind.to_owned(),
             dedup_key: format!("b:{}", body.sha256),
-            ..self.waiting(&body)
+            ..self.begun(&body, refused)
         };
         Kept { body, events: vec![event] }
     }
@@ -116,8 +105,8 @@ impl Posted {
         }
     }
 
-    /// One of a body's things that waits to be carried out, as far as all are alike.
-    fn waiting(&self, body: &body::Model) -> event::Model {
+    /// One of a body's things that waits to be carried out, or was refused, as far as all are alike.
+    fn begun(&self, body: &body::Model, refused: Option<Closed>) -> event::Model {
         event::Model {
             id: MetaEventId::new(self.now, in_order(rand::random())),
             organization_id: body.organization_id.clone(),
@@ -132,14 +121,14 @@ impl Posted {
             dedup_key: String::new(),
             processed: false,
             processed_at: None,
-            state: MetaEventState::Waiting,
+            state: refused.map_or(MetaEventState::Waiting, |_| MetaEventState::Failed),
             lane: String::new(),
             attempts: 0,
             next_at: UnixMillis(0),
             claim: None,
             claimed_by: None,
             lease_until: UnixMillis(0),
-            error: None,
+            error: refused.map(|it| it.word().to_owned()),
             progress: 0,
             created_at: self.now,
         }
@@ -165,7 +154,7 @@ impl Posted {
                     event_ts: at,
                     dedup_key: item.dedup_key,
                     lane: item.lane,
-                    ..self.waiting(body)
+                    ..self.begun(body, route.refused)
                 });
             }
         }

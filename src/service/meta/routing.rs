@@ -1,4 +1,8 @@
 //! Whose each change of a body is. Pure.
+//!
+//! What names nobody's number is an organization's only where nobody else's it can be: whose business account it is among
+//! those whose app has signed, or whose alone the app is. Everything else is the installation's: its app, and one that several
+//! organizations share, tell of the numbers of all of them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +11,10 @@ use entity::{
     meta::account,
 };
 
-use crate::meta::{Change, Entry, Envelope};
+use crate::{
+    meta::{Change, Entry, Envelope},
+    store::meta::Closed,
+};
 
 /// An account whose app has signed the body.
 #[derive(Clone, Debug)]
@@ -15,8 +22,8 @@ pub(super) struct Signer {
     pub(super) row: account::Model,
     /// By its present secret, and not by the one before.
     pub(super) is_current: bool,
-    /// It takes events.
-    pub(super) is_open: bool,
+    /// Why it takes no events, if it takes none.
+    pub(super) closed: Option<Closed>,
 }
 
 /// What is known of a change.
@@ -26,6 +33,42 @@ pub(super) struct Route {
     pub(super) place: (usize, usize),
     pub(super) account: Option<MetaAccountId>,
     pub(super) is_unrouted: bool,
+    /// It is an account's that takes nothing. It is kept, as Meta tells nobody twice what was taken with the rest of its body.
+    pub(super) refused: Option<Closed>,
+}
+
+/// Whose a change is.
+#[derive(Clone, Debug)]
+struct Owner {
+    organization: OrganizationId,
+    account: Option<MetaAccountId>,
+    is_unrouted: bool,
+    refused: Option<Closed>,
+}
+
+impl Owner {
+    /// An account's.
+    fn of(signer: &Signer) -> Self {
+        Self {
+            organization: signer.row.organization_id.clone(),
+            account: Some(signer.row.id.clone()),
+            is_unrouted: false,
+            refused: signer.closed,
+        }
+    }
+
+    /// An organization's, and nobody's number there.
+    const fn stray(organization: OrganizationId, refused: Option<Closed>) -> Self {
+        Self { organization, account: None, is_unrouted: true, refused }
+    }
+}
+
+/// The one organization whose the app is that has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AppOwner {
+    pub(super) organization: OrganizationId,
+    /// Why no account of the app takes events, if none does.
+    pub(super) closed: Option<Closed>,
 }
 
 /// Who signed, and at whose own address it came in.
@@ -33,74 +76,98 @@ pub(super) struct Route {
 pub(super) struct Routing<'a> {
     pub(super) signers: &'a [Signer],
     pub(super) own: Option<&'a MetaAccountId>,
+    /// None of the installation's own app, and of one that several organizations have.
+    pub(super) app: Option<&'a AppOwner>,
+    /// The organization that the installation began with.
+    pub(super) home: &'a OrganizationId,
 }
 
 impl Routing<'_> {
-    /// The changes of each organization, in their order. What is a disabled account's is nobody's.
+    /// The changes of each organization, in their order.
     pub(super) fn routes(&self, envelope: &Envelope<'_>) -> BTreeMap<OrganizationId, Vec<Route>> {
         let mut routes = BTreeMap::<_, Vec<Route>>::new();
         for (place, entry, change) in envelope.changes() {
-            for (organization, account, is_unrouted) in self.owners(entry, change) {
-                let route = Route { place, account, is_unrouted };
+            for owner in self.owners(entry, change) {
+                let Owner { organization, account, is_unrouted, refused } = owner;
+                let route = Route { place, account, is_unrouted, refused };
                 routes.entry(organization).or_default().push(route);
             }
         }
         routes
     }
 
-    fn owners(
-        &self,
-        entry: &Entry<'_>,
-        change: &Change<'_>,
-    ) -> Vec<(OrganizationId, Option<MetaAccountId>, bool)> {
+    fn owners(&self, entry: &Entry<'_>, change: &Change<'_>) -> Vec<Owner> {
+        let by_organization = self.of_waba(entry.waba(change));
         if let Some(number) = &change.number {
             let of_number = self.signers.iter().filter(|it| it.row.phone_number_id == *number);
             if let Some(signer) = of_number.min_by_key(|it| !it.is_current) {
-                let row = &signer.row;
-                let owner = (row.organization_id.clone(), Some(row.id.clone()), false);
-                return if signer.is_open { vec![owner] } else { Vec::new() };
+                return vec![Owner::of(signer)];
             }
-            let owner = self.owner_of_unknown(entry.waba(change));
-            return owner.map(|it| (it, None, true)).into_iter().collect();
-        }
-        let waba = entry.waba(change);
-        let of_waba = self.signers.iter().filter(|it| it.row.waba_id.as_deref() == waba);
-        let mut by_organization = BTreeMap::<_, Vec<&Signer>>::new();
-        for signer in of_waba.filter(|_| waba.is_some()) {
-            by_organization.entry(&signer.row.organization_id).or_default().push(signer);
+            return vec![match by_organization.into_iter().next() {
+                Some((organization, signers)) if self.is_one_s(entry.waba(change)) => {
+                    Owner::stray(organization.clone(), closed(&signers))
+                }
+                _ => self.of_nobody(),
+            }];
         }
         if by_organization.is_empty() {
-            if let Some(own) = self.own_signer() {
-                let row = &own.row;
-                let owner = (row.organization_id.clone(), Some(row.id.clone()), false);
-                return if own.is_open { vec![owner] } else { Vec::new() };
-            }
-            let owner = self.owner_of_unknown(None);
-            return owner.map(|it| (it, None, true)).into_iter().collect();
+            let own = self.own_signer();
+            return vec![own.map_or_else(|| self.of_nobody(), Owner::of)];
         }
-        let open = by_organization.into_iter().filter_map(|(organization, signers)| {
-            let mut open = signers.iter().filter(|it| it.is_open);
-            let first = open.next()?;
+        let all = by_organization.into_iter().map(|(organization, signers)| {
+            let mut open = signers.iter().filter(|it| it.closed.is_none());
+            let first = open.next().or(signers.first());
             // Of several it is about none in particular.
-            let account = open.next().is_none().then(|| first.row.id.clone());
-            Some((organization.clone(), account, false))
+            let account = first.filter(|_| open.next().is_none()).map(|it| it.row.id.clone());
+            Owner {
+                organization: organization.clone(),
+                account,
+                is_unrouted: false,
+                refused: closed(&signers),
+            }
         });
-        open.collect()
+        all.collect()
     }
 
-    /// Who is told of what names nobody's number: whose business account it is, whose address it came to, or who
-    /// has signed it.
-    pub(super) fn owner_of_unknown(&self, waba: Option<&str>) -> Option<OrganizationId> {
-        let of_waba = |it: &&Signer| waba.is_some() && it.row.waba_id.as_deref() == waba;
-        let open = || self.signers.iter().filter(|it| it.is_open);
-        let signer = open()
-            .find(of_waba)
-            .or_else(|| self.own_signer().filter(|it| it.is_open))
-            .or_else(|| open().next().filter(|_| !self.signers.iter().any(|it| of_waba(&it))));
-        signer.map(|it| it.row.organization_id.clone())
+    /// The signers whose business account this is, by organization.
+    fn of_waba(&self, waba: Option<&str>) -> BTreeMap<&OrganizationId, Vec<&Signer>> {
+        let mut all = BTreeMap::<_, Vec<_>>::new();
+        let those = self.signers.iter().filter(|it| it.row.waba_id.as_deref() == waba);
+        for signer in those.filter(|_| waba.is_some()) {
+            all.entry(&signer.row.organization_id).or_default().push(signer);
+        }
+        all
     }
 
+    /// Whether a business account is one organization's.
+    fn is_one_s(&self, waba: Option<&str>) -> bool {
+        self.of_waba(waba).len() == 1
+    }
+
+    /// Whose it is that nothing in it says.
+    fn of_nobody(&self) -> Owner {
+        match self.app {
+            Some(app) => Owner::stray(app.organization.clone(), app.closed),
+            None => Owner::stray(self.home.clone(), None),
+        }
+    }
+
+    /// Whose a body is of which nothing can be read.
+    pub(super) fn owner_of_broken(&self) -> (OrganizationId, Option<Closed>) {
+        let Owner { organization, refused, .. } = self.of_nobody();
+        (organization, refused)
+    }
+
+    /// Whose own address it came to, if that is told of nobody else's.
     fn own_signer(&self) -> Option<&Signer> {
-        self.signers.iter().find(|it| Some(&it.row.id) == self.own)
+        let organization = &self.app?.organization;
+        let own = self.signers.iter().find(|it| Some(&it.row.id) == self.own);
+        own.filter(|it| it.row.organization_id == *organization)
     }
+}
+
+/// Why none of them takes events, if none does.
+fn closed(signers: &[&Signer]) -> Option<Closed> {
+    let first = signers.first()?.closed;
+    first.filter(|_| signers.iter().all(|it| it.closed.is_some()))
 }

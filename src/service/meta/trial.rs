@@ -89,6 +89,12 @@ impl Tries {
             && (is_first || (self.secrets.len() < MOST && self.looks < LOOKS))
     }
 
+    /// Whether one more is to be opened and tried of a body that names nobody whom it could be about. Whoever has many
+    /// organizations tried by a name gets no more than that.
+    pub(super) fn takes_stray(&self) -> bool {
+        self.secrets.len() < self.most.min(MOST) && self.looks < LOOKS
+    }
+
     pub(super) fn add(&mut self, secret: Option<Open>) {
         self.looks += 1;
         if let Some(secret) = secret.filter(|it| !self.secrets.contains(it)) {
@@ -192,6 +198,32 @@ mod tests {
             let tried = tried_of(&rows, "nobody's", length);
             assert_eq!(tried.len(), most, "{length}");
             assert!(tried.contains(&open("ours")));
+        }
+    }
+
+    #[test]
+    fn a_body_that_names_nobody_is_tried_with_no_more_than_is_left_and_each_organization_has_its_turn()
+     {
+        let rows: Vec<_> = (0..200_u32)
+            .map(|owner| account(owner.into(), 1, &format!("of-{owner}")))
+            .chain((0..500).map(|number| account(200, number, &format!("theirs-{number}"))))
+            .collect();
+        for (length, known, most) in
+            [(1000, 0, 64), (1000, 10, 54), (4 << 20, 0, 16), (4 << 20, 16, 0)]
+        {
+            let mut tries = Tries::of(length);
+            for n in 0..known {
+                tries.add(Some(open(&format!("known-{n}"))));
+            }
+            for turn in turns(&rows, &BTreeSet::new()) {
+                if tries.takes_stray() {
+                    let secret = turn.row.app_secret.clone().unwrap();
+                    tries.add(Some(open(&String::from_utf8(secret).unwrap())));
+                }
+            }
+            assert_eq!(tries.secrets.len() - known, most, "{length} {known}");
+            let theirs = |it: &&Open| it.expose().starts_with("theirs");
+            assert!(tries.secrets.iter().filter(theirs).count() <= 1);
         }
     }
 

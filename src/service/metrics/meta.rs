@@ -15,9 +15,21 @@ pub(super) async fn register(registry: &mut Registry, store: &Store, figures: Co
         registry.register(name, help, counter);
     };
     let Counted { received, processed, failed, put_off, sent, refused, unknown } = figures;
-    count("wagate_meta_received", "Bodies of Meta's that were verified and kept", received);
-    count("wagate_meta_processed", "Things that Meta told, carried out", processed);
-    count("wagate_meta_failed", "Things that Meta told, given up", failed);
+    count(
+        "wagate_meta_received",
+        "Bodies of Meta's that were verified and kept or known, each time they came",
+        received,
+    );
+    count(
+        "wagate_meta_processed",
+        "Things that Meta told, carried out, each time they were",
+        processed,
+    );
+    count(
+        "wagate_meta_failed",
+        "Things that Meta told, given up or refused, each time they were",
+        failed,
+    );
     let help = "Tries to carry out what Meta told that failed, and are made again";
     count("wagate_meta_put_off", help, put_off);
     count("wagate_meta_sent", "Messages that Meta has taken", sent);

@@ -8,7 +8,7 @@ use entity::{
 };
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait as _,
-    Select,
+    Select, Statement,
 };
 
 use super::Meta;
@@ -121,6 +121,41 @@ impl Meta {
         let number = account::Column::PhoneNumberId.is_in(numbers.iter().cloned());
         let waba = account::Column::WabaId.is_in(wabas.iter().cloned());
         self.of_everybody(Condition::any().add(number).add(waba)).await
+    }
+
+    /// Whose accounts have an app with one of these secrets, by its print, and what these are like. Of several organizations not
+    /// all may be there.
+    pub async fn owners_of_apps(
+        &self,
+        prints: Vec<String>,
+    ) -> Result<Vec<(OrganizationId, MetaStatus)>, Error> {
+        let found = account::Entity::find()
+            .select_only()
+            .column(account::Column::OrganizationId)
+            .column(account::Column::Status)
+            .distinct()
+            .filter(account::Column::AppPrint.is_in(prints))
+            // One organization has as many as there are statuses at most.
+            .limit(4)
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+        Ok(found)
+    }
+
+    /// An account of each app that is not the installation's, whosever it is. Of more than `most` they are some: one of each
+    /// organization before the second of any, and others the next time.
+    pub async fn apps(&self, most: u64) -> Result<Vec<account::Model>, Error> {
+        let find = format!(
+            "SELECT m.* FROM meta_account m JOIN (\
+             SELECT id, ROW_NUMBER() OVER (PARTITION BY organization_id ORDER BY id) AS turn FROM (\
+             SELECT organization_id, MIN(id) AS id FROM meta_account WHERE app_print <> '' \
+             GROUP BY organization_id, app_print) one) a ON a.id = m.id \
+             ORDER BY a.turn, RANDOM() LIMIT {most}"
+        );
+        let db = self.store.reader();
+        let find = Statement::from_string(db.get_database_backend(), find);
+        Ok(account::Entity::find().from_raw_sql(find).all(db).await?)
     }
 
     /// The accounts of which this is true, whosever they are. The oldest first, but where there are very many: then those of one

@@ -4,14 +4,18 @@ use entity::{
     id::{MetaAccountId, OrganizationId},
     kind::AuditAction,
     meta::account,
+    organization,
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
-    PaginatorTrait as _, QueryFilter, QuerySelect,
+    PaginatorTrait as _, QueryFilter, QuerySelect, sea_query::LockType,
 };
 use serde_json::{Value, json};
 
-use super::Meta;
+use super::{
+    Meta,
+    carry::{Door, of_account, own},
+};
 use crate::store::{
     Error, Made, Patience,
     audit::{self, By},
@@ -32,6 +36,8 @@ pub struct Putting {
     pub action: Option<AuditAction>,
     /// For the audit log, without secrets.
     pub detail: Value,
+    /// It has all that it needs: so it has its session, though nothing was told of it yet.
+    pub is_complete: bool,
 }
 
 /// What became of it.
@@ -51,19 +57,28 @@ impl Meta {
     pub async fn put(&self, putting: Putting) -> Result<Put, Error> {
         let now = self.store.clock().now();
         let lane = putting.row.organization_id.to_string();
+        let sealer = self.store.sealer(&putting.row.organization_id, Patience::Fail).await?;
+        let known = self.store.writer().known().clone();
         let put = self
             .store
             .writer()
             .run(&lane, Patience::Fail, move |txn| {
-                let putting = putting.clone();
+                let (putting, sealer, known) = (putting.clone(), sealer.clone(), known.clone());
                 Box::pin(async move {
-                    let Putting { mut row, seen, most, key, by, action, detail } = putting;
+                    let mut door = Door::new(txn, &sealer, &known, now);
+                    let Putting { mut row, seen, most, key, by, action, detail, is_complete } =
+                        putting;
                     let owner = row.organization_id.clone();
                     let (key, id) = (key.as_ref(), row.id.clone());
+                    // Before the account, as by whoever carries out what was told of it.
+                    organization::Entity::find_by_id(owner.clone())
+                        .lock(LockType::NoKeyUpdate)
+                        .one(txn)
+                        .await?;
                     if let Some(made) =
                         made_before(txn, &owner, key, id.as_str(), now, |id| of(&owner, id)).await?
                     {
-                        return Ok(Put::Done(Box::new(made)));
+                        return Ok((Put::Done(Box::new(made)), door.touched));
                     }
                     let there =
                         account::Entity::find_by_id(id.clone()).lock_exclusive().one(txn).await?;
@@ -82,7 +97,7 @@ impl Meta {
                         if let Some(key) = key {
                             unclaim(txn, &owner, key).await?;
                         }
-                        return Ok(refused);
+                        return Ok((refused, door.touched));
                     }
                     row.version = seen.unwrap_or(0) + 1;
                     let active = row.clone().into_active_model();
@@ -94,14 +109,22 @@ impl Meta {
                     if let Some(action) = action {
                         audit::write(txn, &owner, &by, now, (action, id.as_str()), &detail).await?;
                     }
-                    Ok(Put::Done(Box::new(Made::New(row))))
+                    if is_complete && row.session_key.is_none() {
+                        let session = of_account(&mut door, &row, own(&row).as_deref()).await?;
+                        (row.session_key, row.version) = (Some(session.id), row.version + 1);
+                    }
+                    Ok((Put::Done(Box::new(Made::New(row))), door.touched))
                 })
             })
             .await;
         match put {
             // Two organizations in one moment: the second has it at its commit.
             Err(error) if error.is_unique_violation() => Ok(Put::Raced),
-            put => put,
+            put => {
+                let (put, touched) = put?;
+                self.store.webhooks().touch(touched);
+                Ok(put)
+            }
         }
     }
 }

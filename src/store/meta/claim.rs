@@ -12,27 +12,47 @@ use entity::{
     organization,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement, Value,
     sea_query::LockType,
 };
 
-use super::Meta;
+use super::{Meta, PARTLY_UNWRITTEN};
 use crate::store::{Error, Patience, nodes};
 
 /// Organizations that are looked at in one round.
-pub(super) const MOST_ORGANIZATIONS: i64 = 256;
+const MOST_ORGANIZATIONS: i64 = 256;
 
 impl Meta {
-    /// Organizations of which something may be due.
-    pub async fn waiting(&self) -> Result<Vec<OrganizationId>, Error> {
+    /// Organizations of which something may be due: those behind `last` first, so that where there are many each has its turn.
+    pub async fn waiting(
+        &self,
+        last: Option<&OrganizationId>,
+    ) -> Result<Vec<OrganizationId>, Error> {
         let now = nodes::time_in_sql(&self.store);
-        let find = format!(
-            "SELECT o.id FROM organization o WHERE EXISTS (SELECT 1 FROM meta_event e \
+        let has = format!(
+            "EXISTS (SELECT 1 FROM meta_event e \
              WHERE e.organization_id = o.id AND e.state = 'waiting' AND e.next_at <= {now} \
-             AND e.lease_until <= {now}) ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}"
+             AND e.lease_until <= {now})"
         );
+        self.in_turn(&has, Vec::new(), last).await
+    }
+
+    /// Organizations `o` of which this is true. Its values come first.
+    pub(super) async fn in_turn(
+        &self,
+        is_so: &str,
+        values: Vec<Value>,
+        last: Option<&OrganizationId>,
+    ) -> Result<Vec<OrganizationId>, Error> {
+        let first = values.len() + 1;
+        let find = format!(
+            "SELECT o.id FROM organization o WHERE {is_so} \
+             ORDER BY CASE WHEN o.id > ${first} THEN 0 ELSE 1 END, o.id LIMIT {MOST_ORGANIZATIONS}"
+        );
+        let last = last.map_or("", OrganizationId::as_str);
+        let values = values.into_iter().chain([last.into()]);
         let db = self.store.reader();
-        let find = Statement::from_string(db.get_database_backend(), find);
+        let find = Statement::from_sql_and_values(db.get_database_backend(), find, values);
         let rows = db.query_all_raw(find).await?;
         let ids = rows.iter().map(|row| row.try_get_by_index::<OrganizationId>(0));
         Ok(ids.collect::<Result<_, _>>()?)
@@ -100,7 +120,7 @@ impl Meta {
 
     /// Lets go of what was taken and not carried out: all of a token, or all that a daemon had when it last ended.
     pub async fn let_go(&self, whose: Whose) -> Result<u64, Error> {
-        let (lane, column, value): (_, _, sea_orm::Value) = match whose {
+        let (lane, column, value): (_, _, Value) = match whose {
             Whose::Claim(claim) => ("meta", "claim", claim.into()),
             Whose::Daemon(me) => ("meta", "claimed_by", me.into()),
         };
@@ -131,6 +151,8 @@ impl Meta {
     ) -> Result<bool, Error> {
         let (lane, claim) = (row.organization_id.to_string(), row.claim);
         let (id, error) = (row.id.clone(), error.to_owned());
+        // All of it again: what is written stays as it is.
+        let progress = if error == PARTLY_UNWRITTEN { "progress = 0, " } else { "" };
         let (state, next_at) = match wait {
             Some(wait) => {
                 ("waiting", format!("{} + {}", nodes::time_in_sql(&self.store), wait.as_millis()))
@@ -144,7 +166,7 @@ impl Meta {
                 let next_at = next_at.clone();
                 Box::pin(async move {
                     let write = format!(
-                        "UPDATE meta_event SET state = '{state}', attempts = attempts + 1, \
+                        "UPDATE meta_event SET state = '{state}', attempts = attempts + 1, {progress}\
                          next_at = {next_at}, error = $1, claim = NULL, claimed_by = NULL, \
                          lease_until = 0 WHERE id = $2 AND claim = $3 AND state = 'waiting'"
                     );

@@ -7,14 +7,14 @@ use std::collections::HashSet;
 
 use entity::{
     id::MetaBodyId,
-    meta::{body, event},
+    meta::{body, event, state::MetaEventState},
 };
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
     QuerySelect, TryInsertResult,
 };
 
-use super::{Meta, sealed};
+use super::{Meta, closed, sealed};
 use crate::store::{Error, Patience};
 
 /// Rows of one statement, and of one body in one transaction. SQLite binds some thirty thousand values at most.
@@ -32,7 +32,7 @@ impl Meta {
     /// Keeps what was posted, for every organization or for none. How many of the bodies were new.
     ///
     /// When this returns it is on disk. What is not new changes nothing, nor does a thing that another body
-    /// has told before.
+    /// has told before; unless it was refused, and is taken now.
     pub async fn keep(&self, all: Vec<Kept>) -> Result<usize, Error> {
         let mut ready = Vec::with_capacity(all.len());
         let mut rest = Vec::new();
@@ -97,6 +97,9 @@ async fn begin(
         return Ok((true, id));
     }
     if !has_more {
+        let taken = events.into_iter().filter(|it| it.state == MetaEventState::Waiting);
+        let keys = taken.map(|it| it.dedup_key).collect();
+        closed::take(txn, &organization, keys).await?;
         return Ok((false, id));
     }
     // It may have been broken off.
@@ -122,7 +125,7 @@ async fn insert(txn: &DatabaseTransaction, rows: Vec<event::Model>) -> Result<()
     }
     let rows = rows.into_iter().map(IntoActiveModel::into_active_model);
     event::Entity::insert_many::<event::ActiveModel, _>(rows)
-        .on_conflict_do_nothing_on([event::Column::OrganizationId, event::Column::DedupKey])
+        .on_conflict(closed::on_conflict())
         .exec_without_returning(txn)
         .await?;
     Ok(())

@@ -4,12 +4,14 @@
 //!   `sealed.rs`: their secrets, and the hashes by which they are found.
 //! - `ingest.rs`: keeping what was posted, once. `log.rs`: what was told, for its owner.
 //! - `claim.rs`: taking what is to be carried out. `carry/`: carrying it out. `reprocess.rs`: having it done again.
+//!   `closed.rs`: what was refused, as its account takes nothing.
 //! - `outbox/`: what is to be sent. `silence.rs`: accounts of which nothing is told any more.
 
 mod accounts;
 mod carry;
 mod change;
 mod claim;
+mod closed;
 mod ingest;
 mod log;
 mod outbox;
@@ -21,9 +23,10 @@ use super::Store;
 
 pub use self::{
     accounts::{AccountFilter, MOST as MOST_ACCOUNTS},
-    carry::{Carried, Effect, Exchanged, Work},
+    carry::{Carried, Effect, Exchanged, PARTLY_UNWRITTEN, Steps, Work},
     change::{Put, Putting},
     claim::Whose,
+    closed::Closed,
     ingest::Kept,
     log::LogFilter,
     outbox::{NewOutgoing, NotAnswered, NotSending, Outcome, Queued},

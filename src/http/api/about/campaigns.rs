@@ -43,6 +43,18 @@ pub(in crate::http::api) fn create() -> Operation {
         .refuses([Code::SessionNotFound, Code::SessionMigrated])
 }
 
+pub(in crate::http::api) fn change() -> Operation {
+    operation("changeCampaign", Tag::Campaigns, "Say from which session a campaign is sent")
+        .about(
+            "Once, as its messages are that session's: of a campaign that was made without one, or whose session was deleted.",
+        )
+        .body([text("sessionId", "The session that it is sent from.")
+            .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")
+            .example("shop-1")])
+        .answers::<Success<CampaignView>>(200, "The campaign as it is then.", success(&example()))
+        .refuses([Code::SessionNotFound, Code::SessionMigrated, Code::CampaignHasSession])
+}
+
 pub(in crate::http::api) fn list() -> Operation {
     operation("listCampaigns", Tag::Campaigns, "All campaigns")
         .about("The oldest first.")

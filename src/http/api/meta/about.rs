@@ -29,7 +29,8 @@ const WAMID: &str = "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQTRBNjU5OUFFRTAzODEwMTQ0R
 fn account() -> Value {
     json!({
         "id": ID, "label": "Support", "phoneNumberId": NUMBER, "wabaId": WABA,
-        "displayPhoneNumber": "15550783881", "appId": "670843887433847", "hasAppSecret": true,
+        "displayPhoneNumber": "15550783881", "appId": "670843887433847",
+        "sessionId": format!("meta_{NUMBER}"), "hasAppSecret": true,
         "previousAppSecretUntil": null, "hasAccessToken": true,
         "callbackPath": "/api/webhooks/whatsapp",
         "callbackUrl": "https://gateway.example.com/api/webhooks/whatsapp",

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use entity::meta::state::MetaStatus;
+use entity::meta::{account, state::MetaStatus};
 
 use super::views::{AccountView, OverviewPage, RotatedView, UpsertedView};
 use crate::{
@@ -73,7 +73,7 @@ pub(super) async fn upsert(
     let key = idempotency_key(&headers)?;
     let done = meta.upsert(&caller, input(body, true)?, key).await?;
     let location = format!("/api/meta/accounts/{}", done.account.id);
-    let account = AccountView::of(&meta, done.account);
+    let account = view(&meta, done.account).await?;
     let view = UpsertedView { account, verify_token: done.verify_token };
     let mut response = if done.is_new || done.replayed {
         created(&location, done.replayed, view)
@@ -94,7 +94,8 @@ pub(super) async fn list(
     let page = parameters.page();
     parameters.finish()?;
     let listing = meta.list(&caller, &filter, page).await?;
-    let data = listing.accounts.into_iter().map(|row| AccountView::of(&meta, row));
+    let sessions = meta.session_names(&caller.organization_id, &listing.accounts).await?;
+    let data = listing.accounts.into_iter().map(|row| AccountView::of(&meta, row, &sessions));
     Ok(Json(List::new(data, listing.next.as_ref())))
 }
 
@@ -107,7 +108,7 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let row = meta.find(&caller, &id).await?;
-    Ok(ok(AccountView::of(&meta, row)))
+    Ok(ok(view(&meta, row).await?))
 }
 
 #[tracing::instrument(name = "http.meta.change", skip_all)]
@@ -120,7 +121,7 @@ pub(super) async fn change(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let row = meta.update(&caller, &id, input(body, false)?).await?;
-    Ok(ok(AccountView::of(&meta, row)))
+    Ok(ok(view(&meta, row).await?))
 }
 
 #[tracing::instrument(name = "http.meta.delete", skip_all)]
@@ -149,7 +150,7 @@ pub(super) async fn rotate(
     body.finish()?;
     let (row, verify_token) = meta.rotate(&caller, &id, key).await?;
     let replayed = verify_token.is_none();
-    let view = RotatedView { account: AccountView::of(&meta, row), verify_token };
+    let view = RotatedView { account: view(&meta, row).await?, verify_token };
     let mut response = once(ok(view), replayed);
     no_store(&mut response);
     Ok(response)
@@ -175,7 +176,7 @@ pub(super) async fn set_status(
     // A word that could not be read has ended the reading.
     let wanted = wanted.unwrap_or(MetaStatus::Disabled);
     let row = meta.set_status(&caller, &id, wanted).await?;
-    Ok(ok(AccountView::of(&meta, row)))
+    Ok(ok(view(&meta, row).await?))
 }
 
 #[tracing::instrument(name = "http.meta.overview", skip_all)]
@@ -189,7 +190,15 @@ pub(super) async fn overview(
     let page = parameters.page_of(MOST_ACCOUNTS);
     parameters.finish()?;
     let overview = meta.overview(&caller, &id, &filter, page).await?;
-    Ok(Json(OverviewPage::of(&meta, overview)))
+    let accounts = &overview.page.accounts;
+    let sessions = meta.session_names(&overview.organization.id, accounts).await?;
+    Ok(Json(OverviewPage::of(&meta, overview, &sessions)))
+}
+
+async fn view(meta: &Meta, row: account::Model) -> Result<AccountView, ApiError> {
+    let owner = row.organization_id.clone();
+    let sessions = meta.session_names(&owner, std::slice::from_ref(&row)).await?;
+    Ok(AccountView::of(meta, row, &sessions))
 }
 
 /// A secret is in it, which no cache is to keep.

@@ -1,8 +1,10 @@
 //! Accounts and events, as the API shows them.
 
+use std::collections::HashMap;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use entity::{
-    id::{MetaAccountId, MetaEventId, OrganizationId},
+    id::{MetaAccountId, MetaEventId, OrganizationId, SessionId, SessionKey},
     meta::{
         account, event,
         state::{MetaEventState, MetaStatus},
@@ -32,6 +34,8 @@ pub(super) struct AccountView {
     waba_id: Option<String>,
     display_phone_number: Option<String>,
     app_id: Option<String>,
+    /// The session that its messages are kept under: it is there when the account is complete, or something was told of it.
+    session_id: Option<SessionId>,
     /// Whether it has an app's secret of its own.
     has_app_secret: bool,
     /// Until when the secret before is good beside it.
@@ -54,10 +58,14 @@ pub(super) struct AccountView {
     updated_at: Timestamp,
 }
 
+/// The names of accounts' sessions.
+pub(super) type Sessions = HashMap<SessionKey, SessionId>;
+
 impl AccountView {
-    pub(super) fn of(meta: &Meta, row: account::Model) -> Self {
+    pub(super) fn of(meta: &Meta, row: account::Model, sessions: &Sessions) -> Self {
         let missing = meta.missing(&row);
         Self {
+            session_id: row.session_key.as_ref().and_then(|key| sessions.get(key)).cloned(),
             callback_url: meta.callback_url(&row.callback_path),
             own_path: format!("{DEFAULT_PATH}/{}", row.callback_key),
             id: row.id,
@@ -117,9 +125,9 @@ pub(super) struct OverviewPage {
 }
 
 impl OverviewPage {
-    pub(super) fn of(meta: &Meta, overview: Overview) -> Self {
+    pub(super) fn of(meta: &Meta, overview: Overview, sessions: &Sessions) -> Self {
         let next_cursor = overview.page.next.as_ref().map(cursor);
-        Self { success: true, data: OverviewView::of(meta, overview), next_cursor }
+        Self { success: true, data: OverviewView::of(meta, overview, sessions), next_cursor }
     }
 }
 
@@ -145,9 +153,10 @@ pub(super) struct OverviewView {
 }
 
 impl OverviewView {
-    fn of(meta: &Meta, overview: Overview) -> Self {
+    fn of(meta: &Meta, overview: Overview, sessions: &Sessions) -> Self {
         let Overview { organization, first, is_complete, page } = overview;
-        let first = first.map(|row| AccountView::of(meta, row));
+        let view = |row| AccountView::of(meta, row, sessions);
+        let first = first.map(view);
         let first = first.as_ref();
         Self {
             organization_id: organization.id,
@@ -160,7 +169,7 @@ impl OverviewView {
             has_whatsapp_access_token: first.is_some_and(|it| it.has_access_token),
             has_whatsapp_webhook_verify_token: first.is_some(),
             has_whatsapp_app_secret: first.is_some_and(|it| it.has_app_secret),
-            accounts: page.accounts.into_iter().map(|row| AccountView::of(meta, row)).collect(),
+            accounts: page.accounts.into_iter().map(view).collect(),
         }
     }
 }

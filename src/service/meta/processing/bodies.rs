@@ -9,12 +9,15 @@ use entity::{UnixMillis, id::MetaBodyId, meta::event};
 
 use super::{super::threads::Threads, Taken, translate::effect};
 use crate::{
-    meta::{Envelope, Listing},
+    meta::{Envelope, Listing, Told},
     store::{
         self, Store,
-        meta::{Effect, Work},
+        meta::{Effect, Steps, Work},
     },
 };
+
+/// Some messages of a piece of the past cannot be read, and the others are there: a stable word.
+const PARTLY_UNREAD: &str = "partly_unread";
 
 /// Reads all that was taken. Each body is opened once.
 pub(super) async fn read(
@@ -60,26 +63,41 @@ fn all(now: UnixMillis, bytes: &[u8], rows: Vec<event::Model>) -> Vec<Taken> {
     let mut listings = HashMap::<(usize, usize), Listing<'_>>::new();
     let mut taken = Vec::with_capacity(rows.len());
     for row in rows {
-        let change = place(&row.place).and_then(|(e, c, index)| {
-            let change = envelope.as_ref()?.entries.get(e)?.changes.get(c)?;
-            Some(((e, c), index, change))
+        let found = place(&row.place).and_then(|(e, c, index)| {
+            let entry = envelope.as_ref()?.entries.get(e)?;
+            Some(((e, c), index, entry, entry.changes.get(c)?))
         });
-        let work = match change {
+        let mut work = Work {
+            event: row.clone(),
+            effect: Effect::Nothing,
+            number: None,
+            waba: None,
+            own: None,
+            flaw: None,
+            steps: Steps::default(),
+        };
+        let work = match found {
             // A whole body that is none of Meta's.
-            None if row.place.is_empty() && envelope.is_some() => Ok((Effect::Nothing, None, None)),
+            None if row.place.is_empty() && envelope.is_some() => Ok(work),
             None if row.place.is_empty() => Err("malformed"),
             None => Err("not_there"),
-            Some((at, index, change)) => {
+            Some((at, index, entry, change)) => {
                 let listing = listings.entry(at).or_insert_with(|| Listing::of(change));
                 // One that is too strange for us is nobody else's trouble.
-                let read =
-                    catch_unwind(AssertUnwindSafe(|| effect(listing.read(index), &row, now)));
-                let own = listing.own().map(str::to_owned);
-                read.unwrap_or(Err("panicked")).map(|it| (it, change.number.clone(), own))
+                let read = catch_unwind(AssertUnwindSafe(|| {
+                    let told = listing.read(index);
+                    let has_gap = matches!(&told, Ok(Told::History(_, unread)) if *unread > 0);
+                    effect(told, &row, now).map(|it| (it, has_gap.then_some(PARTLY_UNREAD)))
+                }));
+                read.unwrap_or(Err("panicked")).map(|(effect, flaw)| {
+                    (work.effect, work.flaw) = (effect, flaw);
+                    work.number.clone_from(&change.number);
+                    work.waba = entry.waba(change).map(str::to_owned);
+                    work.own = listing.own().map(str::to_owned);
+                    work
+                })
             }
         };
-        let work =
-            work.map(|(effect, number, own)| Work { event: row.clone(), effect, number, own });
         taken.push(Taken { row, work });
     }
     taken

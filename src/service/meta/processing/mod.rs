@@ -1,24 +1,26 @@
 //! Carries out what Meta told: looks, takes, reads, writes.
 //!
 //! - `translate.rs`: from Meta's words to ours; pure. `bodies.rs`: what was taken, with what stands in its body.
+//!   `lanes.rs`: what of it is of one conversation.
 //!
 //! A conversation's things are carried out one after another, and different conversations' side by side. What fails is tried again
 //! by a schedule, and holds up its own conversation; what cannot be read is failed at once, and holds up nobody. Whoever
 //! dies in between has written all of a thing or nothing of it, and what he had taken is taken again.
 
 mod bodies;
+mod lanes;
 mod translate;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use entity::meta::event;
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Meta, figures::Figures, threads::Threads};
+use super::{Meta, figures::Figures, threads::Threads, turn::Turn};
 use crate::store::{
     self, Store,
-    meta::{Carried, Whose, Work},
+    meta::{Carried, PARTLY_UNWRITTEN, Steps, Whose, Work},
 };
 
 /// How long it is until somebody looks, whoever rings.
@@ -60,6 +62,7 @@ pub struct Processor {
     me: String,
     figures: Arc<Figures>,
     threads: Threads,
+    turn: Turn,
 }
 
 /// Something taken, as it is to be carried out; or why it cannot be.
@@ -76,6 +79,7 @@ impl Meta {
             me: me.to_owned(),
             figures: self.figures.clone(),
             threads: Threads::default(),
+            turn: Turn::default(),
         }
     }
 }
@@ -125,7 +129,8 @@ impl Processor {
     /// One turn for every organization that has something due. How much was taken.
     pub async fn round(&self) -> Result<usize, store::Error> {
         let meta = self.store.meta();
-        let waiting = meta.waiting().await?;
+        let waiting = meta.waiting(self.turn.last().as_ref()).await?;
+        self.turn.was_of(waiting.last());
         let share = (ROUND / (waiting.len().max(1) as u64)).max(LEAST);
         let (mut count, mut failed) = (0, None);
         for organization in waiting {
@@ -145,7 +150,6 @@ impl Processor {
 
     async fn carry_out(&self, rows: Vec<event::Model>) -> Result<(), store::Error> {
         let Some(claim) = rows.first().and_then(|row| row.claim) else { return Ok(()) };
-        let mut lanes = BTreeMap::<String, Vec<Taken>>::new();
         let read = match bodies::read(&self.store, &self.threads, rows).await {
             Ok(read) => read,
             Err(error) => {
@@ -153,10 +157,7 @@ impl Processor {
                 return Err(error);
             }
         };
-        for taken in read {
-            lanes.entry(taken.row.lane.clone()).or_default().push(taken);
-        }
-        let lanes = lanes.into_values().map(|lane| self.in_order(lane));
+        let lanes = lanes::joined(read).into_iter().map(|lane| self.in_order(lane));
         let ends: Vec<_> = stream::iter(lanes).buffer_unordered(SIDE_BY_SIDE).collect().await;
         let is_whole = ends.iter().all(|end| matches!(end, Ok(true)));
         if !is_whole {
@@ -183,15 +184,28 @@ impl Processor {
     /// Carries one thing out. False if it, or what is left of it, is tried again later.
     async fn one(&self, row: &event::Model, mut work: Work) -> Result<bool, store::Error> {
         let meta = self.store.meta();
+        work.steps = Steps::of(row);
         let mut ended = meta.carry_out(&work, LEASE).await;
         for _ in 1..PARTS {
-            let Ok(Carried::Part(progress)) = ended else { break };
-            work.event.progress = progress;
+            match &ended {
+                Ok(Carried::Part(progress)) if work.steps.is_over(*progress, &work.effect) => break,
+                Ok(Carried::Part(progress)) => {
+                    work.event.progress = *progress;
+                    work.steps.went(*progress);
+                }
+                Err(store::Error::Database(_) | store::Error::TooLong)
+                    if work.steps.failed(&work.effect) => {}
+                Ok(_) | Err(_) => break,
+            }
             ended = meta.carry_out(&work, LEASE).await;
         }
         match ended {
             Ok(Carried::Done) => Figures::count(&self.figures.processed),
+            Ok(Carried::Refused) => Figures::count(&self.figures.failed),
             Ok(Carried::Fenced) => {}
+            Ok(Carried::Part(progress)) if work.steps.is_over(progress, &work.effect) => {
+                return self.again(row, PARTLY_UNWRITTEN).await;
+            }
             Ok(Carried::Part(_)) => return Ok(false),
             Err(error @ (store::Error::Database(_) | store::Error::TooLong)) => {
                 tracing::error!(
@@ -199,17 +213,20 @@ impl Processor {
                     meta.event = %row.id,
                     "Something that Meta told could not be written"
                 );
-                let tries = usize::try_from(row.attempts).unwrap_or(usize::MAX);
-                let Some(wait) = SCHEDULE.get(tries) else {
-                    return self.give_up(row, NOT_WRITTEN).await;
-                };
-                meta.put_off(row, NOT_WRITTEN, Some(*wait)).await?;
-                Figures::count(&self.figures.put_off);
-                return Ok(false);
+                return self.again(row, NOT_WRITTEN).await;
             }
             Err(error) => return Err(error),
         }
         Ok(true)
+    }
+
+    /// Has something be tried again later, or gives it up. False if it is tried again.
+    async fn again(&self, row: &event::Model, why: &str) -> Result<bool, store::Error> {
+        let tries = usize::try_from(row.attempts).unwrap_or(usize::MAX);
+        let Some(wait) = SCHEDULE.get(tries) else { return self.give_up(row, why).await };
+        self.store.meta().put_off(row, why, Some(*wait)).await?;
+        Figures::count(&self.figures.put_off);
+        Ok(false)
     }
 
     async fn give_up(&self, row: &event::Model, why: &str) -> Result<bool, store::Error> {

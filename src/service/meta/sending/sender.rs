@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
-    super::figures::Figures,
+    super::{figures::Figures, turn::Turn},
     Meta,
     reasons::{ACCOUNT_GONE, DISABLED, NO_TOKEN, OUTCOME_UNKNOWN, UNREACHABLE, UNREADABLE},
 };
@@ -57,6 +57,7 @@ pub struct Sender {
     figures: Arc<Figures>,
     /// Accounts of which Meta wants nothing for a while.
     paused: Arc<Mutex<HashMap<MetaAccountId, UnixMillis>>>,
+    turn: Turn,
 }
 
 /// What came of a try.
@@ -75,6 +76,7 @@ impl Meta {
             me: me.to_owned(),
             figures: self.figures.clone(),
             paused: Arc::default(),
+            turn: Turn::default(),
         }
     }
 }
@@ -122,7 +124,10 @@ impl Sender {
         let meta = self.store.meta();
         let (mut begun, mut failed) = (0, None);
         let resting = self.resting();
-        for organization in meta.with_outgoing(&resting).await? {
+        let last = self.turn.last();
+        let waiting = meta.with_outgoing(&resting, last.as_ref()).await?;
+        self.turn.was_of(waiting.last());
+        for organization in waiting {
             let room = under_way.room(&organization);
             if room == 0 {
                 continue;

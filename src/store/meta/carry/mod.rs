@@ -1,6 +1,6 @@
 //! Carrying out what Meta told: each thing alone, in one transaction with all that follows from it.
 //!
-//! - `session.rs`: the session that a number's messages are kept under. `message.rs`: messages, live and of the past.
+//! - `place.rs`: whose it is by now. `session.rs`: the session that a number's messages are kept under. `message.rs`: messages, live and of the past.
 //!   `status.rs`: how far those have come that went out. `sent.rs`: what became of those that we have sent.
 //!   `steps.rs`: what is large, a part at a time.
 //!
@@ -8,6 +8,7 @@
 //! out once. Then everything is what it would be, had the same been told before: it may be carried out again at any time.
 
 mod message;
+mod place;
 mod sent;
 mod session;
 mod status;
@@ -17,21 +18,23 @@ use std::{collections::BTreeSet, time::Duration};
 
 use entity::{
     UnixMillis,
-    id::{EndpointId, MessageId, SessionKey},
-    meta::{account, event},
+    id::{MessageId, SessionKey},
+    meta::event,
     organization,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QuerySelect, Statement, sea_query::LockType,
+    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QuerySelect, Statement,
+    sea_query::LockType,
 };
 
+use self::place::Place;
+pub use self::steps::{PARTLY_UNWRITTEN, Steps};
 pub(in crate::store::meta) use self::{
     message::Door,
     sent::{accepted, failed, is_nameless},
-    session::of_account,
+    session::{of_account, own},
 };
-use super::Meta;
+use super::{Meta, closed};
 use crate::{
     event::{Call, Event, NewMessage},
     store::{
@@ -39,9 +42,7 @@ use crate::{
         contacts::{self, Person},
         events::{Mark, NewEvent, Posted, record_batch},
         statuses::NewStatus,
-        webhooks::Known,
     },
-    vault::Sealer,
 };
 
 /// A message, with whom it is exchanged. Its `chat` and its `sender` are known only when it is written.
@@ -90,10 +91,16 @@ pub struct Work {
     /// With the token of whoever has it.
     pub event: event::Model,
     pub effect: Effect,
-    /// The phone number's id that it names: of what names nobody's number so far, somebody may have set it up since.
+    /// The phone number's id that it names, if it names one.
     pub number: Option<String>,
+    /// The business account's.
+    pub waba: Option<String>,
     /// The number itself, in digits.
     pub own: Option<String>,
+    /// What is wrong with it though it is carried out, in a stable word.
+    pub flaw: Option<&'static str>,
+    /// How it is divided.
+    pub steps: Steps,
 }
 
 /// What became of it.
@@ -104,6 +111,8 @@ pub enum Carried {
     Part(i32),
     /// Somebody else has it, or had it.
     Fenced,
+    /// Its account takes nothing; it was refused before.
+    Refused,
 }
 
 impl Meta {
@@ -116,7 +125,7 @@ impl Meta {
         let sealer = self.store.sealer(&organization, Patience::Wait).await?;
         let (now, known) = (self.store.clock().now(), self.store.writer().known().clone());
         let unit = self.store.writer().run(organization.as_str(), Patience::Wait, move |txn| {
-            let (mut work, sealer, known) = (work.clone(), sealer.clone(), known.clone());
+            let (work, sealer, known) = (work.clone(), sealer.clone(), known.clone());
             let store = store.clone();
             Box::pin(async move {
                 // First, as by every event: whoever comes second sees all that the first has done.
@@ -125,17 +134,18 @@ impl Meta {
                     .one(txn)
                     .await?;
                 let is_ours = match progress {
-                    None => settle(txn, &work.event, now).await?,
-                    Some(reached) => {
-                        steps::advance(&store, txn, &work.event, reached, lease).await?
-                    }
+                    None => settle(txn, &work.event, work.flaw, now).await?,
+                    Some(reached) => steps::advance(&store, txn, &work, reached, lease).await?,
                 };
                 if !is_ours {
                     return Ok((Carried::Fenced, BTreeSet::new()));
                 }
-                route(txn, &mut work).await?;
-                let touched = Box::pin(follow(txn, &sealer, &known, now, work)).await?;
-                Ok((progress.map_or(Carried::Done, Carried::Part), touched))
+                let mut door = Door::new(txn, &sealer, &known, now);
+                let carried = match Box::pin(follow(&mut door, work)).await? {
+                    Some(()) => progress.map_or(Carried::Done, Carried::Part),
+                    None => Carried::Refused,
+                };
+                Ok((carried, door.touched))
             })
         });
         let (carried, touched) = unit.await?;
@@ -150,66 +160,43 @@ impl Meta {
 async fn settle(
     txn: &DatabaseTransaction,
     row: &event::Model,
+    flaw: Option<&str>,
     now: UnixMillis,
 ) -> Result<bool, DbErr> {
     let settle = "UPDATE meta_event SET state = 'processed', processed = $1, processed_at = $2, \
-                  error = NULL, next_at = 0, claim = NULL, claimed_by = NULL, lease_until = 0 \
-                  WHERE id = $3 AND claim = $4 AND state = 'waiting'";
-    let values = [true.into(), now.0.into(), row.id.as_str().into(), row.claim.into()];
+                  error = $3, next_at = 0, claim = NULL, claimed_by = NULL, lease_until = 0 \
+                  WHERE id = $4 AND claim = $5 AND state = 'waiting'";
+    let values = [true.into(), now.0.into(), flaw.into(), row.id.as_str().into(), row.claim.into()];
     let settle = Statement::from_sql_and_values(txn.get_database_backend(), settle, values);
     Ok(txn.execute_raw(settle).await?.rows_affected() > 0)
 }
 
-/// Looks whether the number of something that was nobody's is the organization's by now.
-async fn route(txn: &DatabaseTransaction, work: &mut Work) -> Result<(), DbErr> {
-    let Some(number) = work.number.as_ref().filter(|_| work.event.is_unrouted) else {
-        return Ok(());
+/// Everything that follows. Where nobody has the number that is nothing. None if it is refused.
+async fn follow(door: &mut Door<'_>, work: Work) -> Result<Option<()>, DbErr> {
+    if matches!(work.effect, Effect::Nothing) {
+        return Ok(Some(()));
+    }
+    let session = match place::of(door, &work).await? {
+        Place::Under(session) => *session,
+        Place::Nowhere => return Ok(Some(())),
+        Place::Refused(why) => {
+            closed::refuse(door.txn, &work.event.id, why).await?;
+            return Ok(None);
+        }
     };
-    let found = account::Entity::find()
-        .filter(account::COLUMN.organization_id.eq(work.event.organization_id.clone()))
-        .filter(account::COLUMN.phone_number_id.eq(number.as_str()))
-        .one(txn)
-        .await?;
-    let Some(account) = found else { return Ok(()) };
-    let write = "UPDATE meta_event SET is_unrouted = $1, account_id = $2 WHERE id = $3";
-    let values = [false.into(), account.id.as_str().into(), work.event.id.as_str().into()];
-    let write = Statement::from_sql_and_values(txn.get_database_backend(), write, values);
-    txn.execute_raw(write).await?;
-    (work.event.is_unrouted, work.event.account_id) = (false, Some(account.id));
-    Ok(())
-}
-
-/// Everything that follows. Without an account that is nothing: there is nobody whose it could be.
-async fn follow(
-    txn: &DatabaseTransaction,
-    sealer: &Sealer,
-    known: &Known,
-    now: UnixMillis,
-    work: Work,
-) -> Result<BTreeSet<EndpointId>, DbErr> {
-    let Work { event, effect, own, .. } = work;
-    let mut door = Door::new(txn, sealer, known, now);
-    let Some(account) = event.account_id.as_ref().filter(|_| !matches!(effect, Effect::Nothing))
-    else {
-        return Ok(door.touched);
-    };
-    let found = account::Entity::find_by_id(account.clone())
-        .filter(account::COLUMN.organization_id.eq(event.organization_id.clone()))
-        .one(txn)
-        .await?;
-    let Some(account) = found else { return Ok(door.touched) };
-    let session = of_account(&mut door, &account, own.as_deref()).await?;
+    let Work { event, effect, .. } = work;
     match effect {
         Effect::Nothing => {}
-        Effect::Message(message) => message::live(&mut door, &session, *message).await?,
-        Effect::Past(messages) => message::past(&mut door, &session, messages).await?,
+        Effect::Message(message) => message::live(door, &session, *message).await?,
+        Effect::Past(messages) => message::past(door, &session, messages).await?,
         Effect::Status { status, person, group, ours } => {
             let of = (&person, group.as_deref(), ours.as_ref());
-            status::told(&mut door, &session, &status, of).await?;
+            status::told(door, &session, &status, of).await?;
         }
         Effect::Call { mut call, person } => {
             let organization = &session.organization_id;
-            let chat = contacts::known_address(txn, organization, &session.id, &person).await?;
+            let chat =
+                contacts::known_address(door.txn, organization, &session.id, &person).await?;
             call.from = chat.unwrap_or_else(|| contacts::address_of(&person));
             let at = call.at;
             door.record(&session, Event::Call(call), at, None).await?;
@@ -217,17 +204,31 @@ async fn follow(
         Effect::People(people) => {
             // Who has left the address book has still written what they wrote.
             for (person, _) in people.iter().filter(|(_, is_removed)| !is_removed) {
-                contacts::resolve(txn, &event.organization_id, person, now).await?;
+                contacts::resolve(door.txn, &event.organization_id, person, door.now).await?;
             }
         }
-        Effect::Note { name, data } => {
-            let mark = Mark::Once(event.dedup_key.clone());
-            let note = Event::Unknown { name, data };
-            let posted = Posted { mark, until: event.event_ts, came: now, to: None, request: None };
-            door.record(&session, note, event.event_ts, Some(posted)).await?;
-        }
+        Effect::Note { name, data } => note(door, &session, &event, (name, data)).await?,
     }
-    Ok(door.touched)
+    Ok(Some(()))
+}
+
+/// Tells something that has no name here, once: also if it is another session that would tell it now.
+async fn note(
+    door: &mut Door<'_>,
+    session: &entity::session::Model,
+    event: &event::Model,
+    (name, data): (String, serde_json::Value),
+) -> Result<(), DbErr> {
+    let mark = Mark::Once(event.dedup_key.clone());
+    let posted = Posted { mark, until: event.event_ts, came: door.now, to: None, request: None };
+    let ask = "SELECT 1 FROM session s JOIN event e ON e.session_key = s.id AND e.dedupe_key = $1 \
+               WHERE s.organization_id = $2 AND s.origin = 'cloud' LIMIT 1";
+    let values = [format!("p:{}", event.dedup_key).into(), event.organization_id.as_str().into()];
+    let ask = Statement::from_sql_and_values(door.txn.get_database_backend(), ask, values);
+    if door.txn.query_one_raw(ask).await?.is_some() {
+        return Ok(());
+    }
+    door.record(session, Event::Unknown { name, data }, event.event_ts, Some(posted)).await
 }
 
 impl Door<'_> {

@@ -1,7 +1,12 @@
 //! The session that a number's messages are kept under, so that whatever reads sessions' messages, events and webhooks
 //! reads a number's as well. It has no socket, and is no session that an organization counts.
 
-use entity::{id::SessionId, meta::account, session, state::Origin};
+use entity::{
+    id::{OrganizationId, SessionId},
+    meta::account,
+    session,
+    state::Origin,
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DbErr, EntityTrait, ExprTrait,
     IntoActiveModel, QueryFilter, sea_query::Expr,
@@ -51,15 +56,24 @@ pub(in crate::store::meta) async fn of_account(
 
 /// The session of the same number that another account of the organization has left behind.
 async fn left(door: &Door<'_>, account: &account::Model) -> Result<Option<session::Model>, DbErr> {
+    left_of(door, &account.organization_id, &account.phone_number_id).await
+}
+
+/// The session of a number that no account of the organization has any more.
+pub(super) async fn left_of(
+    door: &Door<'_>,
+    organization: &OrganizationId,
+    number: &str,
+) -> Result<Option<session::Model>, DbErr> {
     let found = session::Entity::find()
-        .filter(session::COLUMN.organization_id.eq(account.organization_id.clone()))
-        .filter(session::COLUMN.session_id.eq(name(&account.phone_number_id, "")))
+        .filter(session::COLUMN.organization_id.eq(organization.clone()))
+        .filter(session::COLUMN.session_id.eq(name(number, "")))
         .filter(session::COLUMN.origin.eq(Origin::Cloud))
         .one(door.txn)
         .await?;
     let Some(row) = found else { return Ok(None) };
     let whose = account::Entity::find()
-        .filter(account::COLUMN.organization_id.eq(account.organization_id.clone()))
+        .filter(account::COLUMN.organization_id.eq(organization.clone()))
         .filter(account::COLUMN.session_key.eq(row.id.clone()))
         .one(door.txn)
         .await?;
@@ -94,6 +108,13 @@ async fn know(
     row.account_jid = Set(Some(format!("{own}@s.whatsapp.net")));
     row.updated_at = Set(door.now);
     row.update(door.txn).await
+}
+
+/// The account's number in digits, as far as its owner has said it.
+pub(in crate::store::meta) fn own(account: &account::Model) -> Option<String> {
+    let shown = account.display_phone_number.as_ref()?;
+    let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
+    (5..=20).contains(&digits.len()).then_some(digits)
 }
 
 /// `meta_106540352242922`, with the end of a key behind it if there must be.

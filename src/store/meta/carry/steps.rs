@@ -12,17 +12,65 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 use super::{Effect, Work};
 use crate::store::{Store, nodes};
 
+/// Why something large is not all written though the rest of it is: a stable word.
+pub const PARTLY_UNWRITTEN: &str = "partly_unwritten";
+
 /// The most of one step. Each of them costs some ten statements, or three.
 const MESSAGES: usize = 50;
 const PEOPLE: usize = 100;
 
+/// How something large is divided: into steps, of which one that cannot be written is taken message by message; and a
+/// message that cannot be is passed over, so that those behind it are not lost with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    is_single: bool,
+    passes_over: bool,
+    has_gap: bool,
+}
+
+impl Steps {
+    /// As the row of something says that it was left.
+    pub fn of(row: &event::Model) -> Self {
+        let has_gap = row.progress > 0 && row.error.as_deref() == Some(PARTLY_UNWRITTEN);
+        Self { has_gap, ..Self::default() }
+    }
+
+    /// A step is written: everything up to there.
+    pub fn went(&mut self, progress: i32) {
+        self.passes_over = false;
+        let is_next = usize::try_from(progress).is_ok_and(|it| it.is_multiple_of(MESSAGES));
+        self.is_single &= !is_next;
+    }
+
+    /// A step could not be written. Whether there is another way.
+    pub const fn failed(&mut self, effect: &Effect) -> bool {
+        let Effect::Past(messages) = effect else { return false };
+        if messages.len() < 2 || self.passes_over {
+            return false;
+        }
+        (self.passes_over, self.has_gap) = (self.is_single, self.has_gap || self.is_single);
+        self.is_single = true;
+        true
+    }
+
+    /// Whether all that can be written is, and some is not.
+    pub fn is_over(self, progress: i32, effect: &Effect) -> bool {
+        let Effect::Past(messages) = effect else { return false };
+        self.has_gap && usize::try_from(progress).is_ok_and(|it| it >= messages.len())
+    }
+}
+
 /// A part of something, and how far it will have come then. None when that is all of it.
 pub(super) fn next(work: &Work) -> (Work, Option<i32>) {
     let done = usize::try_from(work.event.progress).unwrap_or(0);
+    let Steps { is_single, passes_over, has_gap } = work.steps;
     let (effect, end) = match &work.effect {
         Effect::Past(messages) => {
-            let (part, end) = part(messages, done, MESSAGES);
-            (Effect::Past(part), end)
+            let most = if is_single { 1 } else { MESSAGES };
+            let (part, end) = part(messages, done, most);
+            let part = if passes_over { Vec::new() } else { part };
+            // With a gap it is not all of it.
+            (Effect::Past(part), end.or(has_gap.then_some(messages.len())))
         }
         Effect::People(people) => {
             let (part, end) = part(people, done, PEOPLE);
@@ -30,8 +78,9 @@ pub(super) fn next(work: &Work) -> (Work, Option<i32>) {
         }
         whole => (whole.clone(), None),
     };
-    let Work { event, number, own, .. } = work;
-    let step = Work { event: event.clone(), effect, number: number.clone(), own: own.clone() };
+    let Work { event, number, waba, own, flaw, steps, .. } = work;
+    let (number, waba, own) = (number.clone(), waba.clone(), own.clone());
+    let step = Work { event: event.clone(), effect, number, waba, own, flaw: *flaw, steps: *steps };
     (step, end.and_then(|end| i32::try_from(end).ok()))
 }
 
@@ -45,17 +94,19 @@ fn part<T: Clone>(all: &[T], done: usize, most: usize) -> (Vec<T>, Option<usize>
 pub(super) async fn advance(
     store: &Store,
     txn: &DatabaseTransaction,
-    row: &event::Model,
+    Work { event: row, steps, .. }: &Work,
     progress: i32,
     lease: Duration,
 ) -> Result<bool, DbErr> {
+    let error = steps.has_gap.then_some(PARTLY_UNWRITTEN);
     let now = nodes::time_in_sql(store);
     let advance = format!(
-        "UPDATE meta_event SET progress = $1, lease_until = {now} + $2 \
-         WHERE id = $3 AND claim = $4 AND state = 'waiting'"
+        "UPDATE meta_event SET progress = $1, lease_until = {now} + $2, error = $3 \
+         WHERE id = $4 AND claim = $5 AND state = 'waiting'"
     );
     let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-    let values = [progress.into(), lease.into(), row.id.as_str().into(), row.claim.into()];
+    let values =
+        [progress.into(), lease.into(), error.into(), row.id.as_str().into(), row.claim.into()];
     let advance = Statement::from_sql_and_values(txn.get_database_backend(), advance, values);
     Ok(txn.execute_raw(advance).await?.rows_affected() > 0)
 }

@@ -15,7 +15,7 @@ use sea_orm::{
     sea_query::{Expr, LockType},
 };
 
-use super::super::{Meta, claim::MOST_ORGANIZATIONS};
+use super::super::Meta;
 use crate::store::{Error, Patience, nodes};
 
 /// Which places `a` may be taken at the moment `t`: the first of a conversation, if it is due and nobody's. The accounts
@@ -35,21 +35,20 @@ fn may_be_sent(first: usize, but: &[MetaAccountId]) -> String {
 }
 
 impl Meta {
-    /// Organizations that have something to send, of other accounts than those in `but`.
-    pub async fn with_outgoing(&self, but: &[MetaAccountId]) -> Result<Vec<OrganizationId>, Error> {
+    /// Organizations that have something to send, of other accounts than those in `but`: those behind `last` first.
+    pub async fn with_outgoing(
+        &self,
+        but: &[MetaAccountId],
+        last: Option<&OrganizationId>,
+    ) -> Result<Vec<OrganizationId>, Error> {
         let now = nodes::time_in_sql(&self.store);
-        let find = format!(
-            "SELECT o.id FROM organization o WHERE EXISTS (SELECT 1 \
-             FROM (SELECT {now} AS now) t JOIN meta_outbox a ON {} \
-             WHERE a.organization_id = o.id) ORDER BY o.id LIMIT {MOST_ORGANIZATIONS}",
+        let has = format!(
+            "EXISTS (SELECT 1 FROM (SELECT {now} AS now) t JOIN meta_outbox a ON {} \
+             WHERE a.organization_id = o.id)",
             may_be_sent(1, but)
         );
-        let db = self.store.reader();
-        let values = but.iter().map(|id| Value::from(id.as_str()));
-        let find = Statement::from_sql_and_values(db.get_database_backend(), find, values);
-        let rows = db.query_all_raw(find).await?;
-        let ids = rows.iter().map(|row| row.try_get_by_index::<OrganizationId>(0));
-        Ok(ids.collect::<Result<_, _>>()?)
+        let values = but.iter().map(|id| Value::from(id.as_str())).collect();
+        self.in_turn(&has, values, last).await
     }
 
     /// Takes what may be sent of an organization's, none of the accounts in `but`, for the daemon called `me`.

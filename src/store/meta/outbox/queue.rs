@@ -15,7 +15,7 @@ use sea_orm::{
 
 use super::super::{
     Meta,
-    carry::{Door, of_account},
+    carry::{Door, of_account, own},
 };
 use crate::{
     event::message_key,
@@ -178,13 +178,6 @@ async fn sending(
         Some(row) if row.access_token.is_none() => Err(Queued::Not(NotSending::NoToken)),
         Some(row) => Ok(row),
     })
-}
-
-/// The account's number in digits, as far as its owner has said it.
-fn own(account: &account::Model) -> Option<String> {
-    let shown = account.display_phone_number.as_ref()?;
-    let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
-    (5..=20).contains(&digits.len()).then_some(digits)
 }
 
 async fn written(
