@@ -21,7 +21,10 @@ use sea_orm::{
     },
 };
 
-use super::schema;
+use super::{
+    reader::{Reader, Trust},
+    schema,
+};
 use crate::vault::WrongKey;
 
 /// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
@@ -51,7 +54,7 @@ pub struct Options {
     /// which only a benchmark wants.
     pub group_limit: usize,
     /// A group whose units, or whose commit, take longer has lost its connection without being told, or one of its
-    /// units takes too long for anybody: that one is refused.
+    /// units takes too long for anybody: that one is refused. A statement that reads has as long.
     pub deadline: Duration,
     /// How long to wait for another daemon that migrates, or starts.
     pub patience: Duration,
@@ -315,8 +318,9 @@ impl Connector {
     }
 
     /// The pool of connections that only read.
-    pub(super) async fn readers(&self) -> Result<DatabaseConnection, DbErr> {
+    pub(super) async fn readers(&self) -> Result<Reader, DbErr> {
         let mut options = self.base();
+        let trust = Trust::default();
         options.max_connections(self.options.readers.max(1));
         match &self.target {
             Target::Sqlite(path) => {
@@ -326,13 +330,17 @@ impl Connector {
                     sqlite(driver, &path).pragma("query_only", "ON")
                 });
             }
-            // A proxy or a firewall may have dropped an idle connection: nobody's request fails
-            // for that.
+            // A proxy or a firewall may have dropped an idle connection, with a word or without: nobody's request
+            // fails for that. Asking is the guard's.
             Target::Postgres { .. } => {
-                options.test_before_acquire(true);
+                let trust = trust.clone();
+                options
+                    .test_before_acquire(false)
+                    .map_sqlx_postgres_pool_opts(move |pool| trust.guard(pool));
             }
         }
-        Database::connect(options).await
+        let db = Database::connect(options).await?;
+        Ok(Reader::new(db, trust, self.options.deadline))
     }
 
     /// A pool of one, not tested before use: whoever has it finds out at its `BEGIN`, and opens a new one.

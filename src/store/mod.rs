@@ -20,7 +20,7 @@
 //!   Meta. `audience/`: to whom campaigns go.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
-//! Reads go to a pool of their own and never wait for the writer; they see what was committed
+//! Reads go to a pool of their own (`reader.rs`) and never wait for the writer; they see what was committed
 //! before they began, at once, on both databases.
 //!
 //! # When the database is away
@@ -59,6 +59,7 @@ pub mod nodes;
 pub mod organizations;
 pub mod page;
 mod progress;
+mod reader;
 pub mod restore;
 pub mod retention;
 pub mod schema;
@@ -76,7 +77,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement,
 };
 use tokio_util::task::TaskTracker;
 
@@ -91,6 +92,7 @@ pub use self::{
     starting::Starting,
     writer::{Patience, Writer},
 };
+pub(crate) use self::reader::Reader;
 pub(crate) use crate::event::identifier;
 use crate::{clock::Clock, fault::late, vault::Vault};
 
@@ -124,7 +126,7 @@ impl<T> Made<T> {
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: DatabaseConnection,
+    reader: Reader,
     writer: Writer,
     connector: Connector,
     clock: Clock,
@@ -156,8 +158,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Connections to read with.
-    pub(crate) fn reader(&self) -> &DatabaseConnection {
+    /// Connections to read with. Each statement comes back within the deadline.
+    pub(crate) fn reader(&self) -> &Reader {
         &self.reader
     }
 
@@ -272,7 +274,7 @@ impl Store {
     /// Reads with `query`, again and again while the database is away and the patience lasts.
     pub(crate) async fn read<T, Q>(&self, patience: Patience, query: Q) -> Result<T, Error>
     where
-        Q: for<'c> Fn(&'c DatabaseConnection) -> BoxFuture<'c, Result<T, DbErr>> + Send + Sync,
+        Q: for<'c> Fn(&'c Reader) -> BoxFuture<'c, Result<T, DbErr>> + Send + Sync,
     {
         let mut distance = BACKOFF.0;
         loop {
@@ -298,7 +300,7 @@ impl Store {
     /// The write changes nothing that anybody reads, but goes the whole way: through a lane's queue,
     /// past the lock, to a commit that needs a place on the disk.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.reader.execute_unprepared("SELECT 1").await?;
+        self.reader.within(PING).execute_unprepared("SELECT 1").await?;
         self.turn().await
     }
 
@@ -316,7 +318,7 @@ impl Store {
         late!("store.close");
         self.writer.close().await;
         // Whether the goodbye was heard changes nothing.
-        self.reader.close_by_ref().await.ok();
+        self.reader.close().await.ok();
     }
 }
 

@@ -157,6 +157,8 @@ mod store_deadline;
 mod store_leases;
 mod store_lost_commit;
 mod store_open;
+mod store_settings;
+mod store_silent;
 mod store_writer;
 mod store_writer_trouble;
 mod story;
