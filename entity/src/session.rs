@@ -102,6 +102,8 @@ pub struct Model {
     pub vps_session_id: Option<String>,
     /// Since when. Of several organizations' sessions the first is meant.
     pub vps_claimed_at: Option<UnixMillis>,
+    /// When it was deleted. Nobody finds it any more; its row is the last of it to go.
+    pub deleted_at: Option<UnixMillis>,
     /// How whoever posts the events of an external session proves that he may.
     pub receiver_auth: Option<ReceiverAuth>,
     /// What he proves it with, if that is the session's own secret; sealed.

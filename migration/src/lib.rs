@@ -50,6 +50,7 @@ mod m20261130_000386_meta_progress;
 mod m20261130_000387_sealed_addresses;
 mod m20261130_000390_missed_webhooks;
 mod m20261130_000400_sealed_notices;
+mod m20261130_000600_deleted_sessions;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -98,6 +99,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000387_sealed_addresses::Migration),
             Box::new(m20261130_000390_missed_webhooks::Migration),
             Box::new(m20261130_000400_sealed_notices::Migration),
+            Box::new(m20261130_000600_deleted_sessions::Migration),
         ]
     }
 }

@@ -273,6 +273,8 @@ impl Daemon {
         background.spawn(maintenance.instrument(info_span!("maintenance")));
         let handovers = maintenance::look_again(store.clone(), stop.soft.clone());
         background.spawn(handovers.instrument(info_span!("handovers")));
+        let clearing = maintenance::clear_deleted(store.clone(), stop.soft.clone());
+        background.spawn(clearing.instrument(info_span!("deleted")));
         let processing = processor.run(stop.soft.clone());
         background.spawn(processing.instrument(info_span!("meta")));
         background.spawn(sender.run(stop.soft.clone()).instrument(info_span!("meta.sending")));

@@ -176,6 +176,11 @@ impl Store {
         Self { writer: self.writer.under(lease), ..self.clone() }
     }
 
+    /// The same store for nobody's session.
+    pub(crate) fn without_lease(&self) -> Self {
+        Self { writer: self.writer.without_lease(), ..self.clone() }
+    }
+
     /// Who lives.
     pub fn nodes(&self) -> nodes::Nodes {
         nodes::Nodes::new(self.clone())

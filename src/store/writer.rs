@@ -146,6 +146,11 @@ impl Writer {
         Self { lease: Some(lease), ..self.clone() }
     }
 
+    /// The same writer for nobody's session.
+    pub(super) fn without_lease(&self) -> Self {
+        Self { lease: None, ..self.clone() }
+    }
+
     /// Runs a unit of work and returns what it returned, once that is committed.
     ///
     /// `key` names what the unit is about, a session key or an organization's id: units of one key

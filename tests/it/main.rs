@@ -154,6 +154,8 @@ mod store_checkpoints;
 mod store_commands;
 mod store_contention;
 mod store_deadline;
+mod store_deletion;
+mod store_lanes;
 mod store_leases;
 mod store_lost_commit;
 mod store_open;

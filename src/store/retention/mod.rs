@@ -6,7 +6,9 @@
 //! an id made of a time), so nothing needs binding.
 //!
 //! - `table.rs`: what is retired, and what of it is old. `found.rs`: rows that are few among many that stay.
+//!   `cleared.rs`: all rows of a session that was deleted.
 
+mod cleared;
 mod found;
 mod table;
 

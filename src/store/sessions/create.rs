@@ -18,6 +18,7 @@ use serde_json::json;
 use super::{
     Sessions,
     external::{Receiver, SealedReceiver, SessionData, is_taken},
+    is_there,
 };
 use crate::{
     store::{
@@ -85,6 +86,7 @@ pub(super) async fn is_full(
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
         .filter(session::COLUMN.migrated_to.is_null())
         .filter(session::COLUMN.origin.ne(Origin::Cloud))
+        .filter(is_there())
         .count(txn)
         .await?;
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
@@ -147,6 +149,7 @@ impl Sessions {
                         session::Entity::find()
                             .filter(session::COLUMN.organization_id.eq(owner.clone()))
                             .filter(session::COLUMN.id.eq(id))
+                            .filter(is_there())
                     };
                     let (key, id) = (key.as_ref(), row.id.as_str());
                     match made_before(txn, owner, key, id, now, of).await? {
@@ -245,6 +248,7 @@ fn blank(
         account_jid: None,
         account_lid: None,
         device_id: None,
+        deleted_at: None,
         desired_state: DesiredState::Stopped,
         status: SessionStatus::SessionNotConnected,
         status_since: now,
