@@ -57,7 +57,7 @@ impl Lane {
 
     /// Whether the database commits what is written on a new connection, which is kept then.
     ///
-    /// What took too long may go on for a while where SQLite runs it, with the file's lock: that is waited for.
+    /// What took too long may go on for a moment where SQLite runs it, with the file's lock: that is waited for.
     async fn takes_writes(&mut self) -> bool {
         let Ok(db) = self.connect().await else { return false };
         self.mark.advance();

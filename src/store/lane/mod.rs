@@ -3,8 +3,9 @@
 //! A lane takes what waits, commits it as a group, and answers. When the database is away it keeps
 //! those who wait, answers those who will not, and tries again: at once after a broken connection,
 //! then at growing distances. `queue.rs`: those who wait; `fair.rs`: who comes next. `trouble.rs`: what failed, and is tried again.
-//! `doubt.rs`: what nobody knows the end of.
+//! `doubt.rs`: what nobody knows the end of. `brake.rs`: what SQLite would never end.
 
+mod brake;
 mod doubt;
 mod fair;
 mod queue;
@@ -21,6 +22,7 @@ use sea_orm::{DatabaseConnection, DbErr};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::brake::Braked;
 pub(super) use self::queue::{Job, Queue};
 use super::{
     checkpoints::Commits,
@@ -43,7 +45,7 @@ pub(super) struct Lane {
     /// Taken from `arrivals`, not yet answered; oldest first.
     backlog: VecDeque<Job>,
     /// None after a failure: the next group begins by opening one.
-    db: Option<DatabaseConnection>,
+    db: Option<Braked>,
     /// That of the group under way, or of the last one.
     mark: Mark,
     /// How many may share a commit; less for a while after a deadlock.
@@ -66,7 +68,7 @@ impl Lane {
         connector: Connector,
         shared: Arc<Shared>,
     ) -> Result<(Self, Queue), DbErr> {
-        let db = connector.lane().await?;
+        let db = Braked::fit(connector.lane().await?).await?;
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let ended = CancellationToken::new();
         let queue = Queue::new(jobs, ended.clone());
@@ -167,6 +169,7 @@ impl Lane {
             }
         };
         let begun = Instant::now();
+        db.stop_after(self.connector.deadline());
         let fate = group::commit(&db, &mut group, around, &mut join).await;
         if matches!(fate, Fate::Committed(_)) {
             shared.counters.group_took(begun.elapsed());
