@@ -99,6 +99,12 @@ use crate::{clock::Clock, fault::late, vault::Vault};
 /// The first distance between tries of a read, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// A key of the writer's lanes: that of pings.
+const PING_KEY: &str = "ping";
+
+/// How long the read of a ping may take, which reads nothing. It may have to wait for another connection.
+const PING: Duration = Duration::from_secs(10);
+
 /// What became of something to be made under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made<T> {
@@ -313,8 +319,18 @@ impl Store {
     /// unless what writes hangs for good.
     pub async fn turn(&self) -> Result<(), Error> {
         self.writer
-            .run("ping", Patience::Fail, |txn| Box::pin(async move { write_nothing(txn).await }))
+            .run(PING_KEY, Patience::Fail, |txn| Box::pin(async move { write_nothing(txn).await }))
             .await
+    }
+
+    /// Returns when what writes has come a step further: a write of next to nothing was answered, or what was before it has
+    /// ended, however it did. Several units that take too long are found one by one, and whoever waits behind all of
+    /// them waits long, while nothing hangs.
+    pub async fn lives(&self) {
+        tokio::select! {
+            _ = self.turn() => {}
+            () = self.writer.stepped(PING_KEY) => {}
+        }
     }
 
     /// Writes what was handed over, and closes. For when every task that uses the store has ended:

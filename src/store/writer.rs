@@ -255,6 +255,11 @@ impl Writer {
         self.shared.counters.group_seconds()
     }
 
+    /// Waits until the lane of `key` has come a step further, whoever waits in it.
+    pub(super) async fn stepped(&self, key: &str) {
+        self.lane(key).stepped().await;
+    }
+
     /// How many units of work and events wait for their turn.
     pub fn waiting(&self) -> usize {
         self.lanes.iter().map(lane::Queue::waiting).sum()

@@ -127,6 +127,37 @@ async fn a_unit_that_takes_too_long_is_refused_alone() {
     }
 }
 
+/// The watchdog waits for a sign of life, not for all who are in the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_refuses_one_unit_after_the_other_gives_signs_of_life() {
+    on_each(async |database: &Database| {
+        let opened = open(database).await;
+        let (store, runs) = (&opened.store, Arc::default());
+        let begun = Instant::now();
+        let longest = std::cell::Cell::new(Duration::ZERO);
+        let signs = async {
+            loop {
+                let asked = Instant::now();
+                store.lives().await;
+                longest.set(longest.get().max(asked.elapsed()));
+            }
+        };
+        let hang = join_all((0..6).map(|_| hang(store, Patience::Fail, u32::MAX, &runs)));
+        let answers = tokio::select! {
+            answers = hang => answers,
+            () = signs => unreachable!("it goes on"),
+        };
+        let takes = begun.elapsed();
+        for answer in answers {
+            assert!(matches!(answer, Err(Error::TooLong)), "{answer:?}");
+        }
+        assert!(takes > 8 * DEADLINE, "{takes:?}");
+        assert!(longest.get() < takes / 3, "{:?} of {takes:?}", longest.get());
+        opened.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_whose_connection_hung_once_is_run_again() {
     on_each(async |database: &Database| {

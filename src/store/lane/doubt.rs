@@ -73,6 +73,7 @@ impl Lane {
                         && Instant::now() < until
                         && !self.shared.closing.is_cancelled() =>
                 {
+                    self.step();
                     self.pause(CONTENTION_BACKOFF.1).await;
                 }
                 _ => return false,
@@ -101,6 +102,7 @@ impl Lane {
                     return;
                 }
                 Err(_) => {
+                    self.step();
                     self.give_up(&err);
                     self.pause(distance).await;
                     distance = (distance * 2).min(BACKOFF.1);

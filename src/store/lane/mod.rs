@@ -18,8 +18,11 @@ use std::{
 };
 
 use entity::id::EndpointId;
-use sea_orm::{DatabaseConnection, DbErr};
-use tokio::{sync::mpsc, time::Instant};
+use sea_orm::DbErr;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::brake::Braked;
@@ -58,6 +61,8 @@ pub(super) struct Lane {
     touched: std::sync::Mutex<BTreeSet<EndpointId>>,
     /// Why the last group failed, while that is no passing thing: what to refuse callers with.
     away: Option<DbErr>,
+    /// Counts what the lane has done, whatever came of it: it lives.
+    steps: watch::Sender<u64>,
     /// Says when the task is over, however it ends.
     ended: tokio_util::sync::DropGuard,
 }
@@ -71,7 +76,8 @@ impl Lane {
         let db = Braked::fit(connector.lane().await?).await?;
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let ended = CancellationToken::new();
-        let queue = Queue::new(jobs, ended.clone());
+        let steps = watch::Sender::new(0);
+        let queue = Queue::new(jobs, steps.subscribe(), ended.clone());
         let lane = Self {
             mark: Mark::new(shared.clock.now()),
             limit: connector.group_limit(),
@@ -84,6 +90,7 @@ impl Lane {
             singly: 0,
             away: None,
             touched: std::sync::Mutex::default(),
+            steps,
             ended: ended.drop_guard(),
         };
         Ok((lane, queue))
@@ -94,6 +101,7 @@ impl Lane {
         while self.wait_for_work().await {
             let group = self.next_group();
             let (group, fate) = self.commit(group).await;
+            self.step();
             match fate {
                 Fate::Committed(outcomes) => self.settle(group, outcomes),
                 Fate::Failed(err) => self.put_back(group, err).await,
@@ -106,6 +114,10 @@ impl Lane {
             db.close().await.ok();
         }
         drop(self.ended);
+    }
+
+    fn step(&self) {
+        self.steps.send_modify(|steps| *steps = steps.wrapping_add(1));
     }
 
     /// Whether there is work; false when there will be none any more.
