@@ -277,6 +277,11 @@ impl Store {
         installation::Installation::new(self.clone())
     }
 
+    /// How many secrets that should have opened did not, since the start.
+    pub fn unopened_secrets(&self) -> u64 {
+        self.writer.vault().unopened()
+    }
+
     /// What time it is.
     pub fn clock(&self) -> &Clock {
         &self.clock

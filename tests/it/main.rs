@@ -134,6 +134,7 @@ mod retention_plans;
 mod retention_tables;
 mod runs;
 mod schema;
+mod sealed_sessions;
 mod sealed_webhooks;
 mod sealed_wire;
 mod second_signal_process;
