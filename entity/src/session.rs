@@ -95,7 +95,7 @@ pub struct Model {
     /// It never names one that has handed over itself.
     pub migrated_to: Option<SessionKey>,
     pub migrated_at: Option<UnixMillis>,
-    /// What the caller keeps with an external session: a JSON object, as text.
+    /// What the caller keeps with an external session: a JSON object, as text; sealed.
     pub session_data: Option<String>,
     /// What an external session is called where it runs: `vps_session_id` of its data. Of an organization's
     /// sessions one at most has it.

@@ -25,6 +25,7 @@ use crate::{
         Error, Made,
         audit::{self, By},
         idempotency::{Key, made_before, release},
+        secrets::seal_data,
         webhooks::{Known, announce_session},
         writer::Patience,
     },
@@ -178,7 +179,11 @@ impl Sessions {
             created => created?,
         };
         self.store.webhooks().touch(touched);
-        Ok(created)
+        Ok(match created {
+            Created::New(row) => Created::New(Box::new(self.store.opened(*row).await?)),
+            Created::Before(row) => Created::Before(Box::new(self.store.opened(*row).await?)),
+            created => created,
+        })
     }
 
     pub(super) async fn new_row(
@@ -199,8 +204,13 @@ impl Sessions {
             None => (None, None),
             Some(SealedReceiver { auth, secret }) => (Some(auth), secret),
         };
-        let (session_data, vps_session_id) =
-            data.map_or((None, None), |data| (Some(data.json), data.vps_session_id));
+        let (session_data, vps_session_id) = match data {
+            None => (None, None),
+            Some(data) => {
+                let sealer = self.store.sealer(organization, Patience::Fail).await?;
+                (Some(seal_data(&sealer, &key, &data.json)), data.vps_session_id)
+            }
+        };
         Ok(session::Model {
             user_id: new.user_id,
             phone_number: new.phone_number,

@@ -42,7 +42,7 @@ pub use self::{
 use super::{
     Error, Store,
     audit::{self, By},
-    webhooks::announce_session,
+    secrets::seal_data,
     writer::Patience,
 };
 use crate::event::LASTING;
@@ -227,7 +227,8 @@ impl Sessions {
                     return Ok(Changed::VpsTaken);
                 }
                 change.vps_claimed_at = Set(claimed_at(reader, organization, key, id, now).await?);
-                change.session_data = Set(Some(data.json));
+                let sealer = self.store.sealer(organization, Patience::Fail).await?;
+                change.session_data = Set(Some(seal_data(&sealer, key, &data.json)));
                 change.vps_session_id = Set(data.vps_session_id);
             }
         }
