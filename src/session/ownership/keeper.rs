@@ -19,7 +19,7 @@ use entity::{id::SessionKey, session};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Ask, Ownership, certain, forward::Answer};
+use super::{Ask, Ownership, certain, forward::Answer, watch::Watch};
 use crate::{
     clock::Clock,
     session::{manager::Sessions, standing::is_ended},
@@ -48,12 +48,21 @@ pub(in crate::session) struct Keeper {
     /// Sessions that were not wanted at the last look. One look may come between what the API
     /// writes and what it does.
     unwanted: HashSet<SessionKey>,
+    /// Which nodes are silent.
+    watch: Watch,
 }
 
 impl Keeper {
     pub(in crate::session) fn new(sessions: Sessions, ownership: Ownership) -> Self {
         let clock = ownership.clock.clone();
-        Self { sessions, ownership, clock, free_since: HashMap::new(), unwanted: HashSet::new() }
+        Self {
+            sessions,
+            ownership,
+            clock,
+            free_since: HashMap::new(),
+            unwanted: HashSet::new(),
+            watch: Watch::default(),
+        }
     }
 
     /// Says that we live, until `left`.
@@ -107,8 +116,12 @@ impl Keeper {
 
     async fn look_once(&mut self) -> Result<(), crate::session::Error> {
         let store = self.ownership.store.clone();
-        for name in store.nodes().bury().await? {
-            tracing::warn!(node.name = %name, "{name} is taken for dead; its sessions are free");
+        if let Some(lease) = self.ownership.me.lease {
+            let rows = store.nodes().all().await?;
+            let silent = self.watch.look(rows, self.clock.monotonic(), lease);
+            for name in store.nodes().bury(silent).await? {
+                tracing::warn!(node.name = %name, "{name} is taken for dead; its sessions are free");
+            }
         }
         store.commands().expire().await?;
         let neglected = store.leases().neglected().await?;

@@ -36,6 +36,7 @@
 mod forward;
 mod keeper;
 mod tenure;
+mod watch;
 
 use std::{
     sync::{
