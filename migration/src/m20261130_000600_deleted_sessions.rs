@@ -15,10 +15,8 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let table = Table::alter()
-            .table("session")
-            .add_column(big_integer_null("deleted_at"))
-            .to_owned();
+        let table =
+            Table::alter().table("session").add_column(big_integer_null("deleted_at")).to_owned();
         manager.alter_table(table).await?;
         // Of few rows, mostly of none: it is looked at all the time.
         let index = r#"CREATE INDEX "idx-session-deleted" ON session (deleted_at) WHERE deleted_at IS NOT NULL"#;

@@ -281,7 +281,9 @@ impl Daemon {
         background.spawn(watch.run(stop.soft.clone()).instrument(info_span!("meta.silence")));
         let sending = deliveries.run(stop.soft.clone());
         background.spawn(sending.instrument(info_span!("delivery")));
-        background.spawn(copies.clone().run(stop.soft.clone(), failed.clone()).instrument(info_span!("copies")));
+        background.spawn(
+            copies.clone().run(stop.soft.clone(), failed.clone()).instrument(info_span!("copies")),
+        );
 
         if let Some(tls) = tls.clone() {
             let watch = certificate::watch(tls, stop.soft.clone());

@@ -17,7 +17,10 @@ pub async fn clear_deleted(store: Store, stop: CancellationToken) {
     loop {
         if let Err(error) = clear(&store, &stop).await {
             let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "What deleted sessions have left could not be deleted; trying again later");
+            tracing::warn!(
+                error,
+                "What deleted sessions have left could not be deleted; trying again later"
+            );
         }
         tokio::select! {
             () = stop.cancelled() => return,

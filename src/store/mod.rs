@@ -76,11 +76,10 @@ pub mod writer;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::reader::Reader;
 use self::{
     connect::{Connector, OpenError},
     error::Fault,
@@ -92,7 +91,6 @@ pub use self::{
     starting::Starting,
     writer::{Patience, Writer},
 };
-pub(crate) use self::reader::Reader;
 pub(crate) use crate::event::identifier;
 use crate::{clock::Clock, fault::late, vault::Vault};
 

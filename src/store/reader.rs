@@ -16,7 +16,8 @@ use std::{
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, SqlxError, Statement,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, SqlxError,
+    Statement,
     sqlx::{Connection as _, PgConnection, Postgres, pool::PoolOptions},
 };
 use tokio::time::{Instant, timeout};

@@ -205,7 +205,6 @@ impl Store {
         }
     }
 
-
     /// A message as it came: WhatsApp's protobuf. None when it was not kept, or does not open.
     pub async fn raw(&self, row: &message::Model) -> Result<Option<Vec<u8>>, Error> {
         let Some(stored) = &row.raw else { return Ok(None) };

@@ -421,7 +421,9 @@ async fn pass(
     let begun = way.borrow().silences;
     let mut some = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut some).await {
-        let Ok(silences) = way.wait_for(|way| way.open).await.map(|way| way.silences) else { return };
+        let Ok(silences) = way.wait_for(|way| way.open).await.map(|way| way.silences) else {
+            return;
+        };
         if silences == begun && to.write_all(&some[..length]).await.is_err() {
             return;
         }

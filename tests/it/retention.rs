@@ -83,8 +83,8 @@ pub(crate) async fn record_in(
     count: usize,
     body: &str,
 ) {
-    let recorded = (0..count)
-        .map(|n| store.writer().record(message(session, at, n, body), Patience::Fail));
+    let recorded =
+        (0..count).map(|n| store.writer().record(message(session, at, n, body), Patience::Fail));
     try_join_all(recorded).await.unwrap();
 }
 

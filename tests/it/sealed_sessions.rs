@@ -51,7 +51,8 @@ async fn what_a_caller_keeps_with_a_session_is_sealed_also_what_is_there_already
 async fn what_does_not_open_is_counted_wherever_it_is_read() {
     on_each(async |database| {
         let app = App::start(database).await;
-        let unopened = async || Figures::of(&app).await.get("wagate_secrets_unopened_total").to_owned();
+        let unopened =
+            async || Figures::of(&app).await.get("wagate_secrets_unopened_total").to_owned();
         for name in ["shop", "other"] {
             app.external(name, json!({ "sessionData": { "creds": SECRET } })).await;
         }
@@ -59,7 +60,9 @@ async fn what_does_not_open_is_counted_wherever_it_is_read() {
         // Moved from one row to another.
         let theirs = "(SELECT session_data FROM session WHERE session_id = 'other')";
         database
-            .execute(&format!("UPDATE session SET session_data = {theirs} WHERE session_id = 'shop'"))
+            .execute(&format!(
+                "UPDATE session SET session_data = {theirs} WHERE session_id = 'shop'"
+            ))
             .await;
         let before: u64 = unopened().await.parse().unwrap();
         let seen = app.get("/api/whatsapp/session/shop").await.json();

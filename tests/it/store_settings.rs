@@ -24,9 +24,12 @@ async fn a_commit_is_on_the_disk_when_it_is_confirmed_and_no_transaction_is_too_
             let set = format!("ALTER DATABASE {} SET {name} = '{value}'", database.name());
             database.execute_on_server(&set).await;
         };
-        for (configured, found) in
-            [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")]
-        {
+        for (configured, found) in [
+            ("off", "on"),
+            ("local", "on"),
+            ("remote_write", "on"),
+            ("remote_apply", "remote_apply"),
+        ] {
             set("synchronous_commit", configured).await;
             let opened = database.open().await;
             let setting = setting(&opened.store, "synchronous_commit").await;
@@ -34,7 +37,10 @@ async fn a_commit_is_on_the_disk_when_it_is_confirmed_and_no_transaction_is_too_
             opened.close().await;
         }
         // Since PostgreSQL 17.
-        if database.count("SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'").await > 0
+        if database
+            .count("SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'")
+            .await
+            > 0
         {
             set("transaction_timeout", "10min").await;
             let opened = database.open().await;

@@ -179,7 +179,13 @@ impl Sessions {
         key: &SessionKey,
         message: &MessageId,
     ) -> Result<(), Error> {
-        let row = self.shared.store.messages().find_by_id(message).await?.filter(|row| row.session_key == *key);
+        let row = self
+            .shared
+            .store
+            .messages()
+            .find_by_id(message)
+            .await?
+            .filter(|row| row.session_key == *key);
         let row = row.ok_or(Error::NotFound)?;
         let source = self.describe_media(&row).await?.and_then(|media| media.source);
         // What a channel has published is no phone's to upload.

@@ -52,7 +52,11 @@ mod tests {
         assert_eq!(watch.look(vec![row(1, 0), row(2, 95)], at(129), LEASE), []);
         assert_eq!(watch.look(vec![row(1, 0), row(2, 95)], at(130), LEASE), [row(1, 0)]);
         assert_eq!(watch.look(vec![row(1, 1), row(2, 95)], at(158), LEASE), []);
-        assert_eq!(watch.look(vec![row(1, 1)], at(159), LEASE), [], "one that has gone is forgotten");
+        assert_eq!(
+            watch.look(vec![row(1, 1)], at(159), LEASE),
+            [],
+            "one that has gone is forgotten"
+        );
         assert_eq!(watch.look(vec![row(1, 1), row(2, 95)], at(160), LEASE), []);
     }
 }

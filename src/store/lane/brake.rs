@@ -31,8 +31,7 @@ impl Braked {
         let brake = Brake::default();
         if db.get_database_backend() == DbBackend::Sqlite {
             let failed = |err: SqlxError| DbErr::Conn(RuntimeErr::SqlxError(err.into()));
-            let mut connection =
-                db.get_sqlite_connection_pool().acquire().await.map_err(failed)?;
+            let mut connection = db.get_sqlite_connection_pool().acquire().await.map_err(failed)?;
             let brake = brake.clone();
             let mut handle = connection.lock_handle().await.map_err(failed)?;
             handle.set_progress_handler(STEPS, move || !brake.is_due());

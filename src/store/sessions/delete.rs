@@ -16,9 +16,8 @@ use entity::{
     state::{DesiredState, SessionStatus},
 };
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, sea_query::Expr,
 };
 use tokio::time::Instant;
 
@@ -136,7 +135,9 @@ impl Sessions {
                 if !goes_on() {
                     return Ok(false);
                 }
-                let Some(Chunk { held, .. }) = retention.clear(table, key, rows).await? else { break };
+                let Some(Chunk { held, .. }) = retention.clear(table, key, rows).await? else {
+                    break;
+                };
                 let next = if held > HELD { rows / 2 } else { rows * 2 };
                 rows = next.clamp(ROWS.1, ROWS.2);
                 // At least half of the time is for others.
@@ -164,9 +165,13 @@ async fn hide(txn: &DatabaseTransaction, key: &SessionKey, now: UnixMillis) -> R
         .exec(txn)
         .await?;
     // Whoever owned it writes nothing for it any more.
-    lease::Entity::delete_many().filter(lease::COLUMN.session_key.eq(key.clone())).exec(txn).await?;
+    lease::Entity::delete_many()
+        .filter(lease::COLUMN.session_key.eq(key.clone()))
+        .exec(txn)
+        .await?;
     // Nobody looks for it, and no two are the same.
-    let name = key.as_str().parse().map_err(|error: ParseIdError| DbErr::Custom(error.to_string()))?;
+    let name =
+        key.as_str().parse().map_err(|error: ParseIdError| DbErr::Custom(error.to_string()))?;
     session::Entity::update_many()
         .set(session::ActiveModel {
             session_id: Set(name),
