@@ -6,7 +6,8 @@
 //!
 //! - The database has a name and a count, `epoch`, which grows at every start, every stop and at
 //!   intervals between. The state directory remembers the highest seen. If the database says less
-//!   under the same name, it was **set back**.
+//!   under the same name, it was **set back**. That is seen at a start, and within an interval while the daemon
+//!   runs, which then stops to be started again.
 //! - A copy made by `wagate backup` has neither: it is a **copy**, wherever it is opened. (A dump made
 //!   by hand becomes one by `pg_dump --exclude-table-data=installation`.)
 //!
@@ -48,6 +49,10 @@ const INTERVAL: Duration = Duration::from_mins(5);
 /// apart, so that what one of them has found is not found again by the next.
 const LEAP: i64 = 1 << 20;
 
+/// By how much what is remembered is raised when a database was set back under a running daemon: more often no epoch grows
+/// until the next start.
+const MARGIN: i64 = 1 << 10;
+
 /// What is wrong with the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restored {
@@ -55,6 +60,17 @@ pub enum Restored {
     Copy,
     /// It is older than it was.
     SetBack,
+}
+
+/// What came of growing the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// It is the database that it was, and as new as that.
+    Remembered,
+    /// It has no name, or says less than it did: it was set back, or is a copy.
+    Swapped,
+    /// The database or the file was not to be had.
+    Unknown,
 }
 
 /// Remembers what the database says of itself.
@@ -143,28 +159,55 @@ impl Copies {
         Ok(paired.len())
     }
 
-    /// Grows the epoch at intervals, until it is stopped.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Grows the epoch at intervals, until it is stopped. Cancels `failed`, and ends, when the database is not any
+    /// more the one that this daemon was started on: what its clients have in memory does not fit what they read. The
+    /// next start finds the same, and flags the sessions.
+    pub async fn run(self, stop: CancellationToken, failed: CancellationToken) {
         let clock = self.store.clock().clone();
         let interval = i64::try_from(INTERVAL.as_millis()).unwrap_or(i64::MAX);
         loop {
             let due = UnixMillis(clock.now().0.saturating_add(interval));
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = clock.sleep_until(due) => self.advance().await,
+                () = clock.sleep_until(due) => {
+                    if self.advance().await == Advance::Swapped {
+                        tracing::error!(
+                            "The database was set back, or replaced, while the daemon ran: it stops"
+                        );
+                        failed.cancel();
+                        return;
+                    }
+                }
             }
         }
     }
 
     /// Grows the epoch and remembers it. The database first: a file that is behind raises no alarm.
-    pub async fn advance(&self) {
-        let written = match self.store.installation().advance().await {
-            Ok(Some(row)) => self.remember(&row.name, row.epoch).map_err(|err| err.to_string()),
-            Ok(None) => Ok(()),
-            Err(err) => Err(err.to_string()),
+    ///
+    /// What is not above what is remembered raises that instead: the next start is to see it, however often it grows until
+    /// then.
+    pub async fn advance(&self) -> Advance {
+        let row = match self.store.installation().advance().await {
+            Ok(row) => row,
+            Err(error) => return not_remembered(&error),
         };
-        if let Err(error) = written {
-            tracing::warn!(error, "Cannot remember how new the database is");
+        let (row, known) = match (row, self.known()) {
+            // There was one, or this daemon would have made it at its start.
+            (None, _) => return Advance::Swapped,
+            (Some(row), known) => (row, known),
+        };
+        let known = known.as_ref().map(|(name, epoch)| (name.as_str(), *epoch));
+        match known {
+            Some((name, epoch)) if name == row.name && row.epoch <= epoch => {
+                if let Err(error) = self.remember(name, epoch.saturating_add(MARGIN)) {
+                    not_remembered(&error);
+                }
+                Advance::Swapped
+            }
+            _ => match self.remember(&row.name, row.epoch) {
+                Ok(()) => Advance::Remembered,
+                Err(error) => not_remembered(&error),
+            },
         }
     }
 
@@ -177,6 +220,11 @@ impl Copies {
     fn remember(&self, name: &str, epoch: i64) -> io::Result<()> {
         state_dir::write_whole(&self.file, &format!("{name} {epoch}\n"))
     }
+}
+
+fn not_remembered(error: &(dyn std::error::Error + 'static)) -> Advance {
+    tracing::warn!(error, "Cannot remember how new the database is");
+    Advance::Unknown
 }
 
 fn new_name() -> String {

@@ -99,13 +99,15 @@ pub struct Model {
     /// It never names one that has handed over itself.
     pub migrated_to: Option<SessionKey>,
     pub migrated_at: Option<UnixMillis>,
-    /// What the caller keeps with an external session: a JSON object, as text.
+    /// What the caller keeps with an external session: a JSON object, as text; sealed.
     pub session_data: Option<String>,
     /// What an external session is called where it runs: `vps_session_id` of its data. Of an organization's
     /// sessions one at most has it.
     pub vps_session_id: Option<String>,
     /// Since when. Of several organizations' sessions the first is meant.
     pub vps_claimed_at: Option<UnixMillis>,
+    /// When it was deleted. Nobody finds it any more; its row is the last of it to go.
+    pub deleted_at: Option<UnixMillis>,
     /// How whoever posts the events of an external session proves that he may.
     pub receiver_auth: Option<ReceiverAuth>,
     /// What he proves it with, if that is the session's own secret; sealed.

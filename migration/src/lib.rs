@@ -51,6 +51,7 @@ mod m20261130_000387_sealed_addresses;
 mod m20261130_000390_missed_webhooks;
 mod m20261130_000400_sealed_notices;
 mod m20261130_000500_pairing_rounds;
+mod m20261130_000600_deleted_sessions;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -100,6 +101,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000390_missed_webhooks::Migration),
             Box::new(m20261130_000400_sealed_notices::Migration),
             Box::new(m20261130_000500_pairing_rounds::Migration),
+            Box::new(m20261130_000600_deleted_sessions::Migration),
         ]
     }
 }

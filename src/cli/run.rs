@@ -92,7 +92,7 @@ async fn serve(
     let store = daemon.store().clone();
     let ping = move || {
         let store = store.clone();
-        async move { store.turn().await }
+        async move { store.lives().await }
     };
     tracker.spawn(lifecycle::feed_watchdog(ping).instrument(tracing::info_span!("watchdog")));
 

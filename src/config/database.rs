@@ -25,7 +25,8 @@ pub struct Database {
     pub url: Option<DatabaseUrl>,
     /// Connections that read at the same time.
     pub readers: u32,
-    /// Connections that write at the same time, on PostgreSQL. SQLite has one writer by nature.
+    /// Connections that write for sessions at the same time, on PostgreSQL; if there are several, two more write leases and
+    /// delete what is old. SQLite has one writer by nature.
     pub writers: u32,
     /// How long a request waits for a free connection before it is answered with 503.
     #[serde(with = "humantime_serde")]

@@ -101,6 +101,7 @@ pub(super) fn seal<E: Sealed>(sealer: &Sealer, mut row: E::Model) -> E::Model {
 pub(super) fn open<E: Sealed>(sealer: &Sealer, mut row: E::Model) -> Result<E::Model, StoreError> {
     if let Some(stored) = E::value(&mut row).map(std::mem::take).filter(|value| !value.is_empty()) {
         let opened = sealer.open(E::SECRET, &E::key(&row), &stored).map_err(|err| {
+            sealer.count_unsealed(err);
             let (table, column) = (E::SECRET.table(), E::SECRET.name());
             StoreError::Validation(format!("{table}.{column}: {err}"))
         })?;
@@ -109,6 +110,12 @@ pub(super) fn open<E: Sealed>(sealer: &Sealer, mut row: E::Model) -> Result<E::M
         }
     }
     Ok(row)
+}
+
+/// Whether the secret of a row opens, or there is none.
+fn is_sealed<E: Sealed>(sealer: &Sealer, mut row: E::Model) -> bool {
+    let stored = E::value(&mut row).map(std::mem::take).filter(|value| !value.is_empty());
+    stored.is_none_or(|stored| sealer.open(E::SECRET, &E::key(&row), &stored).is_ok())
 }
 
 /// Seals what was written before there were keys. Returns how many rows.
@@ -169,7 +176,7 @@ where
                 let last = rows.last().map(|row| key().map(|column| row.get(column)).collect());
                 let clear: Vec<E::ActiveModel> = rows
                     .into_iter()
-                    .filter(|row| open::<E>(sealer, row.clone()).is_err())
+                    .filter(|row| !is_sealed::<E>(sealer, row.clone()))
                     .map(|row| seal::<E>(sealer, row).into_active_model())
                     .collect();
                 let found = clear.len() as u64;

@@ -23,6 +23,7 @@ pub(crate) fn row() -> session::Model {
         account_jid: None,
         account_lid: None,
         device_id: None,
+        deleted_at: None,
         desired_state: DesiredState::Running,
         status: SessionStatus::SessionNotConnected,
         status_since: UnixMillis(0),

@@ -1,11 +1,12 @@
-//! Work in the background that nobody asks for: what is old is deleted, and handovers are looked at again
-//! (`handovers.rs`).
+//! Work in the background that nobody asks for: what is old is deleted, and what deleted sessions have left
+//! (`deleted.rs`), and handovers are looked at again (`handovers.rs`).
 //!
 //! Writers share their transactions with it, so it takes small bites (`bite.rs`), and pauses after each
 //! for at least as long as it took: half of the time and more is for others, and so is the lane while they
 //! queue. A sweep of a large backlog may take hours; nobody waits for it.
 
 mod bite;
+mod deleted;
 mod handovers;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -14,7 +15,7 @@ use entity::UnixMillis;
 use tokio_util::sync::CancellationToken;
 
 use self::bite::Bite;
-pub use self::handovers::look_again;
+pub use self::{deleted::clear_deleted, handovers::look_again};
 use crate::{
     clock::Clock,
     store::{

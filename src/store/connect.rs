@@ -21,10 +21,13 @@ use sea_orm::{
     },
 };
 
-use super::schema;
+use super::{
+    reader::{Reader, Trust},
+    schema,
+};
 use crate::vault::WrongKey;
 
-/// How long SQLite waits for another process's lock (a backup, a shell) before it says busy.
+/// How long SQLite waits at most for another process's lock (a backup, a shell) before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a lane may keep of SQLite's pages in memory, in KiB (negative, as SQLite has it): as much as most
@@ -51,7 +54,7 @@ pub struct Options {
     /// which only a benchmark wants.
     pub group_limit: usize,
     /// A group whose units, or whose commit, take longer has lost its connection without being told, or one of its
-    /// units takes too long for anybody: that one is refused.
+    /// units takes too long for anybody: that one is refused. A statement that reads has as long.
     pub deadline: Duration,
     /// How long to wait for another daemon that migrates, or starts.
     pub patience: Duration,
@@ -252,9 +255,9 @@ impl Connector {
     pub(super) async fn lane(&self) -> Result<DatabaseConnection, DbErr> {
         let mut options = self.single();
         if let Target::Sqlite(path) = &self.target {
-            let path = path.clone();
+            let (path, busy) = (path.clone(), self.busy());
             options.map_sqlx_sqlite_opts(move |driver| {
-                sqlite(driver, &path)
+                sqlite(driver, &path, busy)
                     .pragma("cache_size", LANE_CACHE)
                     .pragma("temp_store", "MEMORY")
             });
@@ -300,7 +303,7 @@ impl Connector {
             let mut log = path.clone().into_os_string();
             log.push("-wal");
             let has_log = tokio::fs::metadata(log).await.is_ok_and(|log| log.len() > 0);
-            let path = path.clone();
+            let (path, busy) = (path.clone(), self.busy());
             options.map_sqlx_sqlite_opts(move |driver| {
                 driver
                     .filename(&path)
@@ -308,31 +311,36 @@ impl Connector {
                     .create_if_missing(false)
                     .read_only(true)
                     .immutable(alone && !has_log)
-                    .busy_timeout(BUSY_TIMEOUT)
+                    .busy_timeout(busy)
             });
         }
         Database::connect(options).await.map(Some)
     }
 
     /// The pool of connections that only read.
-    pub(super) async fn readers(&self) -> Result<DatabaseConnection, DbErr> {
+    pub(super) async fn readers(&self) -> Result<Reader, DbErr> {
         let mut options = self.base();
+        let trust = Trust::default();
         options.max_connections(self.options.readers.max(1));
         match &self.target {
             Target::Sqlite(path) => {
-                let path = path.clone();
+                let (path, busy) = (path.clone(), self.busy());
                 options.test_before_acquire(false);
                 options.map_sqlx_sqlite_opts(move |driver| {
-                    sqlite(driver, &path).pragma("query_only", "ON")
+                    sqlite(driver, &path, busy).pragma("query_only", "ON")
                 });
             }
-            // A proxy or a firewall may have dropped an idle connection: nobody's request fails
-            // for that.
+            // A proxy or a firewall may have dropped an idle connection, with a word or without: nobody's request
+            // fails for that. Asking is the guard's.
             Target::Postgres { .. } => {
-                options.test_before_acquire(true);
+                let trust = trust.clone();
+                options
+                    .test_before_acquire(false)
+                    .map_sqlx_postgres_pool_opts(move |pool| trust.guard(pool));
             }
         }
-        Database::connect(options).await
+        let db = Database::connect(options).await?;
+        Ok(Reader::new(db, trust, self.options.deadline))
     }
 
     /// A pool of one, not tested before use: whoever has it finds out at its `BEGIN`, and opens a new one.
@@ -342,14 +350,20 @@ impl Connector {
         options
     }
 
+    /// How long SQLite waits for a lock: several times within what a group may take, which would otherwise be over when it is
+    /// told that somebody was in the way.
+    fn busy(&self) -> Duration {
+        BUSY_TIMEOUT.min(self.options.deadline / 6)
+    }
+
     fn base(&self) -> ConnectOptions {
         let mut options = match &self.target {
             Target::Sqlite(path) => {
-                let path = path.clone();
+                let (path, busy) = (path.clone(), self.busy());
                 // The path goes to the driver as it is, not through another reading of the URL.
                 let mut options = ConnectOptions::new("sqlite:");
                 options
-                    .map_sqlx_sqlite_opts(move |driver| sqlite(driver, &path))
+                    .map_sqlx_sqlite_opts(move |driver| sqlite(driver, &path, busy))
                     .idle_timeout(None::<Duration>)
                     .max_lifetime(None::<Duration>);
                 options
@@ -376,6 +390,7 @@ impl Connector {
 fn sqlite(
     driver: sea_orm::sqlx::sqlite::SqliteConnectOptions,
     path: &Path,
+    busy: Duration,
 ) -> sea_orm::sqlx::sqlite::SqliteConnectOptions {
     let driver = if is_empty(path) {
         // What retention frees can be given back. Takes effect when the file is made, and takes the file's lock: who
@@ -392,7 +407,7 @@ fn sqlite(
         .journal_mode(SqliteJournalMode::Wal)
         // With NORMAL a power cut takes back commits that WhatsApp was already told about.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
+        .busy_timeout(busy)
         .foreign_keys(true)
         // Nobody's commit copies the log: see `checkpoints.rs`.
         .pragma("wal_autocheckpoint", "0")

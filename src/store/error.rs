@@ -87,8 +87,8 @@ fn of_code(code: &str) -> Fault {
         return match code {
             // Serialization failure, deadlock, lock not available.
             "40001" | "40P01" | "55P03" => Fault::Contention,
-            // A standby, or a primary being demoted; a transaction that was left open for too long.
-            "25006" | "25P03" => Fault::Outage,
+            // A standby, or a primary being demoted; a transaction that was left open, or took, for too long.
+            "25006" | "25P03" | "25P04" => Fault::Outage,
             // Connection lost; out of disk, memory or connections; operator intervention; I/O;
             // the server's configuration file or its data (an index, a page) is damaged. Whoever
             // repairs that finds everything still waiting.
@@ -137,6 +137,7 @@ mod tests {
             ("08006", Fault::Outage),
             ("25006", Fault::Outage),
             ("25P03", Fault::Outage),
+            ("25P04", Fault::Outage),
             ("1", Fault::Statement),
             ("5", Fault::Contention),
             ("517", Fault::Contention),

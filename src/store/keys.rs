@@ -16,13 +16,14 @@ use sea_orm::{
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
     sea_query::{Expr, OnConflict},
 };
-use sea_orm_migration::SchemaManager;
+use sea_orm_migration::{IntoSchemaManagerConnection, SchemaManager};
 
 use super::{
     Error, Patience, Store,
     connect::{Connector, OpenError, Options},
     error::Fault,
     group::WRITE,
+    schema,
 };
 use crate::vault::{MasterKey, Sealer, Vault, Wrapped, WrongKey};
 
@@ -55,10 +56,25 @@ pub(super) async fn refuse_other_key(options: &Options, vault: &Vault) -> Result
 pub async fn list(options: &Options) -> Result<Vec<Wrapped>, RekeyError> {
     let connector = Connector::new(options.clone())?;
     let db = connector.writer().await.map_err(OpenError::Connect)?;
-    let keys = all_if_there(&db).await;
+    let keys = match refuse_newer(&db).await {
+        Ok(()) => all_if_there(&db).await.map_err(RekeyError::Database),
+        Err(newer) => Err(newer),
+    };
     db.close().await.ok();
-    let keys = keys.map_err(RekeyError::Database)?;
+    let keys = keys?;
     if keys.is_empty() { Err(RekeyError::NothingSealed) } else { Ok(keys) }
+}
+
+/// What a newer program has written, it alone can change: its keys may be wrapped otherwise.
+async fn refuse_newer<'c, C>(db: &'c C) -> Result<(), RekeyError>
+where
+    C: ConnectionTrait,
+    &'c C: IntoSchemaManagerConnection<'c>,
+{
+    match schema::state(db).await.map_err(RekeyError::Database)? {
+        schema::State::Newer(newer) => Err(OpenError::Newer(newer).into()),
+        schema::State::Current | schema::State::Older(_) => Ok(()),
+    }
 }
 
 pub(super) async fn all_if_there(db: &DatabaseConnection) -> Result<Vec<Wrapped>, DbErr> {
@@ -311,6 +327,8 @@ async fn rewrap_in(
     let txn = db.begin_with_options(WRITE).await.map_err(RekeyError::Database)?;
     let row = vault_row::Entity::find_by_id(vault_row::Entity::ROW).lock_exclusive();
     row.one(&txn).await.map_err(RekeyError::Database)?;
+    // It may have been brought up to date since the keys were looked at.
+    refuse_newer(&txn).await?;
     let keys = all(&txn, None).await.map_err(RekeyError::Database)?;
     for key in &keys {
         let Wrapped { organization, number, key } =

@@ -21,7 +21,7 @@
 //!   Meta. `audience/`: to whom campaigns go.
 //! - one file for each table's questions and commands, reached by a method of [`Store`].
 //!
-//! Reads go to a pool of their own and never wait for the writer; they see what was committed
+//! Reads go to a pool of their own (`reader.rs`) and never wait for the writer; they see what was committed
 //! before they began, at once, on both databases.
 //!
 //! # When the database is away
@@ -60,6 +60,7 @@ pub mod nodes;
 pub mod organizations;
 pub mod page;
 mod progress;
+mod reader;
 pub mod restore;
 pub mod retention;
 pub mod schema;
@@ -77,11 +78,10 @@ pub mod writer;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::reader::Reader;
 use self::{
     connect::{Connector, OpenError},
     error::Fault,
@@ -98,6 +98,12 @@ use crate::{clock::Clock, fault::late, vault::Vault};
 
 /// The first distance between tries of a read, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A key of the writer's lanes: that of pings.
+const PING_KEY: &str = "ping";
+
+/// How long the read of a ping may take, which reads nothing. It may have to wait for another connection.
+const PING: Duration = Duration::from_secs(10);
 
 /// What became of something to be made under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +132,7 @@ impl<T> Made<T> {
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: DatabaseConnection,
+    reader: Reader,
     writer: Writer,
     connector: Connector,
     clock: Clock,
@@ -158,8 +164,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Connections to read with.
-    pub(crate) fn reader(&self) -> &DatabaseConnection {
+    /// Connections to read with. Each statement comes back within the deadline.
+    pub(crate) fn reader(&self) -> &Reader {
         &self.reader
     }
 
@@ -174,6 +180,11 @@ impl Store {
     #[must_use]
     pub fn under(&self, lease: Lease) -> Self {
         Self { writer: self.writer.under(lease), ..self.clone() }
+    }
+
+    /// The same store for nobody's session.
+    pub(crate) fn without_lease(&self) -> Self {
+        Self { writer: self.writer.without_lease(), ..self.clone() }
     }
 
     /// Who lives.
@@ -266,6 +277,11 @@ impl Store {
         installation::Installation::new(self.clone())
     }
 
+    /// How many secrets that should have opened did not, since the start.
+    pub fn unopened_secrets(&self) -> u64 {
+        self.writer.vault().unopened()
+    }
+
     /// What time it is.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -274,7 +290,7 @@ impl Store {
     /// Reads with `query`, again and again while the database is away and the patience lasts.
     pub(crate) async fn read<T, Q>(&self, patience: Patience, query: Q) -> Result<T, Error>
     where
-        Q: for<'c> Fn(&'c DatabaseConnection) -> BoxFuture<'c, Result<T, DbErr>> + Send + Sync,
+        Q: for<'c> Fn(&'c Reader) -> BoxFuture<'c, Result<T, DbErr>> + Send + Sync,
     {
         let mut distance = BACKOFF.0;
         loop {
@@ -300,7 +316,7 @@ impl Store {
     /// The write changes nothing that anybody reads, but goes the whole way: through a lane's queue,
     /// past the lock, to a commit that needs a place on the disk.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.reader.execute_unprepared("SELECT 1").await?;
+        self.reader.within(PING).execute_unprepared("SELECT 1").await?;
         self.turn().await
     }
 
@@ -308,8 +324,18 @@ impl Store {
     /// unless what writes hangs for good.
     pub async fn turn(&self) -> Result<(), Error> {
         self.writer
-            .run("ping", Patience::Fail, |txn| Box::pin(async move { write_nothing(txn).await }))
+            .run(PING_KEY, Patience::Fail, |txn| Box::pin(async move { write_nothing(txn).await }))
             .await
+    }
+
+    /// Returns when what writes has come a step further: a write of next to nothing was answered, or what was before it has
+    /// ended, however it did. Several units that take too long are found one by one, and whoever waits behind all of
+    /// them waits long, while nothing hangs.
+    pub async fn lives(&self) {
+        tokio::select! {
+            _ = self.turn() => {}
+            () = self.writer.stepped(PING_KEY) => {}
+        }
     }
 
     /// Writes what was handed over, and closes. For when every task that uses the store has ended:
@@ -318,7 +344,7 @@ impl Store {
         late!("store.close");
         self.writer.close().await;
         // Whether the goodbye was heard changes nothing.
-        self.reader.close_by_ref().await.ok();
+        self.reader.close().await.ok();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which daemons live.
 //!
 //! A node's row is its life: it says "until when", and the node moves that on while it lives, in one
-//! statement whatever it owns. Once that time has passed, anybody may delete the row, and from then
-//! on what the node owned is free. It cannot be moved on after that time: a row that is past it is
+//! statement whatever it owns. Once that time has passed, whoever has seen the row unchanged for as long may delete it,
+//! and from then on what the node owned is free. It cannot be moved on after that time: a row that is past it is
 //! dead even if nobody has deleted it yet, so "it lives" and "it was buried" exclude each other on
 //! the lock of one row.
 //!
@@ -15,6 +15,10 @@
 //! is a third of the time, for clocks that run at different speeds, for a database that fails
 //! over to a machine whose clock is ahead, and for the stopping itself. SQLite is used by one
 //! process, whose clock it is; so are databases in tests, where time is moved by hand.
+//!
+//! The database's clock may be set forward. A node that renews then finds itself dead, stops and joins again. Until it
+//! does, nobody buries it for what its row says: only for what its row has said for the time of a lease, by the clock of
+//! whoever looks (`crate::session::ownership`).
 
 use std::time::Duration;
 
@@ -60,7 +64,7 @@ impl Nodes {
         Self { store }
     }
 
-    /// Begins a life, and ends those that are known to be over.
+    /// Begins a life, and ends those that are known to be over: who lived in the same state directory.
     pub async fn join(&self, new: NewNode) -> Result<NodeId, Error> {
         let id = NodeId::new(self.store.clock().now(), rand::random());
         let node = id.clone();
@@ -96,17 +100,41 @@ impl Nodes {
             .await
     }
 
-    /// Ends the lives that were not moved on in time, and says whose they were.
-    pub async fn bury(&self) -> Result<Vec<String>, Error> {
+    /// All nodes, each with the time until which it lives.
+    pub async fn all(&self) -> Result<Vec<(NodeId, UnixMillis)>, Error> {
+        let rows = node::Entity::find()
+            .select_only()
+            .column(node::Column::Id)
+            .column(node::Column::ExpiresAt)
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Ends those of these lives that were not moved on in time, and says whose they were. They are what was seen for the
+    /// time of a lease: the time in a row alone proves nothing.
+    pub async fn bury(&self, seen: Vec<(NodeId, UnixMillis)>) -> Result<Vec<String>, Error> {
+        if seen.is_empty() {
+            return Ok(Vec::new());
+        }
         let time = time(&self.store);
         self.store
             .writer()
             .run_apart("node", Patience::Fail, move |txn| {
-                let time = time.clone();
+                let (time, seen) = (time.clone(), seen.clone());
                 Box::pin(async move {
+                    let as_seen = seen.into_iter().fold(Condition::any(), |any, (id, says)| {
+                        let same = node::COLUMN.id.eq(id);
+                        any.add(same.and(node::COLUMN.expires_at.eq(says)))
+                    });
                     let dead = Query::delete()
                         .from_table(node::Entity)
-                        .and_where(Expr::col(node::Column::ExpiresAt).lte(time))
+                        .cond_where(
+                            Condition::all()
+                                .add(as_seen)
+                                .add(Expr::col(node::Column::ExpiresAt).lte(time)),
+                        )
                         .returning(Query::returning().column(node::Column::Name))
                         .to_owned();
                     let rows = txn.query_all(&dead).await?;
@@ -172,11 +200,7 @@ async fn join(
 ) -> Result<(), DbErr> {
     let mut over = node::Entity::delete_many();
     if new.lease.is_some() {
-        over = over.filter(
-            Condition::any()
-                .add(node::COLUMN.home.eq(new.home.as_str()))
-                .add(Expr::col(node::Column::ExpiresAt).lte(time.clone())),
-        );
+        over = over.filter(node::COLUMN.home.eq(new.home.as_str()));
     }
     over.exec(txn).await?;
     let expires_at = match new.lease {

@@ -3,8 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use migration::Migrator;
-use sea_orm::{DatabaseConnection, DbErr, EntityTrait};
-use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait};
+use sea_orm_migration::{
+    IntoSchemaManagerConnection, MigratorTrait, SchemaManager, seaql_migrations,
+};
 
 use super::{
     connect::{Connector, OpenError},
@@ -28,7 +30,11 @@ pub enum State {
 }
 
 /// Compares the steps that a database has seen with those that this program knows. Reads only.
-pub(super) async fn state(db: &DatabaseConnection) -> Result<State, DbErr> {
+pub(super) async fn state<'c, C>(db: &'c C) -> Result<State, DbErr>
+where
+    C: ConnectionTrait,
+    &'c C: IntoSchemaManagerConnection<'c>,
+{
     let applied = applied(db).await?;
     let known: BTreeSet<String> =
         Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
@@ -93,7 +99,11 @@ async fn migrate_in_turn(
 }
 
 /// The steps this database has seen. Reads only: an unmigrated database stays untouched.
-async fn applied(db: &DatabaseConnection) -> Result<BTreeSet<String>, DbErr> {
+async fn applied<'c, C>(db: &'c C) -> Result<BTreeSet<String>, DbErr>
+where
+    C: ConnectionTrait,
+    &'c C: IntoSchemaManagerConnection<'c>,
+{
     if !SchemaManager::new(db).has_table("seaql_migrations").await? {
         return Ok(BTreeSet::new());
     }

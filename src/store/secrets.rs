@@ -1,4 +1,4 @@
-//! The secrets among what the store itself keeps: pairing codes, and messages as they came.
+//! The secrets among what the store itself keeps: pairing codes, what callers keep with sessions, and messages as they came.
 
 use entity::{event, id::SessionKey, kind::EventKind, message, session};
 
@@ -9,6 +9,8 @@ use crate::vault::{Column, OpenError, Part, Sealer};
 const QR: Column = Column::new("session", "qr");
 /// What a client elsewhere has told under a name that is none of ours: a pairing code may be in it.
 const TOLD: Column = Column::new("event", "data");
+/// What its caller keeps with a session that runs elsewhere: a device's private keys may be in it.
+const DATA: Column = Column::new("session", "session_data");
 const RAW: Column = Column::new("message", "raw");
 
 pub(super) fn seal_qr(sealer: &Sealer, session: &SessionKey, qr: &str) -> String {
@@ -21,6 +23,27 @@ pub(super) fn open_qr(
     stored: &str,
 ) -> Result<String, OpenError> {
     sealer.open_text(QR, &[Part::from(session.as_str())], stored)
+}
+
+pub(super) fn seal_data(sealer: &Sealer, session: &SessionKey, data: &str) -> String {
+    sealer.seal_text(DATA, &[Part::from(session.as_str())], data)
+}
+
+/// Whether that is sealed.
+pub(super) fn is_data_sealed(sealer: &Sealer, session: &SessionKey, stored: &str) -> bool {
+    sealer.open_text(DATA, &[Part::from(session.as_str())], stored).is_ok()
+}
+
+fn open_data(sealer: &Sealer, session: &SessionKey, stored: String) -> Option<String> {
+    match sealer.open_text(DATA, &[Part::from(session.as_str())], &stored) {
+        Ok(data) => Some(data),
+        // Of before it was sealed: the text of an object.
+        Err(OpenError::NotSealed) => Some(stored),
+        Err(err) => {
+            complain(sealer, err, session.as_str());
+            None
+        }
+    }
 }
 
 /// Seals what was told under an unknown name.
@@ -39,7 +62,7 @@ pub(super) fn open_told(sealer: &Sealer, session: &SessionKey, payload: &mut Str
         // Of before it was sealed: a text.
         Err(OpenError::NotSealed) => return,
         Err(err) => {
-            complain(err, session.as_str());
+            complain(sealer, err, session.as_str());
             serde_json::Value::Null
         }
     };
@@ -96,6 +119,7 @@ pub(super) fn reseal_raw(
     match open_raw(sealer, session, &row.dedupe_key, stored) {
         Ok(opened) => Some(seal_raw(sealer, session, dedupe_key, &opened)),
         Err(err) => {
+            sealer.count_unsealed(err);
             tracing::error!(
                 error = &err as &dyn std::error::Error,
                 row = row.id.as_str(),
@@ -117,7 +141,7 @@ pub(super) fn open_event(sealer: &Sealer, row: &mut event::Model) {
     }
     change_qr(&mut row.payload, |stored| {
         let opened = open_qr(sealer, &row.session_key, stored);
-        opened.inspect_err(|err| complain(*err, row.id.as_str())).ok()
+        opened.inspect_err(|err| complain(sealer, *err, row.id.as_str())).ok()
     });
 }
 
@@ -132,7 +156,8 @@ pub(super) fn change_qr(payload: &mut String, change: impl FnOnce(&str) -> Optio
     }
 }
 
-fn complain(err: OpenError, row: &str) {
+fn complain(sealer: &Sealer, err: OpenError, row: &str) {
+    sealer.count_unsealed(err);
     tracing::error!(
         error = &err as &dyn std::error::Error,
         row,
@@ -141,19 +166,32 @@ fn complain(err: OpenError, row: &str) {
 }
 
 impl Store {
-    /// Opens the pairing codes of sessions. One that does not open is no code.
+    /// Opens the pairing codes of sessions, and what their callers keep with them. What does not open is nothing.
     pub(super) async fn open_sessions(
         &self,
-        mut rows: Vec<session::Model>,
+        rows: Vec<session::Model>,
     ) -> Result<Vec<session::Model>, Error> {
-        for row in &mut rows {
-            if let Some(stored) = &row.qr {
-                let sealer = self.sealer(&row.organization_id, Patience::Fail).await?;
-                let opened = open_qr(&sealer, &row.id, stored);
-                row.qr = opened.inspect_err(|err| complain(*err, row.id.as_str())).ok();
-            }
+        let mut opened = Vec::with_capacity(rows.len());
+        for row in rows {
+            opened.push(self.opened(row).await?);
         }
-        Ok(rows)
+        Ok(opened)
+    }
+
+    /// The same for one.
+    pub(super) async fn opened(&self, mut row: session::Model) -> Result<session::Model, Error> {
+        if row.qr.is_none() && row.session_data.is_none() {
+            return Ok(row);
+        }
+        let sealer = self.sealer(&row.organization_id, Patience::Fail).await?;
+        if let Some(stored) = &row.qr {
+            let opened = open_qr(&sealer, &row.id, stored);
+            row.qr = opened.inspect_err(|err| complain(&sealer, *err, row.id.as_str())).ok();
+        }
+        if let Some(stored) = row.session_data.take() {
+            row.session_data = open_data(&sealer, &row.id, stored);
+        }
+        Ok(row)
     }
 
     /// The same for one that may not be there.
@@ -162,7 +200,7 @@ impl Store {
         row: Option<session::Model>,
     ) -> Result<Option<session::Model>, Error> {
         match row {
-            Some(row) => Ok(self.open_sessions(vec![row]).await?.pop()),
+            Some(row) => self.opened(row).await.map(Some),
             None => Ok(None),
         }
     }
@@ -174,6 +212,7 @@ impl Store {
         let opened = open_raw(&sealer, &row.session_key, &row.dedupe_key, stored);
         Ok(opened
             .inspect_err(|err| {
+                sealer.count_unsealed(*err);
                 tracing::error!(
                     error = err as &dyn std::error::Error,
                     row = row.id.as_str(),

@@ -68,10 +68,14 @@ pub enum Patience {
     Fail,
 }
 
+/// Lanes beside those of sessions, where there is more than one.
+const APART: usize = 2;
+
 /// Commits what callers hand over, in groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
-    /// The last one is for what must not wait behind sessions' writes.
+    /// The last one is for what must not wait behind sessions' writes, the one before for what sessions' writes must not wait
+    /// behind.
     lanes: Arc<[lane::Queue]>,
     shared: Arc<Shared>,
     /// When nobody copies SQLite's log any more; over from the beginning on PostgreSQL.
@@ -117,7 +121,7 @@ impl Writer {
             closing: CancellationToken::new(),
         });
         // SQLite has one writer, whatever it writes.
-        let lanes = if connector.lanes() > 1 { connector.lanes() + 1 } else { 1 };
+        let lanes = if connector.lanes() > 1 { connector.lanes() + APART } else { 1 };
         let mut queues = Vec::with_capacity(lanes);
         for number in 0..lanes {
             let (lane, queue) = Lane::open(connector.clone(), shared.clone()).await?;
@@ -140,6 +144,11 @@ impl Writer {
     /// The same writer for the owner of a session.
     pub(super) fn under(&self, lease: Lease) -> Self {
         Self { lease: Some(lease), ..self.clone() }
+    }
+
+    /// The same writer for nobody's session.
+    pub(super) fn without_lease(&self) -> Self {
+        Self { lease: None, ..self.clone() }
     }
 
     /// Runs a unit of work and returns what it returned, once that is committed.
@@ -175,6 +184,23 @@ impl Writer {
             + 'static,
     {
         self.run_in(&self.lanes[self.lanes.len() - 1], key, patience, unit).await
+    }
+
+    /// The same, on PostgreSQL in a lane of its own, before no session's writes: for what may have to wait for a lock.
+    pub(super) async fn run_aside<T, F>(
+        &self,
+        key: &str,
+        patience: Patience,
+        unit: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, DbErr>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.run_in(self.aside(), key, patience, unit).await
     }
 
     async fn run_in<T, F>(
@@ -229,14 +255,19 @@ impl Writer {
         self.shared.counters.group_seconds()
     }
 
+    /// Waits until the lane of `key` has come a step further, whoever waits in it.
+    pub(super) async fn stepped(&self, key: &str) {
+        self.lane(key).stepped().await;
+    }
+
     /// How many units of work and events wait for their turn.
     pub fn waiting(&self) -> usize {
         self.lanes.iter().map(lane::Queue::waiting).sum()
     }
 
-    /// Whether more units wait in the lane of `key` than one group takes.
-    pub(super) fn is_crowded(&self, key: &str) -> bool {
-        self.lane(key).waiting() > CROWD
+    /// Whether more units wait where [`Self::run_aside`] writes than one group takes.
+    pub(super) fn is_crowded_aside(&self) -> bool {
+        self.aside().waiting() > CROWD
     }
 
     /// Changes after every commit that recorded events. It carries nothing: look at the table.
@@ -286,11 +317,15 @@ impl Writer {
         &self.shared.closing
     }
 
+    fn aside(&self) -> &lane::Queue {
+        &self.lanes[self.lanes.len().saturating_sub(APART)]
+    }
+
     fn lane(&self, key: &str) -> &lane::Queue {
         // Any hash will do that gives one key one lane for as long as the process lives.
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        let lanes = (self.lanes.len() as u64 - 1).max(1);
+        let lanes = self.lanes.len().saturating_sub(APART).max(1) as u64;
         let number = usize::try_from(hasher.finish() % lanes).unwrap_or(0);
         &self.lanes[number]
     }

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use entity::id::OrganizationId;
@@ -34,12 +37,24 @@ pub struct Vault {
     /// Where the master key came from: it is looked at again when it was rotated meanwhile.
     source: Option<Source>,
     sealers: RwLock<HashMap<OrganizationId, Sealer>>,
+    /// Values that did not open since the start.
+    unopened: Arc<AtomicU64>,
 }
 
 impl Vault {
     /// With this master key, which came from `source`; with none it stays as it is.
     pub fn new(master: MasterKey, source: Option<Source>) -> Self {
-        Self { master: RwLock::new(master), source, sealers: RwLock::default() }
+        Self {
+            master: RwLock::new(master),
+            source,
+            sealers: RwLock::default(),
+            unopened: Arc::default(),
+        }
+    }
+
+    /// How many values that should have opened did not, since the start.
+    pub fn unopened(&self) -> u64 {
+        self.unopened.load(Ordering::Relaxed)
     }
 
     /// Which master key it has.
@@ -81,9 +96,8 @@ impl Vault {
         organization: &OrganizationId,
         keys: &[Wrapped],
     ) -> Result<Option<Sealer>, WrongKey> {
-        open_with(&self.master(), organization, keys).or_else(|wrong| {
-            if self.refresh() { open_with(&self.master(), organization, keys) } else { Err(wrong) }
-        })
+        let open = || open_with(&self.master(), organization, keys, &self.unopened);
+        open().or_else(|wrong| if self.refresh() { open() } else { Err(wrong) })
     }
 
     /// Makes the organization's first data key.
@@ -98,13 +112,14 @@ fn open_with(
     master: &MasterKey,
     organization: &OrganizationId,
     keys: &[Wrapped],
+    unopened: &Arc<AtomicU64>,
 ) -> Result<Option<Sealer>, WrongKey> {
     let mut by_number = BTreeMap::new();
     for Wrapped { number, key, .. } in keys {
         let opened = master.unwrap(organization, *number, key).map_err(|_| WrongKey)?;
         by_number.insert(*number, opened);
     }
-    Ok(Sealer::new(organization.clone(), by_number))
+    Ok(Sealer::new(organization.clone(), by_number, unopened.clone()))
 }
 
 impl MasterKey {

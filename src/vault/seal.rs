@@ -1,6 +1,13 @@
 //! A value and its sealed form.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use entity::id::OrganizationId;
@@ -54,6 +61,8 @@ struct Keys {
     organization: OrganizationId,
     /// Never empty; the last one seals.
     by_number: BTreeMap<u32, Secret>,
+    /// Values that did not open, of all who have been given this.
+    unopened: Arc<AtomicU64>,
 }
 
 impl Sealer {
@@ -61,8 +70,9 @@ impl Sealer {
     pub(super) fn new(
         organization: OrganizationId,
         by_number: BTreeMap<u32, Secret>,
+        unopened: Arc<AtomicU64>,
     ) -> Option<Self> {
-        (!by_number.is_empty()).then(|| Self(Arc::new(Keys { organization, by_number })))
+        (!by_number.is_empty()).then(|| Self(Arc::new(Keys { organization, by_number, unopened })))
     }
 
     /// Whose values it seals.
@@ -80,7 +90,7 @@ impl Sealer {
         seal(key, *number, &Context::of_cell(&self.0.organization, column, row), value)
     }
 
-    /// Opens what was sealed for `column` of the row with this key.
+    /// Opens what was sealed for `column` of the row with this key. What is sealed and does not open is counted.
     ///
     /// What is returned is not wiped when dropped; wrap it in `Zeroizing` where that is of use.
     pub fn open(
@@ -90,8 +100,22 @@ impl Sealer {
         sealed: &[u8],
     ) -> Result<Vec<u8>, OpenError> {
         let number = key_number(sealed).ok_or(OpenError::NotSealed)?;
-        let key = self.0.by_number.get(&number).ok_or(OpenError::UnknownKey(number))?;
-        open(key, &Context::of_cell(&self.0.organization, column, row), sealed)
+        let opened = match self.0.by_number.get(&number) {
+            Some(key) => open(key, &Context::of_cell(&self.0.organization, column, row), sealed),
+            None => Err(OpenError::UnknownKey(number)),
+        };
+        opened.inspect_err(|_| self.count_unopened())
+    }
+
+    /// Counts a value as one that should open and does not: what is not sealed may be right, and only its reader knows.
+    pub fn count_unsealed(&self, err: OpenError) {
+        if err == OpenError::NotSealed {
+            self.count_unopened();
+        }
+    }
+
+    fn count_unopened(&self) {
+        self.0.unopened.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Signs what the organization hands out and will be shown again: HMAC-SHA-256, under a key that the

@@ -14,7 +14,7 @@ fn sealer(organization: &OrganizationId, numbers: &[u32]) -> Sealer {
         let byte = u8::try_from(*number).unwrap();
         (*number, Zeroizing::new([byte; 32]))
     });
-    Sealer::new(organization.clone(), keys.collect()).unwrap()
+    Sealer::new(organization.clone(), keys.collect(), Arc::default()).unwrap()
 }
 
 fn row() -> [Part<'static>; 2] {

@@ -195,6 +195,35 @@ async fn a_start_that_fails_leaves_the_session_disconnected_with_the_reason() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_says_nothing_of_a_run_that_another_daemon_has_begun() {
+    database::on_each(async |database| {
+        let app = App::start(database).await;
+        app.stop_sessions().await;
+        // As if one had by the time that it is written down.
+        let begin = "UPDATE session SET generation = generation + 1 WHERE id = NEW.id";
+        let begins = match database.kind {
+            database::Kind::Sqlite => {
+                format!("CREATE TRIGGER begins AFTER INSERT ON session BEGIN {begin}; END")
+            }
+            database::Kind::Postgres => format!(
+                "CREATE FUNCTION begins() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN {begin}; RETURN NULL; END $$; \
+                 CREATE TRIGGER begins AFTER INSERT ON session FOR EACH ROW EXECUTE FUNCTION begins()"
+            ),
+        };
+        database.execute(&begins).await;
+        let body = json!({ "user_id": "user-1", "phone_number": "6281234567890" });
+        app.post(CONNECT, body).await.problem(503, "UNAVAILABLE");
+        let said = "SELECT count(*) FROM session WHERE message LIKE 'The session could not be started%'";
+        assert_eq!(database.count(said).await, 0);
+        let wish = "SELECT count(*) FROM session WHERE desired_state = 'stopped'";
+        assert_eq!(database.count(wish).await, 1);
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_missing_is_answered_with_the_members_that_the_seed_has() {
     database::on_each(async |database| {

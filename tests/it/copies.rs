@@ -1,7 +1,9 @@
 //! Backups are made while messages flow, and a database that was restored is told from a live one.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
+use entity::UnixMillis;
+use futures_util::FutureExt as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use wagate::{
@@ -12,8 +14,8 @@ use wagate::{
 use wagate_simulator::Options;
 
 use crate::{
-    database::{Database, Kind, in_database, on},
-    world::{ALICE, BOB, World},
+    database::{Database, Kind, in_database, on, on_each},
+    world::{ALICE, BOB, DEADLINE, World},
 };
 
 /// A restored copy: its URL, and what must be there for as long as it is used.
@@ -250,6 +252,46 @@ async fn a_file_that_was_set_back_is_noticed_by_its_own_state_directory() {
         world.end().await;
     })
     .await;
+}
+
+/// What the state directory remembers.
+fn remembered(world: &World) -> String {
+    std::fs::read_to_string(world.state_dir().join("installation")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_set_back_under_a_running_daemon_stops_it_and_the_next_start_says_so() {
+    for set_back in ["UPDATE installation SET epoch = epoch - 1", "DELETE FROM installation"] {
+        on_each(async |database: &Database| {
+            let clock = Clock::manual(UnixMillis(1_800_000_000_000));
+            let key = |config: &mut Config| config.encryption.master_key = Some(master_key());
+            let mut world = World::start_at(clock.clone(), database, Options::default(), key).await;
+            world.connect("sales", ALICE).await;
+            // As long as it grows, all is well.
+            let before = remembered(&world);
+            let interval = Duration::from_mins(5);
+            clock.advance(interval);
+            let grows = async {
+                while remembered(&world) == before {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(DEADLINE, grows).await.unwrap();
+            let daemon = world.daemon.as_ref().unwrap();
+            assert!(daemon.failed().now_or_never().is_none(), "it goes on");
+
+            database.execute(set_back).await;
+            clock.advance(interval);
+            tokio::time::timeout(DEADLINE, daemon.failed()).await.unwrap();
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            let seen = world.status("sales").await;
+            assert_eq!(seen["lastDisconnect"]["reason"], "restored", "{seen}");
+            assert_eq!(seen["desiredState"], "stopped", "{seen}");
+            world.end().await;
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,7 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
         for series in [
             "wagate_store_waiting",
             "wagate_dials_total",
+            "wagate_secrets_unopened_total",
             "wagate_dials_waiting",
             "wagate_dials_under_way",
         ] {

@@ -9,7 +9,10 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 use wagate::{
-    store::{connect::Options, keys},
+    store::{
+        connect::{OpenError, Options},
+        keys,
+    },
     vault::{MasterKey, source::Source},
 };
 
@@ -101,6 +104,30 @@ async fn a_wrong_key_leaves_the_rows_as_they_were() {
         let (code, log) = ended(run);
         assert_eq!(code, Some(64), "{log}");
         assert!(log.contains("sealed under another master key"), "{log}");
+        assert!(dump(database) == before, "nothing was written");
+        world.end().await;
+    })
+    .await;
+}
+
+/// As a downgrade has it: the keys may be wrapped in a way that this program does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_of_a_database_newer_than_the_program_is_not_rotated() {
+    on_each(async |database: &Database| {
+        let mut world = World::start(database).await;
+        world.stop_daemon().await;
+        let future = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_x', 0)";
+        database.execute(future).await;
+        let before = dump(database);
+        let done = rekey(&world, &[]);
+        let log = String::from_utf8(done.stderr).unwrap();
+        assert!(!done.status.success() && log.contains("newer version of this program"), "{log}");
+        assert!(dump(database) == before, "nothing was written");
+        // It may become newer once the keys were looked at.
+        let options = Options::new(database.url.as_str());
+        let first = key_in(&world.state_dir().join("master.key"));
+        let refused = keys::rewrap(&options, &first, &database::master_key()).await.unwrap_err();
+        assert!(matches!(refused, keys::RekeyError::Open(OpenError::Newer(_))), "{refused}");
         assert!(dump(database) == before, "nothing was written");
         world.end().await;
     })

@@ -329,37 +329,45 @@ impl Drop for Node {
 /// Between a daemon and PostgreSQL: lets everything pass, or nothing, without a word.
 pub(crate) struct Gate {
     port: u16,
-    open: Arc<watch::Sender<bool>>,
+    way: Arc<watch::Sender<Way>>,
+}
+
+/// What passes a gate.
+#[derive(Clone, Copy)]
+struct Way {
+    open: bool,
+    /// How often the connections that there were have fallen silent.
+    silences: u32,
 }
 
 impl Gate {
     pub(crate) async fn new(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let open = Arc::new(watch::Sender::new(true));
-        let (server, gate) = (server.to_owned(), open.clone());
+        let way = Arc::new(watch::Sender::new(Way { open: true, silences: 0 }));
+        let (server, gate) = (server.to_owned(), way.clone());
         let tasks = TaskTracker::new();
         let relays = tasks.clone();
         tasks.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, open) = (server.clone(), gate.subscribe());
+                let (server, way) = (server.clone(), gate.subscribe());
                 relays.spawn(async move {
                     let (from_client, to_client) = client.into_split();
                     if let Some(path) = socket(&server) {
                         let server = UnixStream::connect(path).await.unwrap();
                         let (from_server, to_server) = server.into_split();
-                        relay((from_client, to_server), (from_server, to_client), open).await;
+                        relay((from_client, to_server), (from_server, to_client), way).await;
                     } else {
                         let url = url::Url::parse(&server).unwrap();
                         let address = (url.host_str().unwrap(), url.port().unwrap_or(5432));
                         let server = TcpStream::connect(address).await.unwrap();
                         let (from_server, to_server) = server.into_split();
-                        relay((from_client, to_server), (from_server, to_client), open).await;
+                        relay((from_client, to_server), (from_server, to_client), way).await;
                     }
                 });
             }
         });
-        Self { port, open }
+        Self { port, way }
     }
 
     /// The same database, through the gate.
@@ -371,11 +379,17 @@ impl Gate {
     }
 
     pub(crate) fn shut(&self) {
-        self.open.send_replace(false);
+        self.way.send_modify(|way| way.open = false);
     }
 
     pub(crate) fn open(&self) {
-        self.open.send_replace(true);
+        self.way.send_modify(|way| way.open = true);
+    }
+
+    /// Swallows whatever comes on the connections that there are, for ever and without a word, what is held up at
+    /// the gate among it. New ones pass.
+    pub(crate) fn swallow(&self) {
+        self.way.send_modify(|way| way.silences += 1);
     }
 }
 
@@ -389,26 +403,28 @@ fn socket(url: &str) -> Option<String> {
 async fn relay(
     there: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     back: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    open: watch::Receiver<bool>,
+    way: watch::Receiver<Way>,
 ) {
     // When one direction has ended, so has the connection.
     tokio::select! {
-        () = pass(there, open.clone()) => {}
-        () = pass(back, open) => {}
+        () = pass(there, way.clone()) => {}
+        () = pass(back, way) => {}
     }
 }
 
 async fn pass(
     (mut from, mut to): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    mut open: watch::Receiver<bool>,
+    mut way: watch::Receiver<Way>,
 ) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    let begun = way.borrow().silences;
     let mut some = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut some).await {
-        if open.wait_for(|open| *open).await.is_err()
-            || to.write_all(&some[..length]).await.is_err()
-        {
+        let Ok(silences) = way.wait_for(|way| way.open).await.map(|way| way.silences) else {
+            return;
+        };
+        if silences == begun && to.write_all(&some[..length]).await.is_err() {
             return;
         }
     }

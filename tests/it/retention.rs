@@ -16,7 +16,7 @@ use wagate::{
     event::{Event, HistoryMessage, NewMessage},
     maintenance::{Maintenance, Policy, Swept},
     store::{
-        Patience,
+        Patience, Store,
         events::{NewEvent, Wanted},
         retention::Table,
     },
@@ -73,9 +73,18 @@ fn message(session: &session::Model, at: UnixMillis, n: usize, body: &str) -> Ne
 }
 
 pub(crate) async fn record(opened: &Opened, session: &session::Model, count: usize, body: &str) {
-    let at = opened.clock.now();
-    let recorded = (0..count)
-        .map(|n| opened.store.writer().record(message(session, at, n, body), Patience::Fail));
+    record_in(&opened.store, opened.clock.now(), session, count, body).await;
+}
+
+pub(crate) async fn record_in(
+    store: &Store,
+    at: UnixMillis,
+    session: &session::Model,
+    count: usize,
+    body: &str,
+) {
+    let recorded =
+        (0..count).map(|n| store.writer().record(message(session, at, n, body), Patience::Fail));
     try_join_all(recorded).await.unwrap();
 }
 

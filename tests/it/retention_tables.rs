@@ -59,7 +59,10 @@ const TABLES: [(&str, Kept); 54] = [
     ("meta_body", Kept::Retired),
     ("meta_event", Kept::Retired),
     ("meta_outbox", Kept::Swept("store/meta/outbox takes out what has left or is given up")),
-    ("node", Kept::Swept("store/nodes.rs deletes those that are over when one joins")),
+    (
+        "node",
+        Kept::Swept("whoever lives buries those that are silent, session/ownership/keeper.rs"),
+    ),
     ("organization", Kept::ForEver("a tenant, until the operator deletes it")),
     ("seaql_migrations", Kept::ForEver("a row for each step of the schema")),
     ("session", Kept::ForEver("a tenant's own, until it deletes it")),

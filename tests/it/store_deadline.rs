@@ -127,6 +127,37 @@ async fn a_unit_that_takes_too_long_is_refused_alone() {
     }
 }
 
+/// The watchdog waits for a sign of life, not for all who are in the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_refuses_one_unit_after_the_other_gives_signs_of_life() {
+    on_each(async |database: &Database| {
+        let opened = open(database).await;
+        let (store, runs) = (&opened.store, Arc::default());
+        let begun = Instant::now();
+        let longest = std::cell::Cell::new(Duration::ZERO);
+        let signs = async {
+            loop {
+                let asked = Instant::now();
+                store.lives().await;
+                longest.set(longest.get().max(asked.elapsed()));
+            }
+        };
+        let hang = join_all((0..6).map(|_| hang(store, Patience::Fail, u32::MAX, &runs)));
+        let answers = tokio::select! {
+            answers = hang => answers,
+            () = signs => unreachable!("it goes on"),
+        };
+        let takes = begun.elapsed();
+        for answer in answers {
+            assert!(matches!(answer, Err(Error::TooLong)), "{answer:?}");
+        }
+        assert!(takes > 8 * DEADLINE, "{takes:?}");
+        assert!(longest.get() < takes / 3, "{:?} of {takes:?}", longest.get());
+        opened.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_whose_connection_hung_once_is_run_again() {
     on_each(async |database: &Database| {
@@ -184,9 +215,9 @@ async fn long_statement(database: &Database, takes: Duration) -> String {
     count(rows)
 }
 
-/// Runs a statement, for those who do not wait for a database.
-async fn run(store: &Store, statement: String) -> Result<(), Error> {
-    let unit = store.writer().run("slow", Patience::Fail, move |txn| {
+/// Runs a statement.
+async fn run(store: &Store, statement: String, patience: Patience) -> Result<(), Error> {
+    let unit = store.writer().run("slow", patience, move |txn| {
         let statement = statement.clone();
         Box::pin(async move { txn.execute_unprepared(&statement).await.map(drop) })
     });
@@ -195,27 +226,31 @@ async fn run(store: &Store, statement: String) -> Result<(), Error> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_sqlite_runs_for_long_is_refused_alone_and_what_waits_goes_on() {
-    on(Kind::Sqlite, async |database: &Database| {
-        let opened = open(database).await;
-        // Longer than a group may take; the lane waits for its end before it can tell.
-        let statement = long_statement(database, DEADLINE * 4).await;
-        let store = &opened.store;
-        let slow = run(store, statement);
-        let others = join_all((0..10).map(|n| write(store, "key", n, Patience::Wait)));
-        let both = async { tokio::join!(slow, others) };
-        let (slow, others) = tokio::time::timeout(Duration::from_mins(1), both).await.unwrap();
-        assert!(matches!(slow, Err(Error::TooLong | Error::Unavailable(_))), "{slow:?}");
-        for other in others {
-            other.unwrap();
-        }
-        assert_eq!(database.count("SELECT count(*) FROM probe").await, 10, "and nothing of it");
-        // The lane goes on as before.
-        write(store, "slow", 2000, Patience::Fail).await.unwrap();
-        opened.close().await;
-    })
-    .await;
+    for patience in [Patience::Fail, Patience::Wait] {
+        on(Kind::Sqlite, async |database: &Database| {
+            let opened = open(database).await;
+            // Longer than a group may take, and much longer than the test: it is broken off.
+            let takes = DEADLINE * 150;
+            let statement = long_statement(database, takes).await;
+            let store = &opened.store;
+            let slow = run(store, statement, patience);
+            let others = join_all((0..10).map(|n| write(store, "key", n, Patience::Wait)));
+            let both = async { tokio::join!(slow, others) };
+            let (slow, others) = tokio::time::timeout(takes / 2, both).await.unwrap();
+            assert!(matches!(slow, Err(Error::TooLong)), "{slow:?}");
+            for other in others {
+                other.unwrap();
+            }
+            assert_eq!(database.count("SELECT count(*) FROM probe").await, 10, "and nothing of it");
+            // The lane goes on as before.
+            write(store, "slow", 2000, Patience::Fail).await.unwrap();
+            opened.close().await;
+        })
+        .await;
+    }
 }
 
+/// Another process, which has no such limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_statement_that_has_no_end_in_sight_who_will_not_wait_is_told_in_time() {
     on(Kind::Sqlite, async |database: &Database| {
@@ -223,16 +258,22 @@ async fn behind_a_statement_that_has_no_end_in_sight_who_will_not_wait_is_told_i
         let store = &opened.store;
         let takes = DEADLINE * 20;
         let statement = long_statement(database, takes).await;
+        let other = database.connect().await;
+        other.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
         let begun = Instant::now();
-        let slow = async { (run(store, statement).await, begun.elapsed()) };
+        let slow = async {
+            other.execute_unprepared(&statement).await.unwrap();
+            let ended = begun.elapsed();
+            other.execute_unprepared("ROLLBACK").await.unwrap();
+            ended
+        };
         let waits = async { (write(store, "key", 1, Patience::Wait).await, begun.elapsed()) };
         let hurries = async { (write(store, "key", 2, Patience::Fail).await, begun.elapsed()) };
         let (slow, waits, hurries) = tokio::join!(slow, waits, hurries);
-        assert!(matches!(slow.0, Err(Error::Unavailable(_))), "{:?}", slow.0);
         assert!(matches!(hurries.0, Err(Error::Unavailable(_))), "{:?}", hurries.0);
         assert!(hurries.1 < takes / 2, "told after {:?}", hurries.1);
         waits.0.unwrap();
-        assert!(waits.1 > hurries.1, "it was written when the statement had ended");
+        assert!(waits.1 > slow, "it was written when the statement had ended");
         assert_eq!(database.count("SELECT count(*) FROM probe").await, 1);
         opened.close().await;
     })

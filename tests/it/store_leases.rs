@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use entity::{
+    UnixMillis,
     id::{NodeId, SessionKey},
     session,
 };
@@ -93,12 +94,16 @@ async fn a_session_has_one_owner_until_that_owner_gives_it_back_leaves_or_dies()
         assert!(store.nodes().renew(&a, LEASE).await.unwrap());
         let b = join(store, "b").await;
         clock.advance(ALMOST);
-        assert!(store.nodes().bury().await.unwrap().is_empty());
+        let seen = store.nodes().all().await.unwrap();
+        assert!(store.nodes().bury(seen.clone()).await.unwrap().is_empty());
         assert!(claim(store, &b, &session).await.is_none());
         clock.advance(Duration::from_millis(1));
         assert!(!store.nodes().renew(&a, LEASE).await.unwrap(), "dead, if not yet buried");
         assert!(!store.nodes().renew(&b, LEASE).await.unwrap());
-        let mut buried = store.nodes().bury().await.unwrap();
+        let other = seen.iter().map(|(node, says)| (node.clone(), UnixMillis(says.0 - 1)));
+        let buried = store.nodes().bury(other.collect()).await.unwrap();
+        assert!(buried.is_empty(), "they have said something since: {buried:?}");
+        let mut buried = store.nodes().bury(seen).await.unwrap();
         buried.sort();
         assert_eq!(buried, ["a", "b"]);
         let c = join(store, "c").await;

@@ -86,6 +86,10 @@ impl Metrics {
 
         meta::register(&mut registry, &self.store, self.meta.figures()).await;
 
+        let unopened = Counter::<u64>::default();
+        unopened.inc_by(self.store.unopened_secrets());
+        let help = "Sealed values in the database that do not open, each time that one is read";
+        registry.register("wagate_secrets_unopened", help, unopened);
         let database_up = Gauge::<i64>::default();
         match self.store.sessions().count_all().await {
             Ok(counts) => {

@@ -171,7 +171,8 @@ impl Sessions {
         let said = NewEvent {
             organization_id: organization.clone(),
             session_key: row.id.clone(),
-            generation: None,
+            // That of the run before, or of none: once another has begun, by whomever, this is not true of it any more.
+            generation: Some(row.generation),
             event,
             at: self.now(),
             care: None,

@@ -179,8 +179,13 @@ impl Sessions {
         key: &SessionKey,
         message: &MessageId,
     ) -> Result<(), Error> {
-        let messages = self.shared.store.messages();
-        let row = messages.find_by_id(message).await?.filter(|row| row.session_key == *key);
+        let row = self
+            .shared
+            .store
+            .messages()
+            .find_by_id(message)
+            .await?
+            .filter(|row| row.session_key == *key);
         let row = row.ok_or(Error::NotFound)?;
         let source = self.describe_media(&row).await?.and_then(|media| media.source);
         // What a channel has published is no phone's to upload.
@@ -192,6 +197,8 @@ impl Sessions {
             is_from_me: row.direction == Direction::Outbound,
             key: source.and_then(|source| source.key).ok_or_else(gone)?,
         };
+        // Of the run that is asked: what it has learned is not written once the session is somebody else's.
+        let store = self.slot(key).lock().await.as_ref().map(|run| run.store.clone());
         let path = match self.ask(key, |answer| Command::RenewMedia { renewal, answer }).await {
             Err(Error::NotRunning) => match self.ownership.owner(key).await? {
                 Some(node) => return Err(Error::Elsewhere { node }),
@@ -199,7 +206,7 @@ impl Sessions {
             },
             asked => asked?.map_err(Error::Media)?,
         };
-        messages.move_media(&row, path).await?;
+        store.ok_or(Error::NotRunning)?.messages().move_media(&row, path).await?;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use entity::{id::SessionKey, session};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Ask, Ownership, certain, forward::Answer, neighbours::Neighbours};
+use super::{Ask, Ownership, certain, forward::Answer, neighbours::Neighbours, watch::Watch};
 use crate::{
     clock::Clock,
     session::{manager::Sessions, standing::is_ended},
@@ -53,6 +53,8 @@ pub(in crate::session) struct Keeper {
     /// writes and what it does.
     unwanted: HashSet<SessionKey>,
     neighbours: Neighbours,
+    /// Which nodes are silent.
+    watch: Watch,
 }
 
 impl Keeper {
@@ -65,6 +67,7 @@ impl Keeper {
             free_since: HashMap::new(),
             unwanted: HashSet::new(),
             neighbours: Neighbours::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -120,8 +123,8 @@ impl Keeper {
 
     async fn look_once(&mut self) -> Result<(), crate::session::Error> {
         let store = self.ownership.store.clone();
-        if self.ownership.is_shared() {
-            self.look_at_others().await?;
+        if let Some(lease) = self.ownership.me.lease {
+            self.look_at_others(lease).await?;
         }
         let neglected = store.leases().neglected().await?;
         let claiming: Vec<SessionKey> = neglected
@@ -153,9 +156,11 @@ impl Keeper {
     }
 
     /// Looks who is dead, and says of whom has fallen silent that its sessions are not connected.
-    async fn look_at_others(&mut self) -> Result<(), crate::session::Error> {
+    async fn look_at_others(&mut self, lease: Duration) -> Result<(), crate::session::Error> {
         let store = &self.ownership.store;
-        for name in store.nodes().bury().await? {
+        let rows = store.nodes().all().await?;
+        let dead = self.watch.look(rows, self.clock.monotonic(), lease);
+        for name in store.nodes().bury(dead).await? {
             tracing::warn!(node.name = %name, "{name} is taken for dead; its sessions are free");
         }
         let lives = store.nodes().others(self.ownership.tenure().node()).await?;

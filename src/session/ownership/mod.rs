@@ -38,6 +38,7 @@ mod forward;
 mod keeper;
 mod neighbours;
 mod tenure;
+mod watch;
 
 use std::{
     sync::{

@@ -15,7 +15,7 @@ use super::{
     early::{self, Early},
     families::Families,
 };
-use crate::event::Event;
+use crate::{event::Event, store::sessions::is_there};
 
 /// What the database already holds of what a group of events is about.
 pub(super) struct Present {
@@ -72,6 +72,7 @@ impl Present {
         let keys: HashSet<_> = events.iter().map(|event| event.session_key.clone()).collect();
         let sessions: HashMap<_, _> = session::Entity::find()
             .filter(session::COLUMN.id.is_in(keys.iter().cloned()))
+            .filter(is_there())
             .all(txn)
             .await?
             .into_iter()

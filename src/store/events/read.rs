@@ -16,6 +16,10 @@ use crate::{
     webhook::EventType,
 };
 
+/// Of an event: what a deleted session has left is going.
+const OF_SESSION_THAT_IS_THERE: &str = "NOT EXISTS (SELECT 1 FROM session \
+     WHERE session.id = event.session_key AND session.deleted_at IS NOT NULL)";
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -162,6 +166,7 @@ impl Events {
             .filter(event::COLUMN.organization_id.eq(organization.clone()))
             .filter(event::COLUMN.seq.gt(*span.start()))
             .filter(event::COLUMN.seq.lte(*span.end()))
+            .filter(Expr::cust(OF_SESSION_THAT_IS_THERE))
             .order_by_asc(event::COLUMN.seq)
             .limit(limit);
         if let Some(session) = session {

@@ -56,7 +56,7 @@ use super::{
     Error, Store,
     audit::By,
     leases::owned_among,
-    sessions::LIVE,
+    sessions::{LIVE, is_there},
     webhooks::{Known, choosing},
     writer::Patience,
 };
@@ -268,7 +268,9 @@ async fn sort<C: ConnectionTrait>(
 }
 
 fn of_organization(organization: &OrganizationId) -> Select<session::Entity> {
-    session::Entity::find().filter(session::COLUMN.organization_id.eq(organization.clone()))
+    session::Entity::find()
+        .filter(session::COLUMN.organization_id.eq(organization.clone()))
+        .filter(is_there())
 }
 
 /// Those that are named, or all others with the number of `heir`; in one order always.

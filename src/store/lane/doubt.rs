@@ -57,7 +57,7 @@ impl Lane {
 
     /// Whether the database commits what is written on a new connection, which is kept then.
     ///
-    /// What took too long may go on for a while where SQLite runs it, with the file's lock: that is waited for.
+    /// What took too long may go on for a moment where SQLite runs it, with the file's lock: that is waited for.
     async fn takes_writes(&mut self) -> bool {
         let Ok(db) = self.connect().await else { return false };
         self.mark.advance();
@@ -73,6 +73,7 @@ impl Lane {
                         && Instant::now() < until
                         && !self.shared.closing.is_cancelled() =>
                 {
+                    self.step();
                     self.pause(CONTENTION_BACKOFF.1).await;
                 }
                 _ => return false,
@@ -101,6 +102,7 @@ impl Lane {
                     return;
                 }
                 Err(_) => {
+                    self.step();
                     self.give_up(&err);
                     self.pause(distance).await;
                     distance = (distance * 2).min(BACKOFF.1);

@@ -3,8 +3,9 @@
 //! A lane takes what waits, commits it as a group, and answers. When the database is away it keeps
 //! those who wait, answers those who will not, and tries again: at once after a broken connection,
 //! then at growing distances. `queue.rs`: those who wait; `fair.rs`: who comes next. `trouble.rs`: what failed, and is tried again.
-//! `doubt.rs`: what nobody knows the end of.
+//! `doubt.rs`: what nobody knows the end of. `brake.rs`: what SQLite would never end.
 
+mod brake;
 mod doubt;
 mod fair;
 mod queue;
@@ -17,10 +18,14 @@ use std::{
 };
 
 use entity::id::EndpointId;
-use sea_orm::{DatabaseConnection, DbErr};
-use tokio::{sync::mpsc, time::Instant};
+use sea_orm::DbErr;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
+use self::brake::Braked;
 pub(super) use self::queue::{Job, Queue};
 use super::{
     checkpoints::Commits,
@@ -43,7 +48,7 @@ pub(super) struct Lane {
     /// Taken from `arrivals`, not yet answered; oldest first.
     backlog: VecDeque<Job>,
     /// None after a failure: the next group begins by opening one.
-    db: Option<DatabaseConnection>,
+    db: Option<Braked>,
     /// That of the group under way, or of the last one.
     mark: Mark,
     /// How many may share a commit; less for a while after a deadlock.
@@ -56,6 +61,8 @@ pub(super) struct Lane {
     touched: std::sync::Mutex<BTreeSet<EndpointId>>,
     /// Why the last group failed, while that is no passing thing: what to refuse callers with.
     away: Option<DbErr>,
+    /// Counts what the lane has done, whatever came of it: it lives.
+    steps: watch::Sender<u64>,
     /// Says when the task is over, however it ends.
     ended: tokio_util::sync::DropGuard,
 }
@@ -66,10 +73,11 @@ impl Lane {
         connector: Connector,
         shared: Arc<Shared>,
     ) -> Result<(Self, Queue), DbErr> {
-        let db = connector.lane().await?;
+        let db = Braked::fit(connector.lane().await?).await?;
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let ended = CancellationToken::new();
-        let queue = Queue::new(jobs, ended.clone());
+        let steps = watch::Sender::new(0);
+        let queue = Queue::new(jobs, steps.subscribe(), ended.clone());
         let lane = Self {
             mark: Mark::new(shared.clock.now()),
             limit: connector.group_limit(),
@@ -82,6 +90,7 @@ impl Lane {
             singly: 0,
             away: None,
             touched: std::sync::Mutex::default(),
+            steps,
             ended: ended.drop_guard(),
         };
         Ok((lane, queue))
@@ -92,6 +101,7 @@ impl Lane {
         while self.wait_for_work().await {
             let group = self.next_group();
             let (group, fate) = self.commit(group).await;
+            self.step();
             match fate {
                 Fate::Committed(outcomes) => self.settle(group, outcomes),
                 Fate::Failed(err) => self.put_back(group, err).await,
@@ -104,6 +114,10 @@ impl Lane {
             db.close().await.ok();
         }
         drop(self.ended);
+    }
+
+    fn step(&self) {
+        self.steps.send_modify(|steps| *steps = steps.wrapping_add(1));
     }
 
     /// Whether there is work; false when there will be none any more.
@@ -167,6 +181,7 @@ impl Lane {
             }
         };
         let begun = Instant::now();
+        db.stop_after(self.connector.deadline());
         let fate = group::commit(&db, &mut group, around, &mut join).await;
         if matches!(fate, Fate::Committed(_)) {
             shared.counters.group_took(begun.elapsed());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sea_orm::DbErr;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{
@@ -71,18 +71,25 @@ pub(in crate::store) struct Queue {
     /// Held from asking for a place to being queued, in the order of asking.
     patient_turns: Mutex<()>,
     impatient_turns: Mutex<()>,
+    /// Changes with each step of the lane.
+    steps: watch::Receiver<u64>,
     ended: CancellationToken,
 }
 
 impl Queue {
     /// One before a lane that takes what is sent here, and ends with that.
-    pub(super) fn new(jobs: mpsc::UnboundedSender<Job>, ended: CancellationToken) -> Self {
+    pub(super) fn new(
+        jobs: mpsc::UnboundedSender<Job>,
+        steps: watch::Receiver<u64>,
+        ended: CancellationToken,
+    ) -> Self {
         Self {
             jobs,
             patient: Arc::new(Semaphore::new(PLACES)),
             impatient: Arc::new(Semaphore::new(PLACES)),
             patient_turns: Mutex::default(),
             impatient_turns: Mutex::default(),
+            steps,
             ended,
         }
     }
@@ -122,6 +129,16 @@ impl Queue {
     /// How many have a place.
     pub(in crate::store) fn waiting(&self) -> usize {
         2 * PLACES - self.patient.available_permits() - self.impatient.available_permits()
+    }
+
+    /// Waits until the lane has come a step further: a group has ended, however it did, or was tried again.
+    pub(in crate::store) async fn stepped(&self) {
+        let mut steps = self.steps.clone();
+        steps.mark_unchanged();
+        if steps.changed().await.is_err() {
+            // It has ended, and who is queued is told so.
+            std::future::pending().await
+        }
     }
 
     /// Takes nothing more; returns when everything taken was answered.

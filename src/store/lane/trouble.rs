@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DbErr;
 
-use super::{Job, Lane};
+use super::{Job, Lane, brake::Braked};
 use crate::store::{error::Fault, writer::Patience};
 
 /// How often contention is retried before a caller who will not wait is told.
@@ -83,9 +83,9 @@ impl Lane {
     }
 
     /// Opens a new connection, which can take as long as a connection may take.
-    pub(super) async fn connect(&mut self) -> Result<DatabaseConnection, DbErr> {
+    pub(super) async fn connect(&mut self) -> Result<Braked, DbErr> {
         let connector = self.connector.clone();
-        self.meanwhile(async move { connector.lane().await }).await
+        self.meanwhile(async move { Braked::fit(connector.lane().await?).await }).await
     }
 
     /// Goes through with something slow. Who arrives meanwhile and will not wait is refused, if the

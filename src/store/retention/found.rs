@@ -38,7 +38,7 @@ pub(super) async fn retire(store: &Store, due: &mut Due, rows: u64) -> Result<Ch
     let ids = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
     let delete = format!("DELETE FROM {name} WHERE id IN ({ids}) AND {condition}");
     let organization = due.organization.clone();
-    let unit = store.writer().run(LANE, Patience::Fail, move |txn| {
+    let unit = store.writer().run_aside(LANE, Patience::Fail, move |txn| {
         let (delete, organization) = (delete.clone(), organization.clone());
         Box::pin(async move {
             let begun = Instant::now();

@@ -6,7 +6,9 @@
 //! an id made of a time), so nothing needs binding.
 //!
 //! - `table.rs`: what is retired, and what of it is old. `found.rs`: rows that are few among many that stay.
+//!   `cleared.rs`: all rows of a session that was deleted.
 
+mod cleared;
 mod found;
 mod table;
 
@@ -175,7 +177,7 @@ impl Retention {
         }
         let asked = self.light(due, rows).await?;
         let delete = due.delete(self.store.reader().get_database_backend(), asked);
-        let unit = self.store.writer().run(LANE, Patience::Fail, move |txn| {
+        let unit = self.store.writer().run_aside(LANE, Patience::Fail, move |txn| {
             let delete = delete.clone();
             Box::pin(async move {
                 let begun = Instant::now();
@@ -239,7 +241,7 @@ impl Retention {
         if old.one(self.store.reader()).await?.is_none() {
             return Ok(());
         }
-        let forget = self.store.writer().run(LANE, Patience::Fail, move |txn| {
+        let forget = self.store.writer().run_aside(LANE, Patience::Fail, move |txn| {
             Box::pin(async move { mark::forget(txn, before).await })
         });
         forget.await
@@ -247,7 +249,7 @@ impl Retention {
 
     /// Whether more writers wait for the same lane than one group takes.
     pub fn is_crowded(&self) -> bool {
-        self.store.writer().is_crowded(LANE)
+        self.store.writer().is_crowded_aside()
     }
 
     /// Gives up to `pages` free pages of an SQLite file back to the file system. None elsewhere, and
@@ -267,7 +269,7 @@ impl Retention {
         if number("auto_vacuum").await? != 2 || free < KEPT_FREE || free < all / 8 {
             return Ok(None);
         }
-        let unit = self.store.writer().run(LANE, Patience::Fail, move |txn| {
+        let unit = self.store.writer().run_aside(LANE, Patience::Fail, move |txn| {
             Box::pin(async move {
                 let begun = Instant::now();
                 txn.execute_unprepared(&format!("PRAGMA incremental_vacuum({pages})")).await?;

@@ -33,7 +33,7 @@ impl Store {
         Ok(row.is_none_or(|row| row.sealed_at.is_none()))
     }
 
-    /// Seals the store's own: pairing codes, messages as they came, addresses of endpoints and what was told of them.
+    /// Seals the store's own: pairing codes, what callers keep with sessions, messages as they came, addresses of endpoints and what was told of them.
     /// Returns how many.
     pub async fn seal_old_rows(&self) -> Result<u64, Error> {
         let mut count = 0;
@@ -62,13 +62,22 @@ impl Store {
                 let last = rows.last().map(|row| row.id.clone());
                 let mut count = 0;
                 for row in rows {
-                    let Some(qr) = &row.qr else { continue };
-                    if secrets::open_qr(sealer, &row.id, qr).is_ok() {
+                    let is_clear = |qr: &&String| secrets::open_qr(sealer, &row.id, qr).is_err();
+                    let qr = row.qr.as_ref().filter(is_clear);
+                    let qr = qr.map(|qr| secrets::seal_qr(sealer, &row.id, qr));
+                    let is_clear = |data: &&String| !secrets::is_data_sealed(sealer, &row.id, data);
+                    let data = row.session_data.as_ref().filter(is_clear);
+                    let data = data.map(|data| secrets::seal_data(sealer, &row.id, data));
+                    if qr.is_none() && data.is_none() {
                         continue;
                     }
-                    let qr = secrets::seal_qr(sealer, &row.id, qr);
                     let mut row = row.into_active_model();
-                    row.qr = Set(Some(qr));
+                    if qr.is_some() {
+                        row.qr = Set(qr);
+                    }
+                    if data.is_some() {
+                        row.session_data = Set(data);
+                    }
                     session::Entity::update(row).exec(txn).await?;
                     count += 1;
                 }

@@ -18,12 +18,14 @@ use serde_json::json;
 use super::{
     Sessions,
     external::{Receiver, SealedReceiver, SessionData, is_taken},
+    is_there,
 };
 use crate::{
     store::{
         Error, Made,
         audit::{self, By},
         idempotency::{Key, made_before, release},
+        secrets::seal_data,
         webhooks::{Known, announce_session},
         writer::Patience,
     },
@@ -85,6 +87,7 @@ pub(super) async fn is_full(
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
         .filter(session::COLUMN.migrated_to.is_null())
         .filter(session::COLUMN.origin.ne(Origin::Cloud))
+        .filter(is_there())
         .count(txn)
         .await?;
     Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
@@ -147,6 +150,7 @@ impl Sessions {
                         session::Entity::find()
                             .filter(session::COLUMN.organization_id.eq(owner.clone()))
                             .filter(session::COLUMN.id.eq(id))
+                            .filter(is_there())
                     };
                     let (key, id) = (key.as_ref(), row.id.as_str());
                     match made_before(txn, owner, key, id, now, of).await? {
@@ -175,7 +179,11 @@ impl Sessions {
             created => created?,
         };
         self.store.webhooks().touch(touched);
-        Ok(created)
+        Ok(match created {
+            Created::New(row) => Created::New(Box::new(self.store.opened(*row).await?)),
+            Created::Before(row) => Created::Before(Box::new(self.store.opened(*row).await?)),
+            created => created,
+        })
     }
 
     pub(super) async fn new_row(
@@ -196,8 +204,13 @@ impl Sessions {
             None => (None, None),
             Some(SealedReceiver { auth, secret }) => (Some(auth), secret),
         };
-        let (session_data, vps_session_id) =
-            data.map_or((None, None), |data| (Some(data.json), data.vps_session_id));
+        let (session_data, vps_session_id) = match data {
+            None => (None, None),
+            Some(data) => {
+                let sealer = self.store.sealer(organization, Patience::Fail).await?;
+                (Some(seal_data(&sealer, &key, &data.json)), data.vps_session_id)
+            }
+        };
         Ok(session::Model {
             user_id: new.user_id,
             phone_number: new.phone_number,
@@ -245,6 +258,7 @@ fn blank(
         account_jid: None,
         account_lid: None,
         device_id: None,
+        deleted_at: None,
         desired_state: DesiredState::Stopped,
         status: SessionStatus::SessionNotConnected,
         status_since: now,

@@ -11,7 +11,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{Error, LIVE, Sessions};
+use super::{Error, LIVE, Sessions, is_there};
 use crate::{event::Group, store::page::Page};
 
 /// Which sessions to list, by status.
@@ -35,7 +35,7 @@ pub enum Migrated {
 impl Migrated {
     fn condition(self) -> Condition {
         // A number at Meta's is no session that anybody runs: it is among the accounts.
-        let all = Condition::all().add(session::COLUMN.origin.ne(Origin::Cloud));
+        let all = Condition::all().add(session::COLUMN.origin.ne(Origin::Cloud)).add(is_there());
         match self {
             // What runs elsewhere may be at work again, be its history another one's: that is seen.
             Self::Without => all.add(

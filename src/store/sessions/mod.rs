@@ -6,6 +6,7 @@
 
 mod claims;
 mod create;
+mod delete;
 mod external;
 mod heirs;
 mod list;
@@ -17,13 +18,13 @@ use entity::{
     UnixMillis,
     id::{OrganizationId, SessionId, SessionKey},
     kind::AuditAction,
-    organization, session,
+    session,
     state::{DesiredState, SessionStatus},
 };
 use sea_orm::{
     ActiveValue::{self, Set},
     ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Value,
-    sea_query::Expr,
+    sea_query::{Expr, SimpleExpr},
 };
 use serde_json::json;
 
@@ -41,10 +42,10 @@ pub use self::{
 use super::{
     Error, Store,
     audit::{self, By},
-    webhooks::announce_session,
+    secrets::seal_data,
     writer::Patience,
 };
-use crate::{event::LASTING, webhook::EventType};
+use crate::event::LASTING;
 
 /// What somebody did to a session, for the audit log: written in the transaction that does it.
 #[derive(Clone, Debug)]
@@ -113,6 +114,11 @@ pub enum Changed {
     VpsTaken,
 }
 
+/// Whether it was not deleted.
+pub(in crate::store) fn is_there() -> SimpleExpr {
+    Expr::col((session::Entity, session::Column::DeletedAt)).is_null()
+}
+
 /// Queries over sessions.
 #[derive(Clone, Debug)]
 pub struct Sessions {
@@ -133,6 +139,7 @@ impl Sessions {
         let found = session::Entity::find()
             .filter(session::COLUMN.organization_id.eq(organization.clone()))
             .filter(session::COLUMN.session_id.eq(id.clone()))
+            .filter(is_there())
             .one(self.store.reader())
             .await?;
         self.store.open_session(found).await
@@ -155,7 +162,9 @@ impl Sessions {
     ) -> Result<Option<session::Model>, Error> {
         let found = self
             .store
-            .read(patience, |db| Box::pin(session::Entity::find_by_id(key.clone()).one(db)))
+            .read(patience, |db| {
+                Box::pin(session::Entity::find_by_id(key.clone()).filter(is_there()).one(db))
+            })
             .await?;
         self.store.open_session(found).await
     }
@@ -172,6 +181,7 @@ impl Sessions {
             .column(session::Column::SessionId)
             .filter(session::COLUMN.organization_id.eq(organization.clone()))
             .filter(session::COLUMN.id.is_in(keys))
+            .filter(is_there())
             .into_tuple()
             .all(self.store.reader())
             .await?;
@@ -223,7 +233,8 @@ impl Sessions {
                     return Ok(Changed::VpsTaken);
                 }
                 change.vps_claimed_at = Set(claimed_at(reader, organization, key, id, now).await?);
-                change.session_data = Set(Some(data.json));
+                let sealer = self.store.sealer(organization, Patience::Fail).await?;
+                change.session_data = Set(Some(seal_data(&sealer, key, &data.json)));
                 change.vps_session_id = Set(data.vps_session_id);
             }
         }
@@ -295,47 +306,6 @@ impl Sessions {
         self.update(organization, key, change, None).await
     }
 
-    /// Deletes a session with all its events and messages, and writes down that it is gone, and who has asked for
-    /// it. Whether there was one.
-    pub async fn delete(
-        &self,
-        organization: &OrganizationId,
-        key: &SessionKey,
-    ) -> Result<bool, Error> {
-        let (lane, organization, key) = (key.to_string(), organization.clone(), key.clone());
-        let now = self.store.clock().now();
-        let known = self.store.writer().known().clone();
-        let touched = self
-            .store
-            .writer()
-            .run(&lane, Patience::Fail, move |txn| {
-                let (organization, key, known) = (organization.clone(), key.clone(), known.clone());
-                Box::pin(async move {
-                    // Before the session's row, as whoever records an event does.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock_exclusive()
-                        .one(txn)
-                        .await?;
-                    let found = session::Entity::find_by_id(key)
-                        .filter(session::COLUMN.organization_id.eq(organization))
-                        .one(txn)
-                        .await?;
-                    let Some(row) = found else { return Ok(None) };
-                    let kind = EventType::SessionDeleted;
-                    let touched = announce_session(txn, &known, now, &row, kind).await?;
-                    let asked = (AuditAction::SessionDeletionAsked, row.created_at);
-                    let done = (AuditAction::SessionDeleted, row.session_id.as_str());
-                    audit::write_done(txn, &row.organization_id, asked, now, done).await?;
-                    session::Entity::delete_by_id(row.id).exec(txn).await?;
-                    Ok(Some(touched))
-                })
-            })
-            .await?;
-        let deleted = touched.is_some();
-        self.store.webhooks().touch(touched.unwrap_or_default());
-        Ok(deleted)
-    }
-
     /// Begins a new run of a session and returns its number; none when the session is gone, or has handed
     /// over to another one. A handover at this moment came before, or finds that the session runs.
     pub async fn begin_run(&self, key: &SessionKey) -> Result<Option<i64>, Error> {
@@ -361,6 +331,7 @@ impl Sessions {
                             Expr::col(session::Column::Generation).add(1_i64),
                         )
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(is_there())
                         .filter(only)
                         .exec_with_returning(txn)
                         .await?;
@@ -491,6 +462,7 @@ impl Sessions {
                         .set(change)
                         .filter(session::COLUMN.organization_id.eq(organization.clone()))
                         .filter(session::COLUMN.id.eq(key))
+                        .filter(is_there())
                         .filter(only)
                         .exec_with_returning(txn)
                         .await?;

@@ -14,6 +14,7 @@ use super::{
     Sessions,
     create::{Created, NewSession, insert, is_full},
     external::of_user,
+    is_there,
 };
 use crate::store::{
     Error, Made,
@@ -76,6 +77,7 @@ impl Sessions {
                         session::Entity::find()
                             .filter(session::COLUMN.organization_id.eq(owner.clone()))
                             .filter(session::COLUMN.id.eq(id))
+                            .filter(is_there())
                     };
                     let (id, now) = (row.id.as_str(), row.created_at);
                     match made_before(txn, owner, key, id, now, of).await? {
