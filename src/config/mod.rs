@@ -33,7 +33,7 @@ pub use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    changes::Changes,
+    changes::{Changes, sealed},
     database::{AfterRestore, Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,
