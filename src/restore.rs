@@ -82,7 +82,7 @@ async fn into_postgres(
     fits: impl Fn(&Content) -> bool,
     told: Told<'_>,
 ) -> Result<Content, Error> {
-    let manner = Manner { alone: false, through: false };
+    let manner = Manner::default();
     let seen = look::look(options, manner).await.map_err(Error::Look)?;
     let is_empty = seen.is_none_or(
         |seen| matches!(&seen.schema, State::Older(missing) if *missing == look::steps()),

@@ -1,6 +1,7 @@
 //! The state directory: what one daemon keeps, and that it is the only one to do so.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -9,6 +10,9 @@ use std::{
 
 /// The file that holds the operator's bearer token, and nothing else.
 const TOKEN: &str = "operator.token";
+
+/// The file that is there for as long as the database may not know of the token that was made.
+const UNTOLD: &str = "operator.token.untold";
 
 /// The file whose lock is the directory's.
 const LOCK: &str = "lock";
@@ -24,6 +28,11 @@ pub fn master_key_path(state_dir: &Path) -> PathBuf {
 /// Where the operator's token is in a state directory.
 pub fn token_path(state_dir: &Path) -> PathBuf {
     state_dir.join(TOKEN)
+}
+
+/// Whether the database may not have been told yet of the operator's token, which was made here.
+pub fn is_untold(state_dir: &Path) -> bool {
+    state_dir.join(UNTOLD).exists()
 }
 
 /// Whether a daemon holds this state directory. Makes nothing.
@@ -161,20 +170,52 @@ impl StateDir {
     /// Reads the operator's token; puts what `new` makes there when there is none.
     ///
     /// The file comes before the database on purpose: whatever moment the process is killed at, the
-    /// next start finds the same token and lets the database know it.
-    pub fn operator_token(&self, new: impl FnOnce() -> String) -> Result<String, Error> {
+    /// next start finds the same token and lets the database know it. Until it has
+    /// ([`StateDir::told_operator_token`]) the token is fresh.
+    pub fn operator_token(&self, new: impl FnOnce() -> String) -> Result<OperatorToken, Error> {
         let path = self.token_path();
         match fs::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => Err(Error::EmptyToken(path)),
-            Ok(text) => Ok(text.trim().to_owned()),
+            Ok(text) => {
+                let is_fresh = is_untold(&self.path);
+                Ok(OperatorToken { secret: text.trim().to_owned(), is_fresh })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token = new();
-                write_whole(&path, &format!("{token}\n"))
+                let secret = new();
+                // First, or a token could be taken for one that the database has forgotten.
+                let untold = self.path.join(UNTOLD);
+                write_whole(&untold, "the database is told of operator.token at the next start\n")
+                    .and_then(|()| write_whole(&path, &format!("{secret}\n")))
                     .map_err(|err| Error::WriteToken(path, err))?;
-                Ok(token)
+                Ok(OperatorToken { secret, is_fresh: true })
             }
             Err(error) => Err(Error::ReadToken(path, error)),
         }
+    }
+
+    /// Notes that the database knows of the operator's token. If it forgets it again, it has reasons.
+    pub fn told_operator_token(&self) -> Result<(), Error> {
+        match fs::remove_file(self.path.join(UNTOLD)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::WriteToken(self.token_path(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is in the operator's file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OperatorToken {
+    pub secret: String,
+    /// It was made here, and no database may know of it yet.
+    pub is_fresh: bool,
+}
+
+// The secret must not get into a log by accident.
+impl fmt::Debug for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperatorToken").field("is_fresh", &self.is_fresh).finish_non_exhaustive()
     }
 }
 
@@ -276,13 +317,29 @@ mod tests {
         let state = StateDir::open(dir.path()).unwrap();
         fs::write(dir.path().join("operator.token.new"), "half").unwrap();
 
-        assert_eq!(state.operator_token(|| "first".to_owned()).unwrap(), "first");
+        let first = |is_fresh| (("first".to_owned()), is_fresh);
+        let token = |new: &dyn Fn() -> String| {
+            let token = state.operator_token(new).unwrap();
+            (token.secret, token.is_fresh)
+        };
+        let none = || -> String { unreachable!("there is one") };
+        assert_eq!(token(&|| "first".to_owned()), first(true));
         assert_eq!(mode(&state.token_path()), 0o600);
-        assert_eq!(state.operator_token(|| unreachable!("there is one")).unwrap(), "first");
+        // For as long as nobody says that the database knows it.
+        assert_eq!(token(&none), first(true));
+        state.told_operator_token().unwrap();
+        assert_eq!(token(&none), first(false));
+        state.told_operator_token().unwrap();
         assert!(!dir.path().join("operator.token.new").exists());
 
         fs::write(state.token_path(), "\n").unwrap();
-        let error = state.operator_token(|| unreachable!("there is a file")).unwrap_err();
-        assert!(matches!(error, Error::EmptyToken(_)));
+        let error = state.operator_token(none).err();
+        assert!(matches!(error, Some(Error::EmptyToken(_))));
+        // Whoever puts one of his own there has one that was somebody's before, for all that is known.
+        fs::write(state.token_path(), "own\n").unwrap();
+        assert_eq!(token(&none), ("own".to_owned(), false));
+        // Another one is made when the file is gone.
+        fs::remove_file(state.token_path()).unwrap();
+        assert_eq!(token(&|| "second".to_owned()), ("second".to_owned(), true));
     }
 }

@@ -88,6 +88,11 @@ pub enum AuditAction {
     OrganizationChanged,
     TokenCreated,
     TokenRevoked,
+    // It is good for a while yet, beside the one in its place. Without that while it is revoked.
+    TokenRotated,
+    // What is about the daemon and all its tenants is in the first organization's log.
+    MasterKeyRotated,
+    ConfigurationChanged,
     SessionCreated,
     SessionChanged,
     SessionStarted,

@@ -87,7 +87,7 @@ pub(super) fn run(config: &Config, command: Command) -> ExitCode {
 
 async fn steps(config: &Config) -> Result<Vec<Step>, OpenError> {
     let url = config.database.url_in(&config.state_dir);
-    let manner = Manner { alone: !state_dir::is_held(&config.state_dir), through: false };
+    let manner = Manner { alone: !state_dir::is_held(&config.state_dir), ..Manner::default() };
     let seen = look::look(&daemon::store_options(config, &url), manner).await?;
     let known = look::steps();
     Ok(match seen.map(|seen| seen.schema) {

@@ -15,6 +15,7 @@ use super::{
     tenants::json as shown,
 };
 use crate::{
+    clock::Clock,
     config::Config,
     daemon,
     store::keys,
@@ -92,14 +93,14 @@ async fn rotate(config: &Config, options: &Options) -> Result<Rotated, Failure> 
     let wrapped = keys::list(&store).await?;
     // Also ends a rotation that was interrupted.
     let old = source.find(true, |key| key.opens(&wrapped))?;
-    let before = old.id();
+    let (before, now) = (old.id(), Clock::system().now());
 
     if let Some(path) = &options.new_key {
         let new = source::read_or_create(path)?;
         if new == old {
             return Err(Failure::Same(path.clone()));
         }
-        let data_keys = keys::rewrap(&store, &old, &new).await?;
+        let data_keys = keys::rewrap(&store, &old, &new, now).await?;
         let new_key = path.clone();
         return Ok(Rotated {
             data_keys,
@@ -113,7 +114,7 @@ async fn rotate(config: &Config, options: &Options) -> Result<Rotated, Failure> 
     let rotation = source.prepare()?;
     // Should this fail, the new key stays where it is: whether the database took it is not known when
     // the connection broke during the commit. The next start, or rotation, finds out.
-    let data_keys = keys::rewrap(&store, &old, rotation.key()).await?;
+    let data_keys = keys::rewrap(&store, &old, rotation.key(), now).await?;
     let retired = source.promote()?;
     Ok(Rotated {
         data_keys,

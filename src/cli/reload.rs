@@ -28,7 +28,7 @@ impl Reload {
     /// configuration that is of no use changes nothing.
     pub(super) async fn run(&mut self, daemon: &Daemon) {
         match config::load(&self.sources) {
-            Ok(Loaded { config, .. }) => self.take_over(daemon, config),
+            Ok(Loaded { config, .. }) => self.take_over(daemon, config).await,
             Err(error) => tracing::error!(
                 "The configuration is of no use, and the one before holds: {}",
                 Chain(&error)
@@ -37,7 +37,7 @@ impl Reload {
         daemon.reload().await;
     }
 
-    fn take_over(&mut self, daemon: &Daemon, config: Config) {
+    async fn take_over(&mut self, daemon: &Daemon, config: Config) {
         let Changes { live, later } = Changes::between(&self.config, &config);
         if !live.is_empty() {
             // First, so that the lines that follow are told as it was asked for.
@@ -56,5 +56,6 @@ impl Reload {
         self.config.limits = config.limits;
         self.config.log.level = config.log.level;
         self.config.log.filter = config.log.filter;
+        daemon.goes_by(&self.config).await;
     }
 }

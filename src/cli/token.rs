@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use entity::{UnixMillis, id::TokenId, state::Role, token};
+use entity::{id::TokenId, state::Role, token};
 use serde_json::{Value, json};
 
 use super::tenants::{
@@ -11,7 +11,7 @@ use super::tenants::{
 use crate::{
     config::Config,
     http::TokenView,
-    service::{Error, Principal, Thing, page::Page, tokens::CreateToken},
+    service::{Principal, page::Page, tokens::CreateToken, webhooks::LONGEST_OVERLAP},
 };
 
 /// What `wagate token` is told.
@@ -57,12 +57,23 @@ enum Command {
     Rotate {
         /// The old one's id
         token: TokenId,
+        /// For how long the old one is good beside it, as in 1h or 7days
+        #[arg(long, value_name = "TIME", value_parser = overlap, default_value = "0s")]
+        overlap: Duration,
     },
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text)
         .map_err(|_| "expected a time, as in 12h or 30days".to_owned())
+}
+
+fn overlap(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time > LONGEST_OVERLAP {
+        return Err("must not be longer than 7 days".to_owned());
+    }
+    Ok(time)
 }
 
 /// What came of it.
@@ -103,15 +114,9 @@ async fn act(tenants: &Tenants, caller: &Principal, command: Command) -> Result<
         }
         Command::Show { token } => Outcome::One(tokens.find(caller, &token).await?, None),
         Command::Revoke { token } => Outcome::One(tokens.revoke(caller, &token).await?, None),
-        Command::Rotate { token } => {
-            let old = tokens.find(caller, &token).await?;
-            if !is_valid(&old, tokens.clock().now()) {
-                return Err(Error::NotFound(Thing::Token).into());
-            }
-            let like = CreateToken { role: old.role, label: old.label, expires_at: old.expires_at };
-            let new = make(tenants, caller, like).await?;
-            tokens.revoke(caller, &token).await?;
-            new
+        Command::Rotate { token, overlap } => {
+            let (rotated, secret) = tokens.rotate(caller, &token, overlap, None).await?;
+            Outcome::One(rotated.made, secret)
         }
     })
 }
@@ -123,10 +128,6 @@ async fn make(
 ) -> Result<Outcome, Failure> {
     let (created, secret) = tenants.tokens.create(caller, create, None).await?;
     Ok(Outcome::One(created.made, secret))
-}
-
-fn is_valid(row: &token::Model, now: UnixMillis) -> bool {
-    row.revoked_at.is_none() && row.expires_at.is_none_or(|at| now < at)
 }
 
 /// As the API shows it, and whose it is.

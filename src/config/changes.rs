@@ -1,30 +1,32 @@
 //! What is another value in one configuration than in another.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::Config;
+use super::{Config, DatabaseUrl, SecretText};
 
 /// The keys that a running daemon takes over.
 const LIVE: [&str; 2] = ["log.level", "log.filter"];
 const LIVE_SECTION: &str = "limits.";
 
-/// Whether a value differs between two configurations.
-type Differs = fn(&Config, &Config) -> bool;
+/// What a secret is.
+type Hidden = for<'a> fn(&'a Config) -> Option<&'a str>;
 
 /// The keys of which not all is shown.
-const SECRETS: [(&str, Differs); 6] = [
-    ("database.url", |a, b| a.database.url != b.database.url),
-    ("encryption.master_key", |a, b| a.encryption.master_key != b.encryption.master_key),
-    ("external.webhook_secret_key", |a, b| {
-        a.external.webhook_secret_key != b.external.webhook_secret_key
+const SECRETS: [(&str, Hidden); 6] = [
+    ("database.url", |it| it.database.url.as_ref().map(DatabaseUrl::expose)),
+    ("encryption.master_key", |it| it.encryption.master_key.as_ref().map(SecretText::expose)),
+    ("external.webhook_secret_key", |it| {
+        it.external.webhook_secret_key.as_ref().map(SecretText::expose)
     }),
-    ("meta.default_verify_token", |a, b| {
-        a.meta.default_verify_token != b.meta.default_verify_token
+    ("meta.default_verify_token", |it| {
+        it.meta.default_verify_token.as_ref().map(SecretText::expose)
     }),
-    ("meta.default_webhook_secret", |a, b| {
-        a.meta.default_webhook_secret != b.meta.default_webhook_secret
+    ("meta.default_webhook_secret", |it| {
+        it.meta.default_webhook_secret.as_ref().map(SecretText::expose)
     }),
-    ("traces.headers", |a, b| a.traces.headers != b.traces.headers),
+    ("traces.headers", |it| it.traces.headers.as_ref().map(SecretText::expose)),
 ];
 
 /// The keys whose values differ, with their sections, those that a running daemon takes over apart from
@@ -43,8 +45,8 @@ impl Changes {
         let mut keys = Vec::new();
         collect("", &value(before), &value(after), &mut keys);
         // What is not shown looks the same there, whatever it is.
-        for (key, differs) in SECRETS {
-            if differs(before, after) && !keys.iter().any(|it| it == key) {
+        for (key, hidden) in SECRETS {
+            if hidden(before) != hidden(after) && !keys.iter().any(|it| it == key) {
                 keys.push(key.to_owned());
             }
         }
@@ -56,6 +58,35 @@ impl Changes {
 /// Whether a running daemon takes it over.
 pub(super) fn is_live(key: &str) -> bool {
     LIVE.contains(&key) || key.starts_with(LIVE_SECTION)
+}
+
+/// What `seal` makes of each value, by key: for what is to be remembered of a configuration. Secrets are among them.
+pub fn sealed(
+    config: &Config,
+    mut seal: impl FnMut(&str, &str) -> String,
+) -> BTreeMap<String, String> {
+    fn walk(path: &str, value: &Value, each: &mut impl FnMut(&str, &Value)) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    walk(&key, value, each);
+                }
+            }
+            value => each(path, value),
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk("", &value(config), &mut |key, value| {
+        all.insert(key.to_owned(), seal(key, &value.to_string()));
+    });
+    for (key, hidden) in SECRETS {
+        // None is as it is shown, and no text.
+        if let Some(hidden) = hidden(config) {
+            all.insert(key.to_owned(), seal(key, hidden));
+        }
+    }
+    all
 }
 
 fn value(config: &Config) -> Value {
@@ -126,6 +157,22 @@ mod tests {
         assert_eq!(sorted(Changes::between(&before, &after)), keys);
         // One that was not there is told once.
         assert_eq!(sorted(Changes::between(&Config::default(), &after)), keys);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_configuration_tells_every_value_apart() {
+        let seal = |config: &Config| sealed(config, |key, value| format!("{key}={value}"));
+        let before = seal(&with_secrets("one"));
+        assert_eq!(before, seal(&with_secrets("one")));
+        let other = seal(&with_secrets("other"));
+        let differ: Vec<_> = before.iter().filter(|(key, it)| other[*key] != **it).collect();
+        assert_eq!(differ.len(), SECRETS.len(), "{differ:?}");
+        let mut after = Config::default();
+        let default = seal(&after);
+        after.log.level = Level::Debug;
+        let differ: Vec<_> =
+            seal(&after).into_iter().filter(|(key, it)| default[key] != *it).collect();
+        assert_eq!(differ, [("log.level".to_owned(), "log.level=\"debug\"".to_owned())]);
     }
 
     #[test]

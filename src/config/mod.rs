@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 
 use self::rule::{Rule, Ruled};
 pub use self::{
-    changes::Changes,
+    changes::{Changes, sealed},
     database::{AfterRestore, Database, DatabaseUrl},
     encryption::{Encryption, SecretText},
     error::Error,

@@ -7,7 +7,9 @@
 mod certificate;
 mod configured;
 mod listeners;
+mod remembered;
 mod stopping;
+mod token;
 
 use std::{
     io,
@@ -17,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use entity::state::Role;
+use entity::id::OrganizationId;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
@@ -26,6 +28,7 @@ use self::{
     configured::{
         deliveries, edge, external, http_limits, membership, meta, policy, session_options, tls,
     },
+    remembered::Remembered,
     stopping::{STORE_GRACE, Stopping},
 };
 pub use self::{
@@ -113,6 +116,7 @@ pub struct Daemon {
     admin: Option<SocketAddr>,
     database: DatabaseUrl,
     token_path: PathBuf,
+    remembered: Remembered,
     store: Store,
     sessions: Sessions,
     stop: Stop,
@@ -188,7 +192,7 @@ impl Daemon {
         if copies.is_out_of_place().await.map_err(StartError::Restart)? {
             return Err(StartError::OtherDatabase { file: copies.file().to_owned() });
         }
-        first_run(&store, &state).await?;
+        let first = first_run(&store, &state).await?;
         starting.check().await.map_err(StartError::Alone)?;
         seal_old_rows(&store).await.map_err(StartError::Sealing)?;
         moment!("start.first_run_done");
@@ -198,6 +202,8 @@ impl Daemon {
         let restored = copies.look(hold).await.map_err(StartError::Restart)?;
         let membership = membership(&config, &state, &database, &clock)?;
         let home = membership.home.clone();
+        let remembered = Remembered::new(&store, first, state.path(), &membership.name);
+        remembered.goes_by(&config).await;
         let ownership = Ownership::join(store.clone(), clock.clone(), membership)
             .await
             .map_err(StartError::Join)?;
@@ -249,12 +255,13 @@ impl Daemon {
             stop.soft.clone(),
             session_tasks.clone(),
         );
-        let meters = http_state.meters();
+        let (meters, connections) = (http_state.meters(), http_state.connections());
         // Without HTTP there is no daemon.
         let failed = CancellationToken::new();
         let http_tasks = TaskTracker::new();
         let serve = |listener, router, tls| {
-            let options = http::ServeOptions { tls, ..http::ServeOptions::default() };
+            let (edge, counts) = (edge(&config.http), connections.clone());
+            let options = http::ServeOptions { tls, edge, counts, ..http::ServeOptions::default() };
             let (soft, hard) = (stop.soft.clone(), stop.hard.clone());
             let serving = http::serve(listener, router, options, soft, hard);
             listeners::serve(serving, failed.clone().drop_guard())
@@ -297,6 +304,7 @@ impl Daemon {
             admin,
             database,
             token_path: state.token_path(),
+            remembered,
             store,
             sessions,
             stop,
@@ -342,6 +350,11 @@ impl Daemon {
     /// From now on it may be asked as often as `config` says.
     pub fn set_limits(&self, config: &Config) {
         self.meters.set(&http_limits(config));
+    }
+
+    /// Has the audit log say what of this configuration is gone by from now on, and was another one.
+    pub async fn goes_by(&self, config: &Config) {
+        self.remembered.goes_by(config).await;
     }
 
     /// Returns when a part that the daemon cannot do without has ended unasked.
@@ -434,8 +447,8 @@ fn tell_room_for(sessions: usize) {
 }
 
 /// What a new installation begins with: an organization, and a token to act for it. At every later
-/// start this finds both and changes nothing.
-async fn first_run(store: &Store, state: &StateDir) -> Result<(), StartError> {
+/// start this finds both and changes nothing. Answers which organization is the first.
+async fn first_run(store: &Store, state: &StateDir) -> Result<OrganizationId, StartError> {
     let organization = store
         .organizations()
         .ensure_default()
@@ -446,12 +459,8 @@ async fn first_run(store: &Store, state: &StateDir) -> Result<(), StartError> {
         .sealer(&organization.id, Patience::Fail)
         .await
         .map_err(|err| StartError::FirstRun(err.into()))?;
-    let secret = state.operator_token(service::Tokens::new_secret)?;
-    service::Tokens::new(store.clone())
-        .adopt(&organization.id, Role::Operator, "operator.token", &secret)
-        .await
-        .map_err(StartError::FirstRun)?;
-    Ok(())
+    token::adopt(store, state, &organization.id).await?;
+    Ok(organization.id)
 }
 
 /// Seals what an installation from before there were keys has in clear. Nothing at any later start.

@@ -123,18 +123,19 @@ impl Doorkeeper {
         }
     }
 
-    /// Who shows a signed address. One that opens nothing counts as a token that opens nothing.
+    /// Who shows a signed address. One that opens nothing counts as a token that opens nothing; one that opens
+    /// something is let in whatever was shown from the same address before. It can be told by a look at the session and the
+    /// signature, and cannot be guessed.
     async fn recognize(
         &self,
         shown: &Shown,
         client: Option<IpAddr>,
     ) -> Result<Principal, ApiError> {
-        self.meters.may_try(client)?;
         let Shown { session, address, signature, role } = shown;
         // A request for the head is one for what it is the head of.
         let opened = self.signatures.open(("GET", address), session, signature, *role).await;
         if matches!(opened, Err(service::Error::SignatureInvalid)) {
-            self.meters.failed(client);
+            self.meters.opened_nothing(client)?;
         }
         let mut caller = opened?;
         caller.address = client;
@@ -152,6 +153,18 @@ pub(super) async fn authorize(
     match caller.require(role) {
         Ok(()) => next.run(request).await,
         Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// The same where something else may be shown: of a token that is, the role is what counts.
+pub(super) async fn authorize_shown(
+    State(role): State<Role>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match request.extensions().get::<Principal>().map(|caller| caller.require(role)) {
+        None | Some(Ok(())) => next.run(request).await,
+        Some(Err(error)) => ApiError::from(error).into_response(),
     }
 }
 

@@ -246,6 +246,10 @@ codes! {
                 header, or by a signature. A token is not taken beside that.",
         detail: "the session's events are let in by its own secret, not by a token: see `webhookAuth`",
     }
+    TokenEnded = "TOKEN_ENDED", CONFLICT, "The token is no longer good" {
+        about: "It is revoked or expired, and no other can take its place. Make a new token.",
+        detail: "the token is revoked or expired: nothing can take its place",
+    }
     VpsSessionExists = "VPS_SESSION_EXISTS", CONFLICT, "The id is another session's where it runs" {
         about: "A status that is reported names `vps_session_id` and nothing else, so one session of an organization at most has it.",
         detail: "another session of the organization has this `vps_session_id`",

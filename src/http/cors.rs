@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// How long a browser may remember what it is allowed.
@@ -47,6 +52,16 @@ impl Origins {
         if origins.is_empty() { Self::None } else { Self::Named(origins) }
     }
 
+    /// What a page of this origin is told by an answer that comes about outside of the layer: the value of
+    /// `access-control-allow-origin`.
+    pub(super) fn allowed(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match self {
+            Self::None => None,
+            Self::Named(origins) => origin.filter(|it| origins.contains(it)).cloned(),
+            Self::Any => Some(HeaderValue::from_static("*")),
+        }
+    }
+
     /// The layer that answers browsers; none where they are told nothing.
     pub(super) fn layer(&self) -> Option<CorsLayer> {
         let origins = match self {
@@ -67,6 +82,8 @@ impl Origins {
                 HeaderName::from_static("x-request-id"),
             ])
             .expose_headers([
+                header::CONTENT_DISPOSITION,
+                header::CONTENT_RANGE,
                 header::ETAG,
                 header::LOCATION,
                 header::RETRY_AFTER,
@@ -84,4 +101,31 @@ impl Origins {
             .max_age(REMEMBERED);
         Some(layer)
     }
+}
+
+/// Lets pages read that their request was too large, which is said before the layer is come to.
+pub(super) async fn tell(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = next.run(request).await;
+    let is_refusal = matches!(
+        response.status(),
+        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    if is_refusal {
+        let allowed = origins.allowed(origin.as_ref());
+        write(response.headers_mut(), allowed);
+    }
+    response
+}
+
+/// Writes what [`Origins::allowed`] says, unless the layer has.
+pub(super) fn write(headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
+    let Some(allowed) = allowed else { return };
+    if headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        return;
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    let exposed = HeaderValue::from_static("x-request-id");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
 }

@@ -178,6 +178,7 @@ const fn conflicting(conflict: Conflict) -> Code {
         Conflict::SessionNeverConnected => Code::SessionNeverConnected,
         Conflict::SessionEmbedded => Code::SessionEmbedded,
         Conflict::ReceiverAuth | Conflict::NoSecret => Code::WebhookAuthMismatch,
+        Conflict::TokenEnded => Code::TokenEnded,
         Conflict::VpsSessionExists => Code::VpsSessionExists,
         Conflict::StatusWebhookClosed => Code::StatusWebhookClosed,
         Conflict::SessionNotRunning => Code::SessionNotRunning,

@@ -36,6 +36,7 @@ mod request;
 mod route;
 mod server;
 mod signed;
+mod stalled;
 mod tls;
 mod traffic;
 mod waiting;
@@ -66,6 +67,7 @@ pub use self::{
     route::{Access, Key, Pace, Statement},
     server::{ServeOptions, serve},
     tls::{Reloaded, Tls, TlsError, TlsFiles},
+    traffic::Connections,
 };
 
 // What the command line reads and writes as the API does.
@@ -182,6 +184,11 @@ impl HttpState {
         }
     }
 
+    /// What becomes of connections, which is shown among the figures.
+    pub(crate) fn connections(&self) -> Connections {
+        self.traffic.connections()
+    }
+
     /// How often anybody may ask, which can be changed at any time.
     pub(crate) fn meters(&self) -> Meters {
         self.meters.clone()
@@ -246,6 +253,7 @@ fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     all.layer(middleware::from_fn_with_state(elder, elder::tell))
         .layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
         .layer(middleware::from_fn_with_state(state.traffic.clone(), request::observe))
+        .layer(middleware::from_fn_with_state(state.edge.origins.clone(), cors::tell))
         .layer(middleware::from_fn(edge::protect))
         .with_state(state)
 }
@@ -258,6 +266,11 @@ pub fn document(limits: &Limits) -> serde_json::Value {
 /// Every code that a problem document can have, as a page in Markdown.
 pub fn problems_page() -> String {
     code::page()
+}
+
+/// What every route of the watchers' listener says about itself.
+pub fn admin_routes() -> Vec<Statement> {
+    api::admin_routes().iter().map(|route| route.statement().clone()).collect()
 }
 
 /// What every route says about itself.

@@ -266,13 +266,14 @@ fn description(statement: &Statement, operation: &Operation) -> String {
     let role = match statement.access {
         Access::Anybody => "Needs no token.".to_owned(),
         Access::AtLeast(role) => format!("Needs a token with the role `{}`.", role_word(role)),
-        Access::Holder(Key::Session) => {
-            "Needs a token with the role `manager`, the session's secret or a signature.".to_owned()
-        }
-        Access::Holder(Key::Status) => {
-            "Needs the key of the status webhook, or a token with the role `manager` in its place."
-                .to_owned()
-        }
+        Access::Holder(Key::Session(role)) => format!(
+            "Needs a token with the role `{}`, the session's secret or a signature.",
+            role_word(role)
+        ),
+        Access::Holder(Key::Status(role)) => format!(
+            "Needs the key of the status webhook, or a token with the role `{}` in its place.",
+            role_word(role)
+        ),
     };
     let pace = match statement.pace {
         Pace::Prompt => "",
@@ -299,10 +300,10 @@ const fn role_word(role: Role) -> &'static str {
 fn security(statement: &Statement) -> Value {
     match statement.access {
         Access::Anybody => json!([]),
-        Access::Holder(Key::Session) => json!([
-            { "token": [role_word(Role::Manager)] }, { "sessionSecret": [] }, { "webhookSecret": [] },
+        Access::Holder(Key::Session(role)) => json!([
+            { "token": [role_word(role)] }, { "sessionSecret": [] }, { "webhookSecret": [] },
         ]),
-        Access::Holder(Key::Status) => json!([{ "webhookSecret": [] }]),
+        Access::Holder(Key::Status(_)) => json!([{ "webhookSecret": [] }]),
         Access::AtLeast(role) if statement.takes_signature => {
             json!([{ "token": [role_word(role)] }, { "urlSignature": [role_word(role)] }])
         }
@@ -332,7 +333,7 @@ fn parameters(statement: &Statement, operation: &Operation) -> Value {
             parameters.push(parameter);
         }
     }
-    if matches!(statement.access, Access::AtLeast(_) | Access::Holder(Key::Session)) {
+    if matches!(statement.access, Access::AtLeast(_) | Access::Holder(Key::Session(_))) {
         parameters.push(json!({ "$ref": "#/components/parameters/Organization" }));
     }
     parameters.push(json!({ "$ref": "#/components/parameters/RequestId" }));
@@ -432,7 +433,7 @@ fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
             Code::Unavailable,
         ]);
         codes.push(Code::Forbidden);
-        if key == Key::Session {
+        if matches!(key, Key::Session(_)) {
             codes.push(Code::OrganizationNotFound);
         }
     }

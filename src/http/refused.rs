@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
+use axum::{body::Body, http::HeaderValue, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -28,10 +28,19 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{code::Code, edge, problem::Problem, request};
+use super::{
+    code::Code,
+    cors::{self, Origins},
+    edge,
+    problem::Problem,
+    request,
+};
 
 /// How any answer of HTTP/1 begins.
 const BEGINNING: &[u8] = b"HTTP/1.";
+
+/// How a client begins that knows, or takes for granted, that HTTP/2 is spoken.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// After a refusal what still comes is read for so long and so far, so that whoever is still sending reads the answer
 /// before he is cut off.
@@ -88,6 +97,10 @@ pub(super) struct Refusing<S> {
     inner: S,
     secure: bool,
     quoted: Quoted,
+    /// What pages of all origins are told. Of whose page it was is not known of what could not be read.
+    allowed: Option<HeaderValue>,
+    /// Nothing was read yet.
+    is_new: bool,
     /// What was written last is not yet written whole: what comes next goes on with it.
     is_amidst: bool,
     /// What is written instead, as far as it is not yet.
@@ -97,8 +110,17 @@ pub(super) struct Refusing<S> {
 }
 
 impl<S> Refusing<S> {
-    pub(super) fn new(inner: S, secure: bool, quoted: Quoted) -> Self {
-        Self { inner, secure, quoted, is_amidst: false, instead: Bytes::new(), linger: None }
+    pub(super) fn new(inner: S, secure: bool, quoted: Quoted, origins: &Origins) -> Self {
+        Self {
+            inner,
+            secure,
+            quoted,
+            allowed: origins.allowed(None),
+            is_new: true,
+            is_amidst: false,
+            instead: Bytes::new(),
+            linger: None,
+        }
     }
 
     /// Takes what hyper says for what we say, if it is a refusal of its own.
@@ -107,7 +129,7 @@ impl<S> Refusing<S> {
             return false;
         }
         let Some(code) = refusal(said) else { return false };
-        self.instead = document(code, said, self.secure);
+        self.instead = document(code, said, self.secure, self.allowed.clone());
         self.linger = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
         true
     }
@@ -155,7 +177,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Refusing<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let read = &mut buffer.filled_mut()[before..];
+        if self.is_new && !read.is_empty() {
+            self.is_new = false;
+            spoil_preface(read);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Has a client that speaks HTTP/2 unasked be told that it is not understood: hyper knows how such a one begins, and
+/// says nothing, as others go on with it then. `PRI` is no method of anybody's.
+fn spoil_preface(read: &mut [u8]) {
+    let length = read.len().min(PREFACE.len());
+    if length >= 4
+        && read[..length] == PREFACE[..length]
+        && let Some(first) = read.first_mut()
+    {
+        *first = 0;
     }
 }
 
@@ -222,7 +263,7 @@ fn refusal(said: &[u8]) -> Option<Code> {
 }
 
 /// The answer that stands for it, with the time that is in it.
-fn document(code: Code, said: &[u8], secure: bool) -> Bytes {
+fn document(code: Code, said: &[u8], secure: bool, allowed: Option<HeaderValue>) -> Bytes {
     let id = request::new_id();
     let problem = match code {
         Code::BadRequest => {
@@ -233,6 +274,7 @@ fn document(code: Code, said: &[u8], secure: bool) -> Bytes {
     let mut response = problem.write(Response::new(Body::empty()), &id);
     request::name(response.headers_mut(), &id);
     edge::guard(response.headers_mut(), secure);
+    cors::write(response.headers_mut(), allowed);
     let (parts, body) = response.into_parts();
     // It is in memory already.
     let body = axum::body::to_bytes(body, usize::MAX).now_or_never();

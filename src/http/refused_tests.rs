@@ -26,7 +26,7 @@ fn only_a_bare_and_whole_refusal_is_one() {
 #[test]
 fn the_document_is_a_whole_answer() {
     let bare = b"HTTP/1.1 431 x\r\ncontent-length: 0\r\ndate: Mon\r\n\r\n";
-    let answer = document(Code::HeadersTooLarge, bare, true);
+    let answer = document(Code::HeadersTooLarge, bare, true, None);
     let text = String::from_utf8(answer.to_vec()).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");
@@ -42,4 +42,15 @@ fn the_document_is_a_whole_answer() {
     let document: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(document["code"], "HEADERS_TOO_LARGE");
     assert!(head.contains(&format!("x-request-id: {}", document["requestId"].as_str().unwrap())));
+}
+
+#[test]
+fn pages_may_read_it_where_those_of_all_origins_may_call() {
+    let bare = b"HTTP/1.1 431 x\r\ncontent-length: 0\r\n\r\n";
+    let allowed = Origins::Any.allowed(None);
+    let answer = document(Code::HeadersTooLarge, bare, false, allowed);
+    let text = String::from_utf8(answer.to_vec()).unwrap();
+    assert!(text.contains("\r\naccess-control-allow-origin: *\r\n"), "{text}");
+    let named = Origins::Named(vec![HeaderValue::from_static("https://app.example.com")]);
+    assert_eq!(named.allowed(None), None);
 }

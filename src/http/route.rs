@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     handler::Handler,
     http::Method,
     middleware,
@@ -33,10 +33,19 @@ pub enum Access {
 /// What is shown instead of a token. The handler looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// A session's own secret, or a manager's token.
-    Session,
-    /// What the operator has set for those who report statuses.
-    Status,
+    /// A session's own secret, or a token with this role.
+    Session(Role),
+    /// What the operator has set for those who report statuses, or a token with this role in its place.
+    Status(Role),
+}
+
+impl Key {
+    /// The role of a token that is as good.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Session(role) | Self::Status(role) => role,
+        }
+    }
 }
 
 impl From<Key> for Access {
@@ -224,10 +233,13 @@ pub(super) fn router(routes: Vec<Route>, state: &HttpState) -> Router<HttpState>
                 unmetered = unmetered.route(statement.path, handler);
             }
             Access::Anybody => open = open.route(statement.path, handler),
-            Access::Holder(_) if statement.is_for_all_origins => {
+            Access::Holder(key) if statement.is_for_all_origins => {
+                let handler: MethodRouter<HttpState> = handler.layer(Extension(key));
                 public = public.route(statement.path, handler.layer(cors::for_all()));
             }
-            Access::Holder(_) => {
+            Access::Holder(key) => {
+                let role = middleware::from_fn_with_state(key.role(), auth::authorize_shown);
+                let handler = handler.route_layer(role);
                 let perhaps = middleware::from_fn_with_state(doorkeeper.clone(), auth::perhaps);
                 open = open.route(statement.path, handler.route_layer(perhaps));
             }

@@ -1,6 +1,11 @@
 //! Connections: accepted, bounded, and closed in good order.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -8,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -18,10 +23,13 @@ use tracing::Instrument;
 
 use super::{
     client::Peer,
-    edge::Secure,
+    edge::{Edge, Secure},
+    limit::{Crowd, Seat},
     refused::{Quoted, Refusing},
     request,
+    stalled::Impatient,
     tls::{Tls, TlsError},
+    traffic::Connections,
 };
 
 /// What of a request's head is read. It is far more than a request may have, so that it is us who refuse
@@ -32,17 +40,30 @@ const HEADERS: usize = 8 * request::HEADERS;
 /// Limits of the listener, and whether it speaks TLS.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Connections at the same time. More wait in the kernel's queue.
+    /// Connections at the same time. More wait in the kernel's queue. Of one neighbourhood a quarter; more are closed,
+    /// unless they are a trusted proxy's.
     pub connections: usize,
     /// How long a request's head may take to arrive, and how long a connection may be idle.
     pub head_time: Duration,
+    /// How long a client may take nothing of what is written to it.
+    pub write_time: Duration,
+    /// What stands in front.
+    pub edge: Edge,
+    pub counts: Connections,
     /// The certificate to speak TLS with; none to speak plainly.
     pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { connections: 4096, head_time: Duration::from_secs(30), tls: None }
+        Self {
+            connections: 4096,
+            head_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(30),
+            edge: Edge::default(),
+            counts: Connections::default(),
+            tls: None,
+        }
     }
 }
 
@@ -59,6 +80,7 @@ pub async fn serve(
     let tls = options.tls.as_ref().map(Tls::acceptor).transpose()?;
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(options.connections));
+    let crowd = Crowd::of(options.connections);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -66,25 +88,35 @@ pub async fn serve(
             () = hard.cancelled() => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 refused(&error).await;
                 continue;
             }
         };
+        let Ok(seat) = seat(&crowd, &options.edge, address.ip()) else {
+            // Nothing was read of it, so nothing is said: it costs as little as can be.
+            options.counts.was_crowded();
+            tracing::debug!("A connection is closed: its neighbourhood has its share");
+            continue;
+        };
         let talk = Talk {
             router: router.clone(),
             head_time: options.head_time,
+            edge: options.edge.clone(),
             soft: soft.clone(),
             hard: hard.clone(),
         };
-        let connection = begin(stream, tls.clone(), talk);
+        // Answers are written whole: waiting for more to send only delays them.
+        stream.set_nodelay(true).ok();
+        let stream = Impatient::new(stream, options.write_time, options.counts.clone());
+        let connection = begin(stream, address, tls.clone(), talk);
         let span = tracing::debug_span!("http.connection");
         connections.spawn(
             async move {
                 connection.await;
-                drop(place);
+                drop((seat, place));
             }
             .instrument(span),
         );
@@ -99,11 +131,22 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, address) = listener.accept().await?;
+    Ok((stream, address, place))
 }
+
+/// What a connection from this address has of its neighbourhood's share; none is needed for a trusted proxy's.
+fn seat(crowd: &Crowd, edge: &Edge, address: IpAddr) -> Result<Option<Seat>, Crowded> {
+    if edge.proxies.trusts(address.to_canonical()) {
+        return Ok(None);
+    }
+    crowd.enter(address).map(Some).ok_or(Crowded)
+}
+
+/// The neighbourhood has its share.
+struct Crowded;
 
 /// A connection that broke before it was accepted is nobody's business; anything else, such as too
 /// many open files, needs time to pass.
@@ -124,15 +167,18 @@ async fn refused(error: &io::Error) {
 struct Talk {
     router: Router,
     head_time: Duration,
+    edge: Edge,
     soft: CancellationToken,
     hard: CancellationToken,
 }
 
 /// Serves one connection, after a handshake where there is TLS.
-async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, talk: Talk) {
-    // Answers are written whole: waiting for more to send only delays them.
-    stream.set_nodelay(true).ok();
-    let peer = stream.peer_addr().ok();
+async fn begin(
+    stream: Impatient<TcpStream>,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    talk: Talk,
+) {
     let Some(tls) = tls else { return converse(stream, peer, false, talk).await };
     let shaken = tokio::select! {
         biased;
@@ -149,19 +195,17 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, talk: Talk) {
     }
 }
 
-async fn converse<S>(stream: S, peer: Option<SocketAddr>, secure: bool, talk: Talk)
+async fn converse<S>(stream: S, peer: SocketAddr, secure: bool, talk: Talk)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Talk { router, head_time, soft, hard } = talk;
-    let peer = peer.map(|peer| Peer(peer.ip().to_canonical()));
+    let Talk { router, head_time, edge, soft, hard } = talk;
+    let peer = Peer(peer.ip().to_canonical());
     let quoted = Quoted::default();
-    let stream = Refusing::new(stream, secure, quoted.clone());
+    let stream = Refusing::new(stream, secure, quoted.clone(), &edge.origins);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, quoted) = (router.clone(), quoted.clone());
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
+        request.extensions_mut().insert(peer);
         if secure {
             request.extensions_mut().insert(Secure);
         }

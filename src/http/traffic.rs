@@ -20,6 +20,36 @@ const NO_ROUTE: &str = "-";
 pub(super) struct Traffic {
     answers: Family<Answer, Counter>,
     seconds: Family<Asked, Histogram, fn() -> Histogram>,
+    connections: Connections,
+}
+
+/// Counts connections that came to nothing, or to a bad end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    crowded: Counter,
+    stalled: Counter,
+}
+
+impl Connections {
+    /// How many were closed at once, as their neighbourhood has its share.
+    pub fn crowded(&self) -> u64 {
+        self.crowded.get()
+    }
+
+    /// How many were ended, as their clients took nothing any more.
+    pub fn stalled(&self) -> u64 {
+        self.stalled.get()
+    }
+
+    /// One was closed at once: its neighbourhood has as many as it may have.
+    pub(super) fn was_crowded(&self) {
+        self.crowded.inc();
+    }
+
+    /// One was ended: its client took nothing of its answer any more.
+    pub(super) fn was_stalled(&self) {
+        self.stalled.inc();
+    }
 }
 
 /// Both are closed sets: routes are those of the table, and methods those that they have.
@@ -38,7 +68,11 @@ struct Asked {
 impl Default for Traffic {
     fn default() -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
-        Self { answers: Family::default(), seconds: Family::new_with_constructor(seconds) }
+        Self {
+            answers: Family::default(),
+            seconds: Family::new_with_constructor(seconds),
+            connections: Connections::default(),
+        }
     }
 }
 
@@ -64,12 +98,22 @@ impl Traffic {
         self.seconds.get_or_create(&Asked { route }).observe(time.as_secs_f64());
     }
 
+    /// What connections are counted by.
+    pub(super) fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
     /// Adds the figures to those that are shown.
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "Requests answered, by route, method and status";
         registry.register("wagate_http_requests", help, self.answers.clone());
         let help = "Time to an answer, to the first byte of a stream; long polls wait on purpose";
         registry.register("wagate_http_request_seconds", help, self.seconds.clone());
+        let Connections { crowded, stalled } = self.connections.clone();
+        let help = "Connections closed at once, as their neighbourhood has its share of all";
+        registry.register("wagate_http_connections_crowded", help, crowded);
+        let help = "Connections ended, as nothing of an answer was taken for too long";
+        registry.register("wagate_http_connections_stalled", help, stalled);
     }
 }
 

@@ -65,6 +65,8 @@ pub enum Conflict {
          let everybody"
     )]
     StatusWebhookClosed,
+    #[error("the token is revoked or expired: nothing can take its place")]
+    TokenEnded,
     /// As the seed has it.
     #[error("Sessão já existente")]
     UserConnected,

@@ -86,7 +86,7 @@ impl Signatures {
         role: Role,
     ) -> Result<Principal, Error> {
         let shown = Shown::read(signature).ok_or(Error::SignatureInvalid)?;
-        let caller = self.tokens.vouch(&shown.token, &shown.organization, role).await?;
+        // The signature first: of what is made up nothing more is asked than which session it is about.
         let row = self.store.sessions().find(&shown.organization, session).await?;
         let session_made_at = row.ok_or(Error::SignatureInvalid)?.created_at;
         let subject = Subject { method, address, session_made_at };
@@ -94,6 +94,7 @@ impl Signatures {
         if !sealer.is_signed(PURPOSE, &message(subject, shown.claims), &shown.signature) {
             return Err(Error::SignatureInvalid);
         }
+        let caller = self.tokens.vouch(&shown.token, &shown.organization, role).await?;
         if shown.expires_at <= self.store.clock().now() {
             return Err(Error::SignatureExpired);
         }

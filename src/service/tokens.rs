@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::{
-    Error, FieldError, Principal, Thing,
+    Conflict, Error, FieldError, Principal, Thing,
     created::{self, Created},
     text,
 };
@@ -26,11 +26,11 @@ use crate::{
     store::{
         Made, Store,
         page::{Page, Position},
-        tokens::{Added, NewToken, USE_GRANULARITY},
+        tokens::{NewToken, Rotated, USE_GRANULARITY},
     },
 };
 
-pub use crate::store::tokens::State;
+pub use crate::store::tokens::{Adopted, State, is_valid};
 
 /// What every secret starts with, so that scanners for leaked secrets know it.
 const PREFIX: &str = "wag_";
@@ -157,6 +157,33 @@ impl Tokens {
         self.find(caller, id).await
     }
 
+    /// Makes a token in the place of one, with its role, label and end, and the new one's secret. The old one is good for
+    /// `overlap` more: who loses the answer can ask again with it.
+    ///
+    /// There is no secret when an earlier request with the same key has done it: it is not kept.
+    pub async fn rotate(
+        &self,
+        caller: &Principal,
+        id: &TokenId,
+        overlap: Duration,
+        key: Option<String>,
+    ) -> Result<(Created<token::Model>, Option<String>), Error> {
+        let old = self.find(caller, id).await?;
+        let seconds = overlap.as_secs().to_string();
+        let key = key.map(|key| created::key(key, &["token.rotate", id.as_str(), &seconds]));
+        let secret = Self::new_secret();
+        let (organization, new) = (&old.organization_id, (hash(&secret), overlap));
+        let rotated = self.store.tokens().rotate(organization, id, new, key, caller.by()).await?;
+        let Rotated::Made(made) = rotated else {
+            return Err(Error::Conflict(Conflict::TokenEnded));
+        };
+        if overlap.is_zero() {
+            self.revoked.send_replace(());
+        }
+        let secret = matches!(made, Made::New(_)).then_some(secret);
+        Ok((made.try_into()?, secret))
+    }
+
     /// Notes that a token is used: not each time, but once for each [`USE_GRANULARITY`].
     async fn note(&self, token: &token::Model, now: UnixMillis) {
         let is_due = |last: UnixMillis| now.since(last) >= USE_GRANULARITY;
@@ -277,30 +304,24 @@ impl Tokens {
         self.store.clock()
     }
 
-    /// Lets `secret` be a token, as it may be already.
+    /// Lets the secret of the operator's file be a token of an operator, if it may be.
     ///
-    /// For the operator's token, which is in a file before it is in the database: a crash between
-    /// the two, or a new database, is mended at the next start.
+    /// It is in a file before it is in the database: a crash between the two, or a new database, is mended at the next
+    /// start. `is_fresh` is whether the database was never told of it.
     pub async fn adopt(
         &self,
         organization: &OrganizationId,
-        role: Role,
-        label: &str,
-        secret: &str,
-    ) -> Result<Option<TokenId>, Error> {
-        let new =
-            NewToken { role, secret_hash: hash(secret), label: label.to_owned(), expires_at: None };
-        Ok(match self.store.tokens().add(organization, new).await? {
-            Added::New(id) => Some(id),
-            Added::Known => None,
-        })
+        (label, secret): (&str, &str),
+        is_fresh: bool,
+    ) -> Result<Adopted, Error> {
+        let new = NewToken {
+            role: Role::Operator,
+            secret_hash: hash(secret),
+            label: label.to_owned(),
+            expires_at: None,
+        };
+        Ok(self.store.tokens().adopt(organization, new, is_fresh).await?)
     }
-}
-
-/// Whether a token opens anything.
-fn is_valid(token: &token::Model, now: UnixMillis) -> bool {
-    let is_ahead = |at: UnixMillis| now < at;
-    token.revoked_at.is_none_or(is_ahead) && token.expires_at.is_none_or(is_ahead)
 }
 
 /// SHA-256 in hexadecimal: the secret is random enough to need neither salt nor stretching.

@@ -6,6 +6,7 @@ use entity::{
     UnixMillis, audit,
     id::{AuditId, OrganizationId, TokenId, in_order},
     kind::AuditAction,
+    organization,
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait,
@@ -13,7 +14,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, Store, page::Page};
+use super::{Error, Patience, Store, organizations::FIRST_CLIENT_ID, page::Page};
 
 /// Who changes something, and from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +73,22 @@ pub(super) async fn write_done(
     write(txn, organization, &by, at, (done, target), &json!({})).await
 }
 
+/// Writes what somebody at the machine itself has changed for all tenants: to the log of the first organization, which is
+/// the operator's own. Nowhere, while there is none.
+pub(super) async fn write_of_daemon(
+    txn: &DatabaseTransaction,
+    at: UnixMillis,
+    what: (AuditAction, &str),
+    detail: &Value,
+) -> Result<(), DbErr> {
+    let first = organization::Entity::find()
+        .filter(organization::COLUMN.client_id.eq(FIRST_CLIENT_ID))
+        .one(txn)
+        .await?;
+    let Some(first) = first else { return Ok(()) };
+    write(txn, &first.id, &By::default(), at, what, detail).await
+}
+
 /// Which entries are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -93,6 +110,25 @@ pub struct Audit {
 impl Audit {
     pub(super) const fn new(store: Store) -> Self {
         Self { store }
+    }
+
+    /// Writes that the daemon goes by other values of these keys of its configuration from now on.
+    pub async fn configuration_changed(
+        &self,
+        node: String,
+        keys: Vec<String>,
+    ) -> Result<(), Error> {
+        let at = self.store.clock().now();
+        self.store
+            .writer()
+            .run("audit", Patience::Fail, move |txn| {
+                let (node, detail) = (node.clone(), json!({ "keys": keys }));
+                Box::pin(async move {
+                    let what = (AuditAction::ConfigurationChanged, node.as_str());
+                    write_of_daemon(txn, at, what, &detail).await
+                })
+            })
+            .await
     }
 
     /// A page of an organization's entries, the newest first.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use entity::{
     UnixMillis, data_key,
     id::{OrganizationId, SessionKey},
+    kind::AuditAction,
     session, vault as vault_row,
 };
 use sea_orm::{
@@ -17,9 +18,10 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 use sea_orm_migration::{IntoSchemaManagerConnection, SchemaManager};
+use serde_json::json;
 
 use super::{
-    Error, Patience, Store,
+    Error, Patience, Store, audit,
     connect::{Connector, OpenError, Options},
     error::Fault,
     group::WRITE,
@@ -293,7 +295,8 @@ pub enum RekeyError {
     Database(#[source] DbErr),
 }
 
-/// Wraps all data keys with `new` instead of `old`, in one transaction. Returns how many.
+/// Wraps all data keys with `new` instead of `old`, in one transaction that is in the audit log, at `at`. Returns how
+/// many.
 ///
 /// Daemons may be running: they go on with the data keys they have opened, and nothing that is
 /// sealed with those changes.
@@ -301,12 +304,13 @@ pub async fn rewrap(
     options: &Options,
     old: &MasterKey,
     new: &MasterKey,
+    at: UnixMillis,
 ) -> Result<usize, RekeyError> {
     let connector = Connector::new(options.clone())?;
     let db = connector.writer().await.map_err(OpenError::Connect)?;
     let mut turn = 1;
     let rewrapped = loop {
-        match rewrap_in(&db, old, new).await {
+        match rewrap_in(&db, old, new, at).await {
             Err(RekeyError::Database(err))
                 if Fault::of(&err) == Fault::Contention && turn < TURNS =>
             {
@@ -323,6 +327,7 @@ async fn rewrap_in(
     db: &DatabaseConnection,
     old: &MasterKey,
     new: &MasterKey,
+    at: UnixMillis,
 ) -> Result<usize, RekeyError> {
     let txn = db.begin_with_options(WRITE).await.map_err(RekeyError::Database)?;
     let row = vault_row::Entity::find_by_id(vault_row::Entity::ROW).lock_exclusive();
@@ -346,6 +351,13 @@ async fn rewrap_in(
         .exec(&txn)
         .await
         .map_err(RekeyError::Database)?;
+    // It may be older than the log.
+    if SchemaManager::new(&txn).has_table("audit").await.map_err(RekeyError::Database)? {
+        let (before, after) = (old.id(), new.id());
+        let detail = json!({ "before": before.as_str(), "dataKeys": keys.len() });
+        let what = (AuditAction::MasterKeyRotated, after.as_str());
+        audit::write_of_daemon(&txn, at, what, &detail).await.map_err(RekeyError::Database)?;
+    }
     txn.commit().await.map_err(RekeyError::Database)?;
     Ok(keys.len())
 }

@@ -1,6 +1,6 @@
 //! What a database is like, seen from outside: for commands that tell, and change nothing.
 
-use entity::{UnixMillis, event, session, state::DesiredState};
+use entity::{UnixMillis, event, session, state::DesiredState, token};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
@@ -10,6 +10,7 @@ use super::{
     connect::{Connector, OpenError, Options},
     keys,
     schema::{self, State},
+    tokens::is_valid,
 };
 use crate::vault::Wrapped;
 
@@ -23,19 +24,35 @@ pub struct Look {
     pub running: Option<u64>,
     /// When the last event was recorded; only with a current schema.
     pub newest: Option<UnixMillis>,
+    /// What the token is worth whose secret has the hash that was asked for; only with a current schema.
+    pub token: Option<Worth>,
     /// Why PostgreSQL takes no writes, if it does not.
     pub read_only: Option<&'static str>,
     /// The first thing that is wrong with SQLite's file, where that was asked for.
     pub damage: Option<String>,
 }
 
-/// How to look.
+/// What a secret is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    Good,
+    /// Revoked or expired.
+    Ended,
+    /// No token has it, but there are others.
+    Unknown,
+    /// There is no token at all.
+    First,
+}
+
+/// How to look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
     /// No daemon is running on it.
     pub alone: bool,
     /// Read all of SQLite's file, and tell whether it hangs together.
     pub through: bool,
+    /// The hash of a secret that is looked for, and what time it is.
+    pub secret: Option<(String, UnixMillis)>,
 }
 
 /// Looks at a database. Nothing is written, nothing migrated, no file made. None where there is none
@@ -44,7 +61,7 @@ pub async fn look(options: &Options, manner: Manner) -> Result<Option<Look>, Ope
     let connector = Connector::new(options.clone())?;
     let db = connector.inspector(manner.alone).await.map_err(OpenError::Connect)?;
     let Some(db) = db else { return Ok(None) };
-    let seen = look_with(&db, manner.through).await;
+    let seen = look_with(&db, &manner).await;
     // It goes away in any case.
     db.close().await.ok();
     seen.map(Some).map_err(OpenError::Connect)
@@ -55,19 +72,33 @@ pub fn steps() -> Vec<String> {
     schema::all_steps()
 }
 
-async fn look_with(db: &DatabaseConnection, through: bool) -> Result<Look, DbErr> {
+async fn look_with(db: &DatabaseConnection, manner: &Manner) -> Result<Look, DbErr> {
     let sqlite = db.get_database_backend() == DbBackend::Sqlite;
     // First, as nothing that a damaged file answers is worth much.
-    let damage = if sqlite && through { damage(db).await? } else { None };
+    let damage = if sqlite && manner.through { damage(db).await? } else { None };
     let schema = schema::state(db).await?;
     let current = schema == State::Current;
     Ok(Look {
         keys: keys::all_if_there(db).await?,
         running: if current { Some(running(db).await?) } else { None },
+        token: match &manner.secret {
+            Some((hash, now)) if current => Some(worth(db, hash, *now).await?),
+            _ => None,
+        },
         newest: if current { newest(db).await? } else { None },
         read_only: if sqlite { None } else { read_only(db).await? },
         schema,
         damage,
+    })
+}
+
+async fn worth(db: &DatabaseConnection, hash: &str, now: UnixMillis) -> Result<Worth, DbErr> {
+    let known = token::Entity::find().filter(token::COLUMN.secret_hash.eq(hash)).one(db).await?;
+    Ok(match known {
+        Some(known) if is_valid(&known, now) => Worth::Good,
+        Some(_) => Worth::Ended,
+        None if token::Entity::find().one(db).await?.is_some() => Worth::Unknown,
+        None => Worth::First,
     })
 }
 

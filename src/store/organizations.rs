@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The `client_id` of the organization that a new installation begins with.
-const FIRST_CLIENT_ID: i64 = 1;
+pub(super) const FIRST_CLIENT_ID: i64 = 1;
 
 /// An organization to be made.
 #[derive(Clone, Debug)]

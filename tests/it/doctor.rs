@@ -146,7 +146,20 @@ fn faults_of_the_machine_and_of_the_directory_are_found() {
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&token, "\n").unwrap();
     finds(&mut doctor(&state), "fault", "operator_token", "is empty");
+    fs::write(&token, format!("wag_{}", "W".repeat(43))).unwrap();
+    finds(&mut doctor(&state), "warning", "operator_token", "none of this database's");
     fs::write(&token, kept).unwrap();
+    let wagate = |words: &[&str]| {
+        let output = command(&state).args(words).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let first = wagate(&["token", "list"])[0]["id"].as_str().unwrap().to_owned();
+    wagate(&["token", "revoke", &first]);
+    finds(&mut doctor(&state), "warning", "operator_token", "revoked or expired");
+    let other = wagate(&["token", "create", "--role", "operator"]);
+    fs::write(&token, other["secret"].as_str().unwrap()).unwrap();
+    assert_eq!(wrong(&report(&mut doctor(&state)).1), vec![]);
 
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let on_busy = &mut doctor(&state);

@@ -249,3 +249,91 @@ async fn killed_over_the_post_that_brings_a_handover_neither_is_there_and_then_b
         database.drop().await;
     }
 }
+
+/// The limit is on what is listed: whoever may have one session has one, however often it was replaced.
+#[tokio::test]
+async fn one_that_has_handed_over_comes_back_only_where_there_is_a_place_for_it() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let own = format!("/api/organizations/{}", app.organization);
+        let listed = async || crate::handover::listed(&app, "").await.0;
+        external(&app, "first", NUMBER).await;
+        connect(&app, "first", NUMBER, Way::Ready).await;
+        app.tell("first", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        app.clock.advance(Duration::from_secs(1));
+        external(&app, "second", NUMBER).await;
+        connect(&app, "second", NUMBER, Way::Ready).await;
+        assert_eq!(status(&app, "first").await["migratedTo"], "second");
+        assert_eq!(app.patch(&own, json!({ "maxSessions": 1 })).await.status, 200);
+
+        app.clock.advance(Duration::from_secs(1));
+        let before = app.get("/api/whatsapp/events/page?after=0&limit=1000").await.json();
+        for (event, data) in [
+            ("ready", json!({ "phoneNumber": NUMBER })),
+            ("authenticated", json!({})),
+            ("qr", json!({ "qr": "2@x" })),
+            ("change_state", json!({ "state": "CONNECTED" })),
+        ] {
+            app.tell("first", event, data).await.problem(409, "TOO_MANY_SESSIONS");
+        }
+        let said = report(&app, "first", &json!({ "status": "connected" })).await;
+        said.problem(409, "TOO_MANY_SESSIONS");
+        assert_eq!(status(&app, "first").await["status"], "session_not_connected");
+        assert_eq!(listed().await, crate::handover::ids(["second"]));
+        let after = app.get("/api/whatsapp/events/page?after=0&limit=1000").await.json();
+        assert_eq!(before, after, "the feed tells no other story than the list");
+
+        // Its messages are kept, and that it is gone may be said at any time.
+        let message = json!({ "message": {
+            "id": "3EB0A1", "from": "15550002222@c.us", "to": format!("{NUMBER}@c.us"),
+            "body": "still here", "type": "chat", "timestamp": app.clock.now().as_secs(),
+        } });
+        let kept = app.tell("first", "message", message).await;
+        assert_eq!((kept.status.as_u16(), &kept.json()["data"]["recorded"]), (200, &json!(true)));
+        let gone = app.tell("first", "disconnected", json!({ "reason": "NAVIGATION" })).await;
+        assert_eq!(gone.status, 200, "{}", gone.text());
+
+        // With a place for it the same is taken, and then it is one of those that are counted.
+        assert_eq!(app.patch(&own, json!({ "maxSessions": 2 })).await.status, 200);
+        app.clock.advance(Duration::from_secs(1));
+        connect(&app, "first", NUMBER, Way::Ready).await;
+        assert_eq!(listed().await, crate::handover::ids(["first", "second"]));
+        let third = json!({ "sessionId": "third", "start": false });
+        app.post(SESSION, third.clone()).await.problem(409, "TOO_MANY_SESSIONS");
+        // Being there it may say whatever it likes.
+        app.clock.advance(Duration::from_secs(1));
+        let said = app.tell("first", "change_state", json!({ "state": "OPENING" })).await;
+        assert_eq!(said.status, 200, "{}", said.text());
+        app.clock.advance(Duration::from_secs(1));
+        app.tell("first", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        // What is listed is what is counted, whatever it is then.
+        let is_place = listed().await.len() < 2;
+        assert_eq!(app.post(SESSION, third).await.status == 201, is_place);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_takes_its_place_back_from_an_idle_heir_needs_no_other() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        external(&app, "vps", NUMBER).await;
+        connect(&app, "vps", NUMBER, Way::Ready).await;
+        app.tell("vps", "disconnected", json!({ "reason": "LOGOUT" })).await;
+        app.clock.advance(Duration::from_secs(1));
+        old(&app, "here").await;
+        assert_eq!(status(&app, "vps").await["migratedTo"], "here");
+        let own = format!("/api/organizations/{}", app.organization);
+        assert_eq!(app.patch(&own, json!({ "maxSessions": 1 })).await.status, 200);
+        app.clock.advance(Duration::from_secs(1));
+        // Not with another number, as nobody would leave then.
+        let other = app.tell("vps", "ready", json!({ "phoneNumber": "15550009999" })).await;
+        other.problem(409, "TOO_MANY_SESSIONS");
+        connect(&app, "vps", NUMBER, Way::Ready).await;
+        assert_eq!(status(&app, "here").await["migratedTo"], "vps");
+        assert_eq!(crate::handover::listed(&app, "").await.0, crate::handover::ids(["vps"]));
+        app.close().await;
+    })
+    .await;
+}

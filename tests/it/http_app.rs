@@ -33,6 +33,7 @@ use wagate::{
     store::{
         Patience, Store,
         events::{NewEvent, Recorded},
+        tokens::NewToken,
     },
     webhook::{AddressPolicy, TargetPolicy},
 };
@@ -61,10 +62,19 @@ pub(crate) struct App {
     pub(crate) sender: meta::Sender,
     /// Looks for silence when it is asked to.
     pub(crate) watch: meta::Watch,
+    /// What the listener for the machine's own watchers answers.
+    pub(crate) watchers: axum::Router,
     client: reqwest::Client,
     opened: Opened,
     sessions: Sessions,
     tasks: TaskTracker,
+}
+
+/// Lets a secret be a token.
+async fn add_token(store: &Store, organization: &OrganizationId, role: Role, secret: &str) {
+    let secret_hash = Tokens::hash(secret);
+    let new = NewToken { role, secret_hash, label: "test".to_owned(), expires_at: None };
+    store.tokens().add(organization, new).await.unwrap();
 }
 
 impl App {
@@ -120,10 +130,7 @@ impl App {
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
         let organization = store.organizations().ensure_default().await.unwrap();
         let token = Tokens::new_secret();
-        Tokens::new(store.clone())
-            .adopt(&organization.id, Role::Operator, "test", &token)
-            .await
-            .unwrap();
+        add_token(&store, &organization.id, Role::Operator, &token).await;
 
         let tasks = TaskTracker::new();
         let options = Options {
@@ -152,6 +159,7 @@ impl App {
         let processor = services.meta.processor("test");
         let (sender, watch) = (services.meta.sender("test"), services.meta.watch());
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
+        let watchers = http::admin_router(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tasks.spawn(http::serve(
@@ -174,6 +182,7 @@ impl App {
             meta: processor,
             sender,
             watch,
+            watchers,
             client,
             opened,
             sessions,
@@ -192,8 +201,7 @@ impl App {
 
     pub(crate) async fn token_of(&self, organization: &OrganizationId, role: Role) -> String {
         let secret = Tokens::new_secret();
-        let tokens = Tokens::new(self.store.clone());
-        tokens.adopt(organization, role, "test", &secret).await.unwrap();
+        add_token(&self.store, organization, role, &secret).await;
         secret
     }
 
@@ -321,7 +329,8 @@ impl App {
 
     /// Stops everything in the daemon's order.
     pub(crate) async fn close(self) {
-        drop(self.deliveries);
+        // All who could give it more to do.
+        drop((self.deliveries, self.watchers));
         self.stop.cancel();
         self.sessions.shutdown(Duration::from_secs(5)).await;
         self.tasks.close();

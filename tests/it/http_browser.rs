@@ -50,6 +50,26 @@ async fn pages_of_other_origins_may_call_only_when_they_are_named() {
         answer.problem(401, "UNAUTHENTICATED");
         assert_eq!(answer.header("access-control-allow-origin"), APP);
         assert!(answer.header("access-control-expose-headers").contains("x-request-id"));
+        for name in ["content-range", "content-disposition"] {
+            assert!(answer.header("access-control-expose-headers").contains(name), "{name}");
+        }
+        // Nor is it a riddle why a request that is too large was refused.
+        let long = format!("/{}", "a".repeat(9_000));
+        for (path, more, code) in
+            [(long.as_str(), 0, "URI_TOO_LONG"), ("/", 40_000, "HEADERS_TOO_LARGE")]
+        {
+            let asked = |origin: &'static str| {
+                app.anonymous(Method::GET, path)
+                    .header("origin", origin)
+                    .header("x-more", "a".repeat(more))
+            };
+            let refused = Answer::to(asked(APP)).await;
+            assert_eq!(refused.json()["code"], code);
+            assert_eq!(refused.header("access-control-allow-origin"), APP);
+            assert_eq!(refused.header("vary"), "origin");
+            let other = Answer::to(asked("https://evil.example")).await;
+            assert_eq!(other.header("access-control-allow-origin"), "");
+        }
         // Tokens are sent by pages, never by browsers themselves.
         assert_eq!(answer.header("access-control-allow-credentials"), "");
         app.close().await;

@@ -322,6 +322,7 @@ fn bodies(operation: &str) -> (Value, Value) {
         "createOrganization" => (json!({ "name": "Acme" }), json!({ "name": "Bolt" })),
         "createCampaign" => (json!({ "name": "Sale" }), json!({ "name": "Sell-out" })),
         "createToken" => (json!({ "role": "viewer" }), json!({ "role": "manager" })),
+        "rotateToken" => (json!({ "overlapSeconds": 600 }), json!({ "overlapSeconds": 60 })),
         "createSession" => {
             (json!({ "start": false }), json!({ "start": false, "userId": "somebody" }))
         }

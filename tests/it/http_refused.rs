@@ -57,6 +57,8 @@ async fn what_cannot_be_read_as_a_request_is_refused_with_a_problem_document() {
             ("GET / HTTP/9.9\r\nhost: x\r\n\r\n", 400, "BAD_REQUEST"),
             ("GET / HTTP/1.1\r\nbad header: \u{1}\r\n\r\n", 400, "BAD_REQUEST"),
             ("GET /a b c HTTP/1.1\r\nhost: x\r\n\r\n", 400, "BAD_REQUEST"),
+            // HTTP/2, which nobody has offered.
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "BAD_REQUEST"),
             (long.as_str(), 414, "URI_TOO_LONG"),
             (large.as_str(), 431, "HEADERS_TOO_LARGE"),
             (many.as_str(), 431, "HEADERS_TOO_LARGE"),

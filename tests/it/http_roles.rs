@@ -244,7 +244,7 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
 
         for route in http::routes(&Limits::default()) {
             // Whose key is the operator's, no organization's token opens anything.
-            if !is_guarded(&route) || route.access == Access::Holder(Key::Status) {
+            if !is_guarded(&route) || matches!(route.access, Access::Holder(Key::Status(_))) {
                 continue;
             }
             let answer = as_stranger(&app, &route, &ours.address(&route), &stranger).await;
@@ -279,4 +279,42 @@ async fn another_organization_s_token_finds_nothing_and_changes_nothing_anywhere
 
 fn message_path(ours: &Ours) -> String {
     format!("/api/whatsapp/session/{SESSION}/messages/{}", ours.message)
+}
+
+/// The listener for the machine's own watchers asks for no token, so what it has must be for anybody who reaches it.
+#[tokio::test]
+async fn the_watchers_listener_answers_what_it_says_without_a_token_and_nothing_else() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let (router, stop) = (app.watchers.clone(), app.stop.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let tasks = tokio_util::task::TaskTracker::new();
+        let options = http::ServeOptions::default();
+        tasks.spawn(http::serve(listener, router, options, stop.clone(), stop.clone()));
+        tasks.close();
+        let ask = async |method: Method, path: &str| {
+            let request = crate::world::http_client().request(method, format!("{base}{path}"));
+            request.send().await.unwrap().status()
+        };
+        let own = http::admin_routes();
+        for route in &own {
+            assert_eq!(route.access, Access::Anybody, "{route:?}");
+            assert_eq!(route.method, Method::GET, "{route:?}: watchers change nothing");
+            assert!(!route.path.contains('{'), "{route:?}: nothing of a tenant's");
+            let status = ask(Method::GET, route.path).await;
+            assert!(status.is_success(), "{route:?}: {status}");
+        }
+        for route in http::routes(&Limits::default()) {
+            if own.iter().any(|it| (it.path, &it.method) == (route.path, &route.method)) {
+                continue;
+            }
+            let status = ask(route.method.clone(), &route.path.replace(['{', '}'], "")).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{route:?}");
+        }
+        stop.cancel();
+        tasks.wait().await;
+        app.close().await;
+    })
+    .await;
 }

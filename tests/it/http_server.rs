@@ -1,15 +1,15 @@
 //! Connections and time limits: nobody holds the daemon up by being slow.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
 use reqwest::Method;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wagate::http::{Limits, ServeOptions, serve};
+use wagate::http::{Connections, Edge, Limits, Proxies, ServeOptions, serve};
 
 use crate::{
     database::{Kind, on},
@@ -31,6 +31,7 @@ impl Server {
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
         let router = Router::new()
             .route("/", get(async || "hello"))
+            .route("/large", get(async || "x".repeat(32 << 20)))
             .route("/never", get(async || std::future::pending::<()>().await));
         let tasks = TaskTracker::new();
         tasks.spawn(serve(listener, router, options, soft.clone(), hard.clone()));
@@ -141,4 +142,79 @@ async fn an_answer_that_does_not_come_is_503() {
         app.close().await;
     })
     .await;
+}
+
+/// A connection that comes from this address of the machine's own.
+async fn connect_from(server: &Server, from: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    socket.connect(server.address.parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn whoever_takes_nothing_of_his_answer_loses_his_place() {
+    let counts = Connections::default();
+    let options = ServeOptions {
+        connections: 1,
+        write_time: Duration::from_millis(100),
+        counts: counts.clone(),
+        ..ServeOptions::default()
+    };
+    let server = Server::start(options).await;
+    let mut first = server.connect().await;
+    ask(&mut first, "/large").await;
+    // He reads nothing, and has the only place until he loses it.
+    let mut second = server.connect().await;
+    ask(&mut second, "/").await;
+    assert!(hear(&mut second).await.contains("hello"));
+    drop(second);
+    let mut all = Vec::new();
+    first.read_to_end(&mut all).await.ok();
+    assert!(!all.is_empty() && all.len() < 32 << 20, "{}", all.len());
+    assert_eq!(counts.stalled(), 1);
+    server.soft.cancel();
+    server.tasks.wait().await;
+}
+
+#[tokio::test]
+async fn a_neighbourhood_has_a_quarter_of_all_connections_and_a_trusted_proxy_what_it_needs() {
+    let counts = Connections::default();
+    let trusted = vec!["127.0.0.3/32".parse().unwrap()];
+    let proxies = Proxies { trusted, ..Proxies::default() };
+    let edge = Edge { proxies, ..Edge::default() };
+    let options =
+        ServeOptions { connections: 8, edge, counts: counts.clone(), ..ServeOptions::default() };
+    let server = Server::start(options).await;
+    let greeted = async |from: [u8; 4]| {
+        let mut stream = connect_from(&server, from).await;
+        ask(&mut stream, "/").await;
+        hear(&mut stream).await.contains("hello").then_some(stream)
+    };
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(greeted([127, 0, 0, 1]).await.unwrap());
+    }
+    assert!(greeted([127, 0, 0, 1]).await.is_none());
+    assert_eq!(counts.crowded(), 1);
+    // The others have theirs.
+    held.push(greeted([127, 0, 0, 2]).await.unwrap());
+    let mut passed_on = Vec::new();
+    for _ in 0..4 {
+        passed_on.push(greeted([127, 0, 0, 3]).await.unwrap());
+    }
+    assert_eq!(counts.crowded(), 1);
+    // When one ends its neighbour may come.
+    drop(held.remove(0));
+    let again = async {
+        loop {
+            if let Some(stream) = greeted([127, 0, 0, 1]).await {
+                return stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+    drop((held, passed_on));
+    server.soft.cancel();
+    server.tasks.wait().await;
 }

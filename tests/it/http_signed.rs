@@ -267,8 +267,14 @@ async fn a_signed_address_is_counted_as_its_token_and_a_bad_one_as_a_bad_token()
         for _ in 0..3 {
             load(&app, &format!("{url}A")).await.problem(403, "SIGNED_URL_INVALID");
         }
-        let refused = load(&app, &url).await.problem(429, "RATE_LIMITED");
-        assert_eq!(refused["limit"], "failed_authentications");
+        let guess = load(&app, &format!("{url}A")).await.problem(429, "RATE_LIMITED");
+        assert_eq!(guess["limit"], "failed_authentications");
+        // Who shows a good one is a neighbour, and is counted as its token alone.
+        assert_eq!(load(&app, &url).await.problem(429, "RATE_LIMITED")["limit"], "token");
+        app.clock.advance(Duration::from_secs(1));
+        assert_eq!(load(&app, &url).await.status, 200);
+        let guess = load(&app, &format!("{url}A")).await.problem(429, "RATE_LIMITED");
+        assert_eq!(guess["limit"], "failed_authentications");
         app.close().await;
     })
     .await;

@@ -190,6 +190,7 @@ fn written(operation: &str) -> Option<&'static str> {
         "changeOrganization" => "organization_changed",
         "createToken" => "token_created",
         "revokeToken" => "token_revoked",
+        "rotateToken" => "token_rotated",
         "createSession" | "connectUser" => "session_created",
         "changeSession" => "session_changed",
         "startSession" => "session_started",
@@ -252,6 +253,7 @@ async fn every_change_of_configuration_and_credentials_is_written_down_without_s
         for (operation, made, body) in [
             ("createOrganization", "organizationId", json!({ "name": "Acme" })),
             ("createToken", "tokenId", json!({ "role": "viewer" })),
+            ("rotateToken", "", json!({})),
             ("revokeToken", "", Value::Null),
             ("createSession", "", json!({ "sessionId": "shop", "start": false })),
             ("changeSession", "", json!({ "userId": "u", "phoneNumber": "6281234567890" })),

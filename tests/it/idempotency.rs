@@ -68,6 +68,7 @@ async fn every_post_takes_a_key_or_makes_nothing() {
                 ("{campaignId}", "camp_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
                 ("{webhookId}", "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
                 ("{accountId}", "mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+                ("{tokenId}", "tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
                 ("{metaEventId}", "mev_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
             ];
             let path = path.iter().fold(route.path.to_owned(), |it, (of, id)| it.replace(of, id));

@@ -7,8 +7,10 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::Value;
 use tokio_util::task::TaskTracker;
 use wagate::{
+    clock::Clock,
     store::{
         connect::{OpenError, Options},
         keys,
@@ -172,6 +174,13 @@ async fn the_master_key_is_rotated_under_load_and_the_old_one_is_refused() {
         let patience = wagate::store::Patience::Fail;
         store.sealer(&second, patience).await.unwrap();
 
+        let log = world.get("/api/audit?action=master_key_rotated").await.body;
+        let log = log["data"].as_array().unwrap();
+        assert_eq!(log.len(), 3);
+        assert_eq!(log[0]["target"], key_in(&world.state_dir().join("master.key")).id().as_str());
+        assert_eq!(log[0]["detail"]["before"], log[1]["target"]);
+        assert_eq!((&log[0]["tokenId"], &log[0]["detail"]["dataKeys"]), (&Value::Null, &1.into()));
+
         world.stop_daemon().await;
         world.start_daemon().await;
         world.until_status("shop", "session_connected").await;
@@ -208,7 +217,7 @@ async fn a_rotation_that_is_killed_anywhere_leaves_a_key_that_opens_the_database
         // After that, before the files changed places.
         let old = key_in(&path);
         let rotation = own.prepare().unwrap();
-        keys::rewrap(&options, &old, rotation.key()).await.unwrap();
+        keys::rewrap(&options, &old, rotation.key(), Clock::system().now()).await.unwrap();
         let new = rotation.key().clone();
         drop(rotation);
         world.stop_daemon().await;

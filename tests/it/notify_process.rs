@@ -153,6 +153,15 @@ async fn a_reload_takes_over_limits_and_what_is_logged_and_says_what_must_wait()
     assert!(policy().await.contains("\"token\";q=7;"));
     let said = fs::read_to_string(&log).unwrap();
     assert!(said.contains("http.request"), "a request is told of now: {said}");
+    let audit = async || {
+        let url = format!("{}/api/audit?action=configuration_changed", daemon.base());
+        let answer = http_client().get(url).bearer_auth(daemon.token()).send().await.unwrap();
+        let log: serde_json::Value = answer.json().await.unwrap();
+        let entries = log["data"].as_array().unwrap().iter();
+        entries.map(|entry| entry["detail"]["keys"].to_string()).collect::<Vec<_>>()
+    };
+    // Of what is taken over, its name. What waits for the next start is not taken over.
+    assert_eq!(audit().await, [r#"["limits.per_token_burst","log.level"]"#]);
 
     // What is of no use changes nothing.
     let said = reload("[limits]\nper_token_burst = 'many'\n");
@@ -161,6 +170,7 @@ async fn a_reload_takes_over_limits_and_what_is_logged_and_says_what_must_wait()
         "{said}"
     );
     assert!(policy().await.contains("\"token\";q=7;"));
+    assert_eq!(audit().await.len(), 1);
 }
 
 #[tokio::test]

@@ -164,15 +164,17 @@ async fn tokens_replays_gaps_and_endpoints_go_when_nobody_needs_them() {
             Kind::Postgres => "'\\x00'::bytea",
         };
         let mut statements = Vec::new();
-        for (id, revoked, expires) in [
-            ("gone-1", old.to_string(), "NULL".to_owned()),
-            ("gone-2", "NULL".to_owned(), old.to_string()),
-            ("kept-1", "NULL".to_owned(), "NULL".to_owned()),
-            ("kept-2", now.to_string(), (now + 1).to_string()),
+        for (id, role, revoked, expires) in [
+            ("gone-1", "viewer", old.to_string(), "NULL".to_owned()),
+            ("gone-2", "admin", "NULL".to_owned(), old.to_string()),
+            ("kept-1", "viewer", "NULL".to_owned(), "NULL".to_owned()),
+            ("kept-2", "viewer", now.to_string(), (now + 1).to_string()),
+            // Its secret may still be in a file.
+            ("kept-3", "operator", old.to_string(), old.to_string()),
         ] {
             statements.push(format!(
                 "INSERT INTO token (id, organization_id, role, secret_hash, label, created_at, revoked_at, \
-                 expires_at) VALUES ('{id}', '{organization}', 'viewer', '{id}', 'l', {old}, {revoked}, {expires})"
+                 expires_at) VALUES ('{id}', '{organization}', '{role}', '{id}', 'l', {old}, {revoked}, {expires})"
             ));
         }
         let endpoint = |id: &str, state: &str| {
@@ -229,7 +231,8 @@ async fn tokens_replays_gaps_and_endpoints_go_when_nobody_needs_them() {
             ..Policy::default()
         };
         sweep(&opened, policy).await;
-        for table in ["token", "webhook_endpoint", "webhook_gap", "webhook_replay"] {
+        assert_eq!(left(database, "token").await, ["kept-1", "kept-2", "kept-3"]);
+        for table in ["webhook_endpoint", "webhook_gap", "webhook_replay"] {
             assert_eq!(left(database, table).await, ["kept-1", "kept-2"], "{table}");
         }
         // Looking costs no transaction.

@@ -85,6 +85,7 @@ WAGATE_REPLAY=$(ask POST "/api/webhooks/$WAGATE_WEBHOOK/replay" '{"after_sequenc
 # What may be revoked. Ids of answers are asked for again, and among those of tokens is our own: once that is
 # revoked, everything is a 401 and nothing is tested.
 WAGATE_SPARE_TOKEN=$(ask POST /api/tokens '{"role": "viewer", "label": "to be revoked"}' tok)
+WAGATE_OLD_TOKEN=$(ask POST /api/tokens '{"role": "viewer", "label": "to be rotated"}' tok)
 # A session that is linked, and an image that it was sent.
 ask POST /api/whatsapp/session '{"sessionId": "linked"}' nothing
 tell() { curl -fsS -X POST "$control$1" -H 'Content-Type: application/json' -d "$2"; }
@@ -132,11 +133,11 @@ done
 WAGATE_CAMPAIGN=$(ask POST /api/campaigns '{"name": "Sale", "sessionId": "meta_106540352242922"}' camp)
 ask POST "/api/campaigns/$WAGATE_CAMPAIGN/audience" \
     '{"members": [{"phoneNumber": "16505551234", "messageId": "wamid.2"}]}' nothing
-for thing in "$WAGATE_CONVERSATION" "$WAGATE_CAMPAIGN" "$WAGATE_META_ACCOUNT" "$WAGATE_META_KEY" "$WAGATE_META_EVENT" "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN"; do
+for thing in "$WAGATE_CONVERSATION" "$WAGATE_CAMPAIGN" "$WAGATE_META_ACCOUNT" "$WAGATE_META_KEY" "$WAGATE_META_EVENT" "$WAGATE_MEDIA_MESSAGE" "$WAGATE_ORGANIZATION" "$WAGATE_MESSAGE" "$WAGATE_WEBHOOK" "$WAGATE_REPLAY" "$WAGATE_SPARE_TOKEN" "$WAGATE_OLD_TOKEN"; do
     [ -n "$thing" ] || { echo "something to ask for could not be made" >&2; exit 1; }
 done
 export WAGATE_META_ACCOUNT WAGATE_META_KEY WAGATE_META_EVENT WAGATE_CONVERSATION WAGATE_CAMPAIGN
-export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_MEDIA_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN
+export WAGATE_ORGANIZATION WAGATE_MESSAGE WAGATE_MEDIA_MESSAGE WAGATE_WEBHOOK WAGATE_REPLAY WAGATE_SPARE_TOKEN WAGATE_OLD_TOKEN
 
 # Sessions that are made up dial: not more than a few.
 ask PATCH "/api/organizations/$WAGATE_ORGANIZATION" '{"maxSessions": 12}' org >"$scratch/limited"

@@ -1,16 +1,22 @@
 //! The database: whether it is there, is ours, and opens.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use rustix::fs::{Access, access};
 
-use super::finding::{Check, Finding};
+use super::{
+    finding::{Check, Finding},
+    place,
+};
 use crate::{
     cli::output::Chain,
+    clock::Clock,
     config::{Config, DatabaseUrl},
     daemon,
+    service::Tokens,
+    state_dir,
     store::{
-        look::{self, Look, Manner},
+        look::{self, Look, Manner, Worth},
         schema,
     },
 };
@@ -26,18 +32,22 @@ pub(super) async fn database(
 ) -> (Vec<Finding>, Option<Look>) {
     let url = config.database.url_in(&config.state_dir);
     let options = daemon::store_options(config, &url);
-    let manner = Manner { alone, through: deep || is_small(&url) };
+    let through = deep || is_small(&url);
+    let secret = place::operator_secret(&config.state_dir);
+    let secret = secret.map(|secret| (Tokens::hash(&secret), Clock::system().now()));
     let mut findings = vec![];
-    let seen = match look::look(&options, manner).await {
+    let seen = match look::look(&options, Manner { alone, through, secret }).await {
         Ok(seen) => seen,
         Err(error) => {
             let finding = Finding::fault(Check::Database, format!("{url}: {}", Chain(&error)));
             return (vec![finding.fix(unreachable_fix(&url))], None);
         }
     };
-    findings.push(itself(&url, seen.as_ref(), manner));
+    findings.push(itself(&url, seen.as_ref(), through));
     findings.extend(seen.as_ref().map(|seen| schema_of(&seen.schema, config.database.migrate)));
     findings.push(master_key(config, seen.as_ref()));
+    let worth = seen.as_ref().and_then(|seen| seen.token);
+    findings.extend(worth.and_then(|worth| token(&config.state_dir, worth)));
     (findings, seen)
 }
 
@@ -56,7 +66,7 @@ fn unreachable_fix(url: &DatabaseUrl) -> &'static str {
 }
 
 /// Whether it can be read and written.
-fn itself(url: &DatabaseUrl, seen: Option<&Look>, manner: Manner) -> Finding {
+fn itself(url: &DatabaseUrl, seen: Option<&Look>, through: bool) -> Finding {
     let Some(seen) = seen else {
         return Finding::ok(Check::Database, format!("{url} is made at the first start"));
     };
@@ -80,7 +90,7 @@ fn itself(url: &DatabaseUrl, seen: Option<&Look>, manner: Manner) -> Finding {
             return Finding::warning(Check::Database, says)
                 .fix(format!("chmod 600 '{}'", file.display()));
         }
-        if !manner.through {
+        if !through {
             let says = format!("{url}; not read through, for which there is --deep");
             return Finding::ok(Check::Database, says);
         }
@@ -106,6 +116,23 @@ fn schema_of(state: &schema::State, migrate: bool) -> Finding {
         )
         .fix("install that version again; there is no way back but a backup from before"),
     }
+}
+
+/// What is wrong with the token in the operator's file, which a start reads.
+fn token(state_dir: &Path, worth: Worth) -> Option<Finding> {
+    let file = state_dir::token_path(state_dir);
+    let file = file.display();
+    let says = match worth {
+        Worth::Good | Worth::First => return None,
+        Worth::Ended => format!("the token in {file} is revoked or expired, and opens nothing"),
+        // The next start tells the database of it.
+        Worth::Unknown if state_dir::is_untold(state_dir) => return None,
+        Worth::Unknown => {
+            format!("the token in {file} is none of this database's, and opens nothing")
+        }
+    };
+    let fix = "delete the file and restart to be given another one, or put one there that `wagate token create --role operator` has made";
+    Some(Finding::warning(Check::OperatorToken, says).fix(fix))
 }
 
 fn master_key(config: &Config, seen: Option<&Look>) -> Finding {

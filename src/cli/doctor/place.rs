@@ -123,6 +123,13 @@ pub(super) fn operator_token(state_dir: &Path) -> Option<Finding> {
     Some(Finding::ok(Check::OperatorToken, shown.to_string()))
 }
 
+/// What is in the file, if it is there and can be read.
+pub(super) fn operator_secret(state_dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(state_dir::token_path(state_dir)).ok()?;
+    let secret = text.trim();
+    (!secret.is_empty()).then(|| secret.to_owned())
+}
+
 /// The room where the state directory is, and where a database file elsewhere is.
 pub(super) fn disk(config: &Config) -> Vec<Finding> {
     let mut places = vec![config.state_dir.clone()];

@@ -31,9 +31,18 @@ pub(super) async fn script() -> impl IntoResponse {
 }
 
 pub(super) fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    part_under(POLICY, kind, text)
+}
+
+/// The same, where the browser may let it do something else.
+pub(super) fn part_under(
+    policy: &'static str,
+    kind: &'static str,
+    text: &'static str,
+) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::REFERRER_POLICY, "no-referrer"),
         // Another version of the daemon has another page.
         (header::CACHE_CONTROL, "no-cache"),

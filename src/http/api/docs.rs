@@ -6,7 +6,7 @@
 
 use axum::{extract::State, http::header, response::IntoResponse};
 
-use super::dashboard::part;
+use super::dashboard::part_under;
 use crate::http::openapi::Document;
 
 const PAGE: &str = include_str!("../docs/index.html");
@@ -14,6 +14,12 @@ const STYLE: &str = include_str!("../docs/style.css");
 const SCRIPT: &str = include_str!("../docs/docs.js");
 const LIBRARY: &str = include_str!("../docs/swagger-ui/swagger-ui-bundle.js");
 const LIBRARY_STYLE: &str = include_str!("../docs/swagger-ui/swagger-ui.css");
+
+/// As the dashboard's. Besides, Swagger UI shows an image or a sound that it was answered from memory, by a `blob:` address
+/// of its own making.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; \
+                      media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 /// The document itself.
 pub(super) async fn document(State(document): State<Document>) -> impl IntoResponse {
@@ -40,4 +46,8 @@ pub(super) async fn library() -> impl IntoResponse {
 
 pub(super) async fn library_style() -> impl IntoResponse {
     part("text/css; charset=utf-8", LIBRARY_STYLE)
+}
+
+fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    part_under(POLICY, kind, text)
 }

@@ -100,6 +100,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/api/tokens", Admin, tokens::list, about::tokens::list()),
         get("/api/tokens/{tokenId}", Admin, tokens::show, about::tokens::show()),
         delete("/api/tokens/{tokenId}", Admin, tokens::revoke, about::tokens::revoke()),
+        post("/api/tokens/{tokenId}/rotate", Admin, tokens::rotate, about::tokens::rotate()),
         get("/api/audit", Admin, audit::list, about::audit::list()),
         // Sessions.
         post("/api/whatsapp/session", Manager, sessions::create, about::sessions::create()),
@@ -203,13 +204,13 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         // Sessions that run elsewhere.
         post(
             "/api/whatsapp/webhook/{sessionId}",
-            Key::Session,
+            Key::Session(Manager),
             receiver::receive,
             about::external::receive(),
         ),
         get(
             "/api/whatsapp/webhook/{sessionId}",
-            Key::Session,
+            Key::Session(Manager),
             receiver::verify,
             about::external::verify(),
         ),
@@ -221,14 +222,14 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         ),
         post(
             "/api/whatsapp/status-webhook",
-            Key::Status,
+            Key::Status(Manager),
             status_webhook::report,
             about::external::report_status(),
         )
         .for_all_origins(),
         post(
             "/functions/v1/whatsapp-status-webhook",
-            Key::Status,
+            Key::Status(Manager),
             status_webhook::report,
             about::external::report_status_to_function(),
         )

@@ -15,7 +15,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use entity::{id::OrganizationId, state::Role};
+use entity::id::OrganizationId;
 
 use super::{
     ok,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     http::{
         auth, body::Posted, client::Client, error::ApiError, fields::Parameters,
-        idempotency::idempotency_key, limit::Told,
+        idempotency::idempotency_key, limit::Told, route::Key,
     },
     service::{External, Principal, Tokens, external::Called},
 };
@@ -34,6 +34,7 @@ pub(super) async fn report(
     State(external): State<External>,
     State(tokens): State<Tokens>,
     State(desk): State<Desk>,
+    Extension(key): Extension<Key>,
     client: Option<Extension<Client>>,
     parameters: Parameters,
     request: Request,
@@ -54,7 +55,10 @@ pub(super) async fn report(
     let told = auth::meter(&desk.meters, &caller);
     let mut response = match told.as_ref().and_then(Told::refused) {
         Some(response) => response,
-        None => by_token(&external, &desk, caller, parameters, request).await.into_response(),
+        None => match caller.require(key.role()) {
+            Err(error) => ApiError::from(error).into_response(),
+            Ok(()) => by_token(&external, &desk, caller, parameters, request).await.into_response(),
+        },
     };
     if let Some(told) = told {
         told.write(response.headers_mut());
@@ -70,7 +74,6 @@ async fn by_token(
     parameters: Parameters,
     request: Request,
 ) -> Result<Response, ApiError> {
-    caller.require(Role::Manager)?;
     let key = idempotency_key(request.headers());
     let body = Posted::read(request, &desk.limits).await;
     take(external, Some(&caller.organization_id), parameters, key, body).await

@@ -19,6 +19,7 @@ use crate::{
     },
     service::{
         Tokens,
+        created::Created,
         tokens::{CreateToken, State as TokenState},
     },
 };
@@ -85,11 +86,7 @@ pub(super) async fn create(
     // A role that could not be read has ended the reading.
     let create = CreateToken { role: role.unwrap_or(Role::Viewer), label, expires_at };
     let (outcome, secret) = tokens.create(&caller, create, key).await?;
-    let location = format!("/api/tokens/{}", outcome.made.id);
-    let view = NewTokenView { token: outcome.made.into(), secret };
-    let mut response = created(&location, outcome.replayed, view);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(made(outcome, secret))
 }
 
 #[tracing::instrument(name = "http.tokens.list", skip_all)]
@@ -136,6 +133,33 @@ pub(super) async fn revoke(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     Ok(ok(TokenView::from(tokens.revoke(&caller, &id).await?)))
+}
+
+/// 201 with the new one; 200 when an earlier request with the same key made it.
+#[tracing::instrument(name = "http.tokens.rotate", skip_all)]
+pub(super) async fn rotate(
+    State(tokens): State<Tokens>,
+    Caller(caller): Caller,
+    TokenPath(id): TokenPath,
+    parameters: Parameters,
+    headers: HeaderMap,
+    JsonObject(mut body): JsonObject,
+) -> Result<Response, ApiError> {
+    parameters.finish()?;
+    let key = idempotency_key(&headers)?;
+    let overlap = body.overlap("overlapSeconds");
+    body.finish()?;
+    let (outcome, secret) = tokens.rotate(&caller, &id, overlap, key).await?;
+    Ok(made(outcome, secret))
+}
+
+/// The answer with a new token.
+fn made(outcome: Created<token::Model>, secret: Option<String>) -> Response {
+    let location = format!("/api/tokens/{}", outcome.made.id);
+    let view = NewTokenView { token: outcome.made.into(), secret };
+    let mut response = created(&location, outcome.replayed, view);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn point_in_time(text: &str) -> Result<UnixMillis, &'static str> {

@@ -3,6 +3,7 @@
 //! - `quota.rs`: the algorithm. `meter.rs`: one quota for each of many callers.
 //! - `places.rs`: how many bodies are in memory before it is known who sent them. `known.rs`: whose signatures have come
 //!   from where.
+//! - `crowd.rs`: how many connections one neighbourhood may have at a time.
 //! - `streams.rs`: how many streams and long polls one caller may have at a time.
 //!
 //! `governor` has the same algorithm. It gives no look without taking, which failed authentications
@@ -12,6 +13,7 @@
 //! (`RateLimit-Policy`, `RateLimit`) and as most clients know it (`X-RateLimit-…`, times in seconds from
 //! now). A daemon limits what it is asked itself: with several of them, each has limits of its own.
 
+mod crowd;
 mod known;
 mod meter;
 mod places;
@@ -33,6 +35,7 @@ use axum::{
 };
 use entity::id::TokenId;
 
+pub(super) use self::crowd::{Crowd, Seat};
 pub use self::quota::Quota;
 use self::{meter::Meter, quota::Verdict};
 pub(crate) use self::{

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::{Event, status},
-    service::{Error, Thing, text},
+    service::{Conflict, Error, Thing, text},
     store::{
         Patience,
         events::{Mark, NewEvent, Posted, Recorded, Request},
@@ -57,6 +57,7 @@ impl External {
             };
             match writer.record(new, Patience::Fail).await? {
                 Recorded::KeyReused => Err(Error::KeyReused),
+                Recorded::Full => Err(Error::Conflict(Conflict::TooManySessions)),
                 recorded => Ok(recorded),
             }
         };
@@ -77,7 +78,7 @@ impl External {
                     Recorded::New { seq } => Outcome::Recorded { seq },
                     Recorded::Duplicate | Recorded::Ignored => Outcome::Duplicate,
                     Recorded::Stale => Outcome::Older,
-                    Recorded::Waiting | Recorded::KeyReused => Outcome::Nothing,
+                    Recorded::Waiting | Recorded::KeyReused | Recorded::Full => Outcome::Nothing,
                 }
             }
         };

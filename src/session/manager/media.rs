@@ -198,7 +198,8 @@ impl Sessions {
             key: source.and_then(|source| source.key).ok_or_else(gone)?,
         };
         // Of the run that is asked: what it has learned is not written once the session is somebody else's.
-        let store = self.slot(key).lock().await.as_ref().map(|run| run.store.clone());
+        let store =
+            self.slot(key).lock().await.as_ref().map(|run| run.hold.store(&self.shared.store));
         let path = match self.ask(key, |answer| Command::RenewMedia { renewal, answer }).await {
             Err(Error::NotRunning) => match self.ownership.owner(key).await? {
                 Some(node) => return Err(Error::Elsewhere { node }),

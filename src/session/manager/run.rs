@@ -21,7 +21,6 @@ use crate::{
         runner::{Command, Line, Runner, Start},
         standing::credentials_are_dead,
     },
-    store::Store,
 };
 
 /// Requests that a session may have waiting before callers are told that it is busy.
@@ -36,8 +35,6 @@ pub(super) struct Run {
     /// The right to it.
     pub(super) hold: Hold,
     pub(super) commands: mpsc::Sender<Command>,
-    /// To write for the session, for as long as it is ours.
-    pub(super) store: Store,
     /// Cancelled also when the session is not ours any more.
     pub(super) stop: CancellationToken,
     pub(super) task: JoinHandle<()>,
@@ -124,7 +121,6 @@ impl Sessions {
         }
 
         moment!("session.started");
-        let store = shared.store.clone();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let stop = self.stopping.child_token();
         // A root of its own: a run outlives the request that began it.
@@ -143,7 +139,7 @@ impl Sessions {
         let task = self.shared.tracker.spawn(
             self.clone().contained(hold.clone(), runner, ingest, stop.clone()).instrument(span),
         );
-        Ok(Run { hold: hold.clone(), commands, store, stop, task })
+        Ok(Run { hold: hold.clone(), commands, stop, task })
     }
 
     /// A run whose panic harms no other session: it is reported, and the session begins anew.

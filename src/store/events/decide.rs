@@ -129,6 +129,7 @@ pub(super) fn decide(
             return Decided::Not(Recorded::Stale);
         }
         _ => {
+            let is_admitted = present.room.admits(row, &event.event);
             if let Some(mark) = event.latest() {
                 // It was true then, and something else has been since.
                 if row.observed_at.is_some_and(|observed_at| event.until() < observed_at) {
@@ -145,9 +146,15 @@ pub(super) fn decide(
                     forget(present, event, dedupe_key.as_ref());
                     return Decided::Not(Recorded::Duplicate);
                 }
-                // What is known to the second may be older than what is known better: time goes on.
-                row.observed_at = row.observed_at.max(Some(event.at));
-                row.observed_mark = Some(mark.to_owned());
+                if is_admitted {
+                    // What is known to the second may be older than what is known better: time goes on.
+                    row.observed_at = row.observed_at.max(Some(event.at));
+                    row.observed_mark = Some(mark.to_owned());
+                }
+            }
+            if !is_admitted {
+                forget(present, event, dedupe_key.as_ref());
+                return Decided::Not(Recorded::Full);
             }
             plan.statuses.insert(event.session_key.clone());
         }
@@ -160,7 +167,9 @@ pub(super) fn decide(
         Some(observed_at) if event.posted.is_some() => observed_at.max(event.at),
         _ => event.at,
     };
+    let before = row.status;
     status::apply(row, &event.event, at);
+    present.room.moved(row, before);
     if says_whose_it_is(&event.event) && is_connected_with_number(row) {
         plan.became_connected(event);
     }

@@ -4,8 +4,9 @@
 //! what is there (`present.rs`), decide in memory (`decide.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `alone.rs` has whom a group waits for first, `early.rs` has acknowledgements that come before their message,
-//! `families.rs` which sessions are one account's. `read.rs` finds events again, `unread.rs` those that tell of a message
+//! not at all. `alone.rs` has whom a group waits for first, `early.rs` acknowledgements that come before their message,
+//! `families.rs` which sessions are one account's, `room.rs` whether one that has handed over may come back. `read.rs` finds
+//! events again, `unread.rs` those that tell of a message
 //! nobody could read.
 
 mod alone;
@@ -17,6 +18,7 @@ mod plan;
 mod present;
 mod read;
 mod record;
+mod room;
 mod tell;
 mod unread;
 
@@ -230,6 +232,8 @@ pub enum Recorded {
     Waiting,
     /// Its client has called another request so. Nothing was recorded.
     KeyReused,
+    /// The session has handed over, and its organization has no place for it to be at work again. Nothing was recorded.
+    Full,
 }
 
 /// Rows per statement: far below SQLite's 32,766 bound values at twenty columns each.

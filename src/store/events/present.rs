@@ -14,6 +14,7 @@ use super::{
     CHUNK, NewEvent,
     early::{self, Early},
     families::Families,
+    room::Room,
 };
 use crate::{event::Event, store::sessions::is_there};
 
@@ -31,6 +32,8 @@ pub(super) struct Present {
     pub(super) early: Early,
     /// What requests have said that were called as these are: by the key's row.
     pub(super) requests: HashMap<String, String>,
+    /// Whether sessions that have handed over may be at work again.
+    pub(super) room: Room,
 }
 
 type Levels = HashMap<(SessionKey, String), Reached>;
@@ -103,7 +106,8 @@ impl Present {
         let levels = levels(txn, &families, events).await?;
         let early = early::read(txn, &sessions, &families, events).await?;
         let requests = requests(txn, events).await?;
-        Ok(Self { sessions, recorded, families, levels, early, requests })
+        let room = Room::read(txn, &sessions, events).await?;
+        Ok(Self { sessions, recorded, families, levels, early, requests, room })
     }
 
     /// Our own id of the message that an event acknowledges.

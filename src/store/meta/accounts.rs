@@ -7,8 +7,8 @@ use entity::{
     meta::{account, state::MetaStatus},
 };
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait as _,
-    Select, Statement,
+    ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait as _, Select, Statement,
 };
 
 use super::Meta;

@@ -45,7 +45,7 @@ pub enum Table {
     Conversations,
     /// People with whom there is no conversation, with what they are called by.
     Contacts,
-    /// Tokens that nobody can use any more.
+    /// Tokens that nobody can use any more, but for operators'.
     Tokens,
     /// Ranges that were asked for again, and have come to an end.
     WebhookReplays,
@@ -169,7 +169,11 @@ impl Table {
                  (SELECT 1 FROM conversation WHERE contact_id = contact.id)",
                 before.0
             ),
-            Self::Tokens => format!("(revoked_at < {0} OR expires_at < {0})", before.0),
+            // Of an operator's it is never forgotten that it was revoked: its secret may still be in a file that a start
+            // reads (`store::tokens::adopt`).
+            Self::Tokens => {
+                format!("(revoked_at < {0} OR expires_at < {0}) AND role <> 'operator'", before.0)
+            }
             Self::WebhookReplays => format!("state <> 'running' AND finished_at < {}", before.0),
             Self::WebhookGaps => format!("until < {}", before.0),
             Self::WebhookEndpoints => format!(

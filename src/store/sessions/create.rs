@@ -16,7 +16,7 @@ use sea_orm::{
 use serde_json::json;
 
 use super::{
-    Sessions,
+    Migrated, Sessions,
     external::{Receiver, SealedReceiver, SessionData, is_taken},
     is_there,
 };
@@ -75,22 +75,38 @@ pub enum Created {
 }
 
 /// How many sessions an organization may have, if it has as many. Its row is locked, so that two
-/// daemons do not both make the last one. Sessions that have handed over are none that it can use.
+/// daemons do not both make the last one.
 pub(super) async fn is_full(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
 ) -> Result<Option<i64>, DbErr> {
+    let left = places_left(txn, organization).await?;
+    Ok(left.filter(|(left, _)| *left <= 0).map(|(_, limit)| limit))
+}
+
+/// How many more sessions an organization may have, and how many in all; none where there is no limit. Its row is locked
+/// then. Counted are those that lists show: sessions that have handed over are none that it can use, unless they are at
+/// work again.
+pub(in crate::store) async fn places_left(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+) -> Result<Option<(i64, i64)>, DbErr> {
     let row = organization::Entity::find_by_id(organization.clone()).one(txn).await?;
-    let Some(limit) = row.and_then(|row| row.max_sessions) else { return Ok(None) };
-    organization::Entity::find_by_id(organization.clone()).lock_exclusive().one(txn).await?;
+    if row.is_none_or(|row| row.max_sessions.is_none()) {
+        return Ok(None);
+    }
+    let locked = organization::Entity::find_by_id(organization.clone()).lock_exclusive();
+    let limit = locked.one(txn).await?.and_then(|row| row.max_sessions);
+    let Some(limit) = limit else { return Ok(None) };
     let sessions = session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
-        .filter(session::COLUMN.migrated_to.is_null())
+        .filter(Migrated::Without.condition())
         .filter(session::COLUMN.origin.ne(Origin::Cloud))
         .filter(is_there())
         .count(txn)
         .await?;
-    Ok(i64::try_from(sessions).is_ok_and(|sessions| sessions >= limit).then_some(limit))
+    let sessions = i64::try_from(sessions).unwrap_or(i64::MAX);
+    Ok(Some((limit.saturating_sub(sessions), limit)))
 }
 
 /// Writes a session's row, unless its id is taken or it is called as another of the organization's where it runs.

@@ -33,7 +33,7 @@ pub enum Migrated {
 }
 
 impl Migrated {
-    fn condition(self) -> Condition {
+    pub(super) fn condition(self) -> Condition {
         // A number at Meta's is no session that anybody runs: it is among the accounts.
         let all = Condition::all().add(session::COLUMN.origin.ne(Origin::Cloud)).add(is_there());
         match self {

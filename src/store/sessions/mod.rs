@@ -28,6 +28,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
+pub(in crate::store) use self::create::places_left;
 use self::external::{SealedReceiver, claimed_at, is_taken};
 pub(super) use self::{
     claims::{LIVE, disclaim, take_back},

@@ -41,6 +41,10 @@ fn place() -> [Field; 3] {
     ]
 }
 
+fn kind(about: &'static str) -> Field {
+    text("type", about).pattern("^[a-z_.]{1,64}$")
+}
+
 fn stream(id: &'static str, summary: &'static str) -> Operation {
     let page = Content::Json {
         schema: schemars::SchemaGenerator::subschema_for::<Page>,
@@ -49,6 +53,7 @@ fn stream(id: &'static str, summary: &'static str) -> Operation {
     operation(id, Tag::Events, summary)
         .about(STREAM)
         .query(place())
+        .query([kind("With `Accept: application/json`: only events of this kind, by the word that `event` has.")])
         .header(
             text("Last-Event-ID", "The number of the last event that the client has seen.")
                 .pattern("^[0-9]{0,18}$"),
@@ -65,8 +70,7 @@ fn page(id: &'static str, summary: &'static str) -> Operation {
     operation(id, Tag::Events, summary)
         .about(PAGE)
         .query(place())
-        .query([text("type", "Only events of this kind, by the word that `event` has: `message`, `ready`, `session.created`.")
-            .pattern("^[a-z_.]{1,64}$")])
+        .query([kind("Only events of this kind, by the word that `event` has: `message`, `ready`, `session.created`.")])
         .answers::<Page>(200, "A page of events.", example())
         .refuses([Code::TooManyStreams, Code::StreamsOfCaller])
 }

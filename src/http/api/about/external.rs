@@ -130,7 +130,12 @@ fn report(id: &'static str) -> Operation {
             any("timestamp", "When: seconds or milliseconds since 1970, or RFC 3339.").example(AT),
         ])
         .answers::<Success<ReceiptView>>(200, "What became of it.", receipt("connected"))
-        .refuses([Code::SessionNotFound, Code::StatusWebhookClosed, Code::IdempotencyKeyReused])
+        .refuses([
+            Code::SessionNotFound,
+            Code::StatusWebhookClosed,
+            Code::TooManySessions,
+            Code::IdempotencyKeyReused,
+        ])
 }
 
 pub(in crate::http::api) fn report_status() -> Operation {

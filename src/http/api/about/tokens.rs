@@ -10,9 +10,9 @@ use crate::{
             tokens::{NewTokenView, TokenView},
         },
         code::Code,
-        operation::{Operation, Tag, label, operation, time, word},
+        operation::{Operation, Tag, label, number, operation, time, word},
     },
-    service::tokens::LONGEST_LABEL,
+    service::{tokens::LONGEST_LABEL, webhooks::LONGEST_OVERLAP},
 };
 
 fn example() -> Value {
@@ -80,4 +80,32 @@ pub(in crate::http::api) fn revoke() -> Operation {
     operation("revokeToken", Tag::Tokens, "Revoke a token")
         .about("At once and for good; open streams of its holder end. Asked for twice, it is the same.")
         .answers::<Success<TokenView>>(200, "The token, revoked.", success(&example()))
+}
+
+pub(in crate::http::api) fn rotate() -> Operation {
+    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
+    operation("rotateToken", Tag::Tokens, "Put another token in the place of one")
+        .about(
+            "The new one has the role, label and end of the old one. Its secret is in this answer and never again. The old one expires \
+             when the overlap is over, so that whoever has it has time to learn the new one, and whoever loses the answer can ask again; \
+             without overlap it is revoked at once, as a secret that has leaked should be.",
+        )
+        .body([number("overlapSeconds", 0..=longest, "For how long the old one is good.")
+            .usually(86_400)
+            .example(3600)])
+        .idempotent()
+        .answers::<Success<NewTokenView>>(
+            201,
+            "The new token, with its secret.",
+            with_secret(Some("wag_4nDk0…")),
+        )
+        .says("Location", "Where it is.")
+        .answers::<Success<NewTokenView>>(
+            200,
+            "The token that an earlier request with this key has made, without its secret.",
+            with_secret(None),
+        )
+        .says("Location", "Where it is.")
+        .says("Idempotency-Replayed", "`true`")
+        .refuses([Code::TokenEnded])
 }

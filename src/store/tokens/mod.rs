@@ -1,4 +1,9 @@
 //! Tokens: who may call, by the hash of what they show.
+//!
+//! `adopt.rs`: the secret of a file that is there before the database. `rotate.rs`: one token in the place of another.
+
+mod adopt;
+mod rotate;
 
 use std::time::Duration;
 
@@ -10,11 +15,12 @@ use entity::{
     token,
 };
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
-    sea_query::Expr,
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, TryInsertResult, sea_query::Expr,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+pub use self::{adopt::Adopted, rotate::Rotated};
 use super::{
     Error, Made, Store,
     audit::{self, By},
@@ -143,13 +149,7 @@ impl Tokens {
                     if let Some(made) = made_before(txn, owner, key, id, now, of).await? {
                         return Ok(made);
                     }
-                    token::Entity::insert(token::ActiveModel::from(row.clone()))
-                        .exec_without_returning(txn)
-                        .await?;
-                    let what = (AuditAction::TokenCreated, row.id.as_str());
-                    let detail =
-                        json!({ "role": row.role, "label": row.label, "expiresAt": row.expires_at });
-                    audit::write(txn, &row.organization_id, &by, now, what, &detail).await?;
+                    insert(txn, &row, &by, &json!({})).await?;
                     Ok(Made::New(row))
                 })
             })
@@ -231,18 +231,44 @@ impl Tokens {
     }
 }
 
-/// The same rule as `service::tokens`, in SQL.
+/// Whether a token opens anything.
+///
+/// Revoked is revoked: when that was is for people. The clock of another daemon, or ours after it was set, may be behind
+/// of what was written down then.
+pub fn is_valid(row: &token::Model, now: UnixMillis) -> bool {
+    row.revoked_at.is_none() && row.expires_at.is_none_or(|at| now < at)
+}
+
+/// The same rule, in SQL.
 fn is(state: State, now: UnixMillis) -> Condition {
-    let is_ahead = |at: token::Column| Condition::any().add(at.is_null()).add(at.gt(now));
+    let unrevoked = Condition::all().add(token::COLUMN.revoked_at.is_null());
     match state {
-        State::Active => Condition::all()
-            .add(is_ahead(token::Column::RevokedAt))
-            .add(is_ahead(token::Column::ExpiresAt)),
-        State::Revoked => Condition::all().add(token::COLUMN.revoked_at.lte(now)),
-        State::Expired => Condition::all()
-            .add(is_ahead(token::Column::RevokedAt))
-            .add(token::COLUMN.expires_at.lte(now)),
+        State::Active => unrevoked.add(
+            Condition::any()
+                .add(token::COLUMN.expires_at.is_null())
+                .add(token::COLUMN.expires_at.gt(now)),
+        ),
+        State::Revoked => Condition::all().add(token::COLUMN.revoked_at.is_not_null()),
+        State::Expired => unrevoked.add(token::COLUMN.expires_at.lte(now)),
     }
+}
+
+/// Writes a token's row, and who has made it. `more` is what the audit log says of it besides.
+async fn insert(
+    txn: &DatabaseTransaction,
+    row: &token::Model,
+    by: &By,
+    more: &Value,
+) -> Result<(), DbErr> {
+    token::Entity::insert(token::ActiveModel::from(row.clone()))
+        .exec_without_returning(txn)
+        .await?;
+    let what = (AuditAction::TokenCreated, row.id.as_str());
+    let mut detail = json!({ "role": row.role, "label": row.label, "expiresAt": row.expires_at });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        detail[name] = value.clone();
+    }
+    audit::write(txn, &row.organization_id, by, row.created_at, what, &detail).await
 }
 
 fn new_row(organization: &OrganizationId, new: NewToken, now: UnixMillis) -> token::Model {
