@@ -128,7 +128,10 @@ async fn the_master_key_of_a_database_newer_than_the_program_is_not_rotated() {
         // It may become newer once the keys were looked at.
         let options = Options::new(database.url.as_str());
         let first = key_in(&world.state_dir().join("master.key"));
-        let refused = keys::rewrap(&options, &first, &database::master_key()).await.unwrap_err();
+        let refused =
+            keys::rewrap(&options, &first, &database::master_key(), Clock::system().now())
+                .await
+                .unwrap_err();
         assert!(matches!(refused, keys::RekeyError::Open(OpenError::Newer(_))), "{refused}");
         assert!(dump(database) == before, "nothing was written");
         world.end().await;
