@@ -108,9 +108,8 @@ mod armed {
             kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
             stand_still();
         }
-        if PANICS.as_ref().is_some_and(|armed| armed.is_now(name)) {
-            panic!("a test wants a panic at {name}");
-        }
+        let panics = PANICS.as_ref().is_some_and(|armed| armed.is_now(name));
+        assert!(!panics, "a test wants a panic at {name}");
         if BLOCKED.as_ref().is_some_and(|armed| armed.is_now(name)) {
             tracing::info!(moment = name, "Blocked at {name}");
             // This may be the thread that has waited for sockets and timers until now. Another one takes that over when it

@@ -60,7 +60,7 @@ pub fn init(config: &Config) -> Result<Telemetry, Error> {
     #[cfg(feature = "otlp")]
     let traces = Traces::of(config)?;
     #[cfg(feature = "otlp")]
-    let inner = inner.with(traces.as_ref().map(|it| it.layer()));
+    let inner = inner.with(traces.as_ref().map(Traces::layer));
     let (filter, handle) = reload::Layer::new(filter(log));
     let lines = fmt::layer()
         .with_writer(std::io::stderr)

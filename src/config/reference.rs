@@ -1,5 +1,7 @@
 //! `docs/configuration.md`: every key, from the types and rules themselves.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 
 use super::{Config, changes, rule::Ruled, shape};
@@ -37,7 +39,7 @@ pub fn page() -> String {
         page += &key(&name, &of, &defaults[&name], &rules);
     }
     for (section, of) in sections {
-        page += &format!("\n## [{section}]\n\n{}\n", text(&of));
+        let _ = writeln!(page, "\n## [{section}]\n\n{}", text(&of));
         for (name, of) in properties(&of) {
             let default = &defaults[&section][&name];
             page += &key(&format!("{section}.{name}"), &of, default, &rules);
@@ -58,16 +60,16 @@ fn key(key: &str, schema: &Value, default: &Value, rules: &[(&str, &str)]) -> St
     let variable = key.to_ascii_uppercase().replace('.', "__");
     let mut part = format!("\n### {key}\n\n{}\n\n- Variable: `WAGATE_{variable}`\n", text(schema));
     part += &value(schema);
-    part += &match default {
-        Value::Null => "- Default: not set\n".to_owned(),
+    let _ = match default {
+        Value::Null => writeln!(part, "- Default: not set"),
         Value::String(text) => {
-            format!("- Default: `\"{}\"`\n", shape::size(text).as_ref().unwrap_or(text))
+            writeln!(part, "- Default: `\"{}\"`", shape::size(text).as_ref().unwrap_or(text))
         }
-        other => format!("- Default: `{other}`\n"),
+        other => writeln!(part, "- Default: `{other}`"),
     };
     for (_, must) in rules.iter().filter(|(of, _)| *of == key) {
         let (first, rest) = must.split_at(1);
-        part += &format!("- {}{rest}\n", first.to_ascii_uppercase());
+        let _ = writeln!(part, "- {}{rest}", first.to_ascii_uppercase());
     }
     if changes::is_live(key) {
         part += "- A daemon that runs takes it over at SIGHUP.\n";

@@ -261,7 +261,7 @@ impl Daemon {
         let http_tasks = TaskTracker::new();
         let serve = |listener, router, tls| {
             let (edge, counts) = (edge(&config.http), connections.clone());
-            let options = http::ServeOptions { tls, edge, counts, ..http::ServeOptions::default() };
+            let options = http::ServeOptions { edge, counts, tls, ..http::ServeOptions::default() };
             let (soft, hard) = (stop.soft.clone(), stop.hard.clone());
             let serving = http::serve(listener, router, options, soft, hard);
             listeners::serve(serving, failed.clone().drop_guard())

@@ -58,14 +58,12 @@ impl Reader {
         statement: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, DbErr> {
         let mut statement = std::pin::pin!(statement);
-        match timeout(self.deadline, &mut statement).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                // Before the connection goes back to the pool, which is when the statement is dropped.
-                self.trust.end();
-                Err(timed_out(self.deadline))
-            }
+        if let Ok(answer) = timeout(self.deadline, &mut statement).await {
+            return answer;
         }
+        // Before the connection goes back to the pool, which is when the statement is dropped.
+        self.trust.end();
+        Err(timed_out(self.deadline))
     }
 }
 
@@ -117,13 +115,11 @@ impl Trust {
         if self.has_ended(age) {
             return Err(SqlxError::Protocol("a connection of its age has gone silent".to_owned()));
         }
-        match timeout(ALIVE, connection.ping()).await {
-            Ok(alive) => alive.map(|()| true),
-            Err(_) => {
-                self.end();
-                Err(SqlxError::Protocol("it has gone silent".to_owned()))
-            }
+        if let Ok(alive) = timeout(ALIVE, connection.ping()).await {
+            return alive.map(|()| true);
         }
+        self.end();
+        Err(SqlxError::Protocol("it has gone silent".to_owned()))
     }
 
     /// Trusts nothing that there is now.

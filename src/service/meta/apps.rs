@@ -13,9 +13,12 @@ const GOOD_FOR: Duration = Duration::from_secs(5);
 /// The most that are looked up. Which ones those are is another matter each time, so whoever posts a body again has all tried.
 const MOST: u64 = 64;
 
+/// What was looked up, and when, by the monotonic clock.
+type Known = Option<(Duration, Arc<[account::Model]>)>;
+
 /// An account of each app, one of every organization before the second of any. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Apps(Arc<Mutex<Option<(Duration, Arc<[account::Model]>)>>>);
+pub(super) struct Apps(Arc<Mutex<Known>>);
 
 impl Apps {
     /// An account of each. Its secrets are sealed.

@@ -87,10 +87,10 @@ impl Meta {
             }
             Door::Shared => {
                 let named = self.named(bytes).await?;
-                let names = &named.names;
-                let accounts = self.store.meta().named(&names.numbers, &names.wabas).await?;
+                let Names { numbers, wabas, .. } = &named.names;
+                let accounts = self.store.meta().named(numbers, wabas).await?;
                 let mut tries = Tries::of(bytes.len());
-                for turn in trial::turns(&accounts, &names.numbers) {
+                for turn in trial::turns(&accounts, numbers) {
                     if tries.takes(turn) {
                         let secret = self.secret_of(turn, now).await?;
                         tries.add(secret);

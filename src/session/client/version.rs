@@ -152,13 +152,12 @@ impl Versions {
             if let Some(version) = memory.without_asking(remembered, now) {
                 return Ok(version);
             }
-            match memory.asking.as_ref().and_then(WeakShared::upgrade) {
-                Some(question) => question,
-                None => {
-                    let question = self.ask();
-                    memory.asking = question.downgrade();
-                    question
-                }
+            if let Some(question) = memory.asking.as_ref().and_then(WeakShared::upgrade) {
+                question
+            } else {
+                let question = self.ask();
+                memory.asking = question.downgrade();
+                question
             }
         };
         question.await.or_else(|error| remembered.0.ok_or(error))

@@ -137,7 +137,7 @@ impl Queue {
         steps.mark_unchanged();
         if steps.changed().await.is_err() {
             // It has ended, and who is queued is told so.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
