@@ -21,7 +21,7 @@ async function drain(tries = 0) {
     const request = { method: 'POST', headers, body, signal: AbortSignal.timeout(30000) };
     const answer = await fetch(url, request).catch((error) => ({ text: async () => error.cause ?? error }));
     const said = await answer.text().catch((error) => error);
-    if (answer.ok || hopeless.includes(answer.status)) {
+    if (answer.ok || hopeless.includes(answer.status) || `${said}`.includes('TOO_MANY_SESSIONS')) {
       if (!answer.ok) say('DROPPED', event, answer.status, said);
       waiting.shift();
       tries = 0;

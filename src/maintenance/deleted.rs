@@ -30,10 +30,16 @@ pub async fn clear_deleted(store: Store, stop: CancellationToken) {
 }
 
 async fn clear(store: &Store, stop: &CancellationToken) -> Result<(), store::Error> {
+    let mut failed = None;
     for key in store.sessions().deleted().await? {
-        if store.sessions().clear(&key, || !stop.is_cancelled()).await? {
-            tracing::info!(session.key = %key, "Nothing is left of a session that was deleted");
+        match store.sessions().clear(&key, || !stop.is_cancelled()).await {
+            Ok(true) => {
+                tracing::info!(session.key = %key, "Nothing is left of a session that was deleted");
+            }
+            Ok(false) => {}
+            // One that cannot be cleared keeps no other from it.
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

@@ -17,6 +17,7 @@ use super::{
     audit::{self, By},
     idempotency::{Key, made_before, release},
     page::Page,
+    sessions::is_there,
     writer::Patience,
 };
 
@@ -236,6 +237,7 @@ async fn named(
     session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(owner.clone()))
         .filter(session::COLUMN.session_id.eq(session_id.clone()))
+        .filter(is_there())
         .one(txn)
         .await
 }

@@ -9,9 +9,9 @@ use entity::{
     id::{OrganizationId, SessionKey},
     message, session,
 };
-use sea_orm::{EntityTrait, IntoActiveModel, sea_query::OnConflict};
+use sea_orm::{EntityTrait, IntoActiveModel, QueryFilter, sea_query::OnConflict};
 
-use super::{Error, Store, events, secrets, writer::Patience};
+use super::{Error, Store, events, secrets, sessions::is_there, writer::Patience};
 use crate::event::HistoryMessage;
 
 /// Commands over messages of the past.
@@ -51,9 +51,8 @@ impl History {
                 let (organization, session) = (organization.clone(), session.clone());
                 let messages = Arc::clone(&messages);
                 Box::pin(async move {
-                    if messages.is_empty()
-                        || session::Entity::find_by_id(session.clone()).one(txn).await?.is_none()
-                    {
+                    let row = session::Entity::find_by_id(session.clone()).filter(is_there());
+                    if messages.is_empty() || row.one(txn).await?.is_none() {
                         return Ok(0);
                     }
                     let rows = messages.iter().map(|HistoryMessage { message, ack }| {

@@ -320,6 +320,8 @@ pub(super) async fn lock_free(
         .expr(Expr::val(0_i64))
         .from(session::Entity)
         .and_where(Expr::col(session::Column::Id).is_in(sessions.iter().cloned()))
+        // What is deleted begins no new life.
+        .and_where(Expr::col(session::Column::DeletedAt).is_null())
         .to_owned();
     let mut insert = Query::insert();
     insert

@@ -19,6 +19,7 @@ use super::{
     idempotency::{self, Claimed},
     inherited::is_oldest_among,
     page::Page,
+    sessions::of_one_that_is_there,
     writer::Patience,
 };
 
@@ -118,6 +119,7 @@ impl Messages {
         }
         let found = message::Entity::find()
             .filter(message::COLUMN.id.eq(made.resource_id))
+            .filter(of_one_that_is_there("message"))
             .one(reader)
             .await?;
         Ok(found.map(|row| Created::Replayed(Box::new(row))))
@@ -400,6 +402,7 @@ async fn create(
             Claimed::Made { resource_id } => {
                 let made = message::Entity::find()
                     .filter(message::COLUMN.id.eq(resource_id))
+                    .filter(of_one_that_is_there("message"))
                     .one(txn)
                     .await?;
                 if let Some(made) = made {

@@ -76,7 +76,7 @@ async fn what_two_daemons_are_told_at_once_is_recorded_by_one() {
             statuses.sort_unstable();
             assert_eq!(statuses, [200, 422]);
         }
-        pair.close().await;
+        Box::pin(pair.close()).await;
     })
     .await;
 }
@@ -97,7 +97,7 @@ async fn what_happened_later_counts_whichever_daemon_is_told_of_it_first() {
             }
             assert_eq!(pair.one.row(&id).await.status, SessionStatus::SessionConnected);
         }
-        pair.close().await;
+        Box::pin(pair.close()).await;
     })
     .await;
 }

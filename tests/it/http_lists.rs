@@ -28,6 +28,7 @@ struct Ours {
     campaign: String,
     account: String,
     conversation: String,
+    token: String,
 }
 
 impl Ours {
@@ -38,6 +39,7 @@ impl Ours {
         told(app, "16505551234", "wamid.first").await;
         let conversations = app.get("/api/conversations").await.json();
         let campaign = app.post("/api/campaigns", json!({ "name": "Walked" })).await.json();
+        let token = app.post("/api/tokens", json!({ "role": "viewer" })).await.json();
         let id = |of: &Value| of["id"].as_str().unwrap().to_owned();
         Self {
             webhook,
@@ -45,6 +47,7 @@ impl Ours {
             campaign: id(&campaign["data"]),
             account: id(&account),
             conversation: id(&conversations["data"][0]),
+            token: id(&token["data"]),
         }
     }
 
@@ -56,7 +59,8 @@ impl Ours {
             .replace("{organizationId}", &self.organization)
             .replace("{campaignId}", &self.campaign)
             .replace("{accountId}", &self.account)
-            .replace("{conversationId}", &self.conversation);
+            .replace("{conversationId}", &self.conversation)
+            .replace("{tokenId}", &self.token);
         let id = match operation {
             "listSessions" => "sessionId",
             _ => "id",

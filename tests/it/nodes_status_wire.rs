@@ -52,7 +52,7 @@ async fn a_session_of_a_daemon_that_stops_waits_for_no_other_s_client_and_is_not
             let deadline = Instant::now() + DEADLINE;
             loop {
                 let owned = cluster.owned_by("a").await;
-                if owned == [slow.clone()] {
+                if owned == std::slice::from_ref(&slow) {
                     break;
                 }
                 assert!(Instant::now() < deadline && !owned.is_empty(), "{owned:?}");

@@ -26,7 +26,7 @@ const INSIDE: &str = "WAGATE_SOAK_INSIDE";
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_sessions_survive_hours_of_faults_and_leave_nothing_behind() {
     if std::env::var_os(INSIDE).is_some() {
-        soak().await;
+        Box::pin(soak()).await;
         return;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());

@@ -165,9 +165,13 @@ fn fill(
         }
         Name::Message | Name::MessageCreate => {
             let message = data.need("message", data.object("message"))?;
-            let is_own = name == Name::MessageCreate;
+            let of = if name == Name::MessageCreate {
+                messages::Of::Account
+            } else {
+                messages::Of::Others(own)
+            };
             post.to = message.aside(&Faults::default()).address("to");
-            let message = messages::message(&message, is_own, (at, now))?;
+            let message = messages::message(&message, of, (at, now))?;
             post.at = message.sent_at;
             Event::Message(Box::new(message))
         }

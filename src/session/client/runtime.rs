@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(format!("{known:?}"), format!("{:?}", device::Tasks::default()));
 
         let _task = runtime.spawn(Box::pin(async {
-            wacore::runtime::blocking(&Watching(tasks), || panic!("on a thread")).await
+            wacore::runtime::blocking(&Watching(tasks), || panic!("on a thread")).await;
         }));
         while all.total() < 2 {
             tokio::task::yield_now().await;

@@ -198,8 +198,12 @@ impl Sessions {
             key: source.and_then(|source| source.key).ok_or_else(gone)?,
         };
         // Of the run that is asked: what it has learned is not written once the session is somebody else's.
-        let store =
-            self.slot(key).lock().await.as_ref().map(|run| run.hold.store(&self.shared.store));
+        let place = self.slot(key);
+        let store = if place.is_closing() {
+            None
+        } else {
+            place.lock().await.as_ref().map(|run| run.hold.store(&self.shared.store))
+        };
         let path = match self.ask(key, |answer| Command::RenewMedia { renewal, answer }).await {
             Err(Error::NotRunning) => match self.ownership.owner(key).await? {
                 Some(node) => return Err(Error::Elsewhere { node }),

@@ -38,6 +38,8 @@ impl Neighbours {
             });
             seen.longest = seen.longest.max(life.left);
             if seen.life.expires_at != life.expires_at {
+                // What was left before may have been by another clock.
+                seen.longest = life.left;
                 (seen.life, seen.since) = (life, now);
             } else if now.saturating_sub(seen.since) >= super::certain(seen.longest) {
                 silent.push(life);

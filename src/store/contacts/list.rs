@@ -9,7 +9,7 @@ use entity::{
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::Contacts;
-use crate::store::{Error, page::Page};
+use crate::store::{Error, page::Page, sessions::of_one_that_is_there};
 
 /// A contact, with what they are called by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,7 @@ impl Contacts {
     ) -> Result<Vec<ConversationEntry>, Error> {
         let mut query = conversation::Entity::find()
             .filter(conversation::COLUMN.organization_id.eq(organization.clone()))
+            .filter(of_one_that_is_there("conversation"))
             .order_by_desc(conversation::COLUMN.created_at)
             .order_by_desc(conversation::COLUMN.id)
             .limit(page.limit);

@@ -12,13 +12,11 @@ use entity::{
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 
 use crate::{
-    store::{Error, Patience, Store, secrets, webhooks::open_notice},
+    store::{
+        Error, Patience, Store, secrets, sessions::of_one_that_is_there, webhooks::open_notice,
+    },
     webhook::EventType,
 };
-
-/// Of an event: what a deleted session has left is going.
-const OF_SESSION_THAT_IS_THERE: &str = "NOT EXISTS (SELECT 1 FROM session \
-     WHERE session.id = event.session_key AND session.deleted_at IS NOT NULL)";
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -166,7 +164,7 @@ impl Events {
             .filter(event::COLUMN.organization_id.eq(organization.clone()))
             .filter(event::COLUMN.seq.gt(*span.start()))
             .filter(event::COLUMN.seq.lte(*span.end()))
-            .filter(Expr::cust(OF_SESSION_THAT_IS_THERE))
+            .filter(of_one_that_is_there("event"))
             .order_by_asc(event::COLUMN.seq)
             .limit(limit);
         if let Some(session) = session {

@@ -62,7 +62,9 @@ pub(in crate::store) async fn record_batch(
                 };
                 let session = present.sessions.get(&event.session_key);
                 let to = event.posted.as_ref().and_then(|posted| posted.to.as_deref());
-                let own = to.map(Cow::Borrowed).or_else(|| own_address(session?));
+                // An address that hides the number says less than the number.
+                let to = to.filter(|to| !to.ends_with("@lid")).map(Cow::Borrowed);
+                let own = to.or_else(|| own_address(session?));
                 let channel = session.map_or(Origin::Embedded, |session| session.origin);
                 let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
                     let id = EventId::new(now, rand::random());

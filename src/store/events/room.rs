@@ -68,7 +68,7 @@ impl Room {
             return true;
         }
         let is_left = self.left.get(&row.organization_id).is_none_or(|left| *left > 0);
-        is_left || self.heirs.get(heir).is_some_and(|heir| gives_way(heir, row, event))
+        is_left || self.heirs.get(heir).is_some_and(|heir| gives_way(heir, event))
     }
 
     /// A session's status was another one before.
@@ -88,9 +88,10 @@ fn is_live(status: SessionStatus) -> bool {
 
 /// Whether the heir hands over in its turn to the session that becomes connected: nobody runs it, and it has the same
 /// number.
-fn gives_way(heir: &session::Model, row: &session::Model, event: &Event) -> bool {
+fn gives_way(heir: &session::Model, event: &Event) -> bool {
     let Event::Ready(account) = event else { return false };
-    let number = account.phone_number.as_ref().or(row.phone_number.as_ref());
+    // A number that was not said now takes over from nobody.
+    let number = account.phone_number.as_ref();
     let is_run = heir.origin == Origin::Embedded && heir.desired_state == DesiredState::Running;
     number.is_some() && number == heir.phone_number.as_ref() && !is_live(heir.status) && !is_run
 }

@@ -15,6 +15,9 @@ impl Retention {
         session: &SessionKey,
         rows: u64,
     ) -> Result<Option<Chunk>, Error> {
+        if table.key() != "id" {
+            return self.clear_small(table, session, rows).await;
+        }
         let (db, name) = (self.store.reader(), table.rows());
         let weight = table.weight().unwrap_or("0");
         // In no order: an index of the session's rows has all that is asked.
@@ -48,5 +51,30 @@ impl Retention {
         });
         let (begun, took, rows) = unit.await?;
         Ok(Some(Chunk { rows, asked: ids.len() as u64, took, held: begun.elapsed() }))
+    }
+
+    /// The same of a table whose rows are small, and have no ids.
+    async fn clear_small(
+        &self,
+        table: Table,
+        session: &SessionKey,
+        rows: u64,
+    ) -> Result<Option<Chunk>, Error> {
+        let (name, key) = (table.rows(), table.key());
+        // A key of ours, which is letters and digits.
+        let delete = format!(
+            "DELETE FROM {name} WHERE ({key}) IN \
+             (SELECT {key} FROM {name} WHERE session_key = '{session}' LIMIT {rows})"
+        );
+        let unit = self.store.writer().run_aside(LANE, Patience::Fail, move |txn| {
+            let delete = delete.clone();
+            Box::pin(async move {
+                let begun = Instant::now();
+                let rows = txn.execute_unprepared(&delete).await?.rows_affected();
+                Ok((begun, begun.elapsed(), rows))
+            })
+        });
+        let (begun, took, rows) = unit.await?;
+        Ok((rows > 0).then(|| Chunk { rows, asked: rows, took, held: begun.elapsed() }))
     }
 }

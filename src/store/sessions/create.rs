@@ -11,7 +11,7 @@ use entity::{
 };
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
-    TryInsertResult,
+    TryInsertResult, sea_query::LockType,
 };
 use serde_json::json;
 
@@ -95,7 +95,7 @@ pub(in crate::store) async fn places_left(
     if row.is_none_or(|row| row.max_sessions.is_none()) {
         return Ok(None);
     }
-    let locked = organization::Entity::find_by_id(organization.clone()).lock_exclusive();
+    let locked = organization::Entity::find_by_id(organization.clone()).lock(LockType::NoKeyUpdate);
     let limit = locked.one(txn).await?.and_then(|row| row.max_sessions);
     let Some(limit) = limit else { return Ok(None) };
     let sessions = session::Entity::find()

@@ -9,15 +9,19 @@
 use std::time::Duration;
 
 use entity::{
-    UnixMillis,
+    UnixMillis, campaign,
     id::{OrganizationId, ParseIdError, SessionKey},
     kind::AuditAction,
-    lease, organization, session,
+    lease,
+    meta::account,
+    organization, session,
     state::{DesiredState, SessionStatus},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{Expr, LockType},
 };
 use tokio::time::Instant;
 
@@ -36,7 +40,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a session may have very much of, in the order in which it goes. With its row goes what it has little of.
-const MUCH: [Table; 3] = [Table::Conversations, Table::Messages, Table::Events];
+const MUCH: [Table; 5] = [
+    Table::Conversations,
+    Table::Messages,
+    Table::MessageStatuses,
+    Table::EarlyAcks,
+    Table::Events,
+];
 
 /// Rows of the first bite, of the smallest and of the largest: a message may have a hundred kilobytes.
 const ROWS: (u64, u64, u64) = (20, 5, 100);
@@ -67,7 +77,7 @@ impl Sessions {
                 Box::pin(async move {
                     // Before the session's row, as whoever records an event does.
                     organization::Entity::find_by_id(organization.clone())
-                        .lock_exclusive()
+                        .lock(LockType::NoKeyUpdate)
                         .one(txn)
                         .await?;
                     let found = session::Entity::find_by_id(key)
@@ -167,6 +177,18 @@ async fn hide(txn: &DatabaseTransaction, key: &SessionKey, now: UnixMillis) -> R
     // Whoever owned it writes nothing for it any more.
     lease::Entity::delete_many()
         .filter(lease::COLUMN.session_key.eq(key.clone()))
+        .exec(txn)
+        .await?;
+    // Nor is it an account's of Meta's, or a campaign's, any more.
+    account::Entity::update_many()
+        .col_expr(account::Column::SessionKey, Expr::value(None::<SessionKey>))
+        .col_expr(account::Column::Version, Expr::col(account::Column::Version).add(1))
+        .filter(account::COLUMN.session_key.eq(key.clone()))
+        .exec(txn)
+        .await?;
+    campaign::Entity::update_many()
+        .col_expr(campaign::Column::SessionKey, Expr::value(None::<SessionKey>))
+        .filter(campaign::COLUMN.session_key.eq(key.clone()))
         .exec(txn)
         .await?;
     // Nobody looks for it, and no two are the same.

@@ -8,7 +8,7 @@ use entity::{
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::Sessions;
+use super::{Sessions, is_there};
 use crate::store::Error;
 
 /// Sessions that a view names, at most: the last that have handed over.
@@ -72,6 +72,7 @@ impl Sessions {
             .column(session::Column::Id)
             .filter(session::COLUMN.organization_id.eq(organization.clone()))
             .filter(session::COLUMN.session_id.is_in(ids.iter().cloned()))
+            .filter(is_there())
             .into_tuple()
             .all(self.store.reader())
             .await?;

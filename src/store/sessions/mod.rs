@@ -120,6 +120,14 @@ pub(in crate::store) fn is_there() -> SimpleExpr {
     Expr::col((session::Entity, session::Column::DeletedAt)).is_null()
 }
 
+/// Of rows of this table: those of sessions that were not deleted. What a deleted one has left is going.
+pub(in crate::store) fn of_one_that_is_there(table: &str) -> SimpleExpr {
+    Expr::cust(format!(
+        "NOT EXISTS (SELECT 1 FROM session WHERE session.id = {table}.session_key \
+         AND session.deleted_at IS NOT NULL)"
+    ))
+}
+
 /// Queries over sessions.
 #[derive(Clone, Debug)]
 pub struct Sessions {

@@ -8,7 +8,7 @@ use entity::{
     organization, session,
     state::{Origin, SessionStatus},
 };
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::LockType};
 
 use super::{
     Sessions,
@@ -69,7 +69,7 @@ impl Sessions {
                     let owner = &row.organization_id;
                     // As whoever makes sessions does, so that two daemons do not both make one.
                     organization::Entity::find_by_id(owner.clone())
-                        .lock_exclusive()
+                        .lock(LockType::NoKeyUpdate)
                         .one(txn)
                         .await?;
                     let key = key.as_ref();

@@ -13,6 +13,7 @@ use sea_orm::{
 };
 use serde_json::Value;
 
+use crate::store::sessions::of_one_that_is_there;
 use crate::webhook::{
     EventType,
     conversation::{acknowledged, conversation},
@@ -30,6 +31,7 @@ pub(super) async fn stretch(
         .filter(entity::event::COLUMN.organization_id.eq(replay.organization_id.clone()))
         .filter(entity::event::COLUMN.seq.gt(replay.cursor_seq))
         .filter(entity::event::COLUMN.seq.lte(replay.through_seq))
+        .filter(of_one_that_is_there("event"))
         .order_by_asc(entity::event::COLUMN.seq)
         .limit(most)
         .all(txn)

@@ -213,7 +213,9 @@ impl Processor {
                     meta.event = %row.id,
                     "Something that Meta told could not be written"
                 );
-                return self.again(row, NOT_WRITTEN).await;
+                // What was passed over before is to be tried again with it.
+                let why = if work.steps.has_gap() { PARTLY_UNWRITTEN } else { NOT_WRITTEN };
+                return self.again(row, why).await;
             }
             Err(error) => return Err(error),
         }

@@ -15,7 +15,7 @@ use sea_orm::{
 use super::message::Door;
 use crate::store::{
     audit::By,
-    sessions::{Created, cloud_row, insert},
+    sessions::{Created, cloud_row, insert, is_there},
 };
 
 /// What is said of a session without a socket.
@@ -27,7 +27,8 @@ pub(in crate::store::meta) async fn of_account(
     own: Option<&str>,
 ) -> Result<session::Model, DbErr> {
     if let Some(key) = &account.session_key
-        && let Some(row) = session::Entity::find_by_id(key.clone()).one(door.txn).await?
+        && let Some(row) =
+            session::Entity::find_by_id(key.clone()).filter(is_there()).one(door.txn).await?
     {
         return know(door, row, own).await;
     }

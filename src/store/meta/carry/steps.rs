@@ -35,6 +35,11 @@ impl Steps {
         Self { has_gap, ..Self::default() }
     }
 
+    /// Whether something was passed over.
+    pub const fn has_gap(self) -> bool {
+        self.has_gap
+    }
+
     /// A step is written: everything up to there.
     pub fn went(&mut self, progress: i32) {
         self.passes_over = false;

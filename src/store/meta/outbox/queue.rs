@@ -24,6 +24,7 @@ use crate::{
         contacts::{self, Heard, Person},
         idempotency::{Key, made_before, unclaim},
         secrets,
+        sessions::of_one_that_is_there,
     },
 };
 
@@ -115,6 +116,7 @@ async fn take(
         message::Entity::find()
             .filter(message::COLUMN.organization_id.eq(owner.clone()))
             .filter(message::COLUMN.id.eq(id))
+            .filter(of_one_that_is_there("message"))
     };
     match made_before(txn, owner, key, new.id.as_str(), now, of).await? {
         None => {}
