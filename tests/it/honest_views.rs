@@ -33,6 +33,11 @@ impl Told {
         if event == "loading_screen" && self.status == "session_connected" {
             return;
         }
+        if event == "pairing_code" && data["qrExhausted"] == true {
+            // The last code is one no more, whatever was said of its time.
+            self.qr = Value::Null;
+            self.qr_expires_at = Value::Null;
+        }
         let status = match event {
             "qr" => "qr_generated",
             "authenticated" | "loading_screen" => "loading",
