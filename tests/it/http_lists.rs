@@ -28,7 +28,6 @@ struct Ours {
     campaign: String,
     account: String,
     conversation: String,
-    token: String,
 }
 
 impl Ours {
@@ -39,7 +38,6 @@ impl Ours {
         told(app, "16505551234", "wamid.first").await;
         let conversations = app.get("/api/conversations").await.json();
         let campaign = app.post("/api/campaigns", json!({ "name": "Walked" })).await.json();
-        let token = app.post("/api/tokens", json!({ "role": "viewer" })).await.json();
         let id = |of: &Value| of["id"].as_str().unwrap().to_owned();
         Self {
             webhook,
@@ -47,7 +45,6 @@ impl Ours {
             campaign: id(&campaign["data"]),
             account: id(&account),
             conversation: id(&conversations["data"][0]),
-            token: id(&token["data"]),
         }
     }
 
@@ -59,8 +56,7 @@ impl Ours {
             .replace("{organizationId}", &self.organization)
             .replace("{campaignId}", &self.campaign)
             .replace("{accountId}", &self.account)
-            .replace("{conversationId}", &self.conversation)
-            .replace("{tokenId}", &self.token);
+            .replace("{conversationId}", &self.conversation);
         let id = match operation {
             "listSessions" => "sessionId",
             _ => "id",
@@ -364,6 +360,8 @@ async fn whatever_makes_something_makes_it_once_for_a_key_and_shows_a_secret_onc
     on_each(async |database| {
         let app = App::start(database).await;
         let ours = Ours::make(&app).await;
+        let token = app.post("/api/tokens", json!({ "role": "viewer" })).await.json();
+        let token = token["data"]["id"].as_str().unwrap();
         let mut tried = 0;
         for (path, methods) in contract::document()["paths"].as_object().unwrap() {
             let Some(operation) = methods.get("post") else { continue };
@@ -397,7 +395,7 @@ async fn whatever_makes_something_makes_it_once_for_a_key_and_shows_a_secret_onc
                 app.show_qr("walked", "2@code").await;
                 app.connect("walked").await;
             }
-            let path = ours.subject("", path).path;
+            let path = ours.subject("", path).path.replace("{tokenId}", token);
             let ask = |key: &str, body: &Value| {
                 let request = app.request(Method::POST, &path).header("idempotency-key", key);
                 Answer::to(with_json(request, body))
