@@ -58,7 +58,11 @@ async fn a_session_of_a_daemon_that_stops_waits_for_no_other_s_client_and_is_not
                 assert!(Instant::now() < deadline && !owned.is_empty(), "{owned:?}");
             }
             let seen = b.status(&slow).await;
-            assert_eq!(cluster.owned_by("a").await, [slow.clone()], "it is still at it");
+            assert_eq!(
+                cluster.owned_by("a").await,
+                std::slice::from_ref(&slow),
+                "it is still at it"
+            );
             assert_eq!(seen["status"], "connecting", "{seen}");
         };
         tokio::join!(a.terminate(), given_back);
