@@ -26,16 +26,8 @@ const LONGEST_PUSH_NAME: usize = 256;
 /// When something was posted, and what time it is.
 type Times = (UnixMillis, UnixMillis);
 
-/// Whether a message is the account's, if it does not say so itself.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Of<'a> {
-    Account,
-    /// Somebody else's, unless it is from the account's own address.
-    Others(Option<&'a str>),
-}
-
-/// A message.
-pub(super) fn message(message: &Members<'_>, of: Of<'_>, (at, now): Times) -> Option<NewMessage> {
+/// A message. `own`: it is the account's, unless it says otherwise.
+pub(super) fn message(message: &Members<'_>, own: bool, (at, now): Times) -> Option<NewMessage> {
     let id = message.need("id", message.id("id"));
     let from = message.need("from", message.address("from"));
     let to = message.address("to");
@@ -46,10 +38,7 @@ pub(super) fn message(message: &Members<'_>, of: Of<'_>, (at, now): Times) -> Op
     let said = message.flag("fromMe");
     let sent_at = message.moment("timestamp").map_or(at, |sent_at| sent_at.min(now));
     let (id, from) = (id?, from?);
-    let from_me = said.or(id.from_me).unwrap_or_else(|| match of {
-        Of::Account => true,
-        Of::Others(own) => to.is_some() && own == Some(from.as_str()),
-    });
+    let from_me = said.or(id.from_me).unwrap_or(own);
     let chat = if from_me { message.need("to", to.or(id.chat))? } else { from.clone() };
     let is_group = chat.ends_with("@g.us");
     let sender = author.filter(|_| is_group).unwrap_or(from);
@@ -132,7 +121,7 @@ fn is_from(message: &Members<'_>, address: &str) -> bool {
 /// The message of an acknowledgement, if it is all there and the account's own.
 fn whole(message_of: &Members<'_>, times: Times) -> Option<(UnixMillis, Event)> {
     let aside = Faults::default();
-    let read = message(&message_of.aside(&aside), Of::Account, times);
+    let read = message(&message_of.aside(&aside), true, times);
     let message = read.filter(|message| {
         let is_own = message.direction == Direction::Outbound;
         is_own && aside.is_empty() && message_of.has("timestamp")
@@ -149,7 +138,7 @@ pub(super) fn revoke(data: &Members<'_>, (at, now): Times) -> Option<NewMessage>
         Some(revoked) => revoked.need("id", revoked.id("id")),
         None => notice.id("id"),
     };
-    let message = message(&notice, Of::Others(None), (at, now));
+    let message = message(&notice, false, (at, now));
     let (target, message) = (target?.id, message?);
     Some(NewMessage {
         wa_id: format!("{target}:revoke"),

@@ -165,13 +165,9 @@ fn fill(
         }
         Name::Message | Name::MessageCreate => {
             let message = data.need("message", data.object("message"))?;
-            let of = if name == Name::MessageCreate {
-                messages::Of::Account
-            } else {
-                messages::Of::Others(own)
-            };
+            let is_own = name == Name::MessageCreate;
             post.to = message.aside(&Faults::default()).address("to");
-            let message = messages::message(&message, of, (at, now))?;
+            let message = messages::message(&message, is_own, (at, now))?;
             post.at = message.sent_at;
             Event::Message(Box::new(message))
         }
