@@ -22,8 +22,9 @@ use sea_orm::{
 };
 
 use super::{
-    reader::{Reader, Trust},
+    reader::Reader,
     schema,
+    trust::{self, Trust},
 };
 use crate::vault::WrongKey;
 
@@ -254,13 +255,18 @@ impl Connector {
     /// a file. It sorts nothing large, as steps of the schema may, so its memory is bounded.
     pub(super) async fn lane(&self) -> Result<DatabaseConnection, DbErr> {
         let mut options = self.single();
-        if let Target::Sqlite(path) = &self.target {
-            let (path, busy) = (path.clone(), self.busy());
-            options.map_sqlx_sqlite_opts(move |driver| {
-                sqlite(driver, &path, busy)
-                    .pragma("cache_size", LANE_CACHE)
-                    .pragma("temp_store", "MEMORY")
-            });
+        match &self.target {
+            Target::Sqlite(path) => {
+                let (path, busy) = (path.clone(), self.busy());
+                options.map_sqlx_sqlite_opts(move |driver| {
+                    sqlite(driver, &path, busy)
+                        .pragma("cache_size", LANE_CACHE)
+                        .pragma("temp_store", "MEMORY")
+                });
+            }
+            Target::Postgres { .. } => {
+                options.map_sqlx_postgres_pool_opts(trust::ask_when_idle);
+            }
         }
         Database::connect(options).await
     }

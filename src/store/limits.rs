@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+};
 
 /// PostgreSQL ends a transaction left open this long: its locks would stop everybody. Ours never wait
 /// between statements, unless the process is paused or cut off; other daemons then wait for this.
@@ -14,33 +16,58 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 /// How long a statement waits for somebody else's lock at most. Whoever is told so is tried again.
 const LOCK: Duration = Duration::from_secs(10);
 
-/// What the server may be set to and is not for ours. The age of a transaction (since PostgreSQL 17): it takes as long as
-/// its units need, within the deadline. And a commit that is not on the disk when it is confirmed, which is lost with the
-/// server: WhatsApp was told that we have it. Not asked of the view of all settings, which takes longer than a group.
-const OURS: &str = "SELECT set_config('transaction_timeout', '0', TRUE) \
-     WHERE current_setting('transaction_timeout', TRUE) IS NOT NULL; \
-     SELECT set_config('synchronous_commit', 'on', TRUE) \
-     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
-
-/// Limits this transaction, whose statements have `deadline` altogether.
-///
-/// Whoever waits for a lock is told before that, as he is in nobody's way and may wait again. A statement that goes on
-/// after we have given it up ends soon after: its locks would stop those who try again.
-pub(super) async fn set(txn: &DatabaseTransaction, deadline: Duration) -> Result<(), DbErr> {
-    if txn.get_database_backend() != DbBackend::Postgres {
-        return Ok(());
-    }
-    txn.execute_unprepared(&statement(deadline)).await.map(drop)
+/// What a server is set to, beside that, and must not be in a transaction of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// It can end a transaction for its age (since PostgreSQL 17): ours takes as long as its units need, within the deadline.
+    ends_for_age: bool,
+    /// It confirms a commit when others have carried it out, too. That is more than ours need, and is left so.
+    applies_remotely: bool,
 }
 
-fn statement(deadline: Duration) -> String {
-    let idle = IDLE_IN_TRANSACTION.as_millis();
-    let lock = LOCK.min(deadline * 2 / 3).as_millis().max(1);
-    let whole = (deadline + Duration::from_secs(1)).as_millis();
-    format!(
-        "SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL lock_timeout = {lock}; \
-         SET LOCAL statement_timeout = {whole}; {OURS}"
-    )
+impl Limits {
+    /// Asks the server, before there is a transaction: one that has asked anything takes no other isolation any more.
+    pub(super) async fn of(db: &DatabaseConnection) -> Result<Self, DbErr> {
+        if db.get_database_backend() != DbBackend::Postgres {
+            return Ok(Self::default());
+        }
+        let ask = "SELECT current_setting('transaction_timeout', TRUE) IS NOT NULL, \
+                   current_setting('synchronous_commit') = 'remote_apply'";
+        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("no settings".to_owned()))?;
+        Ok(Self {
+            ends_for_age: row.try_get_by_index(0)?,
+            applies_remotely: row.try_get_by_index(1)?,
+        })
+    }
+
+    /// Limits this transaction, whose statements have `deadline` altogether.
+    ///
+    /// Whoever waits for a lock is told before that, as he is in nobody's way and may wait again. A statement that goes on
+    /// after we have given it up ends soon after: its locks would stop those who try again.
+    pub(super) async fn set(
+        self,
+        txn: &DatabaseTransaction,
+        deadline: Duration,
+    ) -> Result<(), DbErr> {
+        if txn.get_database_backend() != DbBackend::Postgres {
+            return Ok(());
+        }
+        txn.execute_unprepared(&self.statement(deadline)).await.map(drop)
+    }
+
+    fn statement(self, deadline: Duration) -> String {
+        let idle = IDLE_IN_TRANSACTION.as_millis();
+        let lock = LOCK.min(deadline * 2 / 3).as_millis().max(1);
+        let whole = (deadline + Duration::from_secs(1)).as_millis();
+        let age = if self.ends_for_age { "; SET LOCAL transaction_timeout = 0" } else { "" };
+        // What is confirmed is on the disk, whatever the server is set to by now: WhatsApp was told that we have it.
+        let disk = if self.applies_remotely { "remote_apply" } else { "on" };
+        format!(
+            "SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL lock_timeout = {lock}; \
+             SET LOCAL statement_timeout = {whole}{age}; SET LOCAL synchronous_commit = {disk}"
+        )
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +78,11 @@ mod tests {
     fn a_lock_is_given_up_before_the_group_is_and_a_statement_after_it() {
         let limits = "SET LOCAL idle_in_transaction_session_timeout = 5000; SET LOCAL lock_timeout = 10000; \
                       SET LOCAL statement_timeout = 31000";
-        assert_eq!(statement(Duration::from_secs(30)), format!("{limits}; {OURS}"));
+        let deadline = Duration::from_secs(30);
+        let disk = "SET LOCAL synchronous_commit = on";
+        assert_eq!(Limits::default().statement(deadline), format!("{limits}; {disk}"));
+        let all = Limits { ends_for_age: true, applies_remotely: true };
+        let more = "SET LOCAL transaction_timeout = 0; SET LOCAL synchronous_commit = remote_apply";
+        assert_eq!(all.statement(deadline), format!("{limits}; {more}"));
     }
 }

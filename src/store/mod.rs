@@ -71,6 +71,7 @@ mod starting;
 pub mod statuses;
 mod taken_back;
 pub mod tokens;
+mod trust;
 mod turns;
 pub mod webhooks;
 pub mod writer;
@@ -343,8 +344,7 @@ impl Store {
     pub async fn close(&self) {
         late!("store.close");
         self.writer.close().await;
-        // Whether the goodbye was heard changes nothing.
-        self.reader.close().await.ok();
+        self.reader.close().await;
     }
 }
 

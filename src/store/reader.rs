@@ -9,24 +9,18 @@
 //! that statement is still to come. The pool does not say which one it was. So all that were made before are
 //! replaced, each when it is next taken or given back: the others of the same path are most likely silent too.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, SqlxError,
-    Statement,
-    sqlx::{Connection as _, PgConnection, Postgres, pool::PoolOptions},
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::group::timed_out;
+use super::{group::timed_out, trust::Trust};
 
-/// How long a connection has to say that it lives, which is a round trip. More, and it would be waited for by all
-/// who want to read.
-const ALIVE: Duration = Duration::from_secs(2);
+/// How long connections are waited for at the end. Nothing is lost with one that reads.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The pool, with a deadline for each statement.
 #[derive(Clone, Debug)]
@@ -47,9 +41,10 @@ impl Reader {
         Self { deadline: self.deadline.min(deadline), ..self.clone() }
     }
 
-    /// Closes every connection.
-    pub(super) async fn close(&self) -> Result<(), DbErr> {
-        self.db.close_by_ref().await
+    /// Closes every connection, and waits a moment for those that are in use: whoever is asked for a sign of life, by
+    /// the pool itself, may never give it.
+    pub(super) async fn close(&self) {
+        timeout(GOODBYE, self.db.close_by_ref()).await.ok();
     }
 
     /// Breaks off what takes too long: an outage, as far as anybody can tell.
@@ -87,68 +82,5 @@ impl ConnectionTrait for Reader {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.limit(self.db.query_all_raw(statement)).await
-    }
-}
-
-/// Until when a pool's connections were made that are not trusted any more.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trust(Arc<Mutex<Option<Instant>>>);
-
-impl Trust {
-    /// Has a PostgreSQL pool ask its connections whether they live, for a short time only, and close those that it
-    /// is not to trust.
-    pub(super) fn guard(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
-        let (taken, given_back) = (self.clone(), self.clone());
-        pool.before_acquire(move |connection, about| {
-            let trust = taken.clone();
-            Box::pin(async move { trust.ask(connection, about.age).await })
-        })
-        // The pool asks once more by itself, and waits for ever: not of one that is silent by now.
-        .after_release(move |connection, about| {
-            let trust = given_back.clone();
-            Box::pin(async move { trust.ask(connection, about.age).await })
-        })
-    }
-
-    /// An error has the pool close the connection without a word to the server, which might not be heard.
-    async fn ask(&self, connection: &mut PgConnection, age: Duration) -> Result<bool, SqlxError> {
-        if self.has_ended(age) {
-            return Err(SqlxError::Protocol("a connection of its age has gone silent".to_owned()));
-        }
-        if let Ok(alive) = timeout(ALIVE, connection.ping()).await {
-            return alive.map(|()| true);
-        }
-        self.end();
-        Err(SqlxError::Protocol("it has gone silent".to_owned()))
-    }
-
-    /// Trusts nothing that there is now.
-    fn end(&self) {
-        self.end_at(Instant::now());
-    }
-
-    fn end_at(&self, at: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
-    }
-
-    /// Whether a connection of this age is not to be trusted.
-    fn has_ended(&self, age: Duration) -> bool {
-        let ended = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.is_some_and(|ended| ended.elapsed() <= age)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_made_after_the_silence_is_trusted() {
-        let trust = Trust::default();
-        assert!(!trust.has_ended(Duration::from_hours(1)));
-        trust.end_at(Instant::now().checked_sub(Duration::from_mins(10)).unwrap());
-        assert!(trust.has_ended(Duration::from_mins(11)));
-        assert!(trust.has_ended(Duration::from_hours(1)));
-        assert!(!trust.has_ended(Duration::from_mins(9)));
     }
 }

@@ -116,7 +116,6 @@ async fn a_deadlock_is_run_again_until_it_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "limits are set by a query now, and after one PostgreSQL takes no other isolation level: it would wait for ever"]
 async fn a_serialization_failure_is_run_again() {
     on(Kind::Postgres, async |database: &Database| {
         let opened = open(database).await;

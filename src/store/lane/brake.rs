@@ -15,6 +15,8 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlxError};
 
+use crate::store::limits::Limits;
+
 /// Steps of SQLite's machine from one look to the next: some tens of microseconds. A commit has fewer, and is never broken off.
 const STEPS: i32 = 4096;
 
@@ -23,6 +25,7 @@ const STEPS: i32 = 4096;
 pub(super) struct Braked {
     db: DatabaseConnection,
     brake: Brake,
+    limits: Limits,
 }
 
 impl Braked {
@@ -36,7 +39,8 @@ impl Braked {
             let mut handle = connection.lock_handle().await.map_err(failed)?;
             handle.set_progress_handler(STEPS, move || !brake.is_due());
         }
-        Ok(Self { db, brake })
+        let limits = Limits::of(&db).await?;
+        Ok(Self { db, brake, limits })
     }
 
     /// From now on its statements have this long altogether, until this is said again.
@@ -45,6 +49,11 @@ impl Braked {
     /// was in the way.
     pub(super) fn stop_after(&self, deadline: Duration) {
         self.brake.set(deadline + deadline / 4);
+    }
+
+    /// What PostgreSQL has to be told in each of its transactions.
+    pub(super) const fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Closes it.

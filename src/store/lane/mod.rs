@@ -40,6 +40,9 @@ use super::{
 /// How long after its start a group still takes in what arrives.
 const JOINING: Duration = Duration::from_millis(2);
 
+/// How long the connection is waited for at the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// The lane itself: a task.
 pub(super) struct Lane {
     connector: Connector,
@@ -110,8 +113,8 @@ impl Lane {
             }
         }
         if let Some(db) = self.db.take() {
-            // Nothing is open on it; the process ends either way.
-            db.close().await.ok();
+            // Nothing is open on it; the process ends either way, and a connection that fell silent says no goodbye.
+            tokio::time::timeout(GOODBYE, db.close()).await.ok();
         }
         drop(self.ended);
     }
@@ -166,6 +169,7 @@ impl Lane {
             touched: &self.touched,
             progress: &Progress::new(),
             deadline: self.connector.deadline(),
+            limits: db.limits(),
         };
         let until = Instant::now() + JOINING;
         let limit = self.limit();
