@@ -345,8 +345,7 @@ impl Connector {
                     .map_sqlx_postgres_pool_opts(move |pool| trust.guard(pool));
             }
         }
-        let db = Database::connect(options).await?;
-        Ok(Reader::new(db, trust, self.options.deadline))
+        Reader::open(options, trust, self.options.deadline).await
     }
 
     /// A pool of one, not tested before use: whoever has it finds out at its `BEGIN`, and opens a new one.
