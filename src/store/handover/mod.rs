@@ -48,10 +48,8 @@ pub use self::{
     judge::{Obstacle, Unfit},
     stranded::HANDED_OVER,
 };
-use self::{
-    carry::carry,
-    judge::{Verdict, judge, unfit},
-};
+pub(super) use self::judge::{Verdict, judge};
+use self::{carry::carry, judge::unfit};
 use super::{
     Error, Store,
     audit::By,
