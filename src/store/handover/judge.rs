@@ -65,7 +65,11 @@ pub(super) fn unfit(heir: &session::Model) -> Option<Unfit> {
 }
 
 /// Whether `row` hands over to `heir`; `is_owned` if a daemon runs it.
-pub(in crate::store) fn judge(row: &session::Model, heir: &session::Model, is_owned: bool) -> Verdict {
+pub(in crate::store) fn judge(
+    row: &session::Model,
+    heir: &session::Model,
+    is_owned: bool,
+) -> Verdict {
     if row.id == heir.id {
         return Verdict::Not(Obstacle::Itself);
     }

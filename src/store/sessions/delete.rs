@@ -14,21 +14,19 @@ use entity::{
     kind::AuditAction,
     lease,
     meta::account,
-    organization, session,
+    session,
     state::{DesiredState, SessionStatus},
 };
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _, QueryFilter, QueryOrder,
-    QuerySelect,
-    sea_query::{Expr, LockType},
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _,
+    QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 use tokio::time::Instant;
 
 use super::{Sessions, is_there};
 use crate::{
     store::{
-        Error, audit,
+        Error, audit, organizations,
         retention::{Chunk, Table},
         webhooks::announce_session,
         writer::Patience,
@@ -76,10 +74,7 @@ impl Sessions {
                 let known = known.clone();
                 Box::pin(async move {
                     // Before the session's row, as whoever records an event does.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &organization).await?;
                     let found = session::Entity::find_by_id(key)
                         .filter(session::COLUMN.organization_id.eq(organization))
                         .filter(is_there())

@@ -20,12 +20,8 @@ use entity::{
     UnixMillis,
     id::{MessageId, SessionKey},
     meta::event,
-    organization,
-};
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QuerySelect, Statement,
-    sea_query::LockType,
-};
+    };
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 
 use self::place::Place;
 pub use self::steps::{PARTLY_UNWRITTEN, Steps};
@@ -41,6 +37,7 @@ use crate::{
         Error, Patience,
         contacts::{self, Person},
         events::{Mark, NewEvent, Posted, record_batch},
+        organizations,
         statuses::NewStatus,
     },
 };
@@ -129,10 +126,7 @@ impl Meta {
             let store = store.clone();
             Box::pin(async move {
                 // First, as by every event: whoever comes second sees all that the first has done.
-                organization::Entity::find_by_id(work.event.organization_id.clone())
-                    .lock(LockType::NoKeyUpdate)
-                    .one(txn)
-                    .await?;
+                organizations::lock(txn, &work.event.organization_id).await?;
                 let is_ours = match progress {
                     None => settle(txn, &work.event, work.flaw, now).await?,
                     Some(reached) => steps::advance(&store, txn, &work, reached, lease).await?,
