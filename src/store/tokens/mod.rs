@@ -282,5 +282,7 @@ fn new_row(organization: &OrganizationId, new: NewToken, now: UnixMillis) -> tok
         expires_at: new.expires_at,
         revoked_at: None,
         last_used_at: None,
+        replaced_at: None,
+        own_expires_at: None,
     }
 }
