@@ -6,7 +6,7 @@ use entity::{
     UnixMillis, audience, campaign,
     id::{AudienceId, CampaignId, OrganizationId, SessionKey, in_order},
     kind::AuditAction,
-        state::AudienceState,
+    state::AudienceState,
 };
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 use serde_json::json;

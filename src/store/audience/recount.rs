@@ -7,7 +7,7 @@
 use entity::{
     UnixMillis, campaign_statistics,
     id::{CampaignId, OrganizationId},
-    };
+};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement,
     sea_query::{Expr, ExprTrait as _},

@@ -4,7 +4,7 @@ use entity::{
     id::{MetaAccountId, OrganizationId},
     kind::AuditAction,
     meta::account,
-    };
+};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
     PaginatorTrait as _, QueryFilter, QuerySelect,

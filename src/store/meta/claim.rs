@@ -9,7 +9,7 @@ use entity::{
     UnixMillis,
     id::{MetaBodyId, MetaEventId, OrganizationId},
     meta::{body, event},
-    };
+};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, Value};
 
 use super::{Meta, PARTLY_UNWRITTEN};

@@ -6,7 +6,7 @@ use entity::{
     UnixMillis,
     id::{EndpointId, MetaAccountId},
     meta::{account, state::MetaStatus},
-    };
+};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement, sea_query::Expr,

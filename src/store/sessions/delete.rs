@@ -27,7 +27,7 @@ use super::{Sessions, is_there};
 use crate::{
     store::{
         Error, audit, organizations,
-        retention::{Chunk, Table},
+        retention::{Bite, Table},
         webhooks::announce_session,
         writer::Patience,
     },
@@ -46,14 +46,8 @@ const MUCH: [Table; 5] = [
     Table::Events,
 ];
 
-/// Rows of the first bite, of the smallest and of the largest: a message may have a hundred kilobytes.
-const ROWS: (u64, u64, u64) = (20, 5, 100);
-
-/// How long one bite may hold a lane before the next is smaller, as in `maintenance/`.
-const HELD: Duration = Duration::from_millis(16);
-
-/// How often, and from one time to the next, those go first who wait to write.
-const YIELDS: (u32, Duration) = (100, Duration::from_millis(10));
+/// The most rows of a bite, however quick those before it were.
+const MOST: u64 = 100;
 
 impl Sessions {
     /// Deletes a session with all its events and messages, and writes down that it is gone, and who has asked for
@@ -129,24 +123,17 @@ impl Sessions {
         let store = self.store.without_lease();
         let retention = store.retention();
         for table in MUCH {
-            let mut rows = ROWS.0;
+            let mut bite = Bite::of(table);
             loop {
-                for _ in 0..YIELDS.0 {
-                    if !retention.is_crowded() || !goes_on() {
-                        break;
-                    }
-                    tokio::time::sleep(YIELDS.1).await;
-                }
+                retention.give_way(&goes_on).await;
                 if !goes_on() {
                     return Ok(false);
                 }
-                let Some(Chunk { held, .. }) = retention.clear(table, key, rows).await? else {
-                    break;
-                };
-                let next = if held > HELD { rows / 2 } else { rows * 2 };
-                rows = next.clamp(ROWS.1, ROWS.2);
+                let rows = Ord::min(bite.rows(), MOST);
+                let Some(chunk) = retention.clear(table, key, rows).await? else { break };
+                bite.learn(chunk);
                 // At least half of the time is for others.
-                tokio::time::sleep(held.min(Duration::from_secs(1))).await;
+                tokio::time::sleep(chunk.held.min(Duration::from_secs(1))).await;
             }
         }
         let (lane, key) = (key.to_string(), key.clone());

@@ -115,8 +115,7 @@ async fn end(
     let (action, detail) = if overlap.is_zero() {
         (AuditAction::TokenRevoked, json!({ "replacedBy": heir.id }))
     } else {
-        let detail =
-            json!({ "replacedBy": heir.id, "expiresAt": until, "wouldHaveExpiredAt": heir.expires_at });
+        let detail = json!({ "replacedBy": heir.id, "expiresAt": until, "wouldHaveExpiredAt": heir.expires_at });
         (AuditAction::TokenRotated, detail)
     };
     let what = (action, old.id.as_str());

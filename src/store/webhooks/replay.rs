@@ -4,7 +4,7 @@ use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId, ReplayId, in_order},
     kind::AuditAction,
-        webhook::{replay, state::ReplayState},
+    webhook::{replay, state::ReplayState},
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},

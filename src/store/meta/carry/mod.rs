@@ -20,7 +20,7 @@ use entity::{
     UnixMillis,
     id::{MessageId, SessionKey},
     meta::event,
-    };
+};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 
 use self::place::Place;

@@ -7,11 +7,10 @@ use entity::{
     id::{MetaAccountId, OrganizationId},
     message,
     meta::outbox,
-        state::MessageStatus,
+    state::MessageStatus,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, Value,
-    sea_query::Expr,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, Value, sea_query::Expr,
 };
 
 use super::super::Meta;
