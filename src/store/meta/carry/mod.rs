@@ -36,7 +36,7 @@ use crate::{
     store::{
         Error, Patience,
         contacts::{self, Person},
-        events::{Mark, NewEvent, Posted, record_batch},
+        events::{Mark, NewEvent, Posted, once_key, record_batch},
         organizations,
         statuses::NewStatus,
     },
@@ -217,7 +217,7 @@ async fn note(
     let posted = Posted { mark, until: event.event_ts, came: door.now, to: None, request: None };
     let ask = "SELECT 1 FROM session s JOIN event e ON e.session_key = s.id AND e.dedupe_key = $1 \
                WHERE s.organization_id = $2 AND s.origin = 'cloud' AND s.deleted_at IS NULL LIMIT 1";
-    let values = [format!("p:{}", event.dedup_key).into(), event.organization_id.as_str().into()];
+    let values = [once_key(&event.dedup_key).into(), event.organization_id.as_str().into()];
     let ask = Statement::from_sql_and_values(door.txn.get_database_backend(), ask, values);
     if door.txn.query_one_raw(ask).await?.is_some() {
         return Ok(());
