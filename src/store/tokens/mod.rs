@@ -20,7 +20,11 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-pub use self::{adopt::Adopted, rotate::Rotated};
+pub(super) use self::adopt::worth;
+pub use self::{
+    adopt::{Adopted, Worth},
+    rotate::Rotated,
+};
 use super::{
     Error, Made, Store,
     audit::{self, By},
