@@ -26,6 +26,10 @@ pub struct Model {
     pub revoked_at: Option<UnixMillis>,
     /// To the minute, as not every use is written down.
     pub last_used_at: Option<UnixMillis>,
+    /// When another one first took its place and left it some time: `expires_at` is the end of that from then on.
+    pub replaced_at: Option<UnixMillis>,
+    /// When it would end if no other had; never, if there is no time. Only of one that was replaced.
+    pub own_expires_at: Option<UnixMillis>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

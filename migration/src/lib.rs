@@ -52,6 +52,7 @@ mod m20261130_000390_missed_webhooks;
 mod m20261130_000400_sealed_notices;
 mod m20261130_000500_pairing_rounds;
 mod m20261130_000600_deleted_sessions;
+mod m20261130_000700_replaced_tokens;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -102,6 +103,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000400_sealed_notices::Migration),
             Box::new(m20261130_000500_pairing_rounds::Migration),
             Box::new(m20261130_000600_deleted_sessions::Migration),
+            Box::new(m20261130_000700_replaced_tokens::Migration),
         ]
     }
 }

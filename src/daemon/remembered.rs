@@ -3,7 +3,11 @@
 //! The file in the state directory holds no value: of each key a signature by the first organization's key in the
 //! vault, which says whether a value is the same and nothing else, be it a secret that could be guessed.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use entity::id::OrganizationId;
@@ -38,7 +42,7 @@ impl Remembered {
     pub(super) fn new(
         store: &Store,
         organization: OrganizationId,
-        state_dir: &std::path::Path,
+        state_dir: &Path,
         node: &str,
     ) -> Self {
         let file = state_dir.join(FILE);

@@ -1,11 +1,10 @@
 //! Work in the background that nobody asks for: what is old is deleted, and what deleted sessions have left
 //! (`deleted.rs`), and handovers are looked at again (`handovers.rs`).
 //!
-//! Writers share their transactions with it, so it takes small bites (`bite.rs`), and pauses after each
+//! Writers share their transactions with it, so it takes small bites (`store::retention::Bite`), and pauses after each
 //! for at least as long as it took: half of the time and more is for others, and so is the lane while they
 //! queue. A sweep of a large backlog may take hours; nobody waits for it.
 
-mod bite;
 mod deleted;
 mod handovers;
 
@@ -14,21 +13,17 @@ use std::{collections::BTreeMap, time::Duration};
 use entity::UnixMillis;
 use tokio_util::sync::CancellationToken;
 
-use self::bite::Bite;
 pub use self::{deleted::clear_deleted, handovers::look_again};
 use crate::{
     clock::Clock,
     store::{
         self, Store,
-        retention::{Chunk, Table},
+        retention::{Bite, Chunk, Table},
     },
 };
 
 /// What a writer may wait for a chunk at most. One that took longer is counted and told.
 const TOO_LONG: Duration = Duration::from_millis(50);
-
-/// How long a chunk lets others go first while they queue.
-const YIELDS: (Duration, u32) = (Duration::from_millis(5), 40);
 
 /// How long an acknowledgement waits for its message: clients elsewhere post again what was not taken, for days perhaps.
 const EARLY_ACKS: Duration = Duration::from_hours(7 * 24);
@@ -172,7 +167,7 @@ impl Maintenance {
                     if self.stop.is_cancelled() {
                         return Ok(swept);
                     }
-                    self.yield_to_others().await;
+                    self.give_way().await;
                     let chunk = self.store.retention().retire(&mut due, bite.rows()).await?;
                     if chunk.rows == 0 && chunk.held.is_zero() {
                         // It was looked for, and that was all.
@@ -198,7 +193,7 @@ impl Maintenance {
     async fn shrink(&self, swept: &mut Swept) -> Result<(), store::Error> {
         let mut bite = Bite::pages();
         while !self.stop.is_cancelled() {
-            self.yield_to_others().await;
+            self.give_way().await;
             let Some(chunk) = self.store.retention().shrink(bite.rows()).await? else { break };
             self.learn(chunk, &mut bite, swept);
             pause(chunk).await;
@@ -212,14 +207,9 @@ impl Maintenance {
         bite.learn(chunk);
     }
 
-    /// Lets those go first who queue, for a moment: they may queue all day.
-    async fn yield_to_others(&self) {
-        for _ in 0..YIELDS.1 {
-            if self.stop.is_cancelled() || !self.store.retention().is_crowded() {
-                return;
-            }
-            tokio::time::sleep(YIELDS.0).await;
-        }
+    /// Lets those go first who queue.
+    async fn give_way(&self) {
+        self.store.retention().give_way(|| !self.stop.is_cancelled()).await;
     }
 }
 

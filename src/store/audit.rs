@@ -6,7 +6,6 @@ use entity::{
     UnixMillis, audit,
     id::{AuditId, OrganizationId, TokenId, in_order},
     kind::AuditAction,
-    organization,
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait,
@@ -14,7 +13,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, Patience, Store, organizations::FIRST_CLIENT_ID, page::Page};
+use super::{Error, Patience, Store, organizations, page::Page};
 
 /// Who changes something, and from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,11 +80,7 @@ pub(super) async fn write_of_daemon(
     what: (AuditAction, &str),
     detail: &Value,
 ) -> Result<(), DbErr> {
-    let first = organization::Entity::find()
-        .filter(organization::COLUMN.client_id.eq(FIRST_CLIENT_ID))
-        .one(txn)
-        .await?;
-    let Some(first) = first else { return Ok(()) };
+    let Some(first) = organizations::first(txn).await? else { return Ok(()) };
     write(txn, &first.id, &By::default(), at, what, detail).await
 }
 

@@ -4,11 +4,11 @@ use entity::{
     campaign,
     id::{CampaignId, OrganizationId, SessionId, SessionKey, in_order},
     kind::AuditAction,
-    organization, session,
+    session,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr,
-    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType,
+    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use super::{
     Error, Made, Store,
     audit::{self, By},
     idempotency::{Key, made_before, release},
+    organizations,
     page::Page,
     sessions::is_there,
     writer::Patience,
@@ -95,10 +96,7 @@ impl Campaigns {
                 Box::pin(async move {
                     let owner = row.organization_id.clone();
                     // Before the session is looked at, so that no handover comes in between.
-                    organization::Entity::find_by_id(owner.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &owner).await?;
                     let rows = |id| {
                         campaign::Entity::find()
                             .filter(campaign::COLUMN.organization_id.eq(owner.clone()))
@@ -153,10 +151,7 @@ impl Campaigns {
                 let (owner, id, session_id, by) = work.clone();
                 Box::pin(async move {
                     // As when one is made.
-                    organization::Entity::find_by_id(owner.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &owner).await?;
                     let found = campaign::Entity::find_by_id(id.clone())
                         .filter(campaign::COLUMN.organization_id.eq(owner.clone()))
                         .one(txn)

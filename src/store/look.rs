@@ -1,6 +1,6 @@
 //! What a database is like, seen from outside: for commands that tell, and change nothing.
 
-use entity::{UnixMillis, event, session, state::DesiredState, token};
+use entity::{UnixMillis, event, session, state::DesiredState};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
@@ -10,7 +10,7 @@ use super::{
     connect::{Connector, OpenError, Options},
     keys,
     schema::{self, State},
-    tokens::is_valid,
+    tokens::{Worth, worth},
 };
 use crate::vault::Wrapped;
 
@@ -30,18 +30,6 @@ pub struct Look {
     pub read_only: Option<&'static str>,
     /// The first thing that is wrong with SQLite's file, where that was asked for.
     pub damage: Option<String>,
-}
-
-/// What a secret is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
-    Good,
-    /// Revoked or expired.
-    Ended,
-    /// No token has it, but there are others.
-    Unknown,
-    /// There is no token at all.
-    First,
 }
 
 /// How to look.
@@ -89,16 +77,6 @@ async fn look_with(db: &DatabaseConnection, manner: &Manner) -> Result<Look, DbE
         read_only: if sqlite { None } else { read_only(db).await? },
         schema,
         damage,
-    })
-}
-
-async fn worth(db: &DatabaseConnection, hash: &str, now: UnixMillis) -> Result<Worth, DbErr> {
-    let known = token::Entity::find().filter(token::COLUMN.secret_hash.eq(hash)).one(db).await?;
-    Ok(match known {
-        Some(known) if is_valid(&known, now) => Worth::Good,
-        Some(_) => Worth::Ended,
-        None if token::Entity::find().one(db).await?.is_some() => Worth::Unknown,
-        None => Worth::First,
     })
 }
 

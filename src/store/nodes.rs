@@ -25,7 +25,7 @@ use std::time::Duration;
 use entity::{UnixMillis, id::NodeId, node};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    ExprTrait, QueryFilter, QuerySelect,
+    ExprTrait, QueryFilter, QueryResult, QuerySelect,
     sea_query::{Expr, Query},
 };
 
@@ -100,59 +100,14 @@ impl Nodes {
             .await
     }
 
-    /// All nodes, each with the time until which it lives.
-    pub async fn all(&self) -> Result<Vec<(NodeId, UnixMillis)>, Error> {
-        let rows = node::Entity::find()
-            .select_only()
-            .column(node::Column::Id)
-            .column(node::Column::ExpiresAt)
-            .into_tuple()
-            .all(self.store.reader())
-            .await?;
-        Ok(rows)
-    }
-
-    /// Ends those of these lives that were not moved on in time, and says whose they were. They are what was seen for the
-    /// time of a lease: the time in a row alone proves nothing.
-    pub async fn bury(&self, seen: Vec<(NodeId, UnixMillis)>) -> Result<Vec<String>, Error> {
-        if seen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let time = time(&self.store);
-        self.store
-            .writer()
-            .run_apart("node", Patience::Fail, move |txn| {
-                let (time, seen) = (time.clone(), seen.clone());
-                Box::pin(async move {
-                    let as_seen = seen.into_iter().fold(Condition::any(), |any, (id, says)| {
-                        let same = node::COLUMN.id.eq(id);
-                        any.add(same.and(node::COLUMN.expires_at.eq(says)))
-                    });
-                    let dead = Query::delete()
-                        .from_table(node::Entity)
-                        .cond_where(
-                            Condition::all()
-                                .add(as_seen)
-                                .add(Expr::col(node::Column::ExpiresAt).lte(time)),
-                        )
-                        .returning(Query::returning().column(node::Column::Name))
-                        .to_owned();
-                    let rows = txn.query_all(&dead).await?;
-                    rows.into_iter().map(|row| row.try_get_by_index(0)).collect()
-                })
-            })
-            .await
-    }
-
-    /// Who else lives.
-    pub async fn others(&self, id: &NodeId) -> Result<Vec<Life>, Error> {
+    /// All nodes, as their rows say.
+    pub async fn lives(&self) -> Result<Vec<Life>, Error> {
         let left = Expr::col(node::Column::ExpiresAt).sub(time(&self.store));
         let rows: Vec<(NodeId, UnixMillis, i64)> = node::Entity::find()
             .select_only()
             .column(node::Column::Id)
             .column(node::Column::ExpiresAt)
             .column_as(left, "time_left")
-            .filter(node::COLUMN.id.ne(id.clone()))
             .into_tuple()
             .all(self.store.reader())
             .await?;
@@ -162,6 +117,42 @@ impl Nodes {
             left: Duration::from_millis(u64::try_from(left).unwrap_or(0)),
         };
         Ok(rows.into_iter().map(life).collect())
+    }
+
+    /// Ends those of these lives that were not moved on in time, and says whose they were, by their names. They are what was
+    /// seen for the time of a lease: the time in a row alone proves nothing.
+    pub async fn bury(&self, seen: Vec<Life>) -> Result<Vec<(NodeId, String)>, Error> {
+        if seen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let time = time(&self.store);
+        self.store
+            .writer()
+            .run_apart("node", Patience::Fail, move |txn| {
+                let (time, seen) = (time.clone(), seen.clone());
+                Box::pin(async move {
+                    let as_seen = seen.into_iter().fold(Condition::any(), |any, life| {
+                        let same = node::COLUMN.id.eq(life.node);
+                        any.add(same.and(node::COLUMN.expires_at.eq(life.expires_at)))
+                    });
+                    let dead = Query::delete()
+                        .from_table(node::Entity)
+                        .cond_where(
+                            Condition::all()
+                                .add(as_seen)
+                                .add(Expr::col(node::Column::ExpiresAt).lte(time)),
+                        )
+                        .returning(
+                            Query::returning().columns([node::Column::Id, node::Column::Name]),
+                        )
+                        .to_owned();
+                    let rows = txn.query_all(&dead).await?;
+                    let both =
+                        |row: QueryResult| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
+                    rows.into_iter().map(both).collect()
+                })
+            })
+            .await
     }
 
     /// Ends all lives but this one.

@@ -3,7 +3,8 @@
 use entity::{id::OrganizationId, kind::AuditAction, organization};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, TryInsertResult, sea_query::Expr,
+    QuerySelect, TryInsertResult,
+    sea_query::{Expr, LockType},
 };
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use super::{
 };
 
 /// The `client_id` of the organization that a new installation begins with.
-pub(super) const FIRST_CLIENT_ID: i64 = 1;
+const FIRST_CLIENT_ID: i64 = 1;
 
 /// An organization to be made.
 #[derive(Clone, Debug)]
@@ -221,15 +222,28 @@ impl Organizations {
                     if matches!(insert, TryInsertResult::Inserted(_)) {
                         return Ok(row);
                     }
-                    let there = organization::Entity::find()
-                        .filter(organization::COLUMN.client_id.eq(FIRST_CLIENT_ID))
-                        .one(txn)
-                        .await?;
-                    Ok(there.unwrap_or(row))
+                    Ok(first(txn).await?.unwrap_or(row))
                 })
             })
             .await
     }
+}
+
+/// Has everybody else who decides something in an organization wait until this transaction is over; answers its row, if it is
+/// there. Others may refer to it meanwhile.
+pub(super) async fn lock(
+    txn: &DatabaseTransaction,
+    id: &OrganizationId,
+) -> Result<Option<organization::Model>, DbErr> {
+    organization::Entity::find_by_id(id.clone()).lock(LockType::NoKeyUpdate).one(txn).await
+}
+
+/// The organization that an installation begins with, if it is there: the operator's own.
+pub(super) async fn first(txn: &DatabaseTransaction) -> Result<Option<organization::Model>, DbErr> {
+    organization::Entity::find()
+        .filter(organization::COLUMN.client_id.eq(FIRST_CLIENT_ID))
+        .one(txn)
+        .await
 }
 
 /// Writes an organization under the next number that is free. Another daemon that takes it at the

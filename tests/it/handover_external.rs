@@ -330,6 +330,16 @@ async fn one_that_takes_its_place_back_from_an_idle_heir_needs_no_other() {
         // Not with another number, as nobody would leave then.
         let other = app.tell("vps", "ready", json!({ "phoneNumber": "15550009999" })).await;
         other.problem(409, "TOO_MANY_SESSIONS");
+        // Nor where the number is another account's by now.
+        let lid = async |id: &str, lid: &str| {
+            let set = "UPDATE session SET account_lid =";
+            database.execute(&format!("{set} {lid} WHERE session_id = '{id}'")).await;
+        };
+        lid("vps", "'1@lid'").await;
+        lid("here", "'2@lid'").await;
+        let said = app.tell("vps", "ready", json!({ "phoneNumber": NUMBER })).await;
+        said.problem(409, "TOO_MANY_SESSIONS");
+        lid("here", "'1@lid'").await;
         connect(&app, "vps", NUMBER, Way::Ready).await;
         assert_eq!(status(&app, "here").await["migratedTo"], "vps");
         assert_eq!(crate::handover::listed(&app, "").await.0, crate::handover::ids(["vps"]));

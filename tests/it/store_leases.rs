@@ -19,7 +19,7 @@ use wagate::{
     store::{
         Error, Lease, Patience, Store,
         events::{NewEvent, Recorded},
-        nodes::NewNode,
+        nodes::{Life, NewNode},
     },
 };
 
@@ -94,18 +94,20 @@ async fn a_session_has_one_owner_until_that_owner_gives_it_back_leaves_or_dies()
         assert!(store.nodes().renew(&a, LEASE).await.unwrap());
         let b = join(store, "b").await;
         clock.advance(ALMOST);
-        let seen = store.nodes().all().await.unwrap();
+        let seen = store.nodes().lives().await.unwrap();
         assert!(store.nodes().bury(seen.clone()).await.unwrap().is_empty());
         assert!(claim(store, &b, &session).await.is_none());
         clock.advance(Duration::from_millis(1));
         assert!(!store.nodes().renew(&a, LEASE).await.unwrap(), "dead, if not yet buried");
         assert!(!store.nodes().renew(&b, LEASE).await.unwrap());
-        let other = seen.iter().map(|(node, says)| (node.clone(), UnixMillis(says.0 - 1)));
+        let earlier =
+            |life: &Life| Life { expires_at: UnixMillis(life.expires_at.0 - 1), ..life.clone() };
+        let other = seen.iter().map(earlier);
         let buried = store.nodes().bury(other.collect()).await.unwrap();
         assert!(buried.is_empty(), "they have said something since: {buried:?}");
         let mut buried = store.nodes().bury(seen).await.unwrap();
-        buried.sort();
-        assert_eq!(buried, ["a", "b"]);
+        buried.sort_by(|one, other| one.1.cmp(&other.1));
+        assert_eq!(buried, [(a, "a".to_owned()), (b, "b".to_owned())]);
         let c = join(store, "c").await;
         assert_eq!(claim(store, &c, &session).await.unwrap().epoch, 4);
 

@@ -89,6 +89,26 @@ async fn the_old_one_is_good_for_the_overlap_and_the_new_one_is_like_it() {
     .await;
 }
 
+/// The log may be kept for an hour, and an overlap may be a week.
+#[tokio::test]
+async fn the_next_one_ends_when_the_first_did_whatever_the_audit_log_still_says() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let end = json!("2027-02-15T08:00:00.000Z");
+        for end in [end, Value::Null] {
+            let old = make(&app, json!({ "role": "viewer", "expiresAt": end })).await;
+            for _ in 0..3 {
+                let next = rotate(&app, &old, json!({ "overlapSeconds": 3600 })).await;
+                assert_eq!(next["expiresAt"], end);
+                database.execute("DELETE FROM audit").await;
+                app.clock.advance(Duration::from_mins(10));
+            }
+        }
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_token_is_rotated_once_for_a_key_and_by_nobody_who_may_not() {
     on_each(async |database| {

@@ -16,13 +16,14 @@ use std::{
 
 use entity::{UnixMillis, id::EventId};
 use reqwest::{Method, StatusCode};
+use sea_orm_migration::MigratorTrait as _;
 use serde_json::{Value, json};
 use wacore::store::{Device, traits::DeviceStore as _};
 use wagate::{clock::Clock, config::Config, device::Backend, meta::Signature};
 use wagate_simulator::{Linked, Options, ReceiptPolicy, Simulator};
 
 use crate::{
-    database::{Database, Kind, on},
+    database::{Database, Kind, on, on_each},
     meta::{NUMBER, SECRET, SHARED, WABA, changes, complete},
     secrets::{self, found_in},
     world::{ALICE, Answer, BOB, CAROL, DEADLINE, World},
@@ -263,6 +264,52 @@ async fn a_sqlite_file_of_each_earlier_version_goes_on_without_a_scan() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgresql_database_of_each_earlier_version_goes_on_without_a_scan() {
     an_upgrade_on(Kind::Postgres).await;
+}
+
+/// Of before it stood in the row when a token would end that has another one in its place.
+#[tokio::test]
+async fn when_a_token_would_end_that_was_replaced_is_taken_from_the_audit_log_by_an_upgrade() {
+    on_each(async |database: &Database| {
+        load(database, "main-2026-11").await;
+        let found = database.query("SELECT id FROM organization WHERE client_id = 1").await;
+        let organization: String = found[0].try_get_by_index(0).unwrap();
+        // Of each: what the log says of it, one after the other; when it was replaced and would end.
+        let tokens: [(&[&str], (Option<i64>, Option<i64>)); 4] = [
+            (&[r#"{"wouldHaveExpiredAt":1999000000000}"#], (Some(1), Some(1_999_000_000_000))),
+            (
+                &[r#"{"wouldHaveExpiredAt":1999000000001}"#, r#"{"wouldHaveExpiredAt":null}"#],
+                (Some(2), None),
+            ),
+            // Of before that was written down.
+            (&[r#"{"expiresAt":1}"#], (None, None)),
+            (&[], (None, None)),
+        ];
+        for (number, (log, _)) in tokens.iter().enumerate() {
+            let row = format!(
+                "INSERT INTO token (id, organization_id, role, secret_hash, label, created_at, expires_at) \
+                 VALUES ('tok_{number}', '{organization}', 'viewer', 'hash {number}', 'x', 1, 1800000000000)"
+            );
+            database.execute(&row).await;
+            for (place, detail) in log.iter().enumerate() {
+                let entry = format!(
+                    "INSERT INTO audit (id, organization_id, action, target, detail, at) VALUES \
+                     ('aud_{number}{place}', '{organization}', 'token_rotated', 'tok_{number}', '{detail}', {})",
+                    place + 1
+                );
+                database.execute(&entry).await;
+            }
+        }
+        let db = database.connect().await;
+        migration::Migrator::up(&db, None).await.unwrap();
+        db.close().await.unwrap();
+        for (number, (_, expected)) in tokens.iter().enumerate() {
+            let ask = format!("SELECT replaced_at, own_expires_at FROM token WHERE id = 'tok_{number}'");
+            let rows = database.query(&ask).await;
+            let seen = (rows[0].try_get_by_index(0).unwrap(), rows[0].try_get_by_index(1).unwrap());
+            assert_eq!(seen, *expected, "{number}");
+        }
+    })
+    .await;
 }
 
 /// A message under an idempotency key.

@@ -16,8 +16,9 @@ use crate::{
     service::Tokens,
     state_dir,
     store::{
-        look::{self, Look, Manner, Worth},
+        look::{self, Look, Manner},
         schema,
+        tokens::Worth,
     },
 };
 
@@ -46,7 +47,7 @@ pub(super) async fn database(
     findings.push(itself(&url, seen.as_ref(), through));
     findings.extend(seen.as_ref().map(|seen| schema_of(&seen.schema, config.database.migrate)));
     findings.push(master_key(config, seen.as_ref()));
-    let worth = seen.as_ref().and_then(|seen| seen.token);
+    let worth = seen.as_ref().and_then(|seen| seen.token.as_ref());
     findings.extend(worth.and_then(|worth| token(&config.state_dir, worth)));
     (findings, seen)
 }
@@ -119,12 +120,12 @@ fn schema_of(state: &schema::State, migrate: bool) -> Finding {
 }
 
 /// What is wrong with the token in the operator's file, which a start reads.
-fn token(state_dir: &Path, worth: Worth) -> Option<Finding> {
+fn token(state_dir: &Path, worth: &Worth) -> Option<Finding> {
     let file = state_dir::token_path(state_dir);
     let file = file.display();
     let says = match worth {
         Worth::Good | Worth::First => return None,
-        Worth::Ended => format!("the token in {file} is revoked or expired, and opens nothing"),
+        Worth::Ended(_) => format!("the token in {file} is revoked or expired, and opens nothing"),
         // The next start tells the database of it.
         Worth::Unknown if state_dir::is_untold(state_dir) => return None,
         Worth::Unknown => {

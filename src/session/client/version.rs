@@ -5,7 +5,7 @@
 //! last: whether WhatsApp still takes that, and whether there is a way to it at all, is told by the dial.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -180,8 +180,7 @@ impl Versions {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Nothing panics while it holds this lock.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        super::locked(&self.memory)
     }
 
     /// WhatsApp refuses the version that it was told: the next dial asks for a newer one, unless that

@@ -77,9 +77,9 @@ impl Sessions {
             run.stop.cancel();
             before = Some(run.hold);
         }
-        let hold = match (self.ownership.own(key).await, before) {
-            (Ok(hold), _) => hold,
-            (Err(error), before) => {
+        let hold = match self.ownership.own(key).await {
+            Ok(hold) => hold,
+            Err(error) => {
                 // Whoever looks what nobody runs does it then.
                 if let Some(before) = before {
                     self.ownership.release(&before).await;
@@ -213,25 +213,37 @@ impl Sessions {
         key: &SessionKey,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Error> {
+        self.ask_run(key, command).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, with the right under which the run that was asked has answered: what it has found out is not written
+    /// once the session is somebody else's.
+    pub(super) async fn ask_run<T>(
+        &self,
+        key: &SessionKey,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<(T, Hold), Error> {
         let (answer, answered) = oneshot::channel();
-        let commands = {
+        let (commands, hold) = {
             let place = self.slot(key);
             // Known before it has closed.
             if place.is_closing() {
                 return Err(Error::NotRunning);
             }
             let slot = place.lock().await;
-            slot.as_ref().map(|run| run.commands.clone()).ok_or(Error::NotRunning)?
+            let run = slot.as_ref().ok_or(Error::NotRunning)?;
+            (run.commands.clone(), run.hold.clone())
         };
         commands.try_send(command(answer)).map_err(|refused| match refused {
             TrySendError::Full(_) => Error::Busy,
             TrySendError::Closed(_) => Error::NotRunning,
         })?;
-        tokio::time::timeout(ANSWER_DEADLINE, answered)
+        let answer = tokio::time::timeout(ANSWER_DEADLINE, answered)
             .await
             .map_err(|_elapsed| Error::Timeout)?
             // The run ended before it came to this command.
-            .map_err(|_dropped| Error::NotRunning)
+            .map_err(|_dropped| Error::NotRunning)?;
+        Ok((answer, hold))
     }
 
     /// Ends a run; with `unlink`, WhatsApp is told first that the device is gone.

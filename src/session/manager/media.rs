@@ -197,21 +197,16 @@ impl Sessions {
             is_from_me: row.direction == Direction::Outbound,
             key: source.and_then(|source| source.key).ok_or_else(gone)?,
         };
-        // Of the run that is asked: what it has learned is not written once the session is somebody else's.
-        let place = self.slot(key);
-        let store = if place.is_closing() {
-            None
-        } else {
-            place.lock().await.as_ref().map(|run| run.hold.store(&self.shared.store))
-        };
-        let path = match self.ask(key, |answer| Command::RenewMedia { renewal, answer }).await {
+        let asked = self.ask_run(key, |answer| Command::RenewMedia { renewal, answer }).await;
+        let (path, hold) = match asked {
             Err(Error::NotRunning) => match self.ownership.owner(key).await? {
                 Some(node) => return Err(Error::Elsewhere { node }),
                 None => return Err(self.not_connected(key).await),
             },
-            asked => asked?.map_err(Error::Media)?,
+            asked => asked?,
         };
-        store.ok_or(Error::NotRunning)?.messages().move_media(&row, path).await?;
+        let path = path.map_err(Error::Media)?;
+        hold.store(&self.shared.store).messages().move_media(&row, path).await?;
         Ok(())
     }
 }

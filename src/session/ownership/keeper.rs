@@ -19,10 +19,11 @@ use entity::{id::SessionKey, session};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Ask, Ownership, certain, forward::Answer, neighbours::Neighbours, watch::Watch};
+use super::{Ask, Ownership, certain, forward::Answer, neighbours::Neighbours};
 use crate::{
     clock::Clock,
     session::{manager::Sessions, standing::is_ended},
+    store::nodes::Life,
 };
 
 /// How often one looks what is free, and what is not wanted any more.
@@ -53,8 +54,6 @@ pub(in crate::session) struct Keeper {
     /// writes and what it does.
     unwanted: HashSet<SessionKey>,
     neighbours: Neighbours,
-    /// Which nodes are silent.
-    watch: Watch,
 }
 
 impl Keeper {
@@ -67,7 +66,6 @@ impl Keeper {
             free_since: HashMap::new(),
             unwanted: HashSet::new(),
             neighbours: Neighbours::default(),
-            watch: Watch::default(),
         }
     }
 
@@ -158,13 +156,17 @@ impl Keeper {
     /// Looks who is dead, and says of whom has fallen silent that its sessions are not connected.
     async fn look_at_others(&mut self, lease: Duration) -> Result<(), crate::session::Error> {
         let store = &self.ownership.store;
-        let rows = store.nodes().all().await?;
-        let dead = self.watch.look(rows, self.clock.monotonic(), lease);
-        for name in store.nodes().bury(dead).await? {
+        let lives = store.nodes().lives().await?;
+        let lost = self.neighbours.look(lives, self.clock.monotonic(), lease);
+        let buried = store.nodes().bury(lost.dead).await?;
+        for (_, name) in &buried {
             tracing::warn!(node.name = %name, "{name} is taken for dead; its sessions are free");
         }
-        let lives = store.nodes().others(self.ownership.tenure().node()).await?;
-        for life in self.neighbours.silent(lives, self.clock.monotonic()) {
+        let tenure = self.ownership.tenure();
+        let is_there = |life: &Life| {
+            life.node != *tenure.node() && buried.iter().all(|(id, _)| *id != life.node)
+        };
+        for life in lost.silent.into_iter().filter(is_there) {
             let sessions = store.leases().claimed(&life.node).await?;
             if !sessions.is_empty() {
                 tracing::warn!(

@@ -3,7 +3,7 @@
 //! - [`Ownership`] is this daemon's membership: whoever runs a session asks it for the lease first.
 //! - `tenure.rs`: how long what we own is surely ours, by our own measure.
 //! - `keeper.rs` says in time that we live, takes our share of what nobody runs, and does what others
-//!   ask of us. `forward.rs` is how we ask. `neighbours.rs` knows which daemons have fallen silent.
+//!   ask of us. `forward.rs` is how we ask. `neighbours.rs` knows which daemons have fallen silent, and which are dead.
 //!
 //! # Never two clients of one device
 //!
@@ -38,7 +38,6 @@ mod forward;
 mod keeper;
 mod neighbours;
 mod tenure;
-mod watch;
 
 use std::{
     sync::{

@@ -1,10 +1,14 @@
-//! Daemons that have fallen silent: their sockets are cut before their sessions are free.
+//! Daemons that have fallen silent, and those that are dead.
 //!
 //! A daemon stops at two thirds of its lease by its own measure, which begins before the database
 //! writes how long it lives. So one whose row has not moved for two thirds of what was left to it,
 //! by our measure, has no socket any more, or is paused or dead: what its sessions' statuses claim is
 //! not true. That is said then, without waiting for the rest of the lease. Earlier nobody could know:
 //! a renewal that is late looks the same, and the sockets are up.
+//!
+//! By the database's clock alone a living daemon may look dead, or as if nothing was left to it: that clock may be set
+//! forward, or be another machine's after a failover. So a daemon is silent, or taken for dead, only if we have seen by
+//! our own clock, which only goes forward, that its row has not changed for as long.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,7 +16,7 @@ use entity::id::NodeId;
 
 use crate::store::nodes::Life;
 
-/// What was seen of each other daemon.
+/// What was seen of each daemon.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours(HashMap<NodeId, Seen>);
 
@@ -21,31 +25,46 @@ struct Seen {
     life: Life,
     /// When its row was first seen like that, by the monotonic clock.
     since: Duration,
-    /// The most that was ever left to it.
+    /// The most that was ever left to it; a lease of ours at least.
     longest: Duration,
 }
 
+/// Daemons that say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// They have certainly cut their sockets.
+    pub silent: Vec<Life>,
+    /// Those of them whose rows have said the same for a lease.
+    pub dead: Vec<Life>,
+}
+
 impl Neighbours {
-    /// Takes in who lives `now`, by the monotonic clock, and answers who has certainly cut its sockets.
-    pub(super) fn silent(&mut self, lives: Vec<Life>, now: Duration) -> Vec<Life> {
+    /// Takes in who lives `now`, by the monotonic clock, and answers who is lost; `lease` is ours.
+    pub(super) fn look(&mut self, lives: Vec<Life>, now: Duration, lease: Duration) -> Lost {
         self.0.retain(|node, _| lives.iter().any(|life| life.node == *node));
-        let mut silent = Vec::new();
+        let mut lost = Lost::default();
         for life in lives {
+            let left = life.left.max(lease);
             let seen = self.0.entry(life.node.clone()).or_insert_with(|| Seen {
                 life: life.clone(),
                 since: now,
-                longest: life.left,
+                longest: left,
             });
-            seen.longest = seen.longest.max(life.left);
             if seen.life.expires_at != life.expires_at {
                 // What was left before may have been by another clock.
-                seen.longest = life.left;
-                (seen.life, seen.since) = (life, now);
-            } else if now.saturating_sub(seen.since) >= super::certain(seen.longest) {
-                silent.push(life);
+                *seen = Seen { life, since: now, longest: left };
+                continue;
+            }
+            seen.longest = seen.longest.max(left);
+            let unchanged = now.saturating_sub(seen.since);
+            if unchanged >= lease {
+                lost.dead.push(life.clone());
+            }
+            if unchanged >= super::certain(seen.longest) {
+                lost.silent.push(life);
             }
         }
-        silent
+        lost
     }
 }
 
@@ -57,6 +76,10 @@ mod tests {
     use super::*;
 
     const LEASE: u64 = 30_000;
+
+    const fn lease() -> Duration {
+        Duration::from_millis(LEASE)
+    }
 
     fn node() -> NodeId {
         NodeId::new(UnixMillis(0), 1)
@@ -76,7 +99,8 @@ mod tests {
     fn one_that_renews_is_never_silent_and_one_that_does_not_is_within_two_thirds_and_a_look() {
         let mut neighbours = Neighbours::default();
         let mut look = |renewed, now: u64| {
-            neighbours.silent(vec![life(renewed, now)], Duration::from_millis(now)).len()
+            let lives = vec![life(renewed, now)];
+            neighbours.look(lives, Duration::from_millis(now), lease()).silent.len()
         };
         for now in (0..100_000).step_by(1_000) {
             assert_eq!(look(now / 5_000 * 5_000, now), 0, "{now}");
@@ -87,6 +111,42 @@ mod tests {
         assert_eq!(look(95_000, 116_000), 1);
         // Back again after all.
         assert_eq!(look(117_000, 117_000), 0);
+    }
+
+    /// A daemon's row that says this of the time, with nothing left.
+    fn row(node: u128, says: i64) -> Life {
+        Life {
+            node: NodeId::new(UnixMillis(0), node),
+            expires_at: UnixMillis(says),
+            left: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn one_is_dead_once_its_row_has_not_changed_for_a_lease() {
+        let mut neighbours = Neighbours::default();
+        let mut dead = |lives, at| neighbours.look(lives, Duration::from_secs(at), lease()).dead;
+        // Whatever it says of the time.
+        assert_eq!(dead(vec![row(1, 0), row(2, 90)], 100), []);
+        assert_eq!(dead(vec![row(1, 0), row(2, 95)], 129), []);
+        assert_eq!(dead(vec![row(1, 0), row(2, 95)], 130), [row(1, 0)]);
+        assert_eq!(dead(vec![row(1, 1), row(2, 95)], 158), []);
+        assert_eq!(dead(vec![row(1, 1)], 159), [], "one that has gone is forgotten");
+        assert_eq!(dead(vec![row(1, 1), row(2, 95)], 160), []);
+    }
+
+    #[test]
+    fn one_to_which_nothing_is_left_by_the_databases_clock_is_silent_no_earlier() {
+        let mut neighbours = Neighbours::default();
+        let mut silent =
+            |lives, at| neighbours.look(lives, Duration::from_secs(at), lease()).silent;
+        assert_eq!(silent(vec![row(1, 0)], 100), []);
+        assert_eq!(silent(vec![row(1, 0)], 119), []);
+        assert_eq!(silent(vec![row(1, 0)], 120), [row(1, 0)]);
+        // It has said something, and is past its time again at once.
+        assert_eq!(silent(vec![row(1, 1)], 121), []);
+        assert_eq!(silent(vec![row(1, 1)], 140), []);
+        assert_eq!(silent(vec![row(1, 1)], 141), [row(1, 1)]);
     }
 
     proptest! {
@@ -106,9 +166,10 @@ mod tests {
                 if now >= renewed + LEASE {
                     break;
                 }
-                let silent =
-                    neighbours.silent(vec![life(renewed, now)], Duration::from_millis(now));
-                prop_assert!(silent.is_empty() || now >= renewed + LEASE * 2 / 3);
+                let lives = vec![life(renewed, now)];
+                let lost = neighbours.look(lives, Duration::from_millis(now), lease());
+                prop_assert!(lost.silent.is_empty() || now >= renewed + LEASE * 2 / 3);
+                prop_assert!(lost.dead.is_empty());
             }
         }
     }

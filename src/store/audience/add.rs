@@ -6,13 +6,9 @@ use entity::{
     UnixMillis, audience, campaign,
     id::{AudienceId, CampaignId, OrganizationId, SessionKey, in_order},
     kind::AuditAction,
-    organization,
     state::AudienceState,
 };
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
-    sea_query::LockType,
-};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 use serde_json::json;
 
 use super::{
@@ -24,6 +20,7 @@ use crate::store::{
     Error, Made, Patience,
     audit::{self, By},
     idempotency::{Key, reassign, said_before, unclaim},
+    organizations,
     statuses::Statuses,
 };
 
@@ -89,10 +86,7 @@ impl Audience {
                 let (organization, campaign, members, key, by) = work.clone();
                 Box::pin(async move {
                     // As by everything that changes sums and statuses of the organization's.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &organization).await?;
                     let found = campaign::Entity::find_by_id(campaign.clone())
                         .filter(campaign::COLUMN.organization_id.eq(organization.clone()))
                         .one(txn)

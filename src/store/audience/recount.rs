@@ -7,15 +7,14 @@
 use entity::{
     UnixMillis, campaign_statistics,
     id::{CampaignId, OrganizationId},
-    organization,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement,
-    sea_query::{Expr, ExprTrait as _, LockType},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement,
+    sea_query::{Expr, ExprTrait as _},
 };
 
 use super::{Audience, Counts, apply::add};
-use crate::store::{Error, Patience};
+use crate::store::{Error, Patience, organizations};
 
 /// What counting anew came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +90,7 @@ impl Audience {
                 let (organization, campaign) = work.clone();
                 Box::pin(async move {
                     // As whoever changes the sums does.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &organization).await?;
                     let found =
                         campaign_statistics::Entity::find_by_id(campaign.clone()).one(txn).await?;
                     if found.map_or(0, |row| row.recounts) != measured.recounts {

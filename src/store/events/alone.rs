@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use entity::organization;
+use entity::{id::OrganizationId, organization};
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QuerySelect,
-    sea_query::LockType,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, Order,
+    QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, LockType},
 };
 
 use super::NewEvent;
@@ -28,12 +29,16 @@ pub(super) async fn one_at_a_time(
         return Ok(());
     }
     let all: BTreeSet<_> = events.iter().map(|event| &event.organization_id).collect();
-    for organization in all {
-        organization::Entity::find_by_id(organization.clone())
-            .lock(LockType::NoKeyUpdate)
-            .one(txn)
-            .await?;
-    }
+    // Rows are locked one by one as they come: in our order, which is that of bytes.
+    let _locked: Vec<OrganizationId> = organization::Entity::find()
+        .select_only()
+        .column(organization::Column::Id)
+        .filter(organization::COLUMN.id.is_in(all.into_iter().cloned()))
+        .order_by(Expr::cust("organization.id COLLATE \"C\""), Order::Asc)
+        .lock(LockType::NoKeyUpdate)
+        .into_tuple()
+        .all(txn)
+        .await?;
     Ok(())
 }
 

@@ -109,6 +109,11 @@ const LATELY: Duration = Duration::from_mins(10);
 /// was told before is told of another moment only if it comes within so long of the first time.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What makes recognisable what is posted with [`Mark::Once`].
+pub(in crate::store) fn once_key(mark: &str) -> String {
+    format!("p:{mark}")
+}
+
 impl NewEvent {
     /// What makes a repetition recognisable; none for what is true each time it is said.
     fn dedupe_key(&self) -> Option<String> {
@@ -125,7 +130,7 @@ impl NewEvent {
     /// The key that follows from how it was posted.
     fn mark_key(&self) -> Option<String> {
         match self.mark()? {
-            Mark::Once(mark) | Mark::Second(mark) => Some(format!("p:{mark}")),
+            Mark::Once(mark) | Mark::Second(mark) => Some(once_key(mark)),
             Mark::Lately(mark) => Some(lately(mark, self.at, 0)),
             Mark::Latest(_) | Mark::Carried => None,
         }

@@ -8,7 +8,7 @@
 //!
 //! It needs no place of its own where the one that it has handed over to leaves its place to it at that moment.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use entity::{
     id::{OrganizationId, SessionKey},
@@ -20,7 +20,11 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter}
 use super::NewEvent;
 use crate::{
     event::{Event, status},
-    store::sessions::{LIVE, places_left},
+    store::{
+        handover::{Verdict, judge},
+        leases::owned_among,
+        sessions::{LIVE, is_there, places_left},
+    },
 };
 
 /// Places of organizations, as far as a group of events may need some.
@@ -30,6 +34,8 @@ pub(super) struct Room {
     left: HashMap<OrganizationId, i64>,
     /// Whom those have handed over to that may be at work again.
     heirs: HashMap<SessionKey, session::Model>,
+    /// Those of them that a daemon runs.
+    owned: HashSet<SessionKey>,
 }
 
 impl Room {
@@ -54,8 +60,13 @@ impl Room {
             }
         }
         if !this.left.is_empty() {
-            let rows = session::Entity::find().filter(session::COLUMN.id.is_in(heirs)).all(txn);
-            this.heirs = rows.await?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            let heirs: Vec<SessionKey> = heirs.into_iter().collect();
+            let rows = session::Entity::find()
+                .filter(session::COLUMN.id.is_in(heirs.iter().cloned()))
+                .filter(is_there());
+            this.heirs =
+                rows.all(txn).await?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            this.owned = owned_among(txn, heirs).await?;
         }
         Ok(this)
     }
@@ -68,7 +79,23 @@ impl Room {
             return true;
         }
         let is_left = self.left.get(&row.organization_id).is_none_or(|left| *left > 0);
-        is_left || self.heirs.get(heir).is_some_and(|heir| gives_way(heir, event))
+        is_left || self.heirs.get(heir).is_some_and(|heir| self.gives_way(heir, row, event))
+    }
+
+    /// Whether the heir hands over in its turn to the session that becomes connected, as `handover::at_ready` decides it.
+    fn gives_way(&self, heir: &session::Model, row: &session::Model, event: &Event) -> bool {
+        let Event::Ready(account) = event else { return false };
+        // A number that was not said now takes over from nobody, and one at Meta's hands over to nobody.
+        if account.phone_number.is_none() || heir.origin == Origin::Cloud {
+            return false;
+        }
+        // What shall run may be a daemon's at any moment.
+        let shall_run =
+            heir.origin == Origin::Embedded && heir.desired_state == DesiredState::Running;
+        let mut connected = row.clone();
+        status::apply(&mut connected, event, row.updated_at);
+        let is_run = shall_run || self.owned.contains(&heir.id);
+        judge(heir, &connected, is_run) == Verdict::HandsOver
     }
 
     /// A session's status was another one before.
@@ -84,14 +111,4 @@ impl Room {
 
 fn is_live(status: SessionStatus) -> bool {
     LIVE.contains(&status)
-}
-
-/// Whether the heir hands over in its turn to the session that becomes connected: nobody runs it, and it has the same
-/// number.
-fn gives_way(heir: &session::Model, event: &Event) -> bool {
-    let Event::Ready(account) = event else { return false };
-    // A number that was not said now takes over from nobody.
-    let number = account.phone_number.as_ref();
-    let is_run = heir.origin == Origin::Embedded && heir.desired_state == DesiredState::Running;
-    number.is_some() && number == heir.phone_number.as_ref() && !is_live(heir.status) && !is_run
 }

@@ -46,7 +46,7 @@ pub enum Unfit {
 
 /// What becomes of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::store) enum Verdict {
     HandsOver,
     /// To this one, before.
     HasHandedOver,
@@ -65,7 +65,11 @@ pub(super) fn unfit(heir: &session::Model) -> Option<Unfit> {
 }
 
 /// Whether `row` hands over to `heir`; `is_owned` if a daemon runs it.
-pub(super) fn judge(row: &session::Model, heir: &session::Model, is_owned: bool) -> Verdict {
+pub(in crate::store) fn judge(
+    row: &session::Model,
+    heir: &session::Model,
+    is_owned: bool,
+) -> Verdict {
     if row.id == heir.id {
         return Verdict::Not(Obstacle::Itself);
     }

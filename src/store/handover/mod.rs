@@ -34,7 +34,7 @@ use std::collections::{BTreeSet, HashSet};
 use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId, SessionId, SessionKey},
-    organization, session,
+    session,
     state::Origin,
 };
 use sea_orm::{
@@ -43,19 +43,18 @@ use sea_orm::{
     sea_query::{Expr, LockBehavior, LockType},
 };
 
+pub(super) use self::judge::{Verdict, judge};
 pub use self::{
     carry::Given,
     judge::{Obstacle, Unfit},
     stranded::HANDED_OVER,
 };
-use self::{
-    carry::carry,
-    judge::{Verdict, judge, unfit},
-};
+use self::{carry::carry, judge::unfit};
 use super::{
     Error, Store,
     audit::By,
     leases::owned_among,
+    organizations,
     sessions::{LIVE, is_there},
     webhooks::{Known, choosing},
     writer::Patience,
@@ -206,10 +205,7 @@ async fn by_hand(
     by: &By,
 ) -> Result<(Result<Report, Refused>, BTreeSet<EndpointId>), DbErr> {
     let nobody = BTreeSet::new();
-    organization::Entity::find_by_id(organization.clone())
-        .lock(LockType::NoKeyUpdate)
-        .one(txn)
-        .await?;
+    organizations::lock(txn, organization).await?;
     let found = of_organization(organization).filter(session::COLUMN.id.eq(heir.clone()));
     let Some(heir) = found.one(txn).await? else { return Ok((Err(Refused::Gone), nobody)) };
     if let Some(unfit) = unfit(&heir) {

@@ -13,17 +13,19 @@ use std::collections::BTreeSet;
 use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId, SessionKey},
-    organization, session,
+    session,
     state::SessionStatus,
 };
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
     QueryOrder, QuerySelect,
-    sea_query::{Alias, BinOper, Expr, LockType, Query, SimpleExpr},
+    sea_query::{Alias, BinOper, Expr, Query, SimpleExpr},
 };
 
 use super::{Handovers, Sources, asked_for, carry::carry, of_organization, sort, unlocked};
-use crate::store::{Error, audit::By, sessions::LIVE, webhooks::Known, writer::Patience};
+use crate::store::{
+    Error, audit::By, organizations, sessions::LIVE, webhooks::Known, writer::Patience,
+};
 
 /// What an idle session is called in a statement, beside the one that it would hand over to.
 const IDLE: &str = "idle";
@@ -92,10 +94,7 @@ async fn swept(
     heir: &SessionKey,
 ) -> Result<(u64, BTreeSet<EndpointId>), DbErr> {
     let nothing = (0, BTreeSet::new());
-    organization::Entity::find_by_id(organization.clone())
-        .lock(LockType::NoKeyUpdate)
-        .one(txn)
-        .await?;
+    organizations::lock(txn, organization).await?;
     let found = of_organization(organization)
         .filter(session::COLUMN.id.eq(heir.clone()))
         .filter(session::COLUMN.status.eq(SessionStatus::SessionConnected))

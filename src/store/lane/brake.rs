@@ -7,7 +7,7 @@
 use std::{
     ops::Deref,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -31,7 +31,7 @@ pub(super) struct Braked {
 impl Braked {
     /// Fits a connection with a brake. It has it for as long as it lives: a lane's pool never replaces it.
     pub(super) async fn fit(db: DatabaseConnection) -> Result<Self, DbErr> {
-        let brake = Brake::default();
+        let brake = Brake::new();
         if db.get_database_backend() == DbBackend::Sqlite {
             let failed = |err: SqlxError| DbErr::Conn(RuntimeErr::SqlxError(err.into()));
             let mut connection = db.get_sqlite_connection_pool().acquire().await.map_err(failed)?;
@@ -70,24 +70,27 @@ impl Deref for Braked {
     }
 }
 
-/// When a connection's work is to end, in milliseconds since this process first asked; zero for never.
-#[derive(Clone, Debug, Default)]
-struct Brake(Arc<AtomicU64>);
+/// When a connection's work is to end.
+#[derive(Clone, Debug)]
+struct Brake {
+    /// In milliseconds since the brake was made; zero for never.
+    at: Arc<AtomicU64>,
+    made: Instant,
+}
 
 impl Brake {
+    fn new() -> Self {
+        Self { at: Arc::default(), made: Instant::now() }
+    }
+
     fn set(&self, after: Duration) {
-        self.0.store(millis(begun().elapsed() + after).max(1), Ordering::Relaxed);
+        self.at.store(millis(self.made.elapsed() + after).max(1), Ordering::Relaxed);
     }
 
     fn is_due(&self) -> bool {
-        let at = self.0.load(Ordering::Relaxed);
-        at > 0 && millis(begun().elapsed()) >= at
+        let at = self.at.load(Ordering::Relaxed);
+        at > 0 && millis(self.made.elapsed()) >= at
     }
-}
-
-fn begun() -> Instant {
-    static BEGUN: OnceLock<Instant> = OnceLock::new();
-    *BEGUN.get_or_init(Instant::now)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -4,11 +4,10 @@ use entity::{
     id::{MetaAccountId, OrganizationId},
     kind::AuditAction,
     meta::account,
-    organization,
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
-    PaginatorTrait as _, QueryFilter, QuerySelect, sea_query::LockType,
+    PaginatorTrait as _, QueryFilter, QuerySelect,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +19,7 @@ use crate::store::{
     Error, Made, Patience,
     audit::{self, By},
     idempotency::{Key, made_before, unclaim},
+    organizations,
 };
 
 /// An account as it shall be.
@@ -71,10 +71,7 @@ impl Meta {
                     let owner = row.organization_id.clone();
                     let (key, id) = (key.as_ref(), row.id.clone());
                     // Before the account, as by whoever carries out what was told of it.
-                    organization::Entity::find_by_id(owner.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &owner).await?;
                     if let Some(made) =
                         made_before(txn, &owner, key, id.as_str(), now, |id| of(&owner, id)).await?
                     {

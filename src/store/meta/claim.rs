@@ -9,15 +9,11 @@ use entity::{
     UnixMillis,
     id::{MetaBodyId, MetaEventId, OrganizationId},
     meta::{body, event},
-    organization,
 };
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement, Value,
-    sea_query::LockType,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, Value};
 
 use super::{Meta, PARTLY_UNWRITTEN};
-use crate::store::{Error, Patience, nodes};
+use crate::store::{Error, Patience, nodes, organizations};
 
 /// Organizations that are looked at in one round.
 const MOST_ORGANIZATIONS: i64 = 256;
@@ -79,10 +75,7 @@ impl Meta {
                 Box::pin(async move {
                     // One daemon after the other: what one is taking is not yet seen by another, who could so
                     // take what stands behind it.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &organization).await?;
                     // Asked for once: it goes on while the statement runs.
                     let take = format!(
                         "UPDATE meta_event SET claim = $1, claimed_by = $2, \

@@ -6,12 +6,10 @@ use entity::{
     UnixMillis,
     id::{EndpointId, MetaAccountId},
     meta::{account, state::MetaStatus},
-    organization,
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
-    sea_query::{Expr, LockType},
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement, sea_query::Expr,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +17,7 @@ use super::Meta;
 use crate::{
     event::payload::rfc3339,
     store::{
-        Error, Patience,
+        Error, Patience, organizations,
         webhooks::{About, Known, announce},
     },
     webhook::EventType,
@@ -176,10 +174,7 @@ async fn take_turn(
         Turn::Recovered { since } => (EventType::MetaAccountRecovered, since, None),
     };
     // Before the account's row, as by whoever carries something out.
-    organization::Entity::find_by_id(row.organization_id.clone())
-        .lock(LockType::NoKeyUpdate)
-        .one(txn)
-        .await?;
+    organizations::lock(txn, &row.organization_id).await?;
     let unchanged = match row.silent_since {
         Some(before) => account::COLUMN.silent_since.eq(before),
         None => account::COLUMN.silent_since.is_null(),

@@ -20,7 +20,7 @@ impl Retention {
         }
         let (db, name) = (self.store.reader(), table.rows());
         let weight = table.weight().unwrap_or("0");
-        // In no order: an index of the session's rows has all that is asked.
+        // In no order: an index finds the session's.
         let ask = Statement::from_sql_and_values(
             db.get_database_backend(),
             format!(
@@ -41,16 +41,8 @@ impl Retention {
             return Ok(None);
         }
         let delete = format!("DELETE FROM {name} WHERE id IN ({})", ids.join(", "));
-        let unit = self.store.writer().run_aside(LANE, Patience::Fail, move |txn| {
-            let delete = delete.clone();
-            Box::pin(async move {
-                let begun = Instant::now();
-                let rows = txn.execute_unprepared(&delete).await?.rows_affected();
-                Ok((begun, begun.elapsed(), rows))
-            })
-        });
-        let (begun, took, rows) = unit.await?;
-        Ok(Some(Chunk { rows, asked: ids.len() as u64, took, held: begun.elapsed() }))
+        let chunk = self.bite(delete).await?;
+        Ok(Some(Chunk { asked: ids.len() as u64, ..chunk }))
     }
 
     /// The same of a table whose rows are small, and have no ids.
@@ -66,6 +58,12 @@ impl Retention {
             "DELETE FROM {name} WHERE ({key}) IN \
              (SELECT {key} FROM {name} WHERE session_key = '{session}' LIMIT {rows})"
         );
+        let chunk = self.bite(delete).await?;
+        Ok((chunk.rows > 0).then_some(chunk))
+    }
+
+    /// Carries out one statement that deletes.
+    async fn bite(&self, delete: String) -> Result<Chunk, Error> {
         let unit = self.store.writer().run_aside(LANE, Patience::Fail, move |txn| {
             let delete = delete.clone();
             Box::pin(async move {
@@ -75,6 +73,6 @@ impl Retention {
             })
         });
         let (begun, took, rows) = unit.await?;
-        Ok((rows > 0).then(|| Chunk { rows, asked: rows, took, held: begun.elapsed() }))
+        Ok(Chunk { rows, asked: rows, took, held: begun.elapsed() })
     }
 }

@@ -3,14 +3,11 @@
 
 use std::sync::atomic::Ordering;
 
-use entity::organization;
-use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, QuerySelect, Statement, sea_query::LockType,
-};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tokio::time::Instant;
 
 use super::{Chunk, Due, LANE};
-use crate::store::{Error, Patience, Store};
+use crate::store::{Error, Patience, Store, organizations};
 
 impl Due {
     /// The statement that finds up to `rows` of those that are few.
@@ -43,10 +40,7 @@ pub(super) async fn retire(store: &Store, due: &mut Due, rows: u64) -> Result<Ch
         Box::pin(async move {
             let begun = Instant::now();
             if let Some(organization) = organization {
-                organization::Entity::find_by_id(organization)
-                    .lock(LockType::NoKeyUpdate)
-                    .one(txn)
-                    .await?;
+                organizations::lock(txn, &organization).await?;
             }
             let rows = txn.execute_unprepared(&delete).await?.rows_affected();
             Ok((begun, begun.elapsed(), rows))

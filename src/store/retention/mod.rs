@@ -7,7 +7,9 @@
 //!
 //! - `table.rs`: what is retired, and what of it is old. `found.rs`: rows that are few among many that stay.
 //!   `cleared.rs`: all rows of a session that was deleted.
+//! - `bite.rs`: how many at once.
 
+mod bite;
 mod cleared;
 mod found;
 mod table;
@@ -28,13 +30,16 @@ use tokio::time::Instant;
 use self::table::Scope;
 use super::{Error, Patience, Store, mark};
 
-pub use self::table::Table;
+pub use self::{bite::Bite, table::Table};
 
 /// A key of the writer's lanes: every chunk goes through the same one.
 const LANE: &str = "retention";
 
 /// What a chunk's rows may hold together, unless it is one row: the pages of what is large are freed one by one.
 const BYTES: i64 = 512 * 1024;
+
+/// How often, and from one time to the next, a chunk lets others go first while they queue.
+const YIELDS: (u32, Duration) = (40, Duration::from_millis(5));
 
 /// Rows of one table that are old enough, and lie together in an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,9 +252,15 @@ impl Retention {
         forget.await
     }
 
-    /// Whether more writers wait for the same lane than one group takes.
-    pub fn is_crowded(&self) -> bool {
-        self.store.writer().is_crowded_aside()
+    /// Lets those go first who queue, for a moment: they may queue all day. `goes_on` until the work is to end.
+    pub async fn give_way(&self, goes_on: impl Fn() -> bool + Send + Sync) {
+        for _ in 0..YIELDS.0 {
+            // More writers wait for the same lane than one group takes.
+            if !self.store.writer().is_crowded_aside() || !goes_on() {
+                return;
+            }
+            tokio::time::sleep(YIELDS.1).await;
+        }
     }
 
     /// Gives up to `pages` free pages of an SQLite file back to the file system. None elsewhere, and

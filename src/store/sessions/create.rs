@@ -10,8 +10,8 @@ use entity::{
     state::{DesiredState, Origin, SessionStatus},
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
-    TryInsertResult, sea_query::LockType,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
+    TryInsertResult,
 };
 use serde_json::json;
 
@@ -25,6 +25,7 @@ use crate::{
         Error, Made,
         audit::{self, By},
         idempotency::{Key, made_before, release},
+        organizations,
         secrets::seal_data,
         webhooks::{Known, announce_session},
         writer::Patience,
@@ -95,8 +96,7 @@ pub(in crate::store) async fn places_left(
     if row.is_none_or(|row| row.max_sessions.is_none()) {
         return Ok(None);
     }
-    let locked = organization::Entity::find_by_id(organization.clone()).lock(LockType::NoKeyUpdate);
-    let limit = locked.one(txn).await?.and_then(|row| row.max_sessions);
+    let limit = organizations::lock(txn, organization).await?.and_then(|row| row.max_sessions);
     let Some(limit) = limit else { return Ok(None) };
     let sessions = session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(organization.clone()))

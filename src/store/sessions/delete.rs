@@ -14,22 +14,20 @@ use entity::{
     kind::AuditAction,
     lease,
     meta::account,
-    organization, session,
+    session,
     state::{DesiredState, SessionStatus},
 };
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _, QueryFilter, QueryOrder,
-    QuerySelect,
-    sea_query::{Expr, LockType},
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _,
+    QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 use tokio::time::Instant;
 
 use super::{Sessions, is_there};
 use crate::{
     store::{
-        Error, audit,
-        retention::{Chunk, Table},
+        Error, audit, organizations,
+        retention::{Bite, Table},
         webhooks::announce_session,
         writer::Patience,
     },
@@ -48,14 +46,8 @@ const MUCH: [Table; 5] = [
     Table::Events,
 ];
 
-/// Rows of the first bite, of the smallest and of the largest: a message may have a hundred kilobytes.
-const ROWS: (u64, u64, u64) = (20, 5, 100);
-
-/// How long one bite may hold a lane before the next is smaller, as in `maintenance/`.
-const HELD: Duration = Duration::from_millis(16);
-
-/// How often, and from one time to the next, those go first who wait to write.
-const YIELDS: (u32, Duration) = (100, Duration::from_millis(10));
+/// The most rows of a bite, however quick those before it were.
+const MOST: u64 = 100;
 
 impl Sessions {
     /// Deletes a session with all its events and messages, and writes down that it is gone, and who has asked for
@@ -76,10 +68,7 @@ impl Sessions {
                 let known = known.clone();
                 Box::pin(async move {
                     // Before the session's row, as whoever records an event does.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &organization).await?;
                     let found = session::Entity::find_by_id(key)
                         .filter(session::COLUMN.organization_id.eq(organization))
                         .filter(is_there())
@@ -134,24 +123,17 @@ impl Sessions {
         let store = self.store.without_lease();
         let retention = store.retention();
         for table in MUCH {
-            let mut rows = ROWS.0;
+            let mut bite = Bite::of(table);
             loop {
-                for _ in 0..YIELDS.0 {
-                    if !retention.is_crowded() || !goes_on() {
-                        break;
-                    }
-                    tokio::time::sleep(YIELDS.1).await;
-                }
+                retention.give_way(&goes_on).await;
                 if !goes_on() {
                     return Ok(false);
                 }
-                let Some(Chunk { held, .. }) = retention.clear(table, key, rows).await? else {
-                    break;
-                };
-                let next = if held > HELD { rows / 2 } else { rows * 2 };
-                rows = next.clamp(ROWS.1, ROWS.2);
+                let rows = Ord::min(bite.rows(), MOST);
+                let Some(chunk) = retention.clear(table, key, rows).await? else { break };
+                bite.learn(chunk);
                 // At least half of the time is for others.
-                tokio::time::sleep(held.min(Duration::from_secs(1))).await;
+                tokio::time::sleep(chunk.held.min(Duration::from_secs(1))).await;
             }
         }
         let (lane, key) = (key.to_string(), key.clone());

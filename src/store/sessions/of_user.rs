@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use entity::{
     UnixMillis,
     id::OrganizationId,
-    organization, session,
+    session,
     state::{Origin, SessionStatus},
 };
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::LockType};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{
     Sessions,
@@ -20,6 +20,7 @@ use crate::store::{
     Error, Made,
     audit::By,
     idempotency::{Key, made_before, reassign, unclaim, used_at},
+    organizations,
     writer::Patience,
 };
 
@@ -68,10 +69,7 @@ impl Sessions {
                     let nobody = BTreeSet::new();
                     let owner = &row.organization_id;
                     // As whoever makes sessions does, so that two daemons do not both make one.
-                    organization::Entity::find_by_id(owner.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, owner).await?;
                     let key = key.as_ref();
                     let of = |id| {
                         session::Entity::find()

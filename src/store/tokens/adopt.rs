@@ -7,14 +7,42 @@
 //! database of it, and when the database has no token at all.
 
 use entity::{
+    UnixMillis,
     id::{OrganizationId, TokenId},
     token,
 };
-use sea_orm::{EntityTrait, QueryFilter};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use serde_json::json;
 
 use super::{NewToken, Tokens, insert, is_valid, new_row};
 use crate::store::{Error, audit::By, writer::Patience};
+
+/// What a secret is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worth {
+    Good,
+    /// Revoked or expired.
+    Ended(TokenId),
+    /// No token has it, but there are others.
+    Unknown,
+    /// There is no token at all.
+    First,
+}
+
+/// What the secret is worth that has this hash.
+pub(in crate::store) async fn worth<C: ConnectionTrait>(
+    db: &C,
+    secret_hash: &str,
+    now: UnixMillis,
+) -> Result<Worth, DbErr> {
+    let known = token::Entity::find().filter(token::COLUMN.secret_hash.eq(secret_hash));
+    Ok(match known.one(db).await? {
+        Some(known) if is_valid(&known, now) => Worth::Good,
+        Some(known) => Worth::Ended(known.id),
+        None if token::Entity::find().one(db).await?.is_some() => Worth::Unknown,
+        None => Worth::First,
+    })
+}
 
 /// What became of a secret that is in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,20 +72,11 @@ impl Tokens {
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let row = row.clone();
                 Box::pin(async move {
-                    let known = token::Entity::find()
-                        .filter(token::COLUMN.secret_hash.eq(row.secret_hash.as_str()))
-                        .one(txn)
-                        .await?;
-                    if let Some(known) = known {
-                        let is_valid = is_valid(&known, now);
-                        return Ok(if is_valid {
-                            Adopted::Known
-                        } else {
-                            Adopted::Ended(known.id)
-                        });
-                    }
-                    if !is_fresh && token::Entity::find().one(txn).await?.is_some() {
-                        return Ok(Adopted::Unknown);
+                    match worth(txn, &row.secret_hash, now).await? {
+                        Worth::Good => return Ok(Adopted::Known),
+                        Worth::Ended(id) => return Ok(Adopted::Ended(id)),
+                        Worth::Unknown if !is_fresh => return Ok(Adopted::Unknown),
+                        Worth::Unknown | Worth::First => {}
                     }
                     insert(txn, &row, &By::default(), &json!({})).await?;
                     Ok(Adopted::New(row.id))

@@ -20,7 +20,11 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-pub use self::{adopt::Adopted, rotate::Rotated};
+pub(super) use self::adopt::worth;
+pub use self::{
+    adopt::{Adopted, Worth},
+    rotate::Rotated,
+};
 use super::{
     Error, Made, Store,
     audit::{self, By},
@@ -282,5 +286,7 @@ fn new_row(organization: &OrganizationId, new: NewToken, now: UnixMillis) -> tok
         expires_at: new.expires_at,
         revoked_at: None,
         last_used_at: None,
+        replaced_at: None,
+        own_expires_at: None,
     }
 }

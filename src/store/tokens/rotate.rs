@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use entity::{
-    UnixMillis, audit as audit_row,
+    UnixMillis,
     id::{OrganizationId, TokenId},
     kind::AuditAction,
     token,
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, LockType},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{NewToken, Tokens, insert, is_valid, new_row};
 use crate::store::{
@@ -21,9 +21,6 @@ use crate::store::{
     idempotency::{Key, made_before, release},
     writer::Patience,
 };
-
-/// What the audit log calls the end that a token had before another took its place.
-const WOULD_END: &str = "wouldHaveExpiredAt";
 
 /// What became of a token that was to be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +69,7 @@ impl Tokens {
                         role: old.role,
                         secret_hash,
                         label: old.label.clone(),
-                        expires_at: own_end(txn, &old).await?,
+                        expires_at: own_end(&old),
                     };
                     let row = token::Model { id: new_id, ..new_row(&organization, like, now) };
                     insert(txn, &row, &by, &json!({ "replaces": old.id })).await?;
@@ -86,21 +83,8 @@ impl Tokens {
 
 /// When a token would end if no other had taken its place: whoever has lost the first answer asks again, and shall not
 /// be given one that ends with the overlap.
-async fn own_end(
-    txn: &DatabaseTransaction,
-    old: &token::Model,
-) -> Result<Option<UnixMillis>, DbErr> {
-    let entry = audit_row::Entity::find()
-        .filter(audit_row::COLUMN.organization_id.eq(old.organization_id.clone()))
-        .filter(audit_row::COLUMN.action.eq(AuditAction::TokenRotated))
-        .filter(audit_row::COLUMN.target.eq(old.id.as_str()))
-        .order_by_desc(audit_row::COLUMN.at)
-        .order_by_desc(audit_row::COLUMN.id)
-        .one(txn)
-        .await?;
-    let Some(entry) = entry else { return Ok(old.expires_at) };
-    let detail: Value = serde_json::from_str(&entry.detail).unwrap_or_default();
-    Ok(detail[WOULD_END].as_i64().map(UnixMillis))
+const fn own_end(old: &token::Model) -> Option<UnixMillis> {
+    if old.replaced_at.is_some() { old.own_expires_at } else { old.expires_at }
 }
 
 /// Ends a token at once, or has it expire when the overlap is over.
@@ -113,13 +97,17 @@ async fn end(
 ) -> Result<(), DbErr> {
     let until = now + overlap;
     let until = old.expires_at.map_or(until, |at| at.min(until));
-    let (column, at) = if overlap.is_zero() {
-        (token::Column::RevokedAt, now)
+    let update = token::Entity::update_many();
+    let update = if overlap.is_zero() {
+        update.col_expr(token::Column::RevokedAt, Expr::value(now))
     } else {
-        (token::Column::ExpiresAt, until)
+        let first = old.replaced_at.unwrap_or(now);
+        update
+            .col_expr(token::Column::ExpiresAt, Expr::value(until))
+            .col_expr(token::Column::ReplacedAt, Expr::value(first))
+            .col_expr(token::Column::OwnExpiresAt, Expr::value(own_end(old)))
     };
-    token::Entity::update_many()
-        .col_expr(column, Expr::value(at))
+    update
         .filter(token::COLUMN.organization_id.eq(old.organization_id.clone()))
         .filter(token::COLUMN.id.eq(old.id.clone()))
         .exec(txn)
@@ -127,8 +115,7 @@ async fn end(
     let (action, detail) = if overlap.is_zero() {
         (AuditAction::TokenRevoked, json!({ "replacedBy": heir.id }))
     } else {
-        let detail =
-            json!({ "replacedBy": heir.id, "expiresAt": until, WOULD_END: heir.expires_at });
+        let detail = json!({ "replacedBy": heir.id, "expiresAt": until, "wouldHaveExpiredAt": heir.expires_at });
         (AuditAction::TokenRotated, detail)
     };
     let what = (action, old.id.as_str());

@@ -4,7 +4,6 @@ use entity::{
     UnixMillis,
     id::{EndpointId, OrganizationId, ReplayId, in_order},
     kind::AuditAction,
-    organization,
     webhook::{replay, state::ReplayState},
 };
 use sea_orm::{
@@ -20,6 +19,7 @@ use crate::store::{
     Error, Made, Patience,
     audit::By,
     idempotency::{Key, made_before, release},
+    organizations,
 };
 
 /// A replay that is wanted.
@@ -78,8 +78,7 @@ impl Webhooks {
                 Box::pin(async move {
                     let owner = &row.organization_id;
                     // They are counted one after the other.
-                    let locked = organization::Entity::find_by_id(owner.clone()).lock_exclusive();
-                    locked.one(txn).await?;
+                    organizations::lock(txn, owner).await?;
                     let of = |id| {
                         replay::Entity::find()
                             .filter(replay::COLUMN.organization_id.eq(owner.clone()))

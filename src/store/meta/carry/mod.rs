@@ -20,12 +20,8 @@ use entity::{
     UnixMillis,
     id::{MessageId, SessionKey},
     meta::event,
-    organization,
 };
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QuerySelect, Statement,
-    sea_query::LockType,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 
 use self::place::Place;
 pub use self::steps::{PARTLY_UNWRITTEN, Steps};
@@ -40,7 +36,8 @@ use crate::{
     store::{
         Error, Patience,
         contacts::{self, Person},
-        events::{Mark, NewEvent, Posted, record_batch},
+        events::{Mark, NewEvent, Posted, once_key, record_batch},
+        organizations,
         statuses::NewStatus,
     },
 };
@@ -129,10 +126,7 @@ impl Meta {
             let store = store.clone();
             Box::pin(async move {
                 // First, as by every event: whoever comes second sees all that the first has done.
-                organization::Entity::find_by_id(work.event.organization_id.clone())
-                    .lock(LockType::NoKeyUpdate)
-                    .one(txn)
-                    .await?;
+                organizations::lock(txn, &work.event.organization_id).await?;
                 let is_ours = match progress {
                     None => settle(txn, &work.event, work.flaw, now).await?,
                     Some(reached) => steps::advance(&store, txn, &work, reached, lease).await?,
@@ -223,7 +217,7 @@ async fn note(
     let posted = Posted { mark, until: event.event_ts, came: door.now, to: None, request: None };
     let ask = "SELECT 1 FROM session s JOIN event e ON e.session_key = s.id AND e.dedupe_key = $1 \
                WHERE s.organization_id = $2 AND s.origin = 'cloud' AND s.deleted_at IS NULL LIMIT 1";
-    let values = [format!("p:{}", event.dedup_key).into(), event.organization_id.as_str().into()];
+    let values = [once_key(&event.dedup_key).into(), event.organization_id.as_str().into()];
     let ask = Statement::from_sql_and_values(door.txn.get_database_backend(), ask, values);
     if door.txn.query_one_raw(ask).await?.is_some() {
         return Ok(());

@@ -109,9 +109,13 @@ pub(super) async fn advance(
         "UPDATE meta_event SET progress = $1, lease_until = {now} + $2, error = $3 \
          WHERE id = $4 AND claim = $5 AND state = 'waiting'"
     );
-    let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-    let values =
-        [progress.into(), lease.into(), error.into(), row.id.as_str().into(), row.claim.into()];
+    let values = [
+        progress.into(),
+        nodes::millis(lease).into(),
+        error.into(),
+        row.id.as_str().into(),
+        row.claim.into(),
+    ];
     let advance = Statement::from_sql_and_values(txn.get_database_backend(), advance, values);
     Ok(txn.execute_raw(advance).await?.rows_affected() > 0)
 }

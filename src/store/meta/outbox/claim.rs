@@ -7,16 +7,14 @@ use entity::{
     id::{MetaAccountId, OrganizationId},
     message,
     meta::outbox,
-    organization,
     state::MessageStatus,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement, Value,
-    sea_query::{Expr, LockType},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, Value, sea_query::Expr,
 };
 
 use super::super::Meta;
-use crate::store::{Error, Patience, nodes};
+use crate::store::{Error, Patience, nodes, organizations};
 
 /// Which places `a` may be taken at the moment `t`: the first of a conversation, if it is due and nobody's. The accounts
 /// in `but` are values from `$first` on.
@@ -72,10 +70,7 @@ impl Meta {
                 let now = now.clone();
                 Box::pin(async move {
                     // What one daemon is taking, another does not see yet.
-                    organization::Entity::find_by_id(organization.clone())
-                        .lock(LockType::NoKeyUpdate)
-                        .one(txn)
-                        .await?;
+                    organizations::lock(txn, &organization).await?;
                     let take = format!(
                         "UPDATE meta_outbox SET claim = $1, claimed_by = $2, \
                          lease_until = (SELECT {now}) + $3 WHERE message_id IN (\

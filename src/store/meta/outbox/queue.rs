@@ -5,13 +5,10 @@ use entity::{
     kind::MessageKind,
     message,
     meta::{account, outbox, state::MetaStatus},
-    organization, session,
+    session,
     state::{Direction, MessageStatus},
 };
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QuerySelect, sea_query::LockType,
-};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
 
 use super::super::{
     Meta,
@@ -23,7 +20,7 @@ use crate::{
         Error, Made, Patience,
         contacts::{self, Heard, Person},
         idempotency::{Key, made_before, unclaim},
-        secrets,
+        organizations, secrets,
         sessions::of_one_that_is_there,
     },
 };
@@ -89,10 +86,7 @@ impl Meta {
             let (sealer, known) = (sealer.clone(), known.clone());
             Box::pin(async move {
                 // As whoever carries out what Meta told: who somebody is, is decided by one at a time.
-                organization::Entity::find_by_id(owner.clone())
-                    .lock(LockType::NoKeyUpdate)
-                    .one(txn)
-                    .await?;
+                organizations::lock(txn, &owner).await?;
                 let mut door = Door::new(txn, &sealer, &known, now);
                 let queued = take(&mut door, &owner, new, key.as_ref()).await?;
                 Ok((queued, door.touched))

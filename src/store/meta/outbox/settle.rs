@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use entity::{
-    UnixMillis, id::EndpointId, message, meta::outbox, organization, session, state::MessageStatus,
-};
+use entity::{UnixMillis, id::EndpointId, message, meta::outbox, session, state::MessageStatus};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr,
-    EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Statement, Value, sea_query::LockType,
+    EntityTrait, IntoActiveModel, QueryFilter, Statement, Value,
 };
 
 use super::super::{
@@ -15,7 +13,7 @@ use super::super::{
     carry::{Door, accepted, failed, is_nameless},
 };
 use crate::{
-    store::{Error, Patience, nodes, webhooks::Known},
+    store::{Error, Patience, nodes, organizations, webhooks::Known},
     vault::Sealer,
 };
 
@@ -64,10 +62,7 @@ async fn settle(
     (now, sql_now): (UnixMillis, &str),
     (place, outcome): (&outbox::Model, Outcome),
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
-    organization::Entity::find_by_id(place.organization_id.clone())
-        .lock(LockType::NoKeyUpdate)
-        .one(txn)
-        .await?;
+    organizations::lock(txn, &place.organization_id).await?;
     let mut door = Door::new(txn, sealer, known, now);
     let is_ours = holds(txn, place).await?;
     if !is_ours && !matches!(outcome, Outcome::Taken { .. }) {

@@ -1,8 +1,8 @@
-//! How much to delete at once.
+//! How much to delete at once: what is old, and what a deleted session has left.
 
 use std::time::Duration;
 
-use crate::store::retention::{Chunk, Table};
+use super::{Chunk, Table};
 
 /// How long one chunk's statements may take before the next is made smaller.
 const STATEMENTS: Duration = Duration::from_millis(5);
@@ -13,7 +13,7 @@ const HELD: Duration = Duration::from_millis(16);
 
 /// The size of the next chunk, learnt from those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bite {
+pub struct Bite {
     rows: u64,
     most: u64,
 }
@@ -24,7 +24,7 @@ impl Bite {
     const LEAST: u64 = 5;
 
     /// The first one of a table.
-    pub(super) const fn of(table: Table) -> Self {
+    pub const fn of(table: Table) -> Self {
         match table {
             // A row of these may be a hundred kilobytes.
             Table::Messages
@@ -53,16 +53,16 @@ impl Bite {
     }
 
     /// The first one of free pages.
-    pub(super) const fn pages() -> Self {
+    pub const fn pages() -> Self {
         Self { rows: 50, most: 400 }
     }
 
-    pub(super) const fn rows(self) -> u64 {
+    pub const fn rows(self) -> u64 {
         self.rows
     }
 
     /// Half at once after one that took too long, an eighth more after one that was quick.
-    pub(super) fn learn(&mut self, chunk: Chunk) {
+    pub fn learn(&mut self, chunk: Chunk) {
         let rows = if chunk.took > STATEMENTS || chunk.held > HELD {
             self.rows / 2
         } else if chunk.took < STATEMENTS / 2 && chunk.held < HELD / 2 {
