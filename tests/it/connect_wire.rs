@@ -1,6 +1,6 @@
 //! Seed 002's call: a user asks to be connected, and scans what comes back.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -166,14 +166,16 @@ async fn ten_requests_of_one_user_at_once_make_one_session() {
     database::on_each(async |database| {
         let app = App::start(database).await;
         let body = json!({ "user_id": "user-1", "phone_number": "6281234567890" });
-        let asked = (0..10).map(|_| app.post(CONNECT, body.clone()));
-        let mut asked = std::pin::pin!(futures_util::future::join_all(asked));
-        let answers = loop {
-            // WhatsApp is not there: that is told when it has been dialled as often as there is time for.
-            app.clock.advance(Duration::from_secs(1));
-            let some = Duration::from_millis(20);
-            if let Ok(answers) = tokio::time::timeout(some, &mut asked).await {
-                break answers;
+        let answers = {
+            let asked = (0..10).map(|_| app.post(CONNECT, body.clone()));
+            let mut asked = pin!(futures_util::future::join_all(asked));
+            loop {
+                // WhatsApp is not there: that is told when it has been dialled as often as there is time for.
+                app.clock.advance(Duration::from_secs(1));
+                let some = Duration::from_millis(20);
+                if let Ok(answers) = tokio::time::timeout(some, &mut asked).await {
+                    break answers;
+                }
             }
         };
         let made = answers.iter().filter(|it| it.status == StatusCode::CREATED).count();

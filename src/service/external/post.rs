@@ -173,7 +173,8 @@ fn fill(
         }
         Name::MessageAck => return messages::ack(post, data, now, own),
         Name::MessageRevoke => {
-            post.to = data.aside(&Faults::default()).object("message").and_then(|it| it.address("to"));
+            post.to =
+                data.aside(&Faults::default()).object("message").and_then(|it| it.address("to"));
             Event::Message(Box::new(messages::revoke(data, (at, now))?))
         }
         Name::MessageReaction => Event::Message(Box::new(messages::reaction(data, (at, now))?)),
