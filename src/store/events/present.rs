@@ -16,11 +16,16 @@ use super::{
     families::Families,
     room::Room,
 };
-use crate::{event::Event, store::sessions::is_there};
+use crate::{
+    event::{Event, status},
+    store::sessions::is_there,
+};
 
 /// What the database already holds of what a group of events is about.
 pub(super) struct Present {
     pub(super) sessions: HashMap<SessionKey, session::Model>,
+    /// The same as they were read, of which something is told of the session itself.
+    pub(super) before: HashMap<SessionKey, session::Model>,
     /// What has been told already of these sessions, and when it was recorded.
     pub(super) recorded: HashMap<(SessionKey, String), UnixMillis>,
     /// Whose account's a session is.
@@ -81,6 +86,12 @@ impl Present {
             .into_iter()
             .map(|row| (row.id.clone(), row))
             .collect();
+        let mut before = HashMap::new();
+        for event in events.iter().filter(|event| status::is_about_status(&event.event)) {
+            if let Some(row) = sessions.get(&event.session_key) {
+                before.entry(row.id.clone()).or_insert_with(|| row.clone());
+            }
+        }
 
         let dedupe_keys: Vec<_> = events
             .iter()
@@ -107,7 +118,7 @@ impl Present {
         let early = early::read(txn, &sessions, &families, events).await?;
         let requests = requests(txn, events).await?;
         let room = Room::read(txn, &sessions, events).await?;
-        Ok(Self { sessions, recorded, families, levels, early, requests, room })
+        Ok(Self { sessions, before, recorded, families, levels, early, requests, room })
     }
 
     /// Our own id of the message that an event acknowledges.
