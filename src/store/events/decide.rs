@@ -170,7 +170,8 @@ pub(super) fn decide(
     let before = row.status;
     status::apply(row, &event.event, at);
     present.room.moved(row, before);
-    if says_whose_it_is(&event.event) && is_connected_with_number(row) {
+    let is_back = before != row.status && is_known_by_number(row);
+    if (says_whose_it_is(&event.event) || is_back) && is_connected_with_number(row) {
         plan.became_connected(event);
     }
     if let Some(care) = &event.care {
@@ -224,6 +225,13 @@ fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis) -> boo
 /// only known from before, or that was typed in, may be another account's by now.
 fn says_whose_it_is(event: &Event) -> bool {
     matches!(event, Event::Ready(account) if account.phone_number.is_some())
+}
+
+/// Whether the number of a session is that which its account has said, of which nothing has made it anybody's since: it
+/// need not be said again when a connection that was lost is back.
+fn is_known_by_number(row: &session::Model) -> bool {
+    let number = row.account_jid.as_deref().and_then(|jid| jid.strip_suffix("@s.whatsapp.net"));
+    number.is_some() && number == row.phone_number.as_deref()
 }
 
 /// Whether a session is one that others may hand over to.
