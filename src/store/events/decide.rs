@@ -59,6 +59,18 @@ pub(super) fn decide(
     {
         return Decided::Not(Recorded::Duplicate);
     }
+    if let Event::Message(message) = &event.event {
+        if present.own.has_sent(event, message) {
+            return Decided::Not(Recorded::Duplicate);
+        }
+        if let Some(turned) = present.own.turn(event, message) {
+            let (id, chat) = (Some(turned.id.clone()), Some(message.chat.clone()));
+            let reached = Reached { id, chat, level: 0, unsent: false };
+            present.levels.insert((event.session_key.clone(), message.wa_id.clone()), reached);
+            plan.turned.push(turned);
+            return Decided::Not(Recorded::Duplicate);
+        }
+    }
     let mut dedupe_key = event.dedupe_key();
     if let Some(key) = &dedupe_key {
         match present.recorded.entry((event.session_key.clone(), key.clone())) {
@@ -76,6 +88,7 @@ pub(super) fn decide(
     let (mut sent_before, mut ack_after) = (None, None);
     match &event.event {
         Event::Message(message) => {
+            present.own.note(event, message);
             if message.direction == Direction::Outbound {
                 let key = (event.session_key.clone(), message.wa_id.clone());
                 let reached = present.levels.entry(key.clone()).or_default();

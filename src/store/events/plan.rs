@@ -18,6 +18,7 @@ use super::{
     columns::status_columns,
     early::{self, Early},
     messages::insert_messages,
+    own::{self, Turned},
     present::Present,
 };
 use crate::event::{Ack, AckLevel, NewMessage};
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     /// New events per organization.
     pub(super) counts: HashMap<OrganizationId, i64>,
     pub(super) messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
+    /// Messages that were received, and are the account's own.
+    pub(super) turned: Vec<Turned>,
     /// Highest new level per message.
     pub(super) acks: HashMap<(SessionKey, String), Ack>,
     /// Acknowledgements that are to wait for their message.
@@ -97,6 +100,7 @@ impl Plan {
         present: &Present,
     ) -> Result<(), DbErr> {
         insert_messages(txn, now, self.messages).await?;
+        own::write(txn, now, self.turned).await?;
         // Before those that wait: what has arrived may be gone from here, and be acknowledged early again.
         for (session, wa_id) in self.arrived {
             early::arrived(txn, present.families.of(&session), wa_id).await?;

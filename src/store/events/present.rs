@@ -14,6 +14,7 @@ use super::{
     CHUNK, NewEvent,
     early::{self, Early},
     families::Families,
+    own::Own,
     room::Room,
 };
 use crate::{
@@ -33,6 +34,8 @@ pub(super) struct Present {
     /// The level that outbound messages have reached, by WhatsApp's id: the highest that a session has them at, or
     /// another of its family.
     pub(super) levels: Levels,
+    /// Messages that may be there as somebody else's, or as the account's.
+    pub(super) own: Own,
     /// Acknowledgements that wait for their message.
     pub(super) early: Early,
     /// What requests have said that were called as these are: by the key's row.
@@ -115,10 +118,11 @@ impl Present {
 
         let families = Families::read(txn, &sessions, events).await?;
         let levels = levels(txn, &families, events).await?;
+        let own = Own::read(txn, &sessions, &families, events).await?;
         let early = early::read(txn, &sessions, &families, events).await?;
         let requests = requests(txn, events).await?;
         let room = Room::read(txn, &sessions, events).await?;
-        Ok(Self { sessions, before, recorded, families, levels, early, requests, room })
+        Ok(Self { sessions, before, recorded, families, levels, own, early, requests, room })
     }
 
     /// Our own id of the message that an event acknowledges.
