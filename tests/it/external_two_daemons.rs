@@ -198,7 +198,10 @@ async fn the_number_of_an_account_that_is_told_elsewhere_meanwhile_is_not_replac
             tokio::join!(told, changed)
         };
         assert_eq!(told.status, 200, "{}", told.text());
-        changed.problem(409, "PHONE_NUMBER_KNOWN");
+        // On a machine that is slow, the other one may have begun anew, and come after it.
+        if changed.status != 200 {
+            changed.problem(409, "PHONE_NUMBER_KNOWN");
+        }
         assert_eq!(pair.one.row("shop").await.phone_number.as_deref(), Some(own));
         Box::pin(pair.close()).await;
     })
