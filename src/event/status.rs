@@ -177,17 +177,17 @@ fn reported(row: &mut session::Model, report: &Report, before: SessionStatus, at
 }
 
 /// Whether a session that runs elsewhere may be another account's after `event`, which does not say whose: there is a
-/// code that anybody may scan, or it was over and is connected. The number stays, as what it was last.
+/// code that anybody may scan, or it was over and is at work again. The number stays, as what it was last.
 fn is_anybodys(row: &session::Model, event: &Event, before: SessionStatus) -> bool {
-    use SessionStatus::{AuthFailure, Error, SessionConnected, SessionNotConnected};
-
-    let is_over = matches!(before, SessionNotConnected | AuthFailure | Error);
+    let is_over = |status| {
+        use SessionStatus::{AuthFailure, Error, SessionNotConnected};
+        matches!(status, SessionNotConnected | AuthFailure | Error)
+    };
     row.origin == Origin::External
         && match event {
             Event::Qr { .. } => true,
-            Event::Ready(account) => is_over && account.phone_number.is_none(),
-            Event::Reported(report) => is_over && report.status() == SessionConnected,
-            _ => false,
+            Event::Ready(account) if account.phone_number.is_some() => false,
+            event => is_over(before) && !is_over(transition(before, event)),
         }
 }
 

@@ -188,6 +188,65 @@ async fn what_waits_for_a_message_that_never_comes_goes_after_a_week_or_with_its
     .await;
 }
 
+/// Seed 001's samples say nothing of whose a message is, but from whom it is.
+#[tokio::test]
+async fn a_message_from_the_own_number_stands_once_be_it_told_before_its_acknowledgement_or_after()
+{
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        app.tell("shop", "ready", json!({ "phoneNumber": "6289876543210" })).await;
+        let own = |id: &str| {
+            json!({ "id": id, "body": id, "from": BOB, "to": ALICE, "type": "chat", "timestamp": 1_640_995_200 })
+        };
+        let with_file = || {
+            let mut message = own("3EB3");
+            message["type"] = json!("image");
+            message["hasMedia"] = json!(true);
+            message["filesize"] = json!(7);
+            message
+        };
+        let tell = async |message: Value| {
+            app.tell("shop", "message", json!({ "message": message })).await.json()["data"].clone()
+        };
+        // Told of first: it seems to be received.
+        for (message, acknowledged) in [
+            (own("3EB1"), own("3EB1")),
+            (own("3EB2"), own(&format!("true_{ALICE}_3EB2"))),
+            (with_file(), with_file()),
+        ] {
+            assert_eq!(tell(message).await["recorded"], true);
+            let heard = all_messages(&app, "shop").await[0].clone();
+            assert_eq!((&heard["fromMe"], &heard["chat"]), (&json!(false), &json!(BOB)));
+            let told = ack(&app, "shop", acknowledged, 2).await;
+            assert_eq!(told["recorded"], true);
+            let rows = all_messages(&app, "shop").await;
+            let rows: Vec<_> = rows.iter().filter(|row| row["waId"] == heard["waId"]).collect();
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            let seen = (&rows[0]["id"], &rows[0]["fromMe"], &rows[0]["chat"], &rows[0]["ack"]);
+            assert_eq!(seen, (&heard["id"], &json!(true), &json!(ALICE), &json!(2)));
+            assert_eq!(rows[0]["media"], heard["media"], "what was sealed opens");
+            let (_, last) = feed(&app, "shop").await.pop().unwrap();
+            assert_eq!(last["message"]["messageId"], heard["id"]);
+        }
+        // Acknowledged first: it is known for what it is.
+        assert_eq!(ack(&app, "shop", own("3EB4"), 1).await["recorded"], true);
+        assert_eq!(tell(own("3EB4")).await["duplicate"], true);
+        let mut told = names(&app, "shop").await;
+        assert_eq!(told.split_off(7), ["message_create", "message_ack"]);
+        assert_eq!(told[1..3], ["message", "message_ack"]);
+        let rows = all_messages(&app, "shop").await;
+        assert_eq!(rows.len(), 4, "{rows:?}");
+        // Somebody else's of the same id is his.
+        let mut other = own("3EB4");
+        (other["from"], other["to"]) = (json!(ALICE), json!(BOB));
+        assert_eq!(tell(other).await["recorded"], true);
+        assert_eq!(all_messages(&app, "shop").await.len(), 5);
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_acknowledgement_makes_a_message_only_if_it_is_certainly_the_account_s() {
     on_each(async |database| {

@@ -194,6 +194,9 @@ async fn reactions_withdrawals_and_groups_are_kept_as_those_of_embedded_sessions
         } });
         app.tell("shop", "message_reaction", reaction).await;
         app.tell("shop", "message_revoke", of_group).await;
+        // Whose number the session has is not known: whom it is to is what it says itself.
+        let withdrawn = feed(&app, "shop").await.pop().unwrap().1;
+        assert_eq!((&withdrawn["message"]["type"], &withdrawn["message"]["to"]), (&json!("revoke"), &json!(BOB)));
         let rows = messages(&app, "shop").await;
         assert_eq!(rows.len(), 3);
         let of = |kind: &str| rows.iter().find(|row| row["type"] == kind).unwrap();

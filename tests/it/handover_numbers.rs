@@ -126,6 +126,56 @@ async fn a_number_that_was_a_session_s_before_somebody_scanned_it_again_takes_ov
 }
 
 #[tokio::test]
+async fn a_number_that_its_account_has_said_counts_when_a_lost_connection_is_back() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        external(&app, "shop", json!({})).await;
+        tell(&app, "shop", "ready", json!({ "phoneNumber": NUMBER })).await;
+        for (round, (event, data)) in
+            [("change_state", json!({ "state": "CONNECTED" })), ("ready", json!({}))]
+                .into_iter()
+                .enumerate()
+        {
+            // One has ended since, and one was never connected: no `ready` took over from them.
+            let (ended, meant) = (format!("ended{round}"), format!("meant{round}"));
+            app.clock.advance(Duration::from_secs(1));
+            old(&app, &ended).await;
+            let body = json!({ "sessionId": meant, "phoneNumber": NUMBER, "start": false });
+            assert_eq!(app.post(SESSION, body).await.status, 201);
+            assert_eq!(app.store.handovers().sweep().await.unwrap(), 0);
+            // It goes on being connected, whatever it says again.
+            tell(&app, "shop", event, data.clone()).await;
+            assert_eq!(migrated(&app, &ended).await, Value::Null, "{event}");
+            tell(&app, "shop", "change_state", json!({ "state": "TIMEOUT" })).await;
+            assert_eq!(tell(&app, "shop", event, data).await, "session_connected");
+            for id in [ended, meant] {
+                assert_eq!(migrated(&app, &id).await, "shop", "{event}: {id}");
+            }
+        }
+        app.session("here").await;
+        // What has ended may be anybody's when it is back, however it comes back: its number is to be said then.
+        for back in [
+            ("change_state", json!({ "state": "OPENING" })),
+            ("authenticated", json!({})),
+            ("loading_screen", json!({ "percent": 5, "message": "Loading" })),
+            ("qr", json!({ "qr": "2@x" })),
+        ] {
+            app.clock.advance(Duration::from_secs(1));
+            tell(&app, "shop", "disconnected", json!({ "reason": "NAVIGATION" })).await;
+            ready(&app, "here").await;
+            assert_eq!(migrated(&app, "shop").await, "here");
+            tell(&app, "shop", back.0, back.1).await;
+            assert_eq!(tell(&app, "shop", "ready", json!({})).await, "session_connected");
+            assert_eq!(migrated(&app, "shop").await, "here", "{}", back.0);
+            tell(&app, "shop", "ready", json!({ "phoneNumber": NUMBER })).await;
+            assert_eq!(migrated(&app, "shop").await, Value::Null, "{}", back.0);
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_session_that_has_handed_over_and_is_at_work_again_is_in_the_lists() {
     on_each(async |database| {
         let app = App::start(database).await;

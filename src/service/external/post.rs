@@ -172,7 +172,11 @@ fn fill(
             Event::Message(Box::new(message))
         }
         Name::MessageAck => return messages::ack(post, data, now, own),
-        Name::MessageRevoke => Event::Message(Box::new(messages::revoke(data, (at, now))?)),
+        Name::MessageRevoke => {
+            post.to =
+                data.aside(&Faults::default()).object("message").and_then(|it| it.address("to"));
+            Event::Message(Box::new(messages::revoke(data, (at, now))?))
+        }
         Name::MessageReaction => Event::Message(Box::new(messages::reaction(data, (at, now))?)),
         Name::Call => call(data, (at, now))?,
         Name::GroupJoin => group(data, GroupTurn::Joined, post, now)?,

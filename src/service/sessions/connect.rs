@@ -7,7 +7,7 @@ use entity::{
     id::SessionId,
     kind::AuditAction,
     session,
-    state::{DesiredState, Role},
+    state::{DesiredState, Role, SessionStatus},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -113,7 +113,8 @@ impl Sessions {
         Ok(Connecting::of(view, is_new, false))
     }
 
-    /// The session as soon as there is a code or a connection, or it is clear that there is none for now.
+    /// The session as soon as there is a code or a connection, or it is clear that there is none for now. A dial that is
+    /// lost is tried again: what comes of that is waited for as well.
     async fn begun(
         &self,
         caller: &Principal,
@@ -124,10 +125,9 @@ impl Sessions {
         let mut bell = Bell::of(&self.store);
         loop {
             let view = self.find(caller, id).await?;
-            let last = view.last_disconnect.as_ref();
-            let has_failed = view.has_error || last.is_some_and(|last| last.at >= begun_at);
-            let is_over = view.is_connected || view.qr.is_some() || has_failed;
-            if is_over || tokio::time::timeout_at(deadline, bell.rung()).await.is_err() {
+            if is_over(&view, begun_at)
+                || tokio::time::timeout_at(deadline, bell.rung()).await.is_err()
+            {
                 return Ok(view);
             }
         }
@@ -188,5 +188,58 @@ impl Sessions {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, session.key = %row.id, "A failed start could not be written down");
         }
+    }
+}
+
+/// Whether nothing more comes of a start at `begun_at` while somebody waits for it: there is what was asked for, or it
+/// has failed since and is not tried again, or not in time.
+fn is_over(view: &StatusView, begun_at: UnixMillis) -> bool {
+    let has_ended = view.last_disconnect.as_ref().is_some_and(|last| last.at >= begun_at);
+    let is_idle = view.status == SessionStatus::SessionNotConnected;
+    let is_too_late = view.next_attempt_at.is_some_and(|at| at > begun_at + PATIENCE);
+    let has_failed = view.has_error || (has_ended && (is_idle || is_too_late));
+    view.is_connected || view.qr.is_some() || has_failed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use entity::session;
+
+    use super::*;
+    use crate::{event::status::tests::row, session::view::view};
+
+    const BEGUN: UnixMillis = UnixMillis(1_000_000);
+
+    fn is_over_at(row: &session::Model) -> bool {
+        is_over(&view(row, BEGUN + Duration::from_secs(1)), BEGUN)
+    }
+
+    #[test]
+    fn a_dial_that_is_lost_is_not_the_end_while_the_next_one_comes_in_time() {
+        let lost = session::Model {
+            status: SessionStatus::Connecting,
+            reconnecting: true,
+            last_disconnect_reason: Some("connection_lost".to_owned()),
+            last_disconnect_at: Some(BEGUN),
+            next_attempt_at: Some(BEGUN + PATIENCE),
+            ..row()
+        };
+        assert!(!is_over_at(&lost));
+        let dialled = session::Model { reconnecting: false, next_attempt_at: None, ..lost.clone() };
+        assert!(!is_over_at(&dialled), "it is being dialled again");
+        let next_attempt_at = Some(BEGUN + PATIENCE + Duration::from_millis(1));
+        assert!(is_over_at(&session::Model { next_attempt_at, ..lost.clone() }));
+        for status in [SessionStatus::SessionNotConnected, SessionStatus::SessionConnected] {
+            assert!(is_over_at(&session::Model { status, ..dialled.clone() }), "{status:?}");
+        }
+        for status in [SessionStatus::AuthFailure, SessionStatus::Error] {
+            assert!(is_over_at(&session::Model { status, ..lost.clone() }), "{status:?}");
+        }
+        // That it was disconnected before says nothing of this time.
+        let status = SessionStatus::SessionNotConnected;
+        let last_disconnect_at = Some(UnixMillis(BEGUN.0 - 1));
+        assert!(!is_over_at(&session::Model { status, last_disconnect_at, ..dialled }));
     }
 }

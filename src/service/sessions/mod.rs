@@ -229,6 +229,7 @@ impl Sessions {
         match sessions.change(&caller.organization_id, &row.id, settings, by).await? {
             Changed::Done(row) => Ok(WithSecret { session: self.show(&row).await?, secret }),
             Changed::Gone => Err(Error::NotFound(Thing::Session)),
+            Changed::NumberKnown => Err(Error::Conflict(Conflict::PhoneNumberKnown)),
             Changed::VpsTaken => Err(Error::Conflict(Conflict::VpsSessionExists)),
         }
     }

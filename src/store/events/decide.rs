@@ -59,6 +59,18 @@ pub(super) fn decide(
     {
         return Decided::Not(Recorded::Duplicate);
     }
+    if let Event::Message(message) = &event.event {
+        if present.own.has_sent(event, message) {
+            return Decided::Not(Recorded::Duplicate);
+        }
+        if let Some(turned) = present.own.turn(event, message) {
+            let (id, chat) = (Some(turned.id.clone()), Some(message.chat.clone()));
+            let reached = Reached { id, chat, level: 0, unsent: false };
+            present.levels.insert((event.session_key.clone(), message.wa_id.clone()), reached);
+            plan.turned.push(turned);
+            return Decided::Not(Recorded::Duplicate);
+        }
+    }
     let mut dedupe_key = event.dedupe_key();
     if let Some(key) = &dedupe_key {
         match present.recorded.entry((event.session_key.clone(), key.clone())) {
@@ -76,6 +88,7 @@ pub(super) fn decide(
     let (mut sent_before, mut ack_after) = (None, None);
     match &event.event {
         Event::Message(message) => {
+            present.own.note(event, message);
             if message.direction == Direction::Outbound {
                 let key = (event.session_key.clone(), message.wa_id.clone());
                 let reached = present.levels.entry(key.clone()).or_default();
@@ -170,7 +183,8 @@ pub(super) fn decide(
     let before = row.status;
     status::apply(row, &event.event, at);
     present.room.moved(row, before);
-    if says_whose_it_is(&event.event) && is_connected_with_number(row) {
+    let is_back = before != row.status && is_known_by_number(row);
+    if (says_whose_it_is(&event.event) || is_back) && is_connected_with_number(row) {
         plan.became_connected(event);
     }
     if let Some(care) = &event.care {
@@ -224,6 +238,13 @@ fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis) -> boo
 /// only known from before, or that was typed in, may be another account's by now.
 fn says_whose_it_is(event: &Event) -> bool {
     matches!(event, Event::Ready(account) if account.phone_number.is_some())
+}
+
+/// Whether the number of a session is that which its account has said, of which nothing has made it anybody's since: it
+/// need not be said again when a connection that was lost is back.
+fn is_known_by_number(row: &session::Model) -> bool {
+    let number = row.account_jid.as_deref().and_then(|jid| jid.strip_suffix("@s.whatsapp.net"));
+    number.is_some() && number == row.phone_number.as_deref()
 }
 
 /// Whether a session is one that others may hand over to.

@@ -15,8 +15,10 @@ use sea_orm::{
 
 use super::{
     NewEvent,
+    columns::status_columns,
     early::{self, Early},
     messages::insert_messages,
+    own::{self, Turned},
     present::Present,
 };
 use crate::event::{Ack, AckLevel, NewMessage};
@@ -27,6 +29,8 @@ pub(super) struct Plan {
     /// New events per organization.
     pub(super) counts: HashMap<OrganizationId, i64>,
     pub(super) messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
+    /// Messages that were received, and are the account's own.
+    pub(super) turned: Vec<Turned>,
     /// Highest new level per message.
     pub(super) acks: HashMap<(SessionKey, String), Ack>,
     /// Acknowledgements that are to wait for their message.
@@ -96,6 +100,7 @@ impl Plan {
         present: &Present,
     ) -> Result<(), DbErr> {
         insert_messages(txn, now, self.messages).await?;
+        own::write(txn, now, self.turned).await?;
         // Before those that wait: what has arrived may be gone from here, and be acknowledged early again.
         for (session, wa_id) in self.arrived {
             early::arrived(txn, present.families.of(&session), wa_id).await?;
@@ -137,8 +142,9 @@ impl Plan {
                 .await?;
         }
         for key in &self.statuses {
-            if let Some(row) = present.sessions.get(key) {
-                status_columns(row).update(txn).await?;
+            if let (Some(row), Some(before)) = (present.sessions.get(key), present.before.get(key))
+            {
+                status_columns(row, before).update(txn).await?;
             }
         }
         for key in self.active.difference(&self.statuses) {
@@ -161,50 +167,5 @@ impl Plan {
                 .await?;
         }
         Ok(())
-    }
-}
-
-/// The columns that [`crate::event::status::apply`] owns; settings and the desired state belong to the API.
-fn status_columns(row: &session::Model) -> session::ActiveModel {
-    use sea_orm::ActiveValue::{Set, Unchanged};
-
-    session::ActiveModel {
-        id: Unchanged(row.id.clone()),
-        phone_number: Set(row.phone_number.clone()),
-        push_name: Set(row.push_name.clone()),
-        account_jid: Set(row.account_jid.clone()),
-        account_lid: Set(row.account_lid.clone()),
-        status: Set(row.status),
-        status_since: Set(row.status_since),
-        message: Set(row.message.clone()),
-        reconnecting: Set(row.reconnecting),
-        next_attempt_at: Set(row.next_attempt_at),
-        loading_percent: Set(row.loading_percent),
-        qr: Set(row.qr.clone()),
-        qr_issued_at: Set(row.qr_issued_at),
-        qr_expires_at: Set(row.qr_expires_at),
-        qr_sequence: Set(row.qr_sequence),
-        last_qr_at: Set(row.last_qr_at),
-        pairing_attempts: Set(row.pairing_attempts),
-        pairing_error: Set(row.pairing_error.clone()),
-        pairing_error_at: Set(row.pairing_error_at),
-        account_changed_at: Set(row.account_changed_at),
-        previous_phone_number: Set(row.previous_phone_number.clone()),
-        connected_at: Set(row.connected_at),
-        last_active_at: Set(row.last_active_at),
-        last_disconnect_reason: Set(row.last_disconnect_reason.clone()),
-        last_disconnect_code: Set(row.last_disconnect_code),
-        last_disconnect_at: Set(row.last_disconnect_at),
-        banned_until: Set(row.banned_until),
-        dial_failures: Set(row.dial_failures),
-        trouble: Set(row.trouble),
-        trouble_count: Set(row.trouble_count),
-        throttled_until: Set(row.throttled_until),
-        qr_rounds: Set(row.qr_rounds),
-        pairing_code_until: Set(row.pairing_code_until),
-        observed_at: Set(row.observed_at),
-        observed_mark: Set(row.observed_mark.clone()),
-        updated_at: Set(row.updated_at),
-        ..Default::default()
     }
 }

@@ -14,13 +14,19 @@ use super::{
     CHUNK, NewEvent,
     early::{self, Early},
     families::Families,
+    own::Own,
     room::Room,
 };
-use crate::{event::Event, store::sessions::is_there};
+use crate::{
+    event::{Event, status},
+    store::sessions::is_there,
+};
 
 /// What the database already holds of what a group of events is about.
 pub(super) struct Present {
     pub(super) sessions: HashMap<SessionKey, session::Model>,
+    /// The same as they were read, of which something is told of the session itself.
+    pub(super) before: HashMap<SessionKey, session::Model>,
     /// What has been told already of these sessions, and when it was recorded.
     pub(super) recorded: HashMap<(SessionKey, String), UnixMillis>,
     /// Whose account's a session is.
@@ -28,6 +34,8 @@ pub(super) struct Present {
     /// The level that outbound messages have reached, by WhatsApp's id: the highest that a session has them at, or
     /// another of its family.
     pub(super) levels: Levels,
+    /// Messages that may be there as somebody else's, or as the account's.
+    pub(super) own: Own,
     /// Acknowledgements that wait for their message.
     pub(super) early: Early,
     /// What requests have said that were called as these are: by the key's row.
@@ -81,6 +89,12 @@ impl Present {
             .into_iter()
             .map(|row| (row.id.clone(), row))
             .collect();
+        let mut before = HashMap::new();
+        for event in events.iter().filter(|event| status::is_about_status(&event.event)) {
+            if let Some(row) = sessions.get(&event.session_key) {
+                before.entry(row.id.clone()).or_insert_with(|| row.clone());
+            }
+        }
 
         let dedupe_keys: Vec<_> = events
             .iter()
@@ -104,10 +118,11 @@ impl Present {
 
         let families = Families::read(txn, &sessions, events).await?;
         let levels = levels(txn, &families, events).await?;
+        let own = Own::read(txn, &sessions, &families, events).await?;
         let early = early::read(txn, &sessions, &families, events).await?;
         let requests = requests(txn, events).await?;
         let room = Room::read(txn, &sessions, events).await?;
-        Ok(Self { sessions, recorded, families, levels, early, requests, room })
+        Ok(Self { sessions, before, recorded, families, levels, own, early, requests, room })
     }
 
     /// Our own id of the message that an event acknowledges.

@@ -113,6 +113,13 @@ pub enum Changed {
     Gone,
     /// Another session is called the same where it runs.
     VpsTaken,
+    /// It has the number of its account, and no other can be said of it.
+    NumberKnown,
+}
+
+/// Whether no account is known that it belongs to.
+fn is_unlinked() -> Condition {
+    Condition::all().add(session::COLUMN.account_jid.is_null())
 }
 
 /// Whether it was not deleted.
@@ -198,7 +205,7 @@ impl Sessions {
         Ok(names.into_iter().collect())
     }
 
-    /// Changes settings.
+    /// Changes settings. The number is changed only while that of its account is not known.
     pub async fn change(
         &self,
         organization: &OrganizationId,
@@ -222,6 +229,7 @@ impl Sessions {
             .collect();
         let detail = json!({ "changed": changed });
         let act = Act { action, detail, by };
+        let is_of_number = !settings.phone_number.is_keep();
         let mut change = session::ActiveModel {
             user_id: settings.user_id.into_active(),
             phone_number: settings.phone_number.into_active(),
@@ -258,10 +266,17 @@ impl Sessions {
                 change.receiver_secret = Set(secret);
             }
         }
-        match self.update(organization, key, change, Some(act)).await {
+        let only = if is_of_number { is_unlinked() } else { Condition::all() };
+        match self.update_if(organization, key, change, Some(act), only).await {
             // Another request has just given another session that name.
             Err(error) if error.is_unique_violation() => Ok(Changed::VpsTaken),
-            changed => Ok(changed?.map_or(Changed::Gone, |row| Changed::Done(Box::new(row)))),
+            changed => match changed? {
+                Some(row) => Ok(Changed::Done(Box::new(row))),
+                None if is_of_number && self.find_by_key(key).await?.is_some() => {
+                    Ok(Changed::NumberKnown)
+                }
+                None => Ok(Changed::Gone),
+            },
         }
     }
 
@@ -283,7 +298,8 @@ impl Sessions {
         self.update_if(organization, key, change, Some(act), only).await
     }
 
-    /// Has a session run for this phone number, or for the one that it has.
+    /// Has a session run for this phone number, or for the one that it has: that of its account, if that is known by
+    /// then.
     pub async fn take_up(
         &self,
         organization: &OrganizationId,
@@ -291,13 +307,19 @@ impl Sessions {
         phone_number: Option<String>,
         act: Act,
     ) -> Result<Option<session::Model>, Error> {
-        let change = session::ActiveModel {
+        let run = session::ActiveModel {
             desired_state: Set(DesiredState::Running),
-            phone_number: phone_number.map_or(ActiveValue::NotSet, |number| Set(Some(number))),
             ..Default::default()
         };
         let only = Condition::all().add(session::COLUMN.migrated_to.is_null());
-        self.update_if(organization, key, change, Some(act), only).await
+        if let Some(number) = phone_number {
+            let run = session::ActiveModel { phone_number: Set(Some(number)), ..run.clone() };
+            let (act, only) = (act.clone(), is_unlinked().add(only.clone()));
+            if let Some(row) = self.update_if(organization, key, run, Some(act), only).await? {
+                return Ok(Some(row));
+            }
+        }
+        self.update_if(organization, key, run, Some(act), only).await
     }
 
     /// Forgets which account a session belonged to: any may be linked to it next.
