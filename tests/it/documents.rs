@@ -8,7 +8,15 @@ use std::{
 use wagate::config;
 
 /// Folders whose pages are for people.
-const FOLDERS: [&str; 5] = ["", "docs", "examples", "tests/simulator", "tests/schemathesis"];
+const FOLDERS: [&str; 7] = [
+    "",
+    "docs",
+    "examples",
+    "src/http/docs",
+    "tests/schemathesis",
+    "tests/simulator",
+    "tests/vectors/meta",
+];
 
 /// All pages, from the root of the repository.
 fn pages() -> Vec<PathBuf> {

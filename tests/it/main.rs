@@ -5,6 +5,7 @@
 
 mod budgets_wire;
 mod calls_wire;
+mod callers;
 mod campaign_recount;
 mod care_wire;
 mod cluster;
@@ -180,6 +181,8 @@ mod traces_process;
 mod unread;
 mod unreadable_wire;
 mod upgrade;
+mod upgrade_load;
+mod upgrade_rows;
 mod version_wire;
 mod watchdog_process;
 mod webhooks_api;

@@ -75,7 +75,7 @@ pub(crate) async fn load(database: &Database, version: &str) {
 }
 
 /// Versions with a kept database, oldest first.
-fn versions() -> Vec<String> {
+pub(crate) fn versions() -> Vec<String> {
     let mut versions: Vec<String> = std::fs::read_dir(schemas())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -104,7 +104,7 @@ async fn counts(database: &Database) -> BTreeMap<String, i64> {
 }
 
 /// What everything in kept databases is sealed under.
-fn sealed_by_the_tests(config: &mut Config) {
+pub(crate) fn sealed_by_the_tests(config: &mut Config) {
     config.encryption.master_key = Some("5a".repeat(32).into());
     config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
     config.webhooks.require_https = false;
@@ -112,7 +112,7 @@ fn sealed_by_the_tests(config: &mut Config) {
 }
 
 /// The linked device, as it was saved by the version that linked it.
-async fn linked(database: &Database, version: &str) -> Linked {
+pub(crate) async fn linked(database: &Database, version: &str) -> Linked {
     let find = "SELECT state, id, session_key FROM device WHERE pn IS NOT NULL";
     let rows = database.query(find).await;
     let state: Vec<u8> = rows.first().unwrap().try_get_by_index(0).unwrap();

@@ -52,11 +52,8 @@ impl Hub {
         self.spawn(debug_span!("writer", id), writing);
 
         self.greet(&link, greeting).await;
-        tokio::select! {
-            () = link.until_cut() => {}
-            read = self.read_all(&mut reader, &link) => if let Err(error) = read {
-                self.lost(&link, &error);
-            },
+        if let Err(error) = self.read_all(&mut reader, &link).await {
+            self.lost(&link, &error);
         }
         // Cutting ends the writer too.
         drop(reader);
@@ -86,12 +83,20 @@ impl Hub {
         Ok(Opened { reader, writer, greeting })
     }
 
+    /// Until the client has gone, or the connection is cut. What is begun with is done all the same: a message that
+    /// was acknowledged is nobody's to send again.
     async fn read_all(
         self: &Arc<Self>,
         reader: &mut FrameReader,
         link: &Link,
     ) -> Result<(), WireError> {
-        while let Some((node, size)) = reader.next().await? {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = link.until_cut() => return Ok(()),
+                next = reader.next() => next,
+            };
+            let Some((node, size)) = next? else { return Ok(()) };
             self.counters.stanzas_in.one();
             self.counters.bytes_in.add(size);
             if link.is_deaf() {
@@ -101,7 +106,6 @@ impl Hub {
                 Box::pin(self.route(link, node)).await;
             }
         }
-        Ok(())
     }
 
     async fn write_all(
