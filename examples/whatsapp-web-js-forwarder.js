@@ -10,7 +10,9 @@ const { Client, LocalAuth } = require('whatsapp-web.js');
 const { WAGATE_WEBHOOK: url, WAGATE_TOKEN: token, CLIENT_ID: clientId } = process.env;
 const client = new Client({ authStrategy: new LocalAuth({ clientId }) });
 const waiting = [];
-const hopeless = [400, 413, 415, 422]; // The same again is in vain; all else can be mended: a secret, a session, the gateway.
+// The same again is in vain, or would keep waiting what is taken: a session without a place is refused that it is back, and not its
+// messages. All else can be mended: a secret, a session, the gateway.
+const isHopeless = (status, said) => [400, 413, 415, 422].includes(status) || (status === 409 && said.includes('TOO_MANY_SESSIONS'));
 const say = (...what) => console.error(new Date().toISOString(), ...what);
 process.on('unhandledRejection', (error) => say('UNEXPECTED', error));
 
@@ -21,7 +23,7 @@ async function drain(tries = 0) {
     const request = { method: 'POST', headers, body, signal: AbortSignal.timeout(30000) };
     const answer = await fetch(url, request).catch((error) => ({ text: async () => error.cause ?? error }));
     const said = await answer.text().catch((error) => error);
-    if (answer.ok || hopeless.includes(answer.status) || `${said}`.includes('TOO_MANY_SESSIONS')) {
+    if (answer.ok || isHopeless(answer.status, `${said}`)) {
       if (!answer.ok) say('DROPPED', event, answer.status, said);
       waiting.shift();
       tries = 0;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::Directive;
 
-use super::Invalid;
+use super::rule::{Rule, Ruled};
 
 /// What is logged, and how. Always on standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -73,16 +73,12 @@ impl Log {
     pub fn directives(&self) -> impl Iterator<Item = &str> {
         self.filter.split(',').map(str::trim).filter(|directive| !directive.is_empty())
     }
+}
 
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        for directive in self.directives() {
-            if directive.parse::<Directive>().is_err() {
-                return Err(Invalid::new(
-                    "log.filter",
-                    format!("`{directive}` is not of the form target=level"),
-                ));
-            }
-        }
-        Ok(())
-    }
+impl Ruled for Log {
+    const RULES: &'static [Rule<Self>] = &[Rule {
+        key: "log.filter",
+        must: "must be directives of the form target=level, with commas between them",
+        holds: |it| it.directives().all(|directive| directive.parse::<Directive>().is_ok()),
+    }];
 }

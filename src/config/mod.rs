@@ -135,7 +135,7 @@ impl Config {
         self.webhooks.check()?;
         self.external.check()?;
         self.meta.check()?;
-        self.log.validate()?;
+        self.log.check()?;
         self.traces.check()?;
         self.whatsapp.check()?;
         self.history.check()?;

@@ -17,6 +17,7 @@ fn rules() -> Vec<(&'static str, &'static str)> {
         .chain(super::Webhooks::told())
         .chain(super::External::told())
         .chain(super::Meta::told())
+        .chain(super::Log::told())
         .chain(super::Traces::told())
         .chain(super::WhatsApp::told())
         .chain(super::History::told())
@@ -63,7 +64,8 @@ fn key(key: &str, schema: &Value, default: &Value, rules: &[(&str, &str)]) -> St
     let _ = match default {
         Value::Null => writeln!(part, "- Default: not set"),
         Value::String(text) => {
-            writeln!(part, "- Default: `\"{}\"`", shape::size(text).as_ref().unwrap_or(text))
+            let shown = shape::size(text).or_else(|| shape::days(text));
+            writeln!(part, "- Default: `\"{}\"`", shown.as_ref().unwrap_or(text))
         }
         other => writeln!(part, "- Default: `{other}`"),
     };

@@ -33,7 +33,8 @@ pub struct Retention {
     pub message_statuses: Keep,
     /// Conversations without messages, and people without conversations, since they were last heard of.
     pub contacts: Keep,
-    /// Tokens that were revoked or have expired.
+    /// Tokens that were revoked or have expired, but for operators': one that was revoked stays revoked, though its secret
+    /// is still in a file.
     pub tokens: Keep,
     /// Who has changed what.
     pub audit: Keep,

@@ -1,8 +1,9 @@
 //! How the reference calls what stands in values: schemas of types that are written as text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytesize::ByteSize;
+use humantime_serde::re::humantime;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{DatabaseUrl, Keep, Listed, Rate, SecretText};
@@ -50,4 +51,34 @@ pub(super) fn size(text: &str) -> Option<String> {
     let size: ByteSize = text.parse().ok()?;
     let short = text.replace(".0 ", "");
     (short.parse() == Ok(size)).then_some(short)
+}
+
+/// As it is written in the file and the example, if it is whole days; what writes times has months of its own, of which
+/// nobody knows how long they are.
+pub(super) fn days(text: &str) -> Option<String> {
+    let time = humantime::parse_duration(text).ok()?;
+    let days = time.as_secs() / Duration::from_hours(24).as_secs();
+    let short = format!("{days}{}", if days == 1 { "day" } else { "days" });
+    (days > 0 && humantime::parse_duration(&short) == Ok(time)).then_some(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_days_are_written_in_days_and_nothing_else_is() {
+        let days = |time| days(&humantime::format_duration(time).to_string());
+        let day = Duration::from_hours(24);
+        for (time, written) in [(day, "1day"), (30 * day, "30days"), (400 * day, "400days")] {
+            assert_eq!(days(time).as_deref(), Some(written));
+        }
+        for time in [Duration::ZERO, Duration::from_hours(12), 400 * day + Duration::from_nanos(1)]
+        {
+            assert_eq!(days(time), None, "{time:?}");
+        }
+        for text in ["never", "", "50/s", "400"] {
+            assert_eq!(super::days(text), None, "{text}");
+        }
+    }
 }

@@ -215,6 +215,7 @@ fn no_error_and_no_debug_output_shows_a_password() {
         "[database]\nreaders = 'postgres://me:hunter2@db/wagate'",
         "[database]\nmigrate = 'hunter2'",
         "[log]\nformat = 'hunter2'",
+        "[log]\nfilter = 'wagate=info, hunter2=hunter2'",
         "[encryption]\nmaster_key = ['hunter2']",
         "[database]\nurl = 'postgres://me:hunter2@db",
         "[database]\nurl = postgres://me:hunter2@db",

@@ -14,6 +14,7 @@
 
 mod accept;
 mod api;
+mod asker;
 mod auth;
 mod body;
 mod client;

@@ -14,6 +14,7 @@ use super::{
     code::Code,
     fields::{LONGEST_PAGE, USUAL_PAGE},
 };
+use crate::service::webhooks::{LONGEST_OVERLAP, OVERLAP};
 
 /// A chapter of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +155,13 @@ pub(super) fn number(
 ) -> Field {
     let schema = json!({ "type": "integer", "minimum": limits.start(), "maximum": limits.end() });
     Field::new(name, about, schema)
+}
+
+/// For how long an old secret is good beside its successor, in seconds: as
+/// [`Fields::overlap`](super::fields::Fields::overlap) reads it.
+pub(super) fn overlap(name: &'static str, about: &'static str) -> Field {
+    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
+    number(name, 0..=longest, about).usually(OVERLAP.as_secs()).example(3600)
 }
 
 /// One of these words.

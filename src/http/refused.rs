@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use super::{
+    asker::Asker,
     code::Code,
     cors::{self, Origins},
     edge,
@@ -97,8 +98,7 @@ pub(super) struct Refusing<S> {
     inner: S,
     secure: bool,
     quoted: Quoted,
-    /// What pages of all origins are told. Of whose page it was is not known of what could not be read.
-    allowed: Option<HeaderValue>,
+    asker: Asker,
     /// Nothing was read yet.
     is_new: bool,
     /// What was written last is not yet written whole: what comes next goes on with it.
@@ -115,7 +115,7 @@ impl<S> Refusing<S> {
             inner,
             secure,
             quoted,
-            allowed: origins.allowed(None),
+            asker: Asker::new(origins),
             is_new: true,
             is_amidst: false,
             instead: Bytes::new(),
@@ -129,7 +129,7 @@ impl<S> Refusing<S> {
             return false;
         }
         let Some(code) = refusal(said) else { return false };
-        self.instead = document(code, said, self.secure, self.allowed.clone());
+        self.instead = document(code, said, self.secure, self.asker.allowed());
         self.linger = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
         true
     }
@@ -184,6 +184,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Refusing<S> {
             self.is_new = false;
             spoil_preface(read);
         }
+        self.asker.hears(read);
         Poll::Ready(Ok(()))
     }
 }

@@ -71,11 +71,16 @@ async fn a_session_elsewhere_is_handed_over_by_hand_or_becomes_ready_and_not_bot
             let (old, heir) = (format!("old{round}"), format!("heir{round}"));
             app.external(&old, json!({ "phoneNumber": number })).await;
             app.external(&heir, json!({ "phoneNumber": number })).await;
+            // What was never connected takes over from nobody. Without a number it takes over from nobody by itself.
+            let connected = app.tell(&heir, "ready", json!({})).await;
+            assert_eq!(connected.status, StatusCode::OK, "{}", connected.text());
+            assert_eq!(app.row(&old).await.migrated_to, None);
             let (handed, ready) = tokio::join!(
                 migrate(&app, &heir, json!({ "from": [old] })),
                 app.tell(&old, "ready", json!({ "phoneNumber": number })),
             );
             assert!(handed.status.as_u16() < 500, "{}", handed.text());
+            assert!(!handed.text().contains("SESSION_NEVER_CONNECTED"), "{}", handed.text());
             assert_eq!(ready.status, StatusCode::OK, "{}", ready.text());
             let row = app.row(&old).await;
             let is_connected = row.status == SessionStatus::SessionConnected;

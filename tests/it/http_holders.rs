@@ -65,6 +65,7 @@ async fn every_route_for_holders_is_open_to_its_key_and_to_nobody_else_s() {
         let mut tried = 0;
         for route in http::routes(&Limits::default()) {
             let Access::Holder(key) = route.access else { continue };
+            assert_eq!(key.role(), Role::Manager, "{route:?}");
             tried += 1;
             let ask = |session: &str| nonsense(&app, &route, &held(&route, session));
             // What opens nothing of this kind, whatever it is shown to.

@@ -135,6 +135,7 @@ mod receiver_example;
 mod recipients_wire;
 mod refused_sends_wire;
 mod refused_steps_wire;
+mod remembered_process;
 mod renewal_wire;
 mod restart_wire;
 mod restore_process;

@@ -228,3 +228,40 @@ async fn what_is_told_of_a_disabled_account_with_another_s_is_refused_and_can_be
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_about_several_that_take_nothing_is_of_none_in_particular_and_whichever_takes_events_has_it()
+ {
+    on_each(async |database: &Database| {
+        let app = App::start(database).await;
+        let mut closed = Vec::new();
+        for number in ["1", "2"] {
+            let account = set_up(&app, &app.token, complete(number, WABA, SECRET)).await;
+            app.post(&format!("{}/status", path(&account)), json!({ "status": "disabled" })).await;
+            closed.push(account);
+        }
+        set_up(&app, &app.token, complete("3", "another", SECRET)).await;
+        let before = feed(&app).await.len();
+        // With something that is taken, so that all of it is kept.
+        let note = json!({ "field": "account_update", "value": { "event": "X" } });
+        let body = json!({ "entry": [
+            { "id": WABA, "time": 1_799_999_000, "changes": [note] },
+            { "id": "another", "changes": [message("3", "a", "x")] },
+        ] });
+        assert_eq!(deliver(&app, SHARED, SECRET, body.to_string().as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        let refused = app.get("/api/meta/events?state=failed").await.json()["data"].clone();
+        assert_eq!(each(refused.as_array().unwrap(), "error"), ["account_disabled"]);
+        assert_eq!(refused[0]["accountId"], Value::Null, "{refused}");
+        // The second takes events now.
+        let enable = json!({ "status": "unverified" });
+        app.post(&format!("{}/status", path(&closed[1])), enable).await;
+        again(&app).await;
+        let told = feed(&app).await.split_off(before);
+        assert!(told.iter().any(|(_, session)| session == "meta_2"), "{told:?}");
+        let failed = app.get("/api/meta/events?state=failed").await.json()["data"].clone();
+        assert_eq!(failed, json!([]));
+        app.close().await;
+    })
+    .await;
+}

@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::AbortHandle,
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 use wagate::clock::Clock;
@@ -22,7 +23,7 @@ use wagate_simulator::{Options, Simulator};
 
 use crate::{
     database::{Database, Kind, on},
-    world::{ALICE, World},
+    world::{ALICE, DEADLINE, World},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -132,9 +133,12 @@ async fn a_network_that_swallows_everything_when_the_daemon_starts_is_said_to_be
                 world.create(name).await;
             }
             // All of them wait for the same answer.
-            while network.asked() == 0 {
-                tokio::task::yield_now().await;
-            }
+            let asked = async {
+                while network.asked() == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(DEADLINE, asked).await.expect("it is asked for the version");
             world.clock.advance(BUDGET.checked_sub(SECOND).unwrap());
             for name in names {
                 let seen = world.status(name).await;

@@ -6,7 +6,7 @@ use crate::{service::FieldError, store::sessions::SessionData};
 
 /// The member of it that says what the session is called where it runs, and its longest value in characters.
 const VPS_SESSION_ID: &str = "vps_session_id";
-pub(super) const LONGEST_ID: usize = 128;
+pub const LONGEST_ID: usize = 128;
 
 /// Bytes of all of it, as JSON.
 pub const LONGEST: usize = 16 << 10;

@@ -29,7 +29,7 @@ use entity::{
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-pub use self::data::{LONGEST as LONGEST_DATA, session_data};
+pub use self::data::{LONGEST as LONGEST_DATA, LONGEST_ID as LONGEST_VPS_ID, session_data};
 use super::{Conflict, Error, Principal, Thing};
 use crate::{
     store::{

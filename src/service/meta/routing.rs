@@ -103,8 +103,9 @@ impl Routing<'_> {
             if let Some(signer) = of_number.min_by_key(|it| !it.is_current) {
                 return vec![Owner::of(signer)];
             }
-            return vec![match by_organization.into_iter().next() {
-                Some((organization, signers)) if self.is_one_s(entry.waba(change)) => {
+            let mut those = by_organization.into_iter();
+            return vec![match (those.next(), those.next()) {
+                (Some((organization, signers)), None) => {
                     Owner::stray(organization.clone(), closed(&signers))
                 }
                 _ => self.of_nobody(),
@@ -114,17 +115,11 @@ impl Routing<'_> {
             let own = self.own_signer();
             return vec![own.map_or_else(|| self.of_nobody(), Owner::of)];
         }
-        let all = by_organization.into_iter().map(|(organization, signers)| {
-            let mut open = signers.iter().filter(|it| it.closed.is_none());
-            let first = open.next().or(signers.first());
-            // Of several it is about none in particular.
-            let account = first.filter(|_| open.next().is_none()).map(|it| it.row.id.clone());
-            Owner {
-                organization: organization.clone(),
-                account,
-                is_unrouted: false,
-                refused: closed(&signers),
-            }
+        let all = by_organization.into_iter().map(|(organization, signers)| Owner {
+            organization: organization.clone(),
+            account: only(&signers).map(|it| it.row.id.clone()),
+            is_unrouted: false,
+            refused: closed(&signers),
         });
         all.collect()
     }
@@ -137,11 +132,6 @@ impl Routing<'_> {
             all.entry(&signer.row.organization_id).or_default().push(signer);
         }
         all
-    }
-
-    /// Whether a business account is one organization's.
-    fn is_one_s(&self, waba: Option<&str>) -> bool {
-        self.of_waba(waba).len() == 1
     }
 
     /// Whose it is that nothing in it says.
@@ -164,6 +154,15 @@ impl Routing<'_> {
         let own = self.signers.iter().find(|it| Some(&it.row.id) == self.own);
         own.filter(|it| it.row.organization_id == *organization)
     }
+}
+
+/// Whose what is about all of them is: the only one that takes events, or the only one there is. Of several it is about none
+/// in particular, so that whichever takes events later is told of it when it is asked for.
+fn only<'a>(signers: &[&'a Signer]) -> Option<&'a Signer> {
+    let refused = closed(signers);
+    let mut those = signers.iter().filter(|it| refused.is_some() || it.closed.is_none());
+    let first = those.next()?;
+    those.next().is_none().then_some(*first)
 }
 
 /// Why none of them takes events, if none does.

@@ -101,8 +101,6 @@ pub(in crate::store) async fn places_left(
     let sessions = session::Entity::find()
         .filter(session::COLUMN.organization_id.eq(organization.clone()))
         .filter(Migrated::Without.condition())
-        .filter(session::COLUMN.origin.ne(Origin::Cloud))
-        .filter(is_there())
         .count(txn)
         .await?;
     let sessions = i64::try_from(sessions).unwrap_or(i64::MAX);

@@ -12,9 +12,11 @@ use crate::{
             sessions::SecretView,
         },
         code::Code,
-        operation::{Field, Operation, Tag, any, number, object, operation, phone_number, text},
+        operation::{
+            Field, Operation, Tag, any, label, object, operation, overlap, phone_number, text,
+        },
     },
-    service::{text::LONGEST_USER_ID, webhooks::LONGEST_OVERLAP},
+    service::{external::LONGEST_VPS_ID, text::LONGEST_USER_ID},
 };
 
 fn receipt(event: &str) -> Value {
@@ -92,7 +94,6 @@ pub(in crate::http::api) fn rotate() -> Operation {
         "url": "/api/whatsapp/webhook/shop-1?secret=whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t",
         "oldSecretUntil": AT,
     });
-    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
     operation(
         "rotateSessionSecret",
         Tag::External,
@@ -102,9 +103,7 @@ pub(in crate::http::api) fn rotate() -> Operation {
         "It is shown once. The one before is as good for a while, so that its client has time to learn the new one; the one before that no \
          longer. A change of `webhookAuth` ends that while.",
     )
-    .body([number("overlapSeconds", 0..=longest, "For how long the secret before is good.")
-        .usually(86_400)
-        .example(3600)])
+    .body([overlap("overlapSeconds", "For how long the secret before is good.")])
     .idempotent()
     .answers::<Success<SecretView>>(200, "The new secret.", success(&example))
     .says("Idempotency-Replayed", "`true`, if an earlier request with this key has done it.")
@@ -124,7 +123,7 @@ fn report(id: &'static str) -> Operation {
         .header(text("x-webhook-secret", "The same."))
         .header(text("Idempotency-Key", "What the caller calls the report: this one, and no other.").pattern("^[!-~]{1,255}$"))
         .open_body([
-            text("sessionId", "`vps_session_id`.").required().example("wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b"),
+            label("sessionId", "`vps_session_id`.").lengths(1..=LONGEST_VPS_ID).required().example("wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b"),
             text("status", "What has become of it.").required().example("connected"),
             phone_number("phoneNumber", "The account's number."),
             any("timestamp", "When: seconds or milliseconds since 1970, or RFC 3339.").example(AT),

@@ -10,9 +10,9 @@ use crate::{
             tokens::{NewTokenView, TokenView},
         },
         code::Code,
-        operation::{Operation, Tag, label, number, operation, time, word},
+        operation::{Operation, Tag, label, operation, overlap, time, word},
     },
-    service::{tokens::LONGEST_LABEL, webhooks::LONGEST_OVERLAP},
+    service::tokens::LONGEST_LABEL,
 };
 
 fn example() -> Value {
@@ -83,16 +83,13 @@ pub(in crate::http::api) fn revoke() -> Operation {
 }
 
 pub(in crate::http::api) fn rotate() -> Operation {
-    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
     operation("rotateToken", Tag::Tokens, "Put another token in the place of one")
         .about(
             "The new one has the role, label and end of the old one. Its secret is in this answer and never again. The old one expires \
              when the overlap is over, so that whoever has it has time to learn the new one, and whoever loses the answer can ask again; \
              without overlap it is revoked at once, as a secret that has leaked should be.",
         )
-        .body([number("overlapSeconds", 0..=longest, "For how long the old one is good.")
-            .usually(86_400)
-            .example(3600)])
+        .body([overlap("overlapSeconds", "For how long the old one is good.")])
         .idempotent()
         .answers::<Success<NewTokenView>>(
             201,

@@ -18,11 +18,11 @@ use crate::{
         api::{Success, about::success},
         code::Code,
         operation::{
-            Field, Operation, Tag, flag, label, named_texts, number, operation, phone_number, text,
-            texts, time, url, word,
+            Field, Operation, Tag, flag, label, named_texts, number, operation, overlap,
+            phone_number, text, texts, time, url, word,
         },
     },
-    service::webhooks::{LONGEST_OVERLAP, limits},
+    service::webhooks::limits,
     webhook::EventType,
 };
 
@@ -225,15 +225,8 @@ pub(super) fn resume() -> Operation {
 }
 
 pub(super) fn rotate() -> Operation {
-    let longest = i64::try_from(LONGEST_OVERLAP.as_secs()).unwrap_or(i64::MAX);
     operation("rotateWebhookSecret", Tag::Webhooks, "Give a webhook endpoint a new secret")
-        .body([number(
-            "overlap_seconds",
-            0..=longest,
-            "For how long the old secret signs beside it.",
-        )
-        .usually(86_400)
-        .example(3600)])
+        .body([overlap("overlap_seconds", "For how long the old secret signs beside it.")])
         .idempotent()
         .answers::<Success<RotatedView>>(
             200,
