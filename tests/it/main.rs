@@ -4,8 +4,8 @@
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
 mod budgets_wire;
-mod calls_wire;
 mod callers;
+mod calls_wire;
 mod campaign_recount;
 mod care_wire;
 mod cluster;
