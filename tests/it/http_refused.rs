@@ -105,12 +105,16 @@ async fn pages_of_origins_that_are_named_may_read_why_what_cannot_be_read_was_re
         let edge = Edge { origins, ..Edge::default() };
         let app = App::behind(database.open().await, Limits::default(), edge).await;
         let address = app.base.trim_start_matches("http://").to_owned();
-        let many = (0..2000).map(|n| format!("x-{n}: a\r\n")).collect::<Vec<_>>().concat();
-        for (more, code) in
-            [(many.as_str(), "HEADERS_TOO_LARGE"), ("bad header: x\r\n", "BAD_REQUEST")]
-        {
+        let long = format!("/{}", "a".repeat(100_000));
+        let more = format!("x: {}\r\n", "a".repeat(400_000));
+        for (path, more, code) in [
+            (long.as_str(), "", "URI_TOO_LONG"),
+            ("/", more.as_str(), "HEADERS_TOO_LARGE"),
+            ("/", "bad header: x\r\n", "BAD_REQUEST"),
+        ] {
             for (origin, is_named) in [(APP, true), ("https://evil.example.com", false)] {
-                let head = format!("GET / HTTP/1.1\r\nhost: x\r\nOrigin: {origin}\r\n{more}\r\n");
+                let head =
+                    format!("GET {path} HTTP/1.1\r\nhost: x\r\nOrigin: {origin}\r\n{more}\r\n");
                 let answer = say(&address, head.as_bytes()).await;
                 assert_eq!(problem(&answer).1["code"], code);
                 let allowed = format!("\r\naccess-control-allow-origin: {APP}\r\n");
