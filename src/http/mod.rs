@@ -14,7 +14,6 @@
 
 mod accept;
 mod api;
-mod asker;
 mod auth;
 mod body;
 mod client;

@@ -29,7 +29,6 @@ use tokio::{
 };
 
 use super::{
-    asker::Asker,
     code::Code,
     cors::{self, Origins},
     edge,
@@ -98,7 +97,8 @@ pub(super) struct Refusing<S> {
     inner: S,
     secure: bool,
     quoted: Quoted,
-    asker: Asker,
+    /// What pages of all origins are told. Of whose page it was is not known of what could not be read.
+    allowed: Option<HeaderValue>,
     /// Nothing was read yet.
     is_new: bool,
     /// What was written last is not yet written whole: what comes next goes on with it.
@@ -115,7 +115,7 @@ impl<S> Refusing<S> {
             inner,
             secure,
             quoted,
-            asker: Asker::new(origins),
+            allowed: origins.allowed(None),
             is_new: true,
             is_amidst: false,
             instead: Bytes::new(),
@@ -129,7 +129,7 @@ impl<S> Refusing<S> {
             return false;
         }
         let Some(code) = refusal(said) else { return false };
-        self.instead = document(code, said, self.secure, self.asker.allowed());
+        self.instead = document(code, said, self.secure, self.allowed.clone());
         self.linger = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
         true
     }
@@ -184,7 +184,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Refusing<S> {
             self.is_new = false;
             spoil_preface(read);
         }
-        self.asker.hears(read);
         Poll::Ready(Ok(()))
     }
 }

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use axum::{Router, http::HeaderValue, routing::get};
+use axum::{Router, routing::get};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wagate::http::{Edge, Limits, Origins, ServeOptions, serve};
+use wagate::http::{ServeOptions, serve};
 
-use crate::{
-    database::{Kind, on, on_each},
-    http_app::App,
-};
+use crate::{database::on_each, http_app::App};
 
 /// All that is answered until the other side hangs up.
 async fn say(address: &str, what: &[u8]) -> String {
@@ -90,42 +87,6 @@ async fn what_cannot_be_read_as_a_request_is_refused_with_a_problem_document() {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).await.unwrap();
         assert_eq!(problem(&rest).1["code"], "BAD_REQUEST");
-        app.close().await;
-    })
-    .await;
-}
-
-/// Also of what is so large that the HTTP library refuses it.
-#[tokio::test]
-async fn pages_of_origins_that_are_named_may_read_why_what_cannot_be_read_was_refused() {
-    const APP: &str = "https://app.example.com";
-
-    on(Kind::Sqlite, async |database| {
-        let origins = Origins::Named(vec![HeaderValue::from_static(APP)]);
-        let edge = Edge { origins, ..Edge::default() };
-        let app = App::behind(database.open().await, Limits::default(), edge).await;
-        let address = app.base.trim_start_matches("http://").to_owned();
-        let long = format!("/{}", "a".repeat(100_000));
-        let more = format!("x: {}\r\n", "a".repeat(400_000));
-        for (path, more, code) in [
-            (long.as_str(), "", "URI_TOO_LONG"),
-            ("/", more.as_str(), "HEADERS_TOO_LARGE"),
-            ("/", "bad header: x\r\n", "BAD_REQUEST"),
-        ] {
-            for (origin, is_named) in [(APP, true), ("https://evil.example.com", false)] {
-                let head =
-                    format!("GET {path} HTTP/1.1\r\nhost: x\r\nOrigin: {origin}\r\n{more}\r\n");
-                let answer = say(&address, head.as_bytes()).await;
-                assert_eq!(problem(&answer).1["code"], code);
-                let allowed = format!("\r\naccess-control-allow-origin: {APP}\r\n");
-                assert_eq!(answer.contains(&allowed), is_named, "{code} {origin}: {answer}");
-                assert_eq!(
-                    answer.contains("access-control-"),
-                    is_named,
-                    "{code} {origin}: {answer}"
-                );
-            }
-        }
         app.close().await;
     })
     .await;
