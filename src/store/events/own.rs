@@ -69,15 +69,17 @@ impl Own {
                     .column(message::Column::Sender)
                     .column(message::Column::Chat)
                     .column(message::Column::Direction)
-                    .filter(message::COLUMN.session_key.is_in(told_to.keys().copied().cloned()))
+                    .filter(
+                        message::COLUMN.session_key.is_in(told_to.keys().map(|key| (*key).clone())),
+                    )
                     .filter(message::COLUMN.wa_id.is_in(chunk.iter().map(|it| it.wa_id.as_str())))
                     .filter(message::COLUMN.sender.is_in(chunk.iter().map(|it| it.sender.as_str())))
                     .into_tuple()
                     .all(txn)
                     .await?;
             for (id, row_of, wa_id, sender, chat, direction) in found {
-                for told in told_to.get(&row_of).into_iter().flatten().copied() {
-                    let named = (told.clone(), wa_id.clone(), sender.clone());
+                for told in told_to.get(&row_of).into_iter().flatten() {
+                    let named = (SessionKey::clone(told), wa_id.clone(), sender.clone());
                     this.keep(named, (&row_of, &id), &chat, direction);
                 }
             }
