@@ -205,7 +205,7 @@ async fn run(Arguments { command, size }: Arguments) -> Result<(), Failure> {
         Command::RoleSimulator => simulator::run().await?,
         Command::RoleGateway(arguments) => Box::pin(gateway_role::run(arguments)).await?,
         Command::RoleBare(arguments) => bare::run(arguments).await?,
-        Command::RoleHooks(arguments) => hooks_role::run(arguments).await?,
+        Command::RoleHooks(arguments) => Box::pin(hooks_role::run(arguments)).await?,
         Command::RoleReceiver => receiver::run().await?,
     }
     Ok(())

@@ -266,6 +266,9 @@ async fn a_postgresql_database_of_each_earlier_version_goes_on_without_a_scan() 
     an_upgrade_on(Kind::Postgres).await;
 }
 
+/// When a token was replaced, and when it would have ended.
+type Replaced = (Option<i64>, Option<i64>);
+
 /// Of before it stood in the row when a token would end that has another one in its place.
 #[tokio::test]
 async fn when_a_token_would_end_that_was_replaced_is_taken_from_the_audit_log_by_an_upgrade() {
@@ -274,7 +277,7 @@ async fn when_a_token_would_end_that_was_replaced_is_taken_from_the_audit_log_by
         let found = database.query("SELECT id FROM organization WHERE client_id = 1").await;
         let organization: String = found[0].try_get_by_index(0).unwrap();
         // Of each: what the log says of it, one after the other; when it was replaced and would end.
-        let tokens: [(&[&str], (Option<i64>, Option<i64>)); 4] = [
+        let tokens: [(&[&str], Replaced); 4] = [
             (&[r#"{"wouldHaveExpiredAt":1999000000000}"#], (Some(1), Some(1_999_000_000_000))),
             (
                 &[r#"{"wouldHaveExpiredAt":1999000000001}"#, r#"{"wouldHaveExpiredAt":null}"#],
