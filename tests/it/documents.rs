@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sea_orm_migration::MigratorTrait as _;
 use wagate::config;
 
 /// Folders whose pages are for people.
@@ -59,6 +60,18 @@ fn the_page_of_the_configuration_is_that_of_the_code() {
         fs::write(&path, &page).unwrap();
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), page);
+}
+
+/// By which whoever goes back to an older version knows whether it can read the database.
+#[test]
+fn the_changelog_names_the_schema_of_this_version() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md");
+    let page = fs::read_to_string(path).unwrap();
+    let steps = migration::Migrator::migrations();
+    let last = steps.last().unwrap().name();
+    let line = format!("Schema: {} steps, the last is `{last}`.", steps.len());
+    let newest = page.split("\n## ").nth(1).unwrap();
+    assert!(newest.contains(&line), "{line}");
 }
 
 #[test]
