@@ -23,7 +23,7 @@ impl MigrationTrait for Migration {
             DbBackend::Sqlite => "json_extract(detail, '$.wouldHaveExpiredAt')",
             _ => "CAST(CAST(detail AS jsonb) ->> 'wouldHaveExpiredAt' AS BIGINT)",
         };
-        // The log is read once to find the few that it tells of.
+        // Which ones the log tells of is read once; there are few, and the last entry of each counts.
         let of = "FROM audit WHERE action = 'token_rotated' AND detail LIKE '%wouldHaveExpiredAt%'";
         let last = format!(
             "{of} AND organization_id = token.organization_id AND target = token.id \

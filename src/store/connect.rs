@@ -22,6 +22,7 @@ use sea_orm::{
 };
 
 use super::{
+    limits::Learned,
     reader::Reader,
     schema,
     trust::{self, Trust},
@@ -248,13 +249,14 @@ impl Connector {
         matches!(self.target, Target::Sqlite(_))
     }
 
-    /// The one connection of a writer lane.
+    /// The one connection of a writer lane, with what is learnt of its server.
     ///
     /// On SQLite, what a group changes stays in memory until its commit: by default, a group of some size
     /// is put into the log page by page and read back, and what its statements would need to be undone goes to
     /// a file. It sorts nothing large, as steps of the schema may, so its memory is bounded.
-    pub(super) async fn lane(&self) -> Result<DatabaseConnection, DbErr> {
+    pub(super) async fn lane(&self) -> Result<(DatabaseConnection, Learned), DbErr> {
         let mut options = self.single();
+        let learned = Learned::default();
         match &self.target {
             Target::Sqlite(path) => {
                 let (path, busy) = (path.clone(), self.busy());
@@ -265,10 +267,13 @@ impl Connector {
                 });
             }
             Target::Postgres { .. } => {
-                options.map_sqlx_postgres_pool_opts(trust::ask_when_idle);
+                let learned = learned.clone();
+                options.map_sqlx_postgres_pool_opts(move |pool| {
+                    learned.ask(trust::ask_when_idle(pool))
+                });
             }
         }
-        Database::connect(options).await
+        Ok((Database::connect(options).await?, learned))
     }
 
     /// A connection that writes.

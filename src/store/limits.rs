@@ -3,10 +3,14 @@
 //! In the transaction, and for it alone: a proxy such as `PgBouncer` refuses such parameters when a connection is made, and
 //! gives one connection to many who would otherwise inherit them.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr,
+    sqlx::{self, Postgres, pool::PoolOptions},
 };
 
 /// PostgreSQL ends a transaction left open this long: its locks would stop everybody. Ours never wait
@@ -25,22 +29,36 @@ pub(super) struct Limits {
     applies_remotely: bool,
 }
 
-impl Limits {
-    /// Asks the server, before there is a transaction: one that has asked anything takes no other isolation any more.
-    pub(super) async fn of(db: &DatabaseConnection) -> Result<Self, DbErr> {
-        if db.get_database_backend() != DbBackend::Postgres {
-            return Ok(Self::default());
-        }
-        let ask = "SELECT current_setting('transaction_timeout', TRUE) IS NOT NULL, \
-                   current_setting('synchronous_commit') = 'remote_apply'";
-        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, ask)).await?;
-        let row = row.ok_or_else(|| DbErr::RecordNotFound("no settings".to_owned()))?;
-        Ok(Self {
-            ends_for_age: row.try_get_by_index(0)?,
-            applies_remotely: row.try_get_by_index(1)?,
+/// What is known of the server that a lane's pool is connected to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Learned(Arc<Mutex<Limits>>);
+
+impl Learned {
+    /// Asks on each new connection, which may be to another server than the last, or after it was set otherwise. And before
+    /// there is a transaction: one that has asked anything takes no other isolation any more.
+    pub(super) fn ask(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
+        let learned = self.clone();
+        pool.after_connect(move |connection, _| {
+            let learned = learned.clone();
+            Box::pin(async move {
+                let ask = "SELECT current_setting('transaction_timeout', TRUE) IS NOT NULL, \
+                           current_setting('synchronous_commit') = 'remote_apply'";
+                let (ends_for_age, applies_remotely) =
+                    sqlx::query_as(ask).fetch_one(connection).await?;
+                *learned.0.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Limits { ends_for_age, applies_remotely };
+                Ok(())
+            })
         })
     }
 
+    /// As it was last learnt.
+    pub(super) fn get(&self) -> Limits {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Limits {
     /// Limits this transaction, whose statements have `deadline` altogether.
     ///
     /// Whoever waits for a lock is told before that, as he is in nobody's way and may wait again. A statement that goes on

@@ -10,17 +10,19 @@
 //! replaced, each when it is next taken or given back: the others of the same path are most likely silent too.
 //!
 //! The pool itself asks a connection that is given back, without end: one that falls silent at that very moment keeps its
-//! place. When none has become free for so long, the pool is given up with all that it has, for a new one.
+//! place. When none becomes free, and none has answered anybody for as long as a statement has, the pool is given up for a
+//! new one.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use sea_orm::{
-    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
-    DbErr, ExecResult, QueryResult, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, ExecResult,
+    QueryResult, Statement,
 };
 use tokio::time::{Instant, timeout};
 
@@ -45,7 +47,7 @@ impl Reader {
         deadline: Duration,
     ) -> Result<Self, DbErr> {
         let db = Database::connect(options.clone()).await?;
-        let current = RwLock::new(Current { db, since: Instant::now() });
+        let current = RwLock::new(Current::new(db));
         let pool = Pool { options, trust, deadline, current };
         Ok(Self { pool: Arc::new(pool), deadline })
     }
@@ -62,7 +64,7 @@ impl Reader {
         timeout(GOODBYE, current.db.close_by_ref()).await.ok();
     }
 
-    /// Asks; once more of a new pool, if the old one had no connection left.
+    /// Asks; once more of a new pool, if the old one had no connection left. All of it within the deadline.
     async fn ask<T, Answer>(
         &self,
         ask: impl Fn(DatabaseConnection) -> Answer + Send,
@@ -70,24 +72,18 @@ impl Reader {
     where
         Answer: Future<Output = Result<T, DbErr>> + Send,
     {
-        let Current { db, since } = self.pool.current();
-        match self.limit(ask(db)).await {
-            Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
-                if self.pool.replace(since).await =>
-            {
-                self.limit(ask(self.pool.current().db)).await
+        let asking = async {
+            let pool = self.pool.current();
+            match ask(pool.db.clone()).await {
+                Err(DbErr::ConnectionAcquire(_)) if self.pool.replace(&pool).await => {
+                    let pool = self.pool.current();
+                    ask(pool.db.clone()).await.inspect(|_| pool.answered())
+                }
+                answer => answer.inspect(|_| pool.answered()),
             }
-            answer => answer,
-        }
-    }
-
-    /// Breaks off what takes too long: an outage, as far as anybody can tell.
-    async fn limit<T>(
-        &self,
-        statement: impl Future<Output = Result<T, DbErr>>,
-    ) -> Result<T, DbErr> {
-        let mut statement = std::pin::pin!(statement);
-        if let Ok(answer) = timeout(self.deadline, &mut statement).await {
+        };
+        let mut asking = std::pin::pin!(asking);
+        if let Ok(answer) = timeout(self.deadline, &mut asking).await {
             return answer;
         }
         // Before the connection goes back to the pool, which is when the statement is dropped.
@@ -144,7 +140,26 @@ struct Pool {
 #[derive(Clone, Debug)]
 struct Current {
     db: DatabaseConnection,
-    since: Instant,
+    /// When a statement on one of its connections was last answered; at first, when it was opened.
+    answered: Arc<Mutex<Instant>>,
+}
+
+impl Current {
+    fn new(db: DatabaseConnection) -> Self {
+        Self { db, answered: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    fn answered(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.answered, &other.answered)
+    }
 }
 
 impl Pool {
@@ -152,26 +167,31 @@ impl Pool {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether there is another pool than the one of `since`, which had no connection to give.
+    /// Whether there is another pool than `old`, which had no connection to give.
     ///
-    /// A young one is not given up: those who have its connections may be slow. With those of an older one there are
-    /// twice as many connections as are allowed at most, for as long as a statement may take.
-    async fn replace(&self, since: Instant) -> bool {
-        let is_another = |current: &Current| current.since != since;
-        if is_another(&self.current()) {
+    /// One that is merely busy answers somebody within the time that a statement has, and is not given up. What still has
+    /// a connection of the old one keeps it for that long at most.
+    async fn replace(&self, old: &Current) -> bool {
+        if !self.current().is(old) {
             return true;
         }
-        if self.current().db.get_database_backend() == DbBackend::Sqlite
-            || since.elapsed() < self.deadline
-        {
+        if old.db.get_database_backend() == DbBackend::Sqlite || old.silent_for() < self.deadline {
             return false;
         }
-        let Ok(db) = Database::connect(self.options.clone()).await else { return false };
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if !is_another(&current) {
-            tracing::warn!("No connection that reads has become free; opening others");
-            *current = Current { db, since: Instant::now() };
+        let mut options = self.options.clone();
+        // Whoever asks first connects: a server that is away has enough who knock.
+        options.connect_lazy(true);
+        let Ok(db) = Database::connect(options).await else { return false };
+        {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            if !current.is(old) {
+                return true;
+            }
+            *current = Current::new(db);
         }
+        tracing::warn!("No connection that reads has answered anybody; opening others");
+        // From here on it gives none away, and closes what it is given back. Nobody waits for the rest.
+        old.db.close_by_ref().now_or_never();
         true
     }
 }

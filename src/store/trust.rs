@@ -26,12 +26,17 @@ pub(super) fn ask_when_idle(pool: PoolOptions<Postgres>) -> PoolOptions<Postgres
             if about.idle_for < IDLE {
                 return Ok(true);
             }
-            match timeout(ALIVE, connection.ping()).await {
-                Ok(lives) => lives.map(|()| true),
-                Err(_) => Err(silent()),
-            }
+            if lives(connection).await? { Ok(true) } else { Err(silent()) }
         })
     })
+}
+
+/// Whether it answers, or breaks, within the time that it has.
+async fn lives(connection: &mut PgConnection) -> Result<bool, SqlxError> {
+    match timeout(ALIVE, connection.ping()).await {
+        Ok(answer) => answer.map(|()| true),
+        Err(_) => Ok(false),
+    }
 }
 
 /// An error has the pool close the connection without a word to the server, which might not be heard.
@@ -63,8 +68,8 @@ impl Trust {
         if self.has_ended(age) {
             return Err(SqlxError::Protocol("a connection of its age has gone silent".to_owned()));
         }
-        if let Ok(lives) = timeout(ALIVE, connection.ping()).await {
-            return lives.map(|()| true);
+        if lives(connection).await? {
+            return Ok(true);
         }
         self.end();
         Err(silent())

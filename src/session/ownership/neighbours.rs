@@ -1,8 +1,8 @@
 //! Daemons that have fallen silent, and those that are dead.
 //!
 //! A daemon stops at two thirds of its lease by its own measure, which begins before the database
-//! writes how long it lives. So one whose row has not moved for two thirds of what was left to it,
-//! by our measure, has no socket any more, or is paused or dead: what its sessions' statuses claim is
+//! writes how long it lives. So one whose row has not moved for two thirds of what was left to it, or of our lease if that is
+//! longer, by our measure, has no socket any more, or is paused or dead: what its sessions' statuses claim is
 //! not true. That is said then, without waiting for the rest of the lease. Earlier nobody could know:
 //! a renewal that is late looks the same, and the sockets are up.
 //!
@@ -34,7 +34,7 @@ struct Seen {
 pub(super) struct Lost {
     /// They have certainly cut their sockets.
     pub silent: Vec<Life>,
-    /// Those of them whose rows have said the same for a lease.
+    /// Those of them whose rows have said the same for all that was left to them.
     pub dead: Vec<Life>,
 }
 
@@ -57,7 +57,7 @@ impl Neighbours {
             }
             seen.longest = seen.longest.max(left);
             let unchanged = now.saturating_sub(seen.since);
-            if unchanged >= lease {
+            if unchanged >= seen.longest {
                 lost.dead.push(life.clone());
             }
             if unchanged >= super::certain(seen.longest) {

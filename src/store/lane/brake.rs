@@ -15,7 +15,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlxError};
 
-use crate::store::limits::Limits;
+use crate::store::limits::{Learned, Limits};
 
 /// Steps of SQLite's machine from one look to the next: some tens of microseconds. A commit has fewer, and is never broken off.
 const STEPS: i32 = 4096;
@@ -25,12 +25,12 @@ const STEPS: i32 = 4096;
 pub(super) struct Braked {
     db: DatabaseConnection,
     brake: Brake,
-    limits: Limits,
+    learned: Learned,
 }
 
 impl Braked {
-    /// Fits a connection with a brake. It has it for as long as it lives: a lane's pool never replaces it.
-    pub(super) async fn fit(db: DatabaseConnection) -> Result<Self, DbErr> {
+    /// Fits a connection with a brake. It has it for as long as it lives: a lane's pool replaces PostgreSQL's alone.
+    pub(super) async fn fit((db, learned): (DatabaseConnection, Learned)) -> Result<Self, DbErr> {
         let brake = Brake::new();
         if db.get_database_backend() == DbBackend::Sqlite {
             let failed = |err: SqlxError| DbErr::Conn(RuntimeErr::SqlxError(err.into()));
@@ -39,8 +39,7 @@ impl Braked {
             let mut handle = connection.lock_handle().await.map_err(failed)?;
             handle.set_progress_handler(STEPS, move || !brake.is_due());
         }
-        let limits = Limits::of(&db).await?;
-        Ok(Self { db, brake, limits })
+        Ok(Self { db, brake, learned })
     }
 
     /// From now on its statements have this long altogether, until this is said again.
@@ -52,8 +51,8 @@ impl Braked {
     }
 
     /// What PostgreSQL has to be told in each of its transactions.
-    pub(super) const fn limits(&self) -> Limits {
-        self.limits
+    pub(super) fn limits(&self) -> Limits {
+        self.learned.get()
     }
 
     /// Closes it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::DbErr;
 
 use super::{Job, Lane, brake::Braked};
-use crate::store::{error::Fault, group, writer::Patience};
+use crate::store::{error::Fault, writer::Patience};
 
 /// How often contention is retried before a caller who will not wait is told.
 const CONTENTIONS: u32 = 8;
@@ -84,10 +84,8 @@ impl Lane {
 
     /// Opens a new connection, which can take as long as a connection may take.
     pub(super) async fn connect(&mut self) -> Result<Braked, DbErr> {
-        let (connector, deadline) = (self.connector.clone(), self.connector.deadline());
-        let opening = async move { Braked::fit(connector.lane().await?).await };
-        let opened = self.meanwhile(tokio::time::timeout(deadline, opening)).await;
-        opened.unwrap_or_else(|_| Err(group::timed_out(deadline)))
+        let connector = self.connector.clone();
+        self.meanwhile(async move { Braked::fit(connector.lane().await?).await }).await
     }
 
     /// Goes through with something slow. Who arrives meanwhile and will not wait is refused, if the

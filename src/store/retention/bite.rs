@@ -57,6 +57,12 @@ impl Bite {
         Self { rows: 50, most: 400 }
     }
 
+    /// The same, and no more than so many rows at once.
+    pub fn at_most(self, most: u64) -> Self {
+        let most = self.most.min(most);
+        Self { rows: self.rows.min(most), most }
+    }
+
     pub const fn rows(self) -> u64 {
         self.rows
     }

@@ -123,14 +123,13 @@ impl Sessions {
         let store = self.store.without_lease();
         let retention = store.retention();
         for table in MUCH {
-            let mut bite = Bite::of(table);
+            let mut bite = Bite::of(table).at_most(MOST);
             loop {
                 retention.give_way(&goes_on).await;
                 if !goes_on() {
                     return Ok(false);
                 }
-                let rows = Ord::min(bite.rows(), MOST);
-                let Some(chunk) = retention.clear(table, key, rows).await? else { break };
+                let Some(chunk) = retention.clear(table, key, bite.rows()).await? else { break };
                 bite.learn(chunk);
                 // At least half of the time is for others.
                 tokio::time::sleep(chunk.held.min(Duration::from_secs(1))).await;
