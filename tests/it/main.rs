@@ -4,8 +4,8 @@
 #![expect(clippy::future_not_send, reason = "a test's body stays on its own thread")]
 
 mod budgets_wire;
-mod calls_wire;
 mod callers;
+mod calls_wire;
 mod campaign_recount;
 mod care_wire;
 mod cluster;
@@ -160,6 +160,7 @@ mod soak;
 mod soak_fleet;
 mod soak_script;
 mod statuses_wire;
+mod stop_in_hand;
 mod stop_wire;
 mod store_checkpoints;
 mod store_commands;
