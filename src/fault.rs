@@ -42,19 +42,35 @@ macro_rules! late {
     ($name:literal) => {};
 }
 
-pub(crate) use {late, moment};
+/// Marks work that may take as long as it likes.
+#[cfg(feature = "simulator")]
+macro_rules! slow {
+    ($name:literal) => {
+        $crate::fault::dawdle($name).await
+    };
+}
+
+/// Marks work that may take as long as it likes.
+#[cfg(not(feature = "simulator"))]
+macro_rules! slow {
+    ($name:literal) => {};
+}
+
+pub(crate) use {late, moment, slow};
 
 #[cfg(feature = "simulator")]
-pub(crate) use armed::{come_to, hold};
+pub(crate) use armed::{come_to, dawdle, hold};
 
 #[cfg(feature = "simulator")]
 mod armed {
     use std::{
+        future::poll_fn,
         sync::{
             LazyLock,
             atomic::{AtomicU64, Ordering},
         },
-        time::Duration,
+        task::Poll,
+        time::{Duration, Instant},
     };
 
     use rustix::process::{Signal, getpid, kill_process};
@@ -66,7 +82,11 @@ mod armed {
     const BLOCK: &str = "BLOCK_WAGATE_AT";
     const PANIC: &str = "PANIC_WAGATE_AT";
     const HOLD: &str = "HOLD_WAGATE_AT";
+    const SLOW: &str = "SLOW_WAGATE_AT";
     const TELL: &str = "TELL_WAGATE_AT";
+
+    /// Longer than a stop takes, and shorter than it may take.
+    const DAWDLING: Duration = Duration::from_secs(2);
 
     /// Which moment is the last, and how often it was come to.
     struct Armed {
@@ -136,6 +156,25 @@ mod armed {
         if HELD.as_deref() == Some(name) {
             tracing::info!(place = name, "Held at {name}");
             std::future::pending::<()>().await;
+        }
+    }
+    /// Comes back late, if this is the place.
+    pub(crate) async fn dawdle(name: &'static str) {
+        static SLOWED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::by(SLOW));
+
+        if SLOWED.as_ref().is_some_and(|armed| armed.is_now(name)) {
+            tracing::info!(place = name, "Slow at {name}");
+            let begun = Instant::now();
+            poll_fn(|cx| {
+                if begun.elapsed() >= DAWDLING {
+                    return Poll::Ready(());
+                }
+                // At once, as whoever gives it its turn does; tokio's own yield wakes it some time later.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            tracing::info!(place = name, "Went on at {name}");
         }
     }
 }

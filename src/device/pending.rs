@@ -75,7 +75,10 @@ use tokio::sync::OnceCell;
 use wacore::store::traits::{PendingInboundKey, PendingInboundRow};
 
 use super::{BINDS, Backend, Result, replacing, run, sealed, text, upsert};
-use crate::{fault::moment, vault::Sealer};
+use crate::{
+    fault::{moment, slow},
+    vault::Sealer,
+};
 
 /// A hook takes milliseconds. What is pending for longer waits for something, and is written.
 const LINGER: Duration = Duration::from_secs(1);
@@ -221,6 +224,7 @@ impl Backend {
     pub(super) async fn hold_pending(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
         // Decrypted, and nowhere but in memory.
         moment!("inbound.opened");
+        slow!("inbound.opened");
         self.look().await?;
         let lingering = {
             let mut state = self.pending.state();

@@ -23,10 +23,18 @@
 //! written at all ([`Tasks::have_panicked`]), as if the process had died: WhatsApp delivers again what it had read, and
 //! what is on disk can read it.
 //!
+//! # At the end
+//!
+//! A client that closes ends none of these tasks: what they have in hand they go on with. So whoever closes one waits
+//! until none is under way ([`Tasks::quiet`]) before the session is given back and the database is closed: what was
+//! read then has found its way into one or the other table.
+//!
 //! # What is left
 //!
-//! A task that waits, between the two steps, for another task which is not under way itself. For a message to
-//! somebody there is no such step in whatsapp-rust 0.7.
+//! A task that waits, between the two steps, for another task which is not under way itself. In whatsapp-rust 0.7 there
+//! is one such step: a task that puts a ratchet back while the cache is being written leaves it to whoever has the cache
+//! next, and waits for its turn. If that is a second write, which has stood in line before it, the ratchet is in it.
+//! What was read is handed over as soon as that write has ended. If the process dies in between, it is lost.
 
 use std::{
     cell::RefCell,
@@ -164,6 +172,22 @@ impl Tasks {
                     "A task of the WhatsApp client hangs; ratchets are written all the same"
                 );
             }
+        }
+    }
+
+    /// Waits until none is under way: whatever one had begun with, it is done with, or waits for something else than
+    /// the backend.
+    pub async fn quiet(&self) {
+        let _waiting = Waiting::new(&self.0.waiting);
+        loop {
+            let ended = self.0.ended.notified();
+            tokio::pin!(ended);
+            // Registered before looking, or an end in between would be slept through.
+            ended.as_mut().enable();
+            if !self.tasks().values().any(|task| task.is_under_way()) {
+                return;
+            }
+            ended.await;
         }
     }
 
@@ -336,6 +360,37 @@ mod tests {
         assert!(!poll(&mut task));
         assert!(poll(&mut rest), "it waits for something else now");
         told.send(()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_quiet_when_all_wait_for_something_else_than_a_turn_and_the_backend() {
+        let tasks = Tasks::default();
+        assert!(tasks.quiet().now_or_never().is_some(), "there is nobody");
+        let (answer, answered) = oneshot::channel::<()>();
+        let (told, tells) = oneshot::channel::<()>();
+        let mut task = tasks.watch(Box::pin(async {
+            futures_util::pending!();
+            let asking = Tasks::asking();
+            answered.await.ok();
+            drop(asking);
+            tells.await.ok();
+        }));
+        let mut quiet = std::pin::pin!(tasks.quiet());
+        assert!(!poll(&mut quiet), "it has not had its first turn");
+        assert!(!poll(&mut task));
+        // It wants to go on, which is a rest for who waits for that.
+        task.entry.task.wake_by_ref();
+        assert!(!poll(&mut quiet), "it wants its next turn");
+        assert!(!poll(&mut task));
+        assert!(!poll(&mut quiet), "it waits for the backend");
+        answer.send(()).unwrap();
+        assert!(!poll(&mut quiet), "it has not had the turn in which it does something with it");
+        assert!(!poll(&mut task));
+        assert!(poll(&mut quiet), "it waits for a word");
+        told.send(()).unwrap();
+        assert!(tasks.quiet().now_or_never().is_none());
+        drop(task);
+        assert!(tasks.quiet().now_or_never().is_some());
     }
 
     #[tokio::test]

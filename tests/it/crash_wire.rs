@@ -17,7 +17,7 @@ use crate::{
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Creates the session and links it to Alice's phone.
-async fn connect(daemon: &Process, whatsapp: &Simulator) -> Phone {
+pub(crate) async fn connect(daemon: &Process, whatsapp: &Simulator) -> Phone {
     let code = daemon.code("sales").await.unwrap();
     let phone = whatsapp.phone(ALICE).unwrap();
     phone.scan(&code).await.unwrap();
@@ -303,7 +303,11 @@ async fn read_and_not_handed_over(database: Option<&str>) {
 }
 
 /// Waits until what is logged satisfies somebody, who looks for `what`.
-async fn logged(installation: &Installation, what: &str, satisfied: impl Fn(&str) -> bool) {
+pub(crate) async fn logged(
+    installation: &Installation,
+    what: &str,
+    satisfied: impl Fn(&str) -> bool,
+) {
     let begun = Instant::now();
     while !satisfied(&installation.log()) {
         assert!(begun.elapsed() < DEADLINE, "it was not logged: {what}");
@@ -312,7 +316,7 @@ async fn logged(installation: &Installation, what: &str, satisfied: impl Fn(&str
 }
 
 /// Waits until these messages are in the table, once each.
-async fn all_there(daemon: &Process, written: &[String]) {
+pub(crate) async fn all_there(daemon: &Process, written: &[String]) {
     let begun = Instant::now();
     loop {
         let messages = daemon.messages("sales").await;

@@ -160,6 +160,7 @@ mod soak;
 mod soak_fleet;
 mod soak_script;
 mod statuses_wire;
+mod stop_in_hand;
 mod stop_wire;
 mod store_checkpoints;
 mod store_commands;

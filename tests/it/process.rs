@@ -27,6 +27,8 @@ pub(crate) const HOLD_AT: &str = "HOLD_WAGATE_AT";
 pub(crate) const BLOCK_AT: &str = "BLOCK_WAGATE_AT";
 /// The one that names where whoever comes there panics.
 pub(crate) const PANIC_AT: &str = "PANIC_WAGATE_AT";
+/// The one that names where a task takes its time.
+pub(crate) const SLOW_AT: &str = "SLOW_WAGATE_AT";
 /// The one that names what the log says when it is come to.
 pub(crate) const TELL_AT: &str = "TELL_WAGATE_AT";
 

@@ -34,6 +34,9 @@ use crate::{
 /// How long a client may take to close in good order before it is abandoned.
 pub(in crate::session) const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
 
+/// How long a client that has closed may take to be done with what it has in hand. More than a hook takes that gives up.
+const IN_HAND: Duration = Duration::from_secs(8);
+
 /// How long WhatsApp may take to confirm that this device is unlinked.
 const LOGOUT_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -230,7 +233,8 @@ impl Link {
         }
     }
 
-    /// Closes the client in good order: what it holds is written, then the socket is closed.
+    /// Closes the client in good order: what it holds is written, then the socket is closed. What it has read by then
+    /// is recorded, or set aside.
     ///
     /// Returns when its task has ended, so that the device may be opened again. A client that does
     /// not end in time is abandoned, with its task aborted.
@@ -246,6 +250,7 @@ impl Link {
                 // It has been told to stop; a panic has been reported.
                 history.await.ok();
             }
+            nothing_in_hand(&self.tasks, &self.unrecorded).await;
         })
         .await;
         if closed.is_err() {
@@ -263,6 +268,23 @@ impl Link {
     }
 }
 
+/// Waits until the library's tasks are done with the messages that they were at when their client closed.
+///
+/// They outlive it. Of a message that was decrypted the ratchet may be on disk, and when WhatsApp delivers it again it
+/// cannot be read: from here on nobody may write for this session any more, and what was read would be gone.
+async fn nothing_in_hand(tasks: &Tasks, unrecorded: &Unrecorded) {
+    let done = async {
+        tasks.quiet().await;
+        // Whoever is with the hook waits for the database. When it is back it may go on.
+        while !unrecorded.unhooked().await {
+            tasks.quiet().await;
+        }
+    };
+    if tokio::time::timeout(IN_HAND, done).await.is_err() {
+        tracing::error!("A client that has closed is not done with what it has received");
+    }
+}
+
 /// A link that is dropped without being closed, by a panic, closes in the background. Its device is
 /// not opened before that is done.
 impl Drop for Link {
@@ -270,12 +292,14 @@ impl Drop for Link {
         self.stop.cancel();
         let Some(mut run) = self.run.take() else { return };
         let (client, device_id) = (Arc::clone(&self.client), self.device_id);
+        let (tasks, unrecorded) = (self.tasks.clone(), self.unrecorded.clone());
         let (closing, closed) = (Arc::clone(&self.closing), CancellationToken::new());
         locked(&closing).insert(device_id, closed.clone());
         self.tracker.spawn(async move {
             let in_order = async {
                 client.disconnect().await;
                 (&mut run).await.ok();
+                nothing_in_hand(&tasks, &unrecorded).await;
             };
             if tokio::time::timeout(CLOSE_DEADLINE, in_order).await.is_err() {
                 run.abort();

@@ -36,6 +36,11 @@ impl Tasks {
         self.contained.contain(work)
     }
 
+    /// Waits until the library has nothing in hand any more.
+    pub(super) async fn quiet(&self) {
+        self.known.quiet().await;
+    }
+
     /// Returns when one of them has panicked.
     pub(super) async fn panicked(&self) {
         self.contained.panicked().await;

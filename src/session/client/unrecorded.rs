@@ -45,7 +45,7 @@ pub(in crate::session) struct Unrecorded(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Rung when something was recorded.
+    /// Rung when something was recorded, or the hook is done with something.
     recorded: Notify,
 }
 
@@ -159,6 +159,22 @@ impl Unrecorded {
         }
     }
 
+    /// Waits until the durability hook has no message. True when it had none.
+    pub(super) async fn unhooked(&self) -> bool {
+        let mut had_none = true;
+        loop {
+            let ended = self.0.recorded.notified();
+            tokio::pin!(ended);
+            // Registered before looking, or an end in between would be slept through.
+            ended.as_mut().enable();
+            if self.state().hooked == 0 {
+                return had_none;
+            }
+            had_none = false;
+            ended.await;
+        }
+    }
+
     /// Whether the socket is not read at present.
     pub(in crate::session) fn is_closed(&self) -> bool {
         self.state().is_closed()
@@ -195,6 +211,8 @@ impl Drop for Hooked {
         let mut state = self.account.state();
         state.hooked -= self.messages;
         state.progressed(self.bytes);
+        drop(state);
+        self.account.0.recorded.notify_waiters();
     }
 }
 
@@ -231,6 +249,19 @@ mod tests {
         account.report(1, true);
         closing.cancel();
         assert!(!account.recorded(&closing).await);
+    }
+
+    #[tokio::test]
+    async fn who_closes_waits_for_what_the_hook_has() {
+        let account = Unrecorded::default();
+        assert_eq!(account.unhooked().now_or_never(), Some(true));
+        let (one, other) = (account.hook(1, 0), account.hook(2, 0));
+        let mut unhooked = Box::pin(account.unhooked());
+        assert_eq!(unhooked.as_mut().now_or_never(), None);
+        drop(other);
+        assert_eq!(unhooked.as_mut().now_or_never(), None);
+        drop(one);
+        assert_eq!(unhooked.now_or_never(), Some(false));
     }
 
     /// The library goes on at once, however slow this machine is.
