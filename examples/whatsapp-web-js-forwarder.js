@@ -46,7 +46,8 @@ const told = { qr: 'qr', change_state: 'state', disconnected: 'reason', auth_fai
 for (const event of ['group_join', 'group_leave', 'group_update']) told[event] = 'notification';
 const plainly = (member, it) => (['reason', 'msg'].includes(member) ? String(it ?? '') : it); // Some versions have an object there.
 for (const [event, member] of Object.entries(told)) client.on(event, (it) => forward(event, { [member]: plainly(member, it) }));
-for (const event of ['message', 'message_create', 'message_revoke_everyone']) client.on(event, (message) => forward(event, { message: plain(message) }));
+client.on('message_revoke_everyone', (message, revoked) => forward('message_revoke_everyone', { message: plain(message), ...(revoked && { revoked_msg: plain(revoked) }) }));
+for (const event of ['message', 'message_create']) client.on(event, (message) => forward(event, { message: plain(message) }));
 client.on('authenticated', () => forward('authenticated', {}));
 client.on('ready', () => forward('ready', { info: { wid: client.info.wid, pushname: client.info.pushname } }));
 client.on('loading_screen', (percent, message) => forward('loading_screen', { percent, message }));

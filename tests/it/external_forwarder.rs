@@ -49,7 +49,8 @@ class Client extends EventEmitter {
     this.emit('message', new Message(this, { id: id(false, '3EB0D'), body: '', type: 'document', hasMedia: true, from: other, to: own, fromMe: false, timestamp: now, _data: { mimetype: 'application/pdf', filename: 'Bill.pdf', size: 48213 } }));
     for (const ack of [1, 2, 3]) this.emit('message_ack', sent, ack);
     this.emit('message_reaction', { id: id(false, '3EB0C'), orphan: 0, timestamp: now, reaction: '👍', read: false, msgId: id(true, '3EB0B'), senderId: other });
-    this.emit('message_revoke_everyone', heard, null);
+    const notice = { ...heard, id: id(false, '3EB0N'), type: 'revoked', protocolMessageKey: id(false, '3EB0A') };
+    this.emit('message_revoke_everyone', new Message(this, notice), null);
     this.emit('call', { id: 'call-1', from: other, timestamp: now, isVideo: true, isGroup: false, fromMe: false });
     this.emit('group_join', { id: { remote: '1203@g.us', id: 'n1' }, chatId: '1203@g.us', author: other, type: 'add', recipientIds: [own], timestamp: now });
     this.emit('change_state', 'TIMEOUT');
@@ -156,6 +157,8 @@ async fn the_script_forwards_what_a_client_emits() {
         let kinds: Vec<_> =
             seen.iter().filter_map(|(_, data)| data["message"]["type"].as_str()).collect();
         assert_eq!(kinds, ["text", "text", "document", "reaction", "revoke"]);
+        let revoke = seen.iter().find(|(_, data)| data["message"]["type"] == "revoke").unwrap();
+        assert_eq!(revoke.1["message"]["targetId"], "3EB0A", "the notice's own id is another");
         let page = app.get("/api/whatsapp/session/shop/messages").await.json();
         let document = page["data"].as_array().unwrap().iter().find(|it| it["waId"] == "3EB0D");
         let media = &document.unwrap()["media"];

@@ -129,13 +129,15 @@ fn whole(message_of: &Members<'_>, times: Times) -> Option<(UnixMillis, Event)> 
     Some((message.sent_at, Event::Message(Box::new(message))))
 }
 
-/// That a message was withdrawn. The notice has the id of what it withdraws.
+/// That a message was withdrawn. The notice has the id of what it withdraws; since whatsapp-web.js 1.34.2 it has one of its
+/// own, and that of the other as `protocolMessageKey`.
 pub(super) fn revoke(data: &Members<'_>, (at, now): Times) -> Option<NewMessage> {
     let notice = data.need("message", data.object("message"))?;
     let name = ["revokedMessage", "revoked_msg"].into_iter().find(|name| data.has(name));
     let revoked = name.and_then(|name| data.object(name));
     let target = match &revoked {
         Some(revoked) => revoked.need("id", revoked.id("id")),
+        None if notice.has("protocolMessageKey") => notice.id("protocolMessageKey"),
         None => notice.id("id"),
     };
     let message = message(&notice, false, (at, now));

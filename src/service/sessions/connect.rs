@@ -194,10 +194,12 @@ impl Sessions {
 /// Whether nothing more comes of a start at `begun_at` while somebody waits for it: there is what was asked for, or it
 /// has failed since and is not tried again, or not in time.
 fn is_over(view: &StatusView, begun_at: UnixMillis) -> bool {
-    let has_ended = view.last_disconnect.as_ref().is_some_and(|last| last.at >= begun_at);
+    let is_of_now = |at: UnixMillis| at >= begun_at;
+    let has_ended = view.last_disconnect.as_ref().is_some_and(|last| is_of_now(last.at));
     let is_idle = view.status == SessionStatus::SessionNotConnected;
     let is_too_late = view.next_attempt_at.is_some_and(|at| at > begun_at + PATIENCE);
-    let has_failed = view.has_error || (has_ended && (is_idle || is_too_late));
+    let has_erred = view.has_error && (has_ended || is_of_now(view.since));
+    let has_failed = has_erred || (has_ended && (is_idle || is_too_late));
     view.is_connected || view.qr.is_some() || has_failed
 }
 
@@ -237,9 +239,15 @@ mod tests {
         for status in [SessionStatus::AuthFailure, SessionStatus::Error] {
             assert!(is_over_at(&session::Model { status, ..lost.clone() }), "{status:?}");
         }
-        // That it was disconnected before says nothing of this time.
-        let status = SessionStatus::SessionNotConnected;
-        let last_disconnect_at = Some(UnixMillis(BEGUN.0 - 1));
-        assert!(!is_over_at(&session::Model { status, last_disconnect_at, ..dialled }));
+        // That it was disconnected or refused before says nothing of this time.
+        let before = UnixMillis(BEGUN.0 - 1);
+        for status in [SessionStatus::SessionNotConnected, SessionStatus::AuthFailure] {
+            let last_disconnect_at = Some(before);
+            let old = session::Model { status, last_disconnect_at, ..dialled.clone() };
+            assert!(!is_over_at(&session::Model { status_since: before, ..old.clone() }), "{status:?}");
+        }
+        let status = SessionStatus::Error;
+        let (last_disconnect_at, status_since) = (None, BEGUN);
+        assert!(is_over_at(&session::Model { status, last_disconnect_at, status_since, ..dialled }));
     }
 }
