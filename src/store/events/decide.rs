@@ -82,8 +82,8 @@ pub(super) fn decide(
                 let id = row.as_ref().unwrap_or(&message.id);
                 reached.id.get_or_insert_with(|| id.clone());
                 reached.chat.get_or_insert_with(|| message.chat.clone());
-                let present = (&present.families, &mut present.early);
-                ack_after = waited(key, reached, present, plan);
+                let waiting = (&present.families, &mut present.early);
+                ack_after = waited(key, reached, waiting, plan);
             }
             // What is there is not written twice, be it under another key (`own::write`).
             if row.is_none() {

@@ -122,9 +122,9 @@ impl Own {
         }
     }
 
-    /// Whether a message is there already, as something else than what it is told of as. If that makes it another one
-    /// now, its row is among the `turned`: it was told of once, and what is news of it is its acknowledgement, which
-    /// comes next.
+    /// Whether a message is there already, whatever its event's key says. One that was told of as somebody else's, and is
+    /// now known to be the account's, is added to `turned`. It is no news either: it was told of once, and what is new is
+    /// its acknowledgement, which comes next.
     pub(super) fn knows(
         &mut self,
         event: &NewEvent,
