@@ -24,13 +24,13 @@ pub struct Known<'a> {
     pub own: Option<&'a str>,
     /// Where the session's socket lives.
     pub channel: Origin,
-    /// Our own id of the message that is acknowledged.
+    /// Our own id of the message that is acknowledged, or of one that is told of and there already.
     pub message: Option<&'a MessageId>,
 }
 
 /// The event's `data`. `care` says whether an end is one for good.
 pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
-    let Known { own, channel, message: acknowledged } = known;
+    let Known { own, channel, message: there } = known;
     let next_attempt_at = || care.and_then(|care| care.next_attempt_at).map(rfc3339);
     match event {
         Event::Qr { qr, expires_at } => json!({ "qr": qr, "qrExpiresAt": rfc3339(*expires_at) }),
@@ -81,11 +81,14 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
             "message": PairingFailure::PasskeyRequired.sentence(),
         }),
         Event::AccountChanged(account) => json!({ "phoneNumber": account.phone_number }),
-        Event::Message(message) => json!({ "message": message_data(message, own, channel) }),
+        Event::Message(message) => {
+            let id = there.unwrap_or(&message.id);
+            json!({ "message": message_data(message, id, own, channel) })
+        }
         Event::Ciphertext(message) => {
             json!({ "message": ciphertext_data(message, own, channel) })
         }
-        Event::Ack(ack) => ack_data(ack, acknowledged),
+        Event::Ack(ack) => ack_data(ack, there),
         Event::Call(call) => json!({ "call": call_data(call) }),
         Event::Reported(report) => report_data(report),
         Event::Group(change) => json!({ "group": group_data(change) }),
@@ -93,12 +96,12 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
     }
 }
 
-fn message_data(message: &NewMessage, own: Option<&str>, channel: Origin) -> Value {
+fn message_data(message: &NewMessage, id: &MessageId, own: Option<&str>, channel: Origin) -> Value {
     let NewMessage { direction, is_group, chat, sender, .. } = message;
     let (from, to) = ends(*direction, *is_group, chat, sender, own);
     json!({
         "id": message.wa_id,
-        "messageId": message.id,
+        "messageId": id,
         "body": message.body,
         "type": message.kind,
         "from": public_address(from),

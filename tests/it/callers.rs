@@ -25,7 +25,7 @@ pub(crate) const EACH: usize = 20;
 const MOST: usize = 100;
 
 /// Programs that tell of a session elsewhere.
-const PROGRAMS: usize = 4;
+pub(crate) const PROGRAMS: usize = 4;
 
 /// Programs that read.
 const READERS: usize = 2;

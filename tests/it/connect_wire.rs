@@ -1,6 +1,9 @@
 //! Seed 002's call: a user asks to be connected, and scans what comes back.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -9,7 +12,7 @@ use wagate_simulator::{Fault, Lasting, Scope};
 use crate::{
     database,
     http_app::{self, App},
-    world::{ALICE, Answer, BOB, on_each},
+    world::{ALICE, Answer, BOB, DEADLINE, on_each},
 };
 
 const CONNECT: &str = "/api/whatsapp/connect";
@@ -169,7 +172,9 @@ async fn ten_requests_of_one_user_at_once_make_one_session() {
         let answers = {
             let asked = (0..10).map(|_| app.post(CONNECT, body.clone()));
             let mut asked = pin!(futures_util::future::join_all(asked));
+            let begun = Instant::now();
             loop {
+                assert!(begun.elapsed() < DEADLINE, "not all are answered");
                 // WhatsApp is not there: that is told when it has been dialled as often as there is time for.
                 app.clock.advance(Duration::from_secs(1));
                 let some = Duration::from_millis(20);

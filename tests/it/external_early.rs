@@ -24,13 +24,13 @@ use crate::{
     world::DEADLINE,
 };
 
-async fn ack(app: &App, id: &str, message: Value, level: i64) -> Value {
+pub(crate) async fn ack(app: &App, id: &str, message: Value, level: i64) -> Value {
     let told = app.tell(id, "message_ack", json!({ "message": message, "ack": level })).await;
     assert_eq!(told.status, 200, "{}", told.text());
     told.json()["data"].clone()
 }
 
-async fn waiting(database: &Database) -> i64 {
+pub(crate) async fn waiting(database: &Database) -> i64 {
     database.count("SELECT count(*) FROM early_ack").await
 }
 
@@ -218,6 +218,7 @@ async fn a_message_from_the_own_number_stands_once_be_it_told_before_its_acknowl
             assert_eq!(tell(message).await["recorded"], true);
             let heard = all_messages(&app, "shop").await[0].clone();
             assert_eq!((&heard["fromMe"], &heard["chat"]), (&json!(false), &json!(BOB)));
+            assert_eq!(heard["media"].is_null(), acknowledged["hasMedia"] != true, "{heard}");
             let told = ack(&app, "shop", acknowledged, 2).await;
             assert_eq!(told["recorded"], true);
             let rows = all_messages(&app, "shop").await;

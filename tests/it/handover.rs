@@ -2,7 +2,8 @@
 //!
 //! What a client would report is recorded through the store's one door. `handover_left.rs` has who is left alone,
 //! `handover_by_hand.rs` what is asked for, `handover_at_once.rs` several at one moment, `handover_history.rs` the history of
-//! all, `handover_external.rs` sessions that run elsewhere, and `handover_wire.rs` a phone, and daemons that are killed.
+//! all, `handover_external.rs` sessions that run elsewhere, `handover_place.rs` one that comes back with its heir, and
+//! `handover_wire.rs` a phone, and daemons that are killed.
 
 use std::collections::BTreeSet;
 

@@ -180,6 +180,34 @@ async fn an_acknowledgement_at_the_old_session_is_one_of_the_new_session_s_messa
 }
 
 #[tokio::test]
+async fn what_the_old_session_has_sent_is_not_received_when_the_new_one_s_client_tells_of_it() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("old").await;
+        ready(&app, "old").await;
+        hear(&app, "old", &sent(&app, "3EB1")).await;
+        logged_out(&app, "old").await;
+        app.clock.advance(std::time::Duration::from_secs(1));
+        app.external("new", json!({})).await;
+        app.tell("new", "ready", json!({ "phoneNumber": NUMBER })).await;
+        assert_eq!(app.row("old").await.migrated_to, Some(app.row("new").await.id));
+        let tell = async |wa_id: &str| {
+            let message = json!({ "message": {
+                "id": wa_id, "from": NUMBER, "to": BOB, "body": "x",
+                "timestamp": app.clock.now().as_secs(),
+            } });
+            let told = app.tell("new", "message", message).await.json();
+            (told["data"]["recorded"] == true, told["data"]["duplicate"] == true)
+        };
+        assert_eq!(tell("3EB1").await, (false, true));
+        assert_eq!(tell("3EB2").await, (true, false), "nothing is known of it");
+        assert_eq!(database.count("SELECT count(*) FROM message WHERE wa_id = '3EB1'").await, 1);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_acknowledgement_that_waits_at_one_session_finds_its_message_at_another() {
     on_each(async |database| {
         let app = App::start(database).await;

@@ -21,7 +21,7 @@ use wagate::{
 use wagate_simulator::{Options, Simulator};
 
 use crate::{
-    callers::{self, Callers, EACH, SHOP},
+    callers::{self, Callers, EACH, PROGRAMS, SHOP},
     database::{Database, Kind, on},
     receiver::{Receiver, Request},
     upgrade::{linked, load, sealed_by_the_tests, versions},
@@ -218,14 +218,18 @@ async fn an_upgrade_under_load_on(kind: Kind) {
                 old.listens(&world).await;
                 once("messages", &came, async || callers.texts("sales").await, &callers).await;
                 callers.until_restart().await;
+                // Those who knocked before the first start do not count.
+                let unheard = callers.unheard();
                 world.stop_daemon().await;
                 world.start_daemon().await;
+                let unheard = callers.unheard() - unheard;
                 callers.have_done();
-                (came, world)
+                (came, unheard, world)
             };
-            let (told, (came, world)) =
+            let (told, (came, unheard, world)) =
                 tokio::join!(Box::pin(callers.all(&old.texts)), Box::pin(running));
-            assert!(callers.unheard() > 0, "{version}: nobody asked while it was away");
+            assert!(unheard > 0, "{version}: nobody asked while it was away");
+            assert!(told.len() > PROGRAMS * EACH, "{version}: nobody told on after the stop");
             world.until_status("sales", "session_connected").await;
             old.is_all_there(&callers, &came, &told).await;
             world.end().await;

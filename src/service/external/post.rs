@@ -173,6 +173,7 @@ fn fill(
         }
         Name::MessageAck => return messages::ack(post, data, now, own),
         Name::MessageRevoke => {
+            // A `to` that is wrong is no fault here: `revoke` reads it too, and tells of it.
             post.to =
                 data.aside(&Faults::default()).object("message").and_then(|it| it.address("to"));
             Event::Message(Box::new(messages::revoke(data, (at, now))?))

@@ -156,8 +156,9 @@ impl Routing<'_> {
     }
 }
 
-/// Whose what is about all of them is: the only one that takes events, or the only one there is. Of several it is about none
-/// in particular, so that whichever takes events later is told of it when it is asked for.
+/// The account that an event about the whole business account is filed under: the only one that takes events, or the only
+/// one there is. Of several it is about none in particular, so that whichever takes events later is told of it when it is
+/// asked for.
 fn only<'a>(signers: &[&'a Signer]) -> Option<&'a Signer> {
     let refused = closed(signers);
     let mut those = signers.iter().filter(|it| refused.is_some() || it.closed.is_none());

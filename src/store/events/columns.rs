@@ -10,7 +10,7 @@ use sea_orm::{
 ///
 /// What a status is goes as a whole. Whose a session is, and what is remembered of its troubles, may be changed by others
 /// at the same moment, and on PostgreSQL in between: that goes only where the event has made something else of what was
-/// there `before`.
+/// there `before`. Then it goes together, as a number is its account's: a caller may have changed it while it was nobody's.
 pub(super) fn status_columns(
     row: &session::Model,
     before: &session::Model,
@@ -25,12 +25,23 @@ pub(super) fn status_columns(
                 ..Default::default()
             }
         };
+    let session::ActiveModel { phone_number, account_jid, account_lid, .. } =
+        if whose(row) == whose(before) {
+            session::ActiveModel::default()
+        } else {
+            session::ActiveModel {
+                phone_number: Set(row.phone_number.clone()),
+                account_jid: Set(row.account_jid.clone()),
+                account_lid: Set(row.account_lid.clone()),
+                ..Default::default()
+            }
+        };
     session::ActiveModel {
         id: Unchanged(row.id.clone()),
-        phone_number: changed(&row.phone_number, &before.phone_number),
+        phone_number,
         push_name: changed(&row.push_name, &before.push_name),
-        account_jid: changed(&row.account_jid, &before.account_jid),
-        account_lid: changed(&row.account_lid, &before.account_lid),
+        account_jid,
+        account_lid,
         account_changed_at: changed(&row.account_changed_at, &before.account_changed_at),
         previous_phone_number: changed(&row.previous_phone_number, &before.previous_phone_number),
         dial_failures: changed(&row.dial_failures, &before.dial_failures),
@@ -64,6 +75,11 @@ pub(super) fn status_columns(
         updated_at: Set(row.updated_at),
         ..Default::default()
     }
+}
+
+/// Whose a session is: its number, and the addresses that its account has said.
+fn whose(row: &session::Model) -> [Option<&str>; 3] {
+    [&row.phone_number, &row.account_jid, &row.account_lid].map(Option::as_deref)
 }
 
 fn changed<T: Clone + PartialEq + Into<Value>>(now: &T, before: &T) -> ActiveValue<T> {

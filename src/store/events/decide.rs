@@ -11,11 +11,10 @@ use entity::{
 };
 
 use super::{
-    NewEvent, Recorded, SECOND,
-    plan::Plan,
-    present::{Present, Reached},
+    NewEvent, Recorded, SECOND, early::Early, families::Families, plan::Plan, present::Present,
+    reached::Reached,
 };
-use crate::event::{Ack, AckLevel, Event, NewMessage, status};
+use crate::event::{Ack, Event, NewMessage, status};
 
 /// How much `last_active_at` must have moved to be worth a statement.
 const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
@@ -45,6 +44,7 @@ pub(super) fn decide(
     if !is_of_its_key(event, now, present, plan) {
         return Decided::Not(Recorded::KeyReused);
     }
+    let is_admitted = present.admits(event);
     let Some(row) = present.sessions.get_mut(&event.session_key) else {
         return Decided::Not(Recorded::Stale);
     };
@@ -54,22 +54,9 @@ pub(super) fn decide(
         return Decided::Not(Recorded::Duplicate);
     }
     if let Event::Message(message) = &event.event
-        && event.is_carried()
-        && present.levels.contains_key(&(event.session_key.clone(), message.wa_id.clone()))
+        && present.own.knows(event, message, &mut present.levels, &mut plan.turned)
     {
         return Decided::Not(Recorded::Duplicate);
-    }
-    if let Event::Message(message) = &event.event {
-        if present.own.has_sent(event, message) {
-            return Decided::Not(Recorded::Duplicate);
-        }
-        if let Some(turned) = present.own.turn(event, message) {
-            let (id, chat) = (Some(turned.id.clone()), Some(message.chat.clone()));
-            let reached = Reached { id, chat, level: 0, unsent: false };
-            present.levels.insert((event.session_key.clone(), message.wa_id.clone()), reached);
-            plan.turned.push(turned);
-            return Decided::Not(Recorded::Duplicate);
-        }
     }
     let mut dedupe_key = event.dedupe_key();
     if let Some(key) = &dedupe_key {
@@ -88,27 +75,25 @@ pub(super) fn decide(
     let (mut sent_before, mut ack_after) = (None, None);
     match &event.event {
         Event::Message(message) => {
-            present.own.note(event, message);
+            let row = present.own.row_of(event, message).cloned();
             if message.direction == Direction::Outbound {
                 let key = (event.session_key.clone(), message.wa_id.clone());
                 let reached = present.levels.entry(key.clone()).or_default();
-                reached.id.get_or_insert_with(|| message.id.clone());
+                let id = row.as_ref().unwrap_or(&message.id);
+                reached.id.get_or_insert_with(|| id.clone());
                 reached.chat.get_or_insert_with(|| message.chat.clone());
-                let waiting = (present.families.head(&key.0).clone(), key.1.clone());
-                if let Some(ack) = present.early.remove(&waiting) {
-                    plan.early.remove(&waiting);
-                    plan.arrived.insert(waiting);
-                    if raises(reached, &ack).is_some() {
-                        plan.acks.insert(key, ack.clone());
-                        ack_after = Some(ack);
-                    }
-                }
+                let waiting = (&present.families, &mut present.early);
+                ack_after = waited(key, reached, waiting, plan);
             }
-            plan.messages.push((
-                event.organization_id.clone(),
-                event.session_key.clone(),
-                NewMessage::clone(message),
-            ));
+            // What is there is not written twice, be it under another key (`own::write`).
+            if row.is_none() {
+                present.own.note(event, message);
+                plan.messages.push((
+                    event.organization_id.clone(),
+                    event.session_key.clone(),
+                    NewMessage::clone(message),
+                ));
+            }
         }
         // Meta tells of every message that went out, wherever it was sent, and whoever records it has looked at all
         // that was told (`store::statuses`).
@@ -128,11 +113,13 @@ pub(super) fn decide(
                     Origin::Embedded | Origin::Cloud => Recorded::Ignored,
                 });
             };
-            let Some(raised) = raises(reached, ack) else {
+            let Some(raised) = reached.raise(ack) else {
                 return Decided::Not(Recorded::Ignored);
             };
             sent_before = raised.sent_before;
-            plan.acks.insert(key, ack.clone());
+            plan.acks.insert(key.clone(), ack.clone());
+            // It waited while its message counted as somebody else's.
+            ack_after = waited(key, reached, (&present.families, &mut present.early), plan);
         }
         Event::Ciphertext(_) => {
             *plan.undecryptable.entry(event.session_key.clone()).or_default() += 1;
@@ -142,7 +129,6 @@ pub(super) fn decide(
             return Decided::Not(Recorded::Stale);
         }
         _ => {
-            let is_admitted = present.room.admits(row, &event.event);
             if let Some(mark) = event.latest() {
                 // It was true then, and something else has been since.
                 if row.observed_at.is_some_and(|observed_at| event.until() < observed_at) {
@@ -259,6 +245,22 @@ fn forget(present: &mut Present, event: &NewEvent, dedupe_key: Option<&String>) 
     }
 }
 
+/// The acknowledgement that has waited for a message which is there now, if it is more than is known.
+fn waited(
+    key: (SessionKey, String),
+    reached: &mut Reached,
+    (families, early): (&Families, &mut Early),
+    plan: &mut Plan,
+) -> Option<Ack> {
+    let waiting = (families.head(&key.0).clone(), key.1.clone());
+    let ack = early.remove(&waiting)?;
+    plan.early.remove(&waiting);
+    plan.arrived.insert(waiting);
+    reached.raise(&ack)?;
+    plan.acks.insert(key, ack.clone());
+    Some(ack)
+}
+
 /// Has an acknowledgement wait for its message.
 fn wait(ack: &Ack, key: (SessionKey, String), present: &mut Present, plan: &mut Plan) -> Recorded {
     // All of them are above 0 or an error, which counts only while nothing else is known.
@@ -268,31 +270,4 @@ fn wait(ack: &Ack, key: (SessionKey, String), present: &mut Present, plan: &mut 
     present.early.insert(key.clone(), ack.clone());
     plan.early.insert(key, ack.clone());
     Recorded::Waiting
-}
-
-/// A level that was raised.
-struct Raised {
-    /// What must have been before, if that was not told.
-    sent_before: Option<Ack>,
-}
-
-/// Raises the level that a message has reached; none if it is not raised.
-fn raises(reached: &mut Reached, ack: &Ack) -> Option<Raised> {
-    if !advances(reached.level, ack.level) {
-        return None;
-    }
-    reached.level = ack.level.level();
-    // Whoever has a message has it from the server, whose word for that was lost, or comes late.
-    let sent_before = (reached.unsent && reached.level > AckLevel::Sent.level())
-        .then(|| Ack { level: AckLevel::Sent, ..ack.clone() });
-    reached.unsent &= reached.level <= 0;
-    Some(Raised { sent_before })
-}
-
-/// A level never goes down, and an error is one only while nothing better is known.
-fn advances(reached: i16, level: AckLevel) -> bool {
-    match level {
-        AckLevel::Error => reached == 0,
-        level => level.level() > reached,
-    }
 }

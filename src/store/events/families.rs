@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use entity::{id::SessionKey, session};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
-use super::{NewEvent, early, present::sought};
+use super::{NewEvent, early, own, present::sought};
 
 /// The families of sessions of which something is told that may be another's.
 #[derive(Debug, Default)]
@@ -25,7 +25,9 @@ impl Families {
         events: &[&NewEvent],
     ) -> Result<Self, DbErr> {
         let told = events.iter().filter(|event| {
-            sought(event).is_some() || early::may_have_waited(event, sessions).is_some()
+            sought(event).is_some()
+                || early::may_have_waited(event, sessions).is_some()
+                || own::may_be_own(event, sessions).is_some()
         });
         let told: HashSet<&SessionKey> = told.map(|event| &event.session_key).collect();
         let mut this = Self::default();

@@ -4,10 +4,10 @@
 //! what is there (`present.rs`), decide in memory (`decide.rs`), write multi-row (`plan.rs`,
 //! `messages.rs`). It runs inside the writer's transaction, so an event, the message it carries, the
 //! session's new status and the deliveries it owes to webhook endpoints (`tell.rs`) are there together or
-//! not at all. `alone.rs` has whom a group waits for first, `columns.rs` what of a session is written, `early.rs` acknowledgements that come before their message,
-//! `families.rs` which sessions are one account's, `own.rs` what was told of as somebody else's and is the account's own, `room.rs` whether one that has handed over may come back. `read.rs` finds
-//! events again, `unread.rs` those that tell of a message
-//! nobody could read.
+//! not at all. `alone.rs` has whom a group waits for first, `columns.rs` what of a session is written, `early.rs`
+//! acknowledgements that come before their message, `families.rs` which sessions are one account's, `own.rs` what was told
+//! of as somebody else's and is the account's own, `reached.rs` how far a message has come, `room.rs` whether one that has
+//! handed over may come back. `read.rs` finds events again, `unread.rs` those that tell of a message nobody could read.
 
 mod alone;
 mod columns;
@@ -18,6 +18,7 @@ mod messages;
 mod own;
 mod plan;
 mod present;
+mod reached;
 mod read;
 mod record;
 mod room;

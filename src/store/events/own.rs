@@ -13,10 +13,11 @@ use entity::{
     state::{Direction, MessageStatus, Origin},
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter, QuerySelect,
+    QueryTrait, sea_query::Expr,
 };
 
-use super::{CHUNK, NewEvent, families::Families};
+use super::{CHUNK, NewEvent, families::Families, present::Levels, reached::Reached};
 use crate::{
     event::{Event, NewMessage},
     store::sessions::own_address,
@@ -31,6 +32,8 @@ pub(super) struct Own {
     /// As received: whose row it is, and its id.
     heard: HashMap<Named, (SessionKey, MessageId)>,
     sent: HashSet<Named>,
+    /// Of those that were sent, the session's own rows, by their conversation too.
+    rows: HashMap<(Named, String), MessageId>,
 }
 
 /// A message that was received, and is the account's own.
@@ -87,7 +90,7 @@ impl Own {
         Ok(this)
     }
 
-    /// Keeps in mind what is new with a message.
+    /// Keeps in mind what is new with a message, if that is of a session elsewhere: only of those anything is posted.
     pub(super) fn note(&mut self, event: &NewEvent, message: &NewMessage) {
         if event.posted.is_some() {
             let named = named(event, message);
@@ -110,24 +113,55 @@ impl Own {
             }
             Direction::Inbound => {}
             Direction::Outbound => {
+                if named.0 == *session {
+                    let row = (named.clone(), chat.to_owned());
+                    self.rows.entry(row).or_insert_with(|| id.clone());
+                }
                 self.sent.insert(named);
             }
         }
     }
 
-    /// Whether a message that seems to be received is there as one that was sent.
-    pub(super) fn has_sent(&self, event: &NewEvent, message: &NewMessage) -> bool {
-        message.direction == Direction::Inbound && self.sent.contains(&named(event, message))
+    /// Whether a message is there already, whatever its event's key says. One that was told of as somebody else's, and is
+    /// now known to be the account's, is added to `turned`. It is no news either: it was told of once, and what is new is
+    /// its acknowledgement, which comes next.
+    pub(super) fn knows(
+        &mut self,
+        event: &NewEvent,
+        message: &NewMessage,
+        levels: &mut Levels,
+        turned: &mut Vec<Turned>,
+    ) -> bool {
+        let by_id = || (event.session_key.clone(), message.wa_id.clone());
+        if message.direction == Direction::Inbound {
+            return self.sent.contains(&named(event, message));
+        }
+        if !event.is_carried() {
+            return false;
+        }
+        if levels.contains_key(&by_id()) {
+            return true;
+        }
+        let Some(row) = self.turn(event, message) else { return false };
+        let (id, chat) = (Some(row.id.clone()), Some(message.chat.clone()));
+        levels.insert(by_id(), Reached { id, chat, level: 0, unsent: false });
+        turned.push(row);
+        true
     }
 
     /// The row of a message that seemed to be received, and is the account's own for sure.
-    pub(super) fn turn(&mut self, event: &NewEvent, message: &NewMessage) -> Option<Turned> {
-        if !event.is_carried() || message.direction == Direction::Inbound {
-            return None;
-        }
-        let (session_key, id) = self.heard.remove(&named(event, message))?;
+    fn turn(&mut self, event: &NewEvent, message: &NewMessage) -> Option<Turned> {
+        let named = named(event, message);
+        let (session_key, id) = self.heard.remove(&named)?;
+        self.keep(named, (&session_key, &id), &message.chat, Direction::Outbound);
         let (chat, dedupe_key) = (message.chat.clone(), message.dedupe_key());
         Some(Turned { session_key, id, chat, dedupe_key })
+    }
+
+    /// The row that a session elsewhere has of a message that was sent, whatever its key is.
+    pub(super) fn row_of(&self, event: &NewEvent, message: &NewMessage) -> Option<&MessageId> {
+        let is_sent = message.direction == Direction::Outbound;
+        is_sent.then(|| self.rows.get(&(named(event, message), message.chat.clone())))?
     }
 }
 
@@ -135,17 +169,16 @@ fn named(event: &NewEvent, message: &NewMessage) -> Named {
     (event.session_key.clone(), message.wa_id.clone(), message.sender.clone())
 }
 
-/// A message that an event tells of, if it may be there as somebody else's, or is told of as somebody else's and may be
-/// the account's.
-fn may_be_own<'a>(
+/// A message that an event tells of, if it is the account's and may be there under another key or as somebody else's, or
+/// is told of as somebody else's and may be the account's.
+pub(super) fn may_be_own<'a>(
     event: &'a NewEvent,
     sessions: &HashMap<SessionKey, session::Model>,
 ) -> Option<&'a NewMessage> {
     let Event::Message(message) = &event.event else { return None };
     let row = sessions.get(&event.session_key).filter(|row| row.origin == Origin::External)?;
-    let may_be = event.is_carried()
-        || (message.direction == Direction::Inbound
-            && own_address(row).as_deref() == Some(message.sender.as_str()));
+    let may_be = message.direction == Direction::Outbound
+        || own_address(row).as_deref() == Some(message.sender.as_str());
     may_be.then_some(&**message)
 }
 
@@ -156,22 +189,23 @@ pub(super) async fn write(
     turned: Vec<Turned>,
 ) -> Result<(), DbErr> {
     for Turned { session_key, id, chat, dedupe_key } in turned {
-        let row = || {
-            message::Entity::update_many()
-                .filter(message::COLUMN.session_key.eq(session_key.clone()))
-                .filter(message::COLUMN.id.eq(id.clone()))
-        };
-        row()
+        let of_key = message::Entity::find()
+            .select_only()
+            .column(message::Column::Id)
+            .filter(message::COLUMN.session_key.eq(session_key.clone()))
+            .filter(message::COLUMN.dedupe_key.eq(dedupe_key.clone()));
+        // What is sealed opens under the key that it was sealed under. And the key may be that of another row: what was
+        // told of as somebody's in a group.
+        let is_free = message::COLUMN.raw.is_null().and(Expr::not_exists(of_key.into_query()));
+        let key = Expr::case(is_free, dedupe_key).finally(Expr::col(message::Column::DedupeKey));
+        message::Entity::update_many()
             .col_expr(message::Column::Direction, Expr::value(Direction::Outbound))
             .col_expr(message::Column::Status, Expr::value(MessageStatus::Sent))
             .col_expr(message::Column::Chat, Expr::value(chat))
+            .col_expr(message::Column::DedupeKey, key.into())
             .col_expr(message::Column::UpdatedAt, Expr::value(now))
-            .exec(txn)
-            .await?;
-        // What is sealed opens under the key that it was sealed under.
-        row()
-            .col_expr(message::Column::DedupeKey, Expr::value(dedupe_key))
-            .filter(message::COLUMN.raw.is_null())
+            .filter(message::COLUMN.session_key.eq(session_key))
+            .filter(message::COLUMN.id.eq(id))
             .exec(txn)
             .await?;
     }

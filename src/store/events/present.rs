@@ -15,6 +15,7 @@ use super::{
     early::{self, Early},
     families::Families,
     own::Own,
+    reached::Reached,
     room::Room,
 };
 use crate::{
@@ -44,36 +45,7 @@ pub(super) struct Present {
     pub(super) room: Room,
 }
 
-type Levels = HashMap<(SessionKey, String), Reached>;
-
-/// How far an outbound message has come.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reached {
-    /// The message's own id.
-    pub(super) id: Option<MessageId>,
-    /// Its conversation, as the message has it.
-    pub(super) chat: Option<String>,
-    pub(super) level: i16,
-    /// It was sent here, and nobody was told yet that WhatsApp has it.
-    pub(super) unsent: bool,
-}
-
-impl Reached {
-    /// Adds what another session has of this message; `own` is the one that was told. An error is one only
-    /// while nothing better is known.
-    fn join(&mut self, other: &Self, own: bool) {
-        self.level = match (self.level, other.level) {
-            (-1, level @ 1..) | (level @ 1.., -1) => level,
-            (-1, _) | (_, -1) => -1,
-            (one, another) => one.max(another),
-        };
-        self.unsent &= other.unsent;
-        if own {
-            self.id.clone_from(&other.id);
-            self.chat.clone_from(&other.chat);
-        }
-    }
-}
+pub(super) type Levels = HashMap<(SessionKey, String), Reached>;
 
 impl Present {
     pub(super) async fn read(
@@ -125,9 +97,18 @@ impl Present {
         Ok(Self { sessions, before, recorded, families, levels, own, early, requests, room })
     }
 
-    /// Our own id of the message that an event acknowledges.
-    pub(super) fn acknowledged(&self, event: &NewEvent) -> Option<&MessageId> {
-        self.reached(event)?.id.as_ref()
+    /// Our own id of the message that an event acknowledges, or tells of though its row is there.
+    pub(super) fn message_of(&self, event: &NewEvent) -> Option<&MessageId> {
+        match &event.event {
+            Event::Message(message) => self.own.row_of(event, message),
+            _ => self.reached(event)?.id.as_ref(),
+        }
+    }
+
+    /// Whether there is a place for what the session of an event is after it, if it needs one.
+    pub(super) fn admits(&self, event: &NewEvent) -> bool {
+        let row = self.sessions.get(&event.session_key);
+        row.is_none_or(|row| self.room.admits(row, &event.event, &self.sessions))
     }
 
     /// The conversation of the message that an event acknowledges.

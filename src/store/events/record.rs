@@ -71,7 +71,7 @@ pub(in crate::store) async fn record_batch(
                     let known = payload::Known {
                         own: own.as_deref(),
                         channel,
-                        message: present.acknowledged(event),
+                        message: present.message_of(event),
                     };
                     let data = payload::data(&event.event, known, event.care.as_ref());
                     let row = event::Model {

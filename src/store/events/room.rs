@@ -71,15 +71,23 @@ impl Room {
         Ok(this)
     }
 
-    /// Whether there is a place for what a session is after this event, if it needs one.
-    pub(super) fn admits(&self, row: &session::Model, event: &Event) -> bool {
+    /// Whether there is a place for what a session is after this event, if it needs one. `present` has those of which the
+    /// group tells, as it has left them by now.
+    pub(super) fn admits(
+        &self,
+        row: &session::Model,
+        event: &Event,
+        present: &HashMap<SessionKey, session::Model>,
+    ) -> bool {
         let Some(heir) = &row.migrated_to else { return true };
         let after = status::transition(row.status, event);
         if is_live(row.status) || !is_live(after) {
             return true;
         }
         let is_left = self.left.get(&row.organization_id).is_none_or(|left| *left > 0);
-        is_left || self.heirs.get(heir).is_some_and(|heir| self.gives_way(heir, row, event))
+        // Heirs are read only where places are counted, and only as long as they are there.
+        let heir = self.heirs.get(heir).map(|read| present.get(heir).unwrap_or(read));
+        is_left || heir.is_some_and(|heir| self.gives_way(heir, row, event))
     }
 
     /// Whether the heir hands over in its turn to the session that becomes connected, as `handover::at_ready` decides it.
