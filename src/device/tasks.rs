@@ -79,20 +79,26 @@ struct Shared {
 
 /// One task.
 struct Task {
-    /// It has its turn.
-    polled: AtomicBool,
-    /// It was woken since its last turn began.
-    woken: AtomicBool,
-    /// Answers of the backend that it waits for. Changed in its turns only.
-    asking: AtomicUsize,
+    /// Whether it has its turn ([`POLLED`]), whether it was woken since its last turn began ([`WOKEN`]), and how many answers
+    /// of the backend it waits for, each [`ASKED`], which change in its turns only. In one: looked at one by one, a task that
+    /// is woken in its turn again and again can be found without any of them.
+    state: AtomicUsize,
     /// Turns that ended without a question to the backend.
     rests: AtomicU64,
     waker: AtomicWaker,
 }
 
+const POLLED: usize = 1;
+const WOKEN: usize = 2;
+const ASKED: usize = 4;
+
 impl Task {
     fn is_under_way(&self) -> bool {
-        self.woken.load(SeqCst) || self.polled.load(SeqCst) || self.asking.load(SeqCst) > 0
+        self.state.load(SeqCst) > 0
+    }
+
+    fn is_asking(&self) -> bool {
+        self.state.load(SeqCst) >= ASKED
     }
 }
 
@@ -102,7 +108,7 @@ impl Wake for Task {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, SeqCst);
+        self.state.fetch_or(WOKEN, SeqCst);
         self.waker.wake();
     }
 }
@@ -122,9 +128,7 @@ impl Tasks {
     /// The same work, as one of these tasks. It is one from now on, and not only when it has its first turn.
     pub fn watch<F: Future + Unpin>(&self, work: F) -> Watched<F> {
         let task = Arc::new(Task {
-            polled: AtomicBool::new(false),
-            woken: AtomicBool::new(true),
-            asking: AtomicUsize::new(0),
+            state: AtomicUsize::new(WOKEN),
             rests: AtomicU64::new(0),
             waker: AtomicWaker::new(),
         });
@@ -137,7 +141,7 @@ impl Tasks {
     pub(super) fn asking() -> Asking {
         let task = CURRENT.with_borrow(Option::clone);
         if let Some(task) = &task {
-            task.asking.fetch_add(1, SeqCst);
+            task.state.fetch_add(ASKED, SeqCst);
         }
         Asking(task)
     }
@@ -166,7 +170,7 @@ impl Tasks {
         while tokio::time::timeout(longest, self.rested(&mut busy)).await.is_err() {
             let before = busy.len();
             // No answer comes while the database is away; until then nothing is written either.
-            busy.retain(|(task, _)| task.asking.load(SeqCst) > 0);
+            busy.retain(|(task, _)| task.is_asking());
             if busy.len() < before {
                 tracing::error!(
                     "A task of the WhatsApp client hangs; ratchets are written all the same"
@@ -241,9 +245,8 @@ impl<F: Future + Unpin> Future for Watched<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { work, entry: Entry { of, task, .. } } = self.get_mut();
         task.waker.register(cx.waker());
-        // In this order: at no point between a wake and the end of the turn does it look idle.
-        task.polled.store(true, SeqCst);
-        task.woken.store(false, SeqCst);
+        // At once: at no point between a wake and the end of the turn does it look idle.
+        task.state.fetch_update(SeqCst, SeqCst, |state| Some((state | POLLED) & !WOKEN)).ok();
         let turn = Turn { before: CURRENT.replace(Some(Arc::clone(task))), task, of };
         let waker = Waker::from(Arc::clone(task));
         let polled = Pin::new(work).poll(&mut Context::from_waker(&waker));
@@ -270,8 +273,7 @@ impl Drop for Turn<'_> {
             self.of.0.panicked.store(true, SeqCst);
         }
         // In this order: who has seen the rest counted must not find the task in its turn, and wait for another.
-        self.task.polled.store(false, SeqCst);
-        if self.task.asking.load(SeqCst) == 0 {
+        if self.task.state.fetch_and(!POLLED, SeqCst) < ASKED {
             self.task.rests.fetch_add(1, SeqCst);
         }
     }
@@ -283,7 +285,7 @@ pub(super) struct Asking(Option<Arc<Task>>);
 impl Drop for Asking {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
-            task.asking.fetch_sub(1, SeqCst);
+            task.state.fetch_sub(ASKED, SeqCst);
         }
     }
 }

@@ -244,10 +244,18 @@ mod tests {
         for status in [SessionStatus::SessionNotConnected, SessionStatus::AuthFailure] {
             let last_disconnect_at = Some(before);
             let old = session::Model { status, last_disconnect_at, ..dialled.clone() };
-            assert!(!is_over_at(&session::Model { status_since: before, ..old.clone() }), "{status:?}");
+            assert!(
+                !is_over_at(&session::Model { status_since: before, ..old.clone() }),
+                "{status:?}"
+            );
         }
         let status = SessionStatus::Error;
         let (last_disconnect_at, status_since) = (None, BEGUN);
-        assert!(is_over_at(&session::Model { status, last_disconnect_at, status_since, ..dialled }));
+        assert!(is_over_at(&session::Model {
+            status,
+            last_disconnect_at,
+            status_since,
+            ..dialled
+        }));
     }
 }
