@@ -67,9 +67,10 @@ impl Reader {
     /// Asks; once more of a new pool, if the old one had no connection left. All of it within the deadline.
     async fn ask<T, Answer>(
         &self,
-        ask: impl Fn(DatabaseConnection) -> Answer + Send,
+        ask: impl Fn(DatabaseConnection) -> Answer + Send + Sync,
     ) -> Result<T, DbErr>
     where
+        T: Send,
         Answer: Future<Output = Result<T, DbErr>> + Send,
     {
         let asking = async {

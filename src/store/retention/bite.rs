@@ -58,6 +58,7 @@ impl Bite {
     }
 
     /// The same, and no more than so many rows at once.
+    #[must_use]
     pub fn at_most(self, most: u64) -> Self {
         let most = self.most.min(most);
         Self { rows: self.rows.min(most), most }
