@@ -62,17 +62,15 @@ pub(super) fn describe(kind: &Kind) -> String {
     }
 }
 
-/// The words for a value's type; a number or a truth value may be shown, text may not.
-fn sort_of(actual: &Actual) -> String {
+/// The words for a value's type. A number may be a secret, too: one that was written without its quotes.
+const fn sort_of(actual: &Actual) -> &'static str {
     match actual {
-        Actual::Bool(value) => format!("{value}"),
-        Actual::Unsigned(value) => format!("{value}"),
-        Actual::Signed(value) => format!("{value}"),
-        Actual::Float(value) => format!("{value}"),
-        Actual::Char(_) | Actual::Str(_) => "a text".into(),
-        Actual::Seq => "a list".into(),
-        Actual::Map => "a section".into(),
-        _ => "something else".into(),
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Char(_) | Actual::Str(_) => "a text",
+        Actual::Seq => "a list",
+        Actual::Map => "a section",
+        _ => "something else",
     }
 }
 

@@ -173,7 +173,15 @@ fn a_file_s_mistakes_name_the_file() {
     let at = dir.path().join("wagate.toml");
     let at = at.display();
     for (text, line) in [
-        ("[http]\nlisten = 5", format!("http.listen ({at}): expected socket address, found 5")),
+        (
+            "[http]\nlisten = 5",
+            format!("http.listen ({at}): expected socket address, found a number"),
+        ),
+        // Its quotes were forgotten.
+        (
+            "[meta]\ndefault_verify_token = 998877665544",
+            format!("meta.default_verify_token ({at}): expected a string, found a number"),
+        ),
         (
             "[htp]\nlisten = 5",
             format!(
