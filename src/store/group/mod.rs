@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use self::run::{run_boldly, run_carefully};
 use super::{
-    Error, error::Fault, events::Recorded, fence::Fences, lane::Job, limits::Limits, mark::Mark,
+    Error, error::Fault, events::Recorded, fence::Fences, lane::Job, limits::Learned, mark::Mark,
     progress::Progress, webhooks::Known,
 };
 use crate::fault::moment;
@@ -88,8 +88,9 @@ pub(super) struct Surroundings<'a> {
     pub(super) progress: &'a Progress,
     /// How long it may take.
     pub(super) deadline: Duration,
-    /// What the server has to be told of that.
-    pub(super) limits: Limits,
+    /// What is known of the server, which has to be told of that: of the one that the transaction has begun on, which may
+    /// be on a new connection.
+    pub(super) learned: &'a Learned,
 }
 
 /// Adds to a group what arrives while it runs.
@@ -218,7 +219,7 @@ async fn attempt(
 ) -> Result<Attempt, Interrupted> {
     let txn = db.begin_with_options(WRITE).await.map_err(Interrupted::ByDatabase)?;
     around.progress.at(Progress::SEVERAL);
-    if let Err(err) = around.limits.set(&txn, around.deadline).await {
+    if let Err(err) = around.learned.get().set(&txn, around.deadline).await {
         // Nothing has been done that would have to be undone.
         return Err(Interrupted::ByDatabase(err));
     }

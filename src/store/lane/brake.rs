@@ -15,7 +15,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlxError};
 
-use crate::store::limits::{Learned, Limits};
+use crate::store::limits::Learned;
 
 /// Steps of SQLite's machine from one look to the next: some tens of microseconds. A commit has fewer, and is never broken off.
 const STEPS: i32 = 4096;
@@ -51,8 +51,8 @@ impl Braked {
     }
 
     /// What PostgreSQL has to be told in each of its transactions.
-    pub(super) fn limits(&self) -> Limits {
-        self.learned.get()
+    pub(super) const fn learned(&self) -> &Learned {
+        &self.learned
     }
 
     /// Closes it.

@@ -169,7 +169,7 @@ impl Lane {
             touched: &self.touched,
             progress: &Progress::new(),
             deadline: self.connector.deadline(),
-            limits: db.limits(),
+            learned: db.learned(),
         };
         let until = Instant::now() + JOINING;
         let limit = self.limit();
