@@ -207,10 +207,15 @@ mod tests {
     /// A pool of one connection, which a statement has; that gets no answer.
     async fn taken(peer: &Peer) -> (Reader, impl Future<Output = Result<ExecResult, DbErr>>) {
         let mut options = ConnectOptions::new(peer.url());
-        options.max_connections(1).acquire_timeout(Duration::from_millis(50));
+        options.max_connections(1).acquire_timeout(Duration::from_millis(500));
+        options.test_before_acquire(false);
         let reader = Reader::open(options, Trust::default(), DEADLINE).await.unwrap();
         reader.execute_unprepared("SELECT 1").await.unwrap();
-        peer.heard(1).await;
+        // The pool asks it when it is given back, too.
+        let pool = reader.pool.current().db.get_postgres_connection_pool().clone();
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
         peer.fall_silent();
         let has_it = reader.clone();
         let mut reading = Box::pin(async move { has_it.execute_unprepared("SELECT 2").await });

@@ -119,7 +119,7 @@ mod tests {
     /// A lane's pool, which asks what has done nothing for `idle`.
     fn lane(peer: &Peer, idle: Duration) -> Pool<Postgres> {
         let pool = PoolOptions::new().max_connections(1).test_before_acquire(false);
-        let alive = Duration::from_millis(50);
+        let alive = Duration::from_millis(500);
         ask_after(idle, alive, pool).connect_lazy_with(peer.options())
     }
 

@@ -24,12 +24,18 @@ use crate::database::{Database, Opened, on_each};
 const BOB: &str = "4915112345678@s.whatsapp.net";
 
 /// As a client is given it.
-async fn backend(opened: &Opened) -> (Backend, SessionKey) {
-    let key = opened.session("s").await.id;
+async fn backend(opened: &Opened, session: &str) -> (Backend, SessionKey) {
+    let (backend, key) = waited_for(opened, session).await;
+    backend.write_behind();
+    (backend, key)
+}
+
+/// One whose writes are waited for by whoever hands them over.
+async fn waited_for(opened: &Opened, session: &str) -> (Backend, SessionKey) {
+    let key = opened.session(session).await.id;
     let id = device::create(&opened.store, &key).await.unwrap();
     let backend = Backend::new(opened.store.clone(), id, &key);
     backend.settle().await.unwrap();
-    backend.write_behind();
     (backend, key)
 }
 
@@ -52,62 +58,75 @@ async fn sessions(database: &Database) -> i64 {
 async fn who_has_read_between_two_writes_of_the_cache_has_handed_over_before_they_are_on_disk() {
     on_each(async |database: &Database| {
         let opened = database.open().await;
-        let (backend, key) = backend(&opened).await;
-        let cache = SignalStoreCache::new();
-        let [bob, carol] =
-            [BOB, "4915112345679@s.whatsapp.net"].map(|name| ProtocolAddress::new(name, 0.into()));
-        // The reader has begun.
-        let (none, checkout) = cache.checkout_session(&bob, &backend).await.unwrap();
-        assert!(none.is_none());
-
-        // The first write waits for somebody's turn.
-        let turn = backend.tasks().watch(pending::<()>());
-        cache.put_session(&carol, SessionRecord::new_fresh()).await;
-        let mut first = std::pin::pin!(cache.flush(&backend));
-        let first_ended = poll(first.as_mut());
-        // The second stands in line, if there is one.
-        let mut second = std::pin::pin!(cache.flush(&backend));
-        let second_ended = poll(second.as_mut());
-        // Then the reader comes, who has one turn before the process dies.
-        let reading = async {
-            let read = SessionRecord::new_fresh();
-            match cache.restore_session_from_checkout(&bob, read, checkout, false) {
-                SessionCheckoutStoreResult::Stored => {}
-                SessionCheckoutStoreResult::Pending(_) => cache.complete_session_checkout().await,
-                _ => panic!("it has the session"),
-            }
-            let row = PendingInboundRow { chat: BOB, sender: BOB, id: "WA1", message: b"read" };
-            backend.store_pending_inbound_batch(&[row]).await.unwrap();
-            pending::<()>().await;
-        };
-        let mut reader = backend.tasks().watch(Box::pin(reading));
-        assert!(!poll(Pin::new(&mut reader)));
-
-        drop(turn);
-        if !first_ended {
-            first.await.unwrap();
-        }
-        if !second_ended {
-            second.await.unwrap();
-        }
-        cache.flush(&backend).await.unwrap();
-        backend.written().await.unwrap();
-
-        let next = restarted(&opened, &backend, &key);
-        assert!(next.get_session(bob.as_str()).await.unwrap().is_some(), "it was written");
-        let kept = next.get_pending_inbound(BOB, BOB, "WA1").await.unwrap();
+        let (backend, key) = backend(&opened, "noted").await;
+        let kept = killed_between_two_writes(&opened, &backend, &key).await;
         assert_eq!(kept.as_deref(), Some(&b"read"[..]), "WhatsApp's next copy is a duplicate");
-        drop(reader);
+
+        // Written while the cache is locked, it is lost: this is that moment.
+        let (backend, key) = waited_for(&opened, "written").await;
+        let kept = killed_between_two_writes(&opened, &backend, &key).await;
+        assert_eq!(kept, None);
         opened.close().await;
     })
     .await;
+}
+
+/// What is kept of a message that was read between two writes, when its ratchet is on disk and the process dies.
+async fn killed_between_two_writes(
+    opened: &Opened,
+    backend: &Backend,
+    key: &SessionKey,
+) -> Option<Vec<u8>> {
+    let cache = SignalStoreCache::new();
+    let [bob, carol] =
+        [BOB, "4915112345679@s.whatsapp.net"].map(|name| ProtocolAddress::new(name, 0.into()));
+    // The reader has begun.
+    let (none, checkout) = cache.checkout_session(&bob, backend).await.unwrap();
+    assert!(none.is_none());
+
+    // The first write waits for somebody's turn.
+    let turn = backend.tasks().watch(pending::<()>());
+    cache.put_session(&carol, SessionRecord::new_fresh()).await;
+    let mut first = std::pin::pin!(cache.flush(backend));
+    let first_ended = poll(first.as_mut());
+    // The second stands in line, if there is one.
+    let mut second = std::pin::pin!(cache.flush(backend));
+    let second_ended = poll(second.as_mut());
+    // Then the reader comes, who has one turn before the process dies.
+    let reading = async {
+        let read = SessionRecord::new_fresh();
+        match cache.restore_session_from_checkout(&bob, read, checkout, false) {
+            SessionCheckoutStoreResult::Stored => {}
+            SessionCheckoutStoreResult::Pending(_) => cache.complete_session_checkout().await,
+            _ => panic!("it has the session"),
+        }
+        let row = PendingInboundRow { chat: BOB, sender: BOB, id: "WA1", message: b"read" };
+        backend.store_pending_inbound_batch(&[row]).await.unwrap();
+        pending::<()>().await;
+    };
+    let mut reader = backend.tasks().watch(Box::pin(reading));
+    assert!(!poll(Pin::new(&mut reader)));
+
+    drop(turn);
+    if !first_ended {
+        first.await.unwrap();
+    }
+    if !second_ended {
+        second.await.unwrap();
+    }
+    cache.flush(backend).await.unwrap();
+    backend.written().await.unwrap();
+
+    let next = restarted(opened, backend, key);
+    assert!(next.get_session(bob.as_str()).await.unwrap().is_some(), "it was written");
+    next.get_pending_inbound(BOB, BOB, "WA1").await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_noted_is_what_is_read_and_is_written_once_however_often_it_changes() {
     on_each(async |database: &Database| {
         let opened = database.open().await;
-        let (backend, key) = backend(&opened).await;
+        let (backend, key) = backend(&opened, "s").await;
         backend.put_session("gone@s.whatsapp.net", b"record").await.unwrap();
         backend.put_sender_key("gone", b"record").await.unwrap();
         backend.store_prekeys_batch(&[(1, Bytes::from_static(b"1"))], true).await.unwrap();
@@ -174,7 +193,7 @@ async fn what_is_noted_is_what_is_read_and_is_written_once_however_often_it_chan
 async fn a_prekey_is_stored_after_the_used_one_of_its_number_is_gone() {
     on_each(async |database: &Database| {
         let opened = database.open().await;
-        let (backend, key) = backend(&opened).await;
+        let (backend, key) = backend(&opened, "s").await;
         backend.store_prekey(7, b"used", true).await.unwrap();
         let turn = backend.tasks().watch(pending::<()>());
         backend.remove_prekey(7).await.unwrap();
@@ -194,7 +213,7 @@ async fn a_prekey_is_stored_after_the_used_one_of_its_number_is_gone() {
 async fn what_is_noted_when_a_task_panics_is_never_written_and_who_needs_it_is_told() {
     on_each(async |database: &Database| {
         let opened = database.open().await;
-        let (backend, _) = backend(&opened).await;
+        let (backend, _) = backend(&opened, "s").await;
         let turn = backend.tasks().watch(pending::<()>());
         backend.put_session(BOB, b"moved").await.unwrap();
         // It has read a message, and panics before it hands that over.
@@ -214,7 +233,7 @@ async fn what_is_noted_when_a_task_panics_is_never_written_and_who_needs_it_is_t
 async fn what_is_noted_and_cannot_be_written_is_tried_again_by_whoever_needs_it() {
     on_each(async |database: &Database| {
         let opened = database.open().await;
-        let (backend, key) = backend(&opened).await;
+        let (backend, key) = backend(&opened, "s").await;
         backend.put_session(BOB, b"one").await.unwrap();
         backend.written().await.unwrap();
         database.execute("ALTER TABLE wa_session RENAME TO elsewhere").await;
