@@ -15,7 +15,7 @@ use wacore::{
 };
 use zeroize::Zeroizing;
 
-use super::{Backend, Result, sealed};
+use super::{Backend, Result, is_lease_lost, sealed};
 use crate::{
     fault::{late, moment},
     store::{self, Patience, Store},
@@ -149,10 +149,6 @@ fn device_of(row: &device::Model) -> Result<Option<Device>> {
     device.device_props = Arc::new(DEVICE_PROPS.clone());
     device.client_profile = ClientProfile::web();
     Ok(Some(device))
-}
-
-fn is_lease_lost(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(store::Error::LeaseLost))
 }
 
 fn unreadable(err: serde_json::Error) -> StoreError {

@@ -10,7 +10,8 @@
 //! - `device_row.rs`: the device itself. `signal.rs`: identities, sessions, prekeys, sender keys.
 //! - `app_sync.rs`: app state. `protocol.rs`: mappings, device lists, tokens, sent messages.
 //! - `msg_secret.rs`: secrets of messages. `pending.rs`: messages between decryption and commit; it
-//!   explains why they hardly ever touch the database. `tasks.rs`: what the client is at meanwhile.
+//!   explains why they hardly ever touch the database. `noted.rs`: ratchets on their way to the database.
+//!   `tasks.rs`: what the client is at meanwhile.
 //!
 //! The reference is `wacore::store::InMemoryBackend`; a property test drives both with the same
 //! calls (`tests/it/device_differential.rs`, which also lists where we differ, and why).
@@ -23,6 +24,7 @@
 mod app_sync;
 mod device_row;
 mod msg_secret;
+mod noted;
 mod pending;
 mod protocol;
 mod sealed;
@@ -45,10 +47,9 @@ use self::sealed::Sealed;
 pub use self::{
     device_row::{create, erase, forget_signal_sessions, is_paired},
     sealed::seal_old_rows,
-    tasks::Tasks,
+    tasks::{Tasks, Watched},
 };
 use crate::{
-    fault::moment,
     store::{self, Patience, Store},
     vault::Sealer,
 };
@@ -61,7 +62,7 @@ const BINDS: usize = 32_000;
 
 /// The storage of one device, as the client wants it.
 ///
-/// There must be one at a time: what it holds in memory (`pending.rs`) is the device's, too.
+/// There must be one at a time: what it holds in memory (`pending.rs`, `noted.rs`) is the device's, too.
 #[derive(Clone)]
 pub struct Backend {
     store: Store,
@@ -70,6 +71,7 @@ pub struct Backend {
     /// The key of its session: all it writes goes to that key's lane.
     lane: Arc<str>,
     pending: Arc<pending::Buffer>,
+    noted: Arc<noted::Noted>,
     tasks: Tasks,
     /// Set once it was needed.
     sealer: Arc<OnceCell<Sealer>>,
@@ -84,6 +86,7 @@ impl Backend {
             session: key.clone(),
             lane: key.as_str().into(),
             pending: Arc::default(),
+            noted: Arc::default(),
             tasks: Tasks::default(),
             sealer: Arc::default(),
         }
@@ -174,39 +177,6 @@ impl Backend {
             Box::pin(async move { run(txn, &statements).await })
         })
         .await
-    }
-
-    /// Runs statements that make a ratchet's progress durable, and with them what the progress was
-    /// made with: see `pending.rs`. First, whoever may have made some has handed over what it was made with:
-    /// see `tasks.rs`.
-    async fn advance(&self, statements: Vec<Statement>) -> Result<()> {
-        if statements.is_empty() {
-            return Ok(());
-        }
-        let statements: Arc<[Statement]> = statements.into();
-        let pending = self.pending.clone();
-        let device_id = self.device_id;
-        let sealer = self.sealer().await?.clone();
-        moment!("signal.copied");
-        self.tasks.rest().await;
-        if self.tasks.have_panicked() {
-            // What it had read with the ratchet may be lost.
-            return Err(StoreError::Connection("a task of the client's has panicked".into()));
-        }
-        moment!("signal.before_flush");
-        let written = self
-            .unit(move |txn| {
-                let statements = statements.clone();
-                let (pending, sealer) = (pending.clone(), sealer.clone());
-                Box::pin(async move {
-                    run(txn, &statements).await?;
-                    pending.write(txn, device_id, &sealer).await
-                })
-            })
-            .await?;
-        self.pending.settle(&written);
-        moment!("signal.flushed");
-        Ok(())
     }
 
     async fn one<E>(&self, select: Select<E>) -> Result<Option<E::Model>>
@@ -318,6 +288,11 @@ fn failure(err: store::Error) -> StoreError {
         // The client ends with its session's run: nobody asks it to try again.
         store::Error::Database(_) | store::Error::LeaseLost => StoreError::Database(Box::new(err)),
     }
+}
+
+/// Whether somebody else runs the session by now.
+fn is_lease_lost(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(store::Error::LeaseLost))
 }
 
 /// A row holds what we never wrote.

@@ -24,7 +24,7 @@
 //! later than the ratchet's progress, and need not be at all if the hook has committed before that.
 //!
 //! Rows are therefore kept in memory, and every write of ratchet state (sessions, sender keys,
-//! consumed prekeys: `Backend::advance`) takes those that are still pending into its own unit of
+//! consumed prekeys: `noted.rs`) takes those that are still pending into its own unit of
 //! work. Both become durable in one commit, or neither does. A row whose hook commits first, which is
 //! nearly every live message, costs no statement.
 //!
@@ -56,8 +56,7 @@
 //! - rows older than [`LINGER`] are written together with the next that is stored.
 //!
 //! The offline drain has no such hole: its flush is step 2 of the same task, which holds the only
-//! processing permit, and takes the rows along. There the rows are always written, some hundreds
-//! in one statement.
+//! processing permit. There the rows are always written first, some hundreds in one statement.
 
 use std::{
     collections::{HashMap, HashSet},

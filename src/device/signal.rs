@@ -3,7 +3,8 @@
 //! The client keeps all of this in a cache of its own and flushes it some 25 ms after a change, or
 //! before it sends when a counter lease has grown. A flush is sessions, then deleted sessions, then
 //! used-up prekeys, then identities, then sender keys, each call awaited: a prekey must not be gone
-//! before the session made with it is durable. We keep that order by being one lane.
+//! before the session made with it is durable. All of these but identities are only noted (`noted.rs`), and go
+//! to the database together or in the order in which they were noted.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,21 +17,17 @@ use sea_orm::{
 };
 use wacore::store::{error::StoreError, traits::SignalStore};
 
-use super::{BINDS, Backend, Result, damaged, text};
+use super::{
+    BINDS, Backend, Result, damaged,
+    noted::{Change, Row},
+    text,
+};
 use crate::fault::moment;
 
 impl Backend {
     fn identity(&self, address: &str, key: [u8; 32]) -> identity::ActiveModel {
         identity::Model { device_id: self.device_id, address: text(address), key: key.into() }
             .into_active_model()
-    }
-
-    fn session(&self, address: &str, record: &[u8]) -> session::Model {
-        session::Model {
-            device_id: self.device_id,
-            address: text(address),
-            record: record.to_vec(),
-        }
     }
 
     fn prekey(&self, id: u32, record: &[u8], uploaded: bool) -> prekey::Model {
@@ -42,12 +39,12 @@ impl Backend {
         }
     }
 
-    fn sender_key(&self, address: &str, record: &[u8]) -> sender_key::Model {
-        sender_key::Model {
-            device_id: self.device_id,
-            address: text(address),
-            record: record.to_vec(),
+    /// Waits until these are free to be stored: a used one of the same number may still be on its way out.
+    async fn let_go(&self, ids: &[u32]) -> Result<()> {
+        if self.noted.used_prekeys().iter().any(|used| ids.contains(used)) {
+            self.written().await?;
         }
+        Ok(())
     }
 
     fn prekeys(&self, ids: &[u32]) -> Select<prekey::Entity> {
@@ -89,52 +86,62 @@ impl SignalStore for Backend {
     }
 
     async fn get_session(&self, address: &str) -> Result<Option<Bytes>> {
-        let key = (self.device_id, text(address));
-        let row = self.one_sealed(session::Entity::find_by_id(key)).await?;
+        let address = text(address);
+        let noted = self.noted.find(&Row::Session(address.clone()));
+        if let Some(change) = noted {
+            return Ok(change.record());
+        }
+        let row = self.one_sealed(session::Entity::find_by_id((self.device_id, address))).await?;
         Ok(row.map(|row| row.record.into()))
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> Result<()> {
-        let rows = [self.session(address, session)];
-        self.advance(self.put_sealed::<session::Entity>(rows).await?).await
+        let record = Change::Record(Bytes::copy_from_slice(session));
+        self.advance(vec![(Row::Session(text(address)), record)]).await
     }
 
     async fn put_sessions_batch(&self, sessions: &[(Arc<str>, Bytes)]) -> Result<()> {
-        let rows: BTreeMap<_, _> = sessions
-            .iter()
-            .map(|(address, record)| (address, self.session(address, record)))
-            .collect();
-        self.advance(self.put_sealed::<session::Entity>(rows.into_values()).await?).await
+        let noted = |(address, record): &(Arc<str>, Bytes)| {
+            (Row::Session(text(address)), Change::Record(record.clone()))
+        };
+        self.advance(sessions.iter().map(noted).collect()).await
     }
 
     async fn delete_session(&self, address: &str) -> Result<()> {
-        let key = (self.device_id, text(address));
-        let delete = session::Entity::delete_by_id(key).build(self.database());
-        self.advance(vec![delete]).await
+        self.advance(vec![(Row::Session(text(address)), Change::Gone)]).await
     }
 
     async fn has_session(&self, address: &str) -> Result<bool> {
-        let key = (self.device_id, text(address));
-        Ok(self.one(session::Entity::find_by_id(key)).await?.is_some())
+        let address = text(address);
+        let noted = self.noted.find(&Row::Session(address.clone()));
+        if let Some(change) = noted {
+            return Ok(change.record().is_some());
+        }
+        Ok(self.one(session::Entity::find_by_id((self.device_id, address))).await?.is_some())
     }
 
     async fn has_signal_state_for_user(&self, user: &str) -> Result<bool> {
         // Not LIKE: SQLite's takes `a` for `A`, and a user part may hold its wildcards.
+        let prefixes = ["@", ":"].map(|mark| format!("{}{mark}", text(user)));
+        let noted = self.noted.sessions(&prefixes);
+        if noted.iter().any(|(_, is_there)| *is_there) {
+            return Ok(true);
+        }
         let starts_with = |column: Expr| {
-            ["@", ":"].into_iter().fold(Expr::value(false), |any, mark| {
-                let prefix = format!("{}{mark}", text(user));
+            prefixes.iter().fold(Expr::value(false), |any, prefix| {
                 let length = i32::try_from(prefix.chars().count()).unwrap_or(i32::MAX);
                 let head = Func::cust("substr").args([
                     column.clone(),
                     Expr::value(1),
                     Expr::value(length),
                 ]);
-                any.or(Expr::expr(head).eq(prefix))
+                any.or(Expr::expr(head).eq(prefix.as_str()))
             })
         };
         let sessions = session::Entity::find()
             .filter(session::Column::DeviceId.eq(self.device_id))
             .filter(starts_with(Expr::col(session::Column::Address)))
+            .filter(session::Column::Address.is_not_in(noted.into_iter().map(|(gone, _)| gone)))
             .limit(1);
         if self.one(sessions).await?.is_some() {
             return Ok(true);
@@ -147,11 +154,13 @@ impl SignalStore for Backend {
     }
 
     async fn store_prekey(&self, id: u32, record: &[u8], uploaded: bool) -> Result<()> {
+        self.let_go(&[id]).await?;
         let rows = [self.prekey(id, record, uploaded)];
         self.execute(self.put_sealed::<prekey::Entity>(rows).await?).await.map(drop)
     }
 
     async fn store_prekeys_batch(&self, keys: &[(u32, Bytes)], uploaded: bool) -> Result<()> {
+        self.let_go(&keys.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
         let rows: BTreeMap<_, _> =
             keys.iter().map(|(id, record)| (id, self.prekey(*id, record, uploaded))).collect();
         let rows = self.put_sealed::<prekey::Entity>(rows.into_values()).await?;
@@ -161,17 +170,22 @@ impl SignalStore for Backend {
     }
 
     async fn load_prekey(&self, id: u32) -> Result<Option<Bytes>> {
+        if self.noted.find(&Row::Prekey(id)).is_some() {
+            return Ok(None);
+        }
         let row = self.one_sealed(self.prekeys(&[id])).await?;
         Ok(row.map(|row| row.record.into()))
     }
 
     async fn load_prekeys_batch(&self, ids: &[u32]) -> Result<Vec<(u32, Bytes)>> {
+        let used = self.noted.used_prekeys();
         let mut found: BTreeMap<u32, Bytes> = BTreeMap::new();
         for some in ids.chunks(BINDS) {
             for row in self.all_sealed(self.prekeys(some)).await? {
                 found.insert(prekey_id(row.prekey_id)?, row.record.into());
             }
         }
+        found.retain(|id, _| !used.contains(id));
         Ok(ids.iter().filter_map(|id| Some((*id, found.get(id)?.clone()))).collect())
     }
 
@@ -188,13 +202,13 @@ impl SignalStore for Backend {
     }
 
     async fn remove_prekey(&self, id: u32) -> Result<()> {
-        let key = (self.device_id, i64::from(id));
-        let delete = prekey::Entity::delete_by_id(key).build(self.database());
-        self.advance(vec![delete]).await
+        self.advance(vec![(Row::Prekey(id), Change::Gone)]).await
     }
 
     async fn get_max_prekey_id(&self) -> Result<u32> {
+        let used = self.noted.used_prekeys().into_iter().map(i64::from);
         let select = prekey::Entity::find()
+            .filter(prekey::Column::PrekeyId.is_not_in(used))
             .select_only()
             .column_as(prekey::Column::PrekeyId.max(), "max")
             .filter(prekey::Column::DeviceId.eq(self.device_id));
@@ -233,27 +247,29 @@ impl SignalStore for Backend {
     }
 
     async fn put_sender_key(&self, address: &str, record: &[u8]) -> Result<()> {
-        let rows = [self.sender_key(address, record)];
-        self.advance(self.put_sealed::<sender_key::Entity>(rows).await?).await
+        let record = Change::Record(Bytes::copy_from_slice(record));
+        self.advance(vec![(Row::SenderKey(text(address)), record)]).await
     }
 
     async fn put_sender_keys_batch(&self, sender_keys: &[(Arc<str>, Bytes)]) -> Result<()> {
-        let rows: BTreeMap<_, _> = sender_keys
-            .iter()
-            .map(|(address, record)| (address, self.sender_key(address, record)))
-            .collect();
-        self.advance(self.put_sealed::<sender_key::Entity>(rows.into_values()).await?).await
+        let noted = |(address, record): &(Arc<str>, Bytes)| {
+            (Row::SenderKey(text(address)), Change::Record(record.clone()))
+        };
+        self.advance(sender_keys.iter().map(noted).collect()).await
     }
 
     async fn get_sender_key(&self, address: &str) -> Result<Option<Vec<u8>>> {
-        let key = (self.device_id, text(address));
-        let row = self.one_sealed(sender_key::Entity::find_by_id(key)).await?;
+        let address = text(address);
+        let noted = self.noted.find(&Row::SenderKey(address.clone()));
+        if let Some(change) = noted {
+            return Ok(change.record().map(Into::into));
+        }
+        let row =
+            self.one_sealed(sender_key::Entity::find_by_id((self.device_id, address))).await?;
         Ok(row.map(|row| row.record))
     }
 
     async fn delete_sender_key(&self, address: &str) -> Result<()> {
-        let key = (self.device_id, text(address));
-        let delete = sender_key::Entity::delete_by_id(key).build(self.database());
-        self.advance(vec![delete]).await
+        self.advance(vec![(Row::SenderKey(text(address)), Change::Gone)]).await
     }
 }

@@ -10,14 +10,22 @@
 //! the library acknowledges it. It is lost.
 //!
 //! The library has no hook between the two. But its tasks run on a runtime that is ours, and between these steps
-//! a task either goes on without a stop or waits for this backend. So a ratchet's write waits first
-//! ([`Tasks::rest`]) until each task that was under way has stopped for something else: what it had read before the
-//! flush took its copy of the ratchets is then among the rows of `pending.rs`, and those are written in the same
-//! transaction.
+//! a task goes on without a stop, waits for this backend, or waits for one of the library's locks. None of those is held
+//! for longer than a turn takes, or than an answer of this backend: what the library's cache writes under its
+//! lock is only noted (`noted.rs`). So a ratchet's write waits first ([`Tasks::rest`]) until each task that was under way
+//! has stopped for something else, and so on with those that went on meanwhile: what had been read when
+//! the ratchet was noted is then among the rows of `pending.rs`, and those are written in the same transaction.
 //!
 //! A task is under way while it is being polled, while it was woken and has not had its turn yet, and while it
 //! waits for an answer of this backend. Nobody waits for a turn to begin: what is decrypted after the copy was
 //! taken is not in it.
+//!
+//! # Why rounds
+//!
+//! Who stands at a lock is not under way; whoever has it is, and wakes him when he lets go of it. So in one round the lock is
+//! let go of, and in the next he goes on. Somebody else may have been quicker, in between: then he goes on a round later.
+//! That happens to nobody for longer than half a millisecond, as the lock is fair to those who wait for longer. When nobody
+//! is under way, nobody stands at a lock either, and there is no further round.
 //!
 //! A task that panics is under way no more, and what it had read may be lost with it. So from then on no ratchet is
 //! written at all ([`Tasks::have_panicked`]), as if the process had died: WhatsApp delivers again what it had read, and
@@ -31,10 +39,9 @@
 //!
 //! # What is left
 //!
-//! A task that waits, between the two steps, for another task which is not under way itself. In whatsapp-rust 0.7 there
-//! is one such step: a task that puts a ratchet back while the cache is being written leaves it to whoever has the cache
-//! next, and waits for its turn. If that is a second write, which has stood in line before it, the ratchet is in it.
-//! What was read is handed over as soon as that write has ended. If the process dies in between, it is lost.
+//! A reader to whom others are preferred at a lock in [`ROUNDS`] rounds, within microseconds of having read, and a process
+//! that dies in the milliseconds after that. And what a task waits for that is neither this backend nor a lock, with something read
+//! and not handed over: in whatsapp-rust 0.7 there is no such step.
 
 use std::{
     cell::RefCell,
@@ -55,6 +62,9 @@ use tokio::sync::Notify;
 
 /// A turn takes microseconds. Longer than this only one takes that hangs; all that the client writes must not hang with it.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// More than whoever stands at a lock has to wait for others, as far as that can be foreseen.
+const ROUNDS: usize = 4;
 
 thread_local! {
     /// The task that has its turn on this thread.
@@ -127,6 +137,16 @@ impl Tasks {
 
     /// The same work, as one of these tasks. It is one from now on, and not only when it has its first turn.
     pub fn watch<F: Future + Unpin>(&self, work: F) -> Watched<F> {
+        self.watch_one(work, true)
+    }
+
+    /// Work beside them, which has the client send: that writes ratchets, too, and whoever reads may stand at a lock that it
+    /// has. It reads nothing itself, so that nothing is lost if it panics.
+    pub fn watch_beside<F: Future + Unpin>(&self, work: F) -> Watched<F> {
+        self.watch_one(work, false)
+    }
+
+    fn watch_one<F: Future + Unpin>(&self, work: F, reads: bool) -> Watched<F> {
         let task = Arc::new(Task {
             state: AtomicUsize::new(WOKEN),
             rests: AtomicU64::new(0),
@@ -134,7 +154,7 @@ impl Tasks {
         });
         let id = self.0.next.fetch_add(1, SeqCst);
         self.tasks().insert(id, Arc::clone(&task));
-        Watched { work, entry: Entry { of: self.clone(), id, task } }
+        Watched { work, reads, entry: Entry { of: self.clone(), id, task } }
     }
 
     /// The task that has its turn here waits for an answer of the backend until this is dropped.
@@ -151,13 +171,23 @@ impl Tasks {
         self.0.panicked.load(SeqCst)
     }
 
-    /// Waits until each task that is under way now has stopped for something else than the backend.
+    /// Waits until each task that is under way now has stopped for something else than the backend, and those that it has
+    /// let go on.
     pub(super) async fn rest(&self) {
         self.rest_but(LONGEST).await;
     }
 
     /// The same, with nobody who hangs for so long.
     async fn rest_but(&self, longest: Duration) {
+        for _ in 0..ROUNDS {
+            match self.round(longest).await {
+                Round::Rested => {}
+                Round::Nobody | Round::Hung => return,
+            }
+        }
+    }
+
+    async fn round(&self, longest: Duration) -> Round {
         let _waiting = Waiting::new(&self.0.waiting);
         let mut busy: Vec<(Arc<Task>, u64)> = {
             let tasks = self.tasks();
@@ -167,16 +197,22 @@ impl Tasks {
                 .map(|(task, rests)| (Arc::clone(task), rests))
                 .collect()
         };
+        if busy.is_empty() {
+            return Round::Nobody;
+        }
+        let mut came = Round::Rested;
         while tokio::time::timeout(longest, self.rested(&mut busy)).await.is_err() {
             let before = busy.len();
             // No answer comes while the database is away; until then nothing is written either.
             busy.retain(|(task, _)| task.is_asking());
             if busy.len() < before {
+                came = Round::Hung;
                 tracing::error!(
                     "A task of the WhatsApp client hangs; ratchets are written all the same"
                 );
             }
         }
+        came
     }
 
     /// Waits until none is under way: whatever one had begun with, it is done with, or waits for something else than
@@ -211,9 +247,21 @@ impl Tasks {
     }
 }
 
+/// How a round ended.
+enum Round {
+    /// Nobody was under way.
+    Nobody,
+    /// Each has stopped for something else than the backend.
+    Rested,
+    /// Each but one that hangs.
+    Hung,
+}
+
 /// Work that is one of a client's tasks.
 pub struct Watched<F> {
     work: F,
+    /// Whether it may have read a message that it has not handed over.
+    reads: bool,
     entry: Entry,
 }
 
@@ -243,11 +291,12 @@ impl<F: Future + Unpin> Future for Watched<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { work, entry: Entry { of, task, .. } } = self.get_mut();
+        let Self { work, reads, entry: Entry { of, task, .. } } = self.get_mut();
         task.waker.register(cx.waker());
         // At once: at no point between a wake and the end of the turn does it look idle.
         task.state.fetch_update(SeqCst, SeqCst, |state| Some((state | POLLED) & !WOKEN)).ok();
-        let turn = Turn { before: CURRENT.replace(Some(Arc::clone(task))), task, of };
+        let before = CURRENT.replace(Some(Arc::clone(task)));
+        let turn = Turn { before, task, reads: *reads, of };
         let waker = Waker::from(Arc::clone(task));
         let polled = Pin::new(work).poll(&mut Context::from_waker(&waker));
         drop(turn);
@@ -262,13 +311,14 @@ impl<F: Future + Unpin> Future for Watched<F> {
 struct Turn<'a> {
     before: Option<Arc<Task>>,
     task: &'a Task,
+    reads: bool,
     of: &'a Tasks,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         CURRENT.replace(self.before.take());
-        if std::thread::panicking() {
+        if self.reads && std::thread::panicking() {
             // Before it is counted as a rest: who has waited for that knows.
             self.of.0.panicked.store(true, SeqCst);
         }
@@ -307,169 +357,5 @@ impl Drop for Waiting<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use futures_util::FutureExt as _;
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    /// A waker that nobody hears.
-    fn poll<F: Future + Unpin>(work: &mut F) -> bool {
-        Pin::new(work).poll(&mut Context::from_waker(Waker::noop())).is_ready()
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_something_else_is_not_waited_for() {
-        let tasks = Tasks::default();
-        let (told, tells) = oneshot::channel::<()>();
-        let mut task = tasks.watch(tells);
-        assert!(tasks.rest().now_or_never().is_none(), "it has not had its first turn");
-        assert!(!poll(&mut task));
-        assert!(tasks.rest().now_or_never().is_some(), "it waits for a word");
-        // Woken, it has something to do, though nobody has polled it yet.
-        told.send(()).unwrap();
-        let rest = tasks.rest();
-        let mut rest = std::pin::pin!(rest);
-        assert!(!poll(&mut rest));
-        assert!(poll(&mut task));
-        assert!(poll(&mut rest));
-        drop(task);
-        assert!(tasks.tasks().is_empty());
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_the_backend_is_waited_for_until_the_turn_after_the_answer_has_ended() {
-        let tasks = Tasks::default();
-        let (answer, answered) = oneshot::channel::<()>();
-        let (told, tells) = oneshot::channel::<()>();
-        let mut task = tasks.watch(Box::pin(async {
-            let asking = Tasks::asking();
-            answered.await.ok();
-            drop(asking);
-            tells.await.ok();
-        }));
-        assert!(!poll(&mut task));
-        let rest = tasks.rest();
-        let mut rest = std::pin::pin!(rest);
-        assert!(!poll(&mut rest));
-        // A turn without the answer.
-        assert!(!poll(&mut task));
-        assert!(!poll(&mut rest));
-        answer.send(()).unwrap();
-        assert!(!poll(&mut rest), "it has not had the turn in which it does something with it");
-        assert!(!poll(&mut task));
-        assert!(poll(&mut rest), "it waits for something else now");
-        told.send(()).unwrap();
-    }
-
-    #[tokio::test]
-    async fn it_is_quiet_when_all_wait_for_something_else_than_a_turn_and_the_backend() {
-        let tasks = Tasks::default();
-        assert!(tasks.quiet().now_or_never().is_some(), "there is nobody");
-        let (answer, answered) = oneshot::channel::<()>();
-        let (told, tells) = oneshot::channel::<()>();
-        let mut task = tasks.watch(Box::pin(async {
-            futures_util::pending!();
-            let asking = Tasks::asking();
-            answered.await.ok();
-            drop(asking);
-            tells.await.ok();
-        }));
-        let mut quiet = std::pin::pin!(tasks.quiet());
-        assert!(!poll(&mut quiet), "it has not had its first turn");
-        assert!(!poll(&mut task));
-        // It wants to go on, which is a rest for who waits for that.
-        task.entry.task.wake_by_ref();
-        assert!(!poll(&mut quiet), "it wants its next turn");
-        assert!(!poll(&mut task));
-        assert!(!poll(&mut quiet), "it waits for the backend");
-        answer.send(()).unwrap();
-        assert!(!poll(&mut quiet), "it has not had the turn in which it does something with it");
-        assert!(!poll(&mut task));
-        assert!(poll(&mut quiet), "it waits for a word");
-        told.send(()).unwrap();
-        assert!(tasks.quiet().now_or_never().is_none());
-        drop(task);
-        assert!(tasks.quiet().now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_turn_that_is_under_way_on_another_thread_is_waited_for() {
-        let tasks = Tasks::default();
-        let (here, there) = mpsc::channel::<()>();
-        let (go, goes) = mpsc::channel::<()>();
-        let mut task = tasks.watch(Box::pin(async move {
-            here.send(()).unwrap();
-            goes.recv().ok();
-            std::future::pending::<()>().await;
-        }));
-        let thread = std::thread::spawn(move || {
-            assert!(!poll(&mut task));
-            task
-        });
-        there.recv().unwrap();
-        let rest = tasks.rest();
-        let mut rest = std::pin::pin!(rest);
-        assert!(!poll(&mut rest));
-        go.send(()).unwrap();
-        let _task = thread.join().unwrap();
-        assert!(poll(&mut rest));
-    }
-
-    #[tokio::test]
-    async fn who_hangs_is_given_up_and_who_waits_for_the_backend_is_not() {
-        let longest = Duration::from_millis(10);
-        let tasks = Tasks::default();
-        let hangs = tasks.watch(std::future::pending::<()>());
-        tasks.rest_but(longest).await;
-        let (answer, answered) = oneshot::channel::<()>();
-        let mut asks = tasks.watch(Box::pin(async {
-            let _asking = Tasks::asking();
-            answered.await.ok();
-        }));
-        assert!(!poll(&mut asks));
-        let mut rest = std::pin::pin!(tasks.rest_but(longest));
-        let long = tokio::time::timeout(longest * 10, &mut rest).await;
-        assert!(long.is_err(), "what was read may not be there yet");
-        answer.send(()).unwrap();
-        assert!(poll(&mut asks));
-        assert!(poll(&mut rest), "the other was given up long ago");
-        drop(hangs);
-    }
-
-    #[tokio::test]
-    async fn a_task_that_panics_is_waited_for_no_more_and_who_has_waited_knows_of_it() {
-        let tasks = Tasks::default();
-        let (told, tells) = oneshot::channel::<()>();
-        let mut task = tasks.watch(Box::pin(async {
-            let _asking = Tasks::asking();
-            tells.await.ok();
-            panic!("between reading and handing over");
-        }));
-        assert!(!poll(&mut task));
-        let rest = tasks.rest();
-        let mut rest = std::pin::pin!(rest);
-        assert!(!poll(&mut rest), "it waits for the backend");
-        told.send(()).unwrap();
-        let task = std::panic::AssertUnwindSafe(task).catch_unwind();
-        assert!(!tasks.have_panicked());
-        assert!(task.await.is_err());
-        assert!(poll(&mut rest));
-        assert!(tasks.have_panicked());
-        assert!(tasks.tasks().is_empty());
-        assert!(CURRENT.with_borrow(Option::is_none), "nobody has a turn here");
-    }
-
-    #[tokio::test]
-    async fn a_task_that_ends_or_is_dropped_is_waited_for_no_more() {
-        let tasks = Tasks::default();
-        let task = tasks.watch(std::future::pending::<()>());
-        let rest = tasks.rest();
-        let mut rest = std::pin::pin!(rest);
-        assert!(!poll(&mut rest));
-        drop(task);
-        assert!(poll(&mut rest));
-    }
-}
+#[path = "tasks_tests.rs"]
+mod tests;

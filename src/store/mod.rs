@@ -59,6 +59,8 @@ pub mod meta;
 pub mod nodes;
 pub mod organizations;
 pub mod page;
+#[cfg(test)]
+mod peer;
 mod progress;
 mod reader;
 pub mod restore;

@@ -196,3 +196,79 @@ impl Pool {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::peer::Peer;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A pool of one connection, which a statement has; that gets no answer.
+    async fn taken(peer: &Peer) -> (Reader, impl Future<Output = Result<ExecResult, DbErr>>) {
+        let mut options = ConnectOptions::new(peer.url());
+        options.max_connections(1).acquire_timeout(Duration::from_millis(500));
+        options.test_before_acquire(false);
+        let reader = Reader::open(options, Trust::default(), DEADLINE).await.unwrap();
+        reader.execute_unprepared("SELECT 1").await.unwrap();
+        // The pool asks it when it is given back, too.
+        let pool = reader.pool.current().db.get_postgres_connection_pool().clone();
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        peer.fall_silent();
+        let has_it = reader.clone();
+        let mut reading = Box::pin(async move { has_it.execute_unprepared("SELECT 2").await });
+        tokio::select! {
+            biased;
+            answer = &mut reading => panic!("it was answered: {answer:?}"),
+            () = peer.heard(2) => {}
+        }
+        (reader, reading)
+    }
+
+    /// As if nobody had been answered for so long.
+    fn silent_for(pool: &Current, silence: Duration) {
+        *pool.answered.lock().unwrap() = Instant::now().checked_sub(silence).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_has_answered_nobody_for_as_long_as_a_statement_has_is_given_up() {
+        let peer = Peer::new().await;
+        let (reader, _reading) = taken(&peer).await;
+        let old = reader.pool.current();
+        silent_for(&old, DEADLINE);
+        // One after the other, and at once: there is one new pool.
+        reader.execute_unprepared("SELECT 3").await.unwrap();
+        let new = reader.pool.current();
+        assert!(!new.is(&old));
+        assert!(new.silent_for() < DEADLINE);
+        assert!(reader.pool.replace(&old).await, "whoever comes late finds another");
+        assert!(reader.pool.current().is(&new));
+        reader.execute_unprepared("SELECT 4").await.unwrap();
+        assert_eq!(peer.connections(), 2);
+        assert!(matches!(
+            old.db.execute_unprepared("SELECT 5").await,
+            Err(DbErr::ConnectionAcquire(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_is_busy_and_answers_is_not_given_up() {
+        let peer = Peer::new().await;
+        let (reader, reading) = taken(&peer).await;
+        let pool = reader.pool.current();
+        silent_for(&pool, DEADLINE / 2);
+        let waits = reader.execute_unprepared("SELECT 3").await;
+        assert!(matches!(waits, Err(DbErr::ConnectionAcquire(_))), "{waits:?}");
+        assert!(reader.pool.current().is(&pool));
+        // An answer to anybody counts.
+        silent_for(&pool, DEADLINE);
+        peer.speak();
+        reading.await.unwrap();
+        assert!(pool.silent_for() < DEADLINE);
+        reader.execute_unprepared("SELECT 4").await.unwrap();
+        assert!(reader.pool.current().is(&pool));
+        assert_eq!(peer.connections(), 1);
+    }
+}

@@ -21,19 +21,27 @@ const IDLE: Duration = Duration::from_millis(100);
 /// Has a lane's pool ask its connection whether it lives, after a pause: a group that finds it silent takes as long as
 /// any group may, and a daemon that stops has less.
 pub(super) fn ask_when_idle(pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
-    pool.before_acquire(|connection, about| {
+    ask_after(IDLE, ALIVE, pool)
+}
+
+fn ask_after(
+    idle: Duration,
+    alive: Duration,
+    pool: PoolOptions<Postgres>,
+) -> PoolOptions<Postgres> {
+    pool.before_acquire(move |connection, about| {
         Box::pin(async move {
-            if about.idle_for < IDLE {
+            if about.idle_for < idle {
                 return Ok(true);
             }
-            if lives(connection).await? { Ok(true) } else { Err(silent()) }
+            if lives(connection, alive).await? { Ok(true) } else { Err(silent()) }
         })
     })
 }
 
 /// Whether it answers, or breaks, within the time that it has.
-async fn lives(connection: &mut PgConnection) -> Result<bool, SqlxError> {
-    match timeout(ALIVE, connection.ping()).await {
+async fn lives(connection: &mut PgConnection, alive: Duration) -> Result<bool, SqlxError> {
+    match timeout(alive, connection.ping()).await {
         Ok(answer) => answer.map(|()| true),
         Err(_) => Ok(false),
     }
@@ -68,7 +76,7 @@ impl Trust {
         if self.has_ended(age) {
             return Err(SqlxError::Protocol("a connection of its age has gone silent".to_owned()));
         }
-        if lives(connection).await? {
+        if lives(connection, ALIVE).await? {
             return Ok(true);
         }
         self.end();
@@ -93,7 +101,10 @@ impl Trust {
 
 #[cfg(test)]
 mod tests {
+    use sea_orm::sqlx::Pool;
+
     use super::*;
+    use crate::store::peer::Peer;
 
     #[test]
     fn only_what_was_made_after_the_silence_is_trusted() {
@@ -103,5 +114,50 @@ mod tests {
         assert!(trust.has_ended(Duration::from_mins(11)));
         assert!(trust.has_ended(Duration::from_hours(1)));
         assert!(!trust.has_ended(Duration::from_mins(9)));
+    }
+
+    /// A lane's pool, which asks what has done nothing for `idle`.
+    fn lane(peer: &Peer, idle: Duration) -> Pool<Postgres> {
+        let pool = PoolOptions::new().max_connections(1).test_before_acquire(false);
+        let alive = Duration::from_millis(500);
+        ask_after(idle, alive, pool).connect_lazy_with(peer.options())
+    }
+
+    /// A group: its connection is used, and given back.
+    async fn group(pool: &Pool<Postgres>) -> Result<(), SqlxError> {
+        let mut connection = pool.acquire().await?;
+        connection.ping().await
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_did_nothing_is_asked_before_a_group_begins_and_replaced_if_it_is_silent()
+     {
+        let peer = Peer::new().await;
+        let pool = lane(&peer, Duration::ZERO);
+        for _ in 0..3 {
+            group(&pool).await.unwrap();
+        }
+        assert_eq!(peer.connections(), 1, "it lives");
+        // Back in the pool before it falls silent: the pool asks it then, too, and without end.
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        peer.fall_silent();
+        group(&pool).await.unwrap();
+        assert_eq!(peer.connections(), 2);
+        assert_eq!(pool.size(), 1, "the silent one is not there any more");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_just_done_something_is_not_asked() {
+        let peer = Peer::new().await;
+        let pool = lane(&peer, Duration::from_hours(1));
+        group(&pool).await.unwrap();
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        peer.fall_silent();
+        drop(pool.acquire().await.unwrap());
+        assert_eq!(peer.connections(), 1);
     }
 }

@@ -14,17 +14,19 @@
 
 use std::{
     collections::BTreeSet,
+    future::{Pending, pending},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use entity::id::SessionKey;
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,
     test_runner::{Config, TestRunner},
 };
 use wacore::store::{Device, InMemoryBackend};
-use wagate::device::{self, Backend};
+use wagate::device::{self, Backend, Watched};
 
 use crate::{
     database::{Database, Kind, Opened},
@@ -38,13 +40,21 @@ async fn compare(opened: &Opened, devices: &[Device], calls: &[Call]) -> Result<
     let number: u64 = rand::random();
     let key = opened.session(&format!("case{number}")).await.id;
     let id = device::create(&opened.store, &key).await.unwrap();
-    let mut ours = Backend::new(opened.store.clone(), id, &key);
+    // Ratchets are noted, as those of a client are, and written when nobody has his turn any more; some answers wait for that.
+    let (mut ours, mut turn) = noting(opened, id, &key);
     let reference = InMemoryBackend::new();
     for (at, call) in calls.iter().enumerate() {
         if call.method == RESTART {
             ours.write_pending().await.unwrap();
-            ours = Backend::new(opened.store.clone(), id, &key);
+            drop(turn);
+            ours.written().await.unwrap();
+            (ours, turn) = noting(opened, id, &key);
             continue;
+        }
+        if METHODS[call.method].starts_with("store_prekey") {
+            drop(turn);
+            ours.written().await.unwrap();
+            turn = ours.tasks().watch(pending());
         }
         let expected = answer(&reference, devices, call).await;
         let got = answer(&ours, devices, call).await;
@@ -57,8 +67,18 @@ async fn compare(opened: &Opened, devices: &[Device], calls: &[Call]) -> Result<
             METHODS[call.method]
         );
     }
+    drop(turn);
+    ours.written().await.unwrap();
     device::erase(&opened.store, id).await.unwrap();
     Ok(())
+}
+
+/// A client's storage, and somebody who has his turn: until that is dropped, no ratchet is written.
+fn noting(opened: &Opened, id: i32, key: &SessionKey) -> (Backend, Watched<Pending<()>>) {
+    let backend = Backend::new(opened.store.clone(), id, key);
+    backend.write_behind();
+    let turn = backend.tasks().watch(pending());
+    (backend, turn)
 }
 
 fn compare_on(kind: Kind, cases: u32) {

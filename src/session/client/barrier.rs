@@ -1,19 +1,26 @@
 //! What must be on disk before a frame leaves.
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::{Client, anyhow, store::persistence_manager::PersistenceManager};
 
 use super::unrecorded::Unrecorded;
 use crate::{device, fault::moment};
 
+/// How long a frame of a session that closes waits for ratchets, which take milliseconds where there is a database.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
+
 /// Holds frames back until the database agrees with them. Clones are one and the same.
 ///
-/// Three things are written behind by the library, while it says to WhatsApp that we have them:
+/// Three things are written behind, while the library says to WhatsApp that we have them:
 ///
 /// - What it reports as events (`unrecorded.rs`).
 /// - The credentials of a pairing. The phone links the device when it has our signature; were the
@@ -23,7 +30,8 @@ use crate::{device, fault::moment};
 ///   counters are used up, but not when an answer has given the conversation a new sending chain
 ///   (`rebase_lease_after_sender_chain_reset` of wacore-libsignal 0.7): were that lost with the process,
 ///   the recipient would go on with a chain that nobody here has, and neither could read the other until both
-///   have begun anew. So while a message is being sent, frames wait for the ratchets.
+///   have begun anew. So while a message is being sent, the library is made to write them. And whatever it takes to be
+///   written is only noted at first (`device/noted.rs`): every frame waits until that is on disk.
 #[derive(Clone, Default)]
 pub(super) struct Barrier(Arc<Shared>);
 
@@ -31,6 +39,8 @@ pub(super) struct Barrier(Arc<Shared>);
 struct Shared {
     unrecorded: Unrecorded,
     closing: CancellationToken,
+    /// Where the ratchets go. None: there are none.
+    backend: Option<device::Backend>,
     /// None when the device was paired before: what it was loaded from is on disk.
     unpaired: Option<Unpaired>,
     /// Messages that are being sent.
@@ -59,7 +69,8 @@ impl Barrier {
             backend: backend.clone(),
             kept: AtomicBool::new(false),
         });
-        Self(Arc::new(Shared { unrecorded, closing, unpaired, ..Shared::default() }))
+        let backend = Some(backend.clone());
+        Self(Arc::new(Shared { unrecorded, closing, backend, unpaired, ..Shared::default() }))
     }
 
     /// The frames are this client's.
@@ -89,23 +100,43 @@ impl Barrier {
         self.keep_credentials().await
     }
 
-    /// What a message is encrypted with is on disk before it leaves.
+    /// What a message is encrypted with is on disk before it leaves, and so is what it answers.
     ///
     /// A session that another message is being read with at this very moment is not written: then a crash
     /// within the library's own delay (25 ms) loses the chain after all.
     async fn keep_ratchets(&self) -> Result<(), anyhow::Error> {
-        if self.0.sending.load(Ordering::Acquire) == 0 {
-            return Ok(());
-        }
-        let Some(client) = self.0.client.get().and_then(Weak::upgrade) else { return Ok(()) };
-        // Messages are sent when the backlog is drained. Before that, this would wait for whoever
-        // processes it, who may be waiting for a frame.
-        let kept = client.flush_pending_signal_state();
-        match self.0.closing.run_until_cancelled(kept).await {
-            Some(kept) => Ok(kept?),
-            None => {
-                anyhow::bail!("the session is closing; the message is sent by the next connection")
+        let Shared { sending, client, closing, backend, .. } = &*self.0;
+        let client = client.get().and_then(Weak::upgrade);
+        if let Some(client) = client.filter(|_| sending.load(Ordering::Acquire) > 0) {
+            // Messages are sent when the backlog is drained. Before that, this would wait for whoever
+            // processes it, who may be waiting for a frame.
+            let kept = client.flush_pending_signal_state();
+            match closing.run_until_cancelled(kept).await {
+                Some(kept) => kept?,
+                None => anyhow::bail!(
+                    "the session is closing; the message is sent by the next connection"
+                ),
             }
+        }
+        let Some(backend) = backend else { return Ok(()) };
+        // Whoever writes waits for nobody who waits for a frame.
+        let written = backend.written();
+        tokio::pin!(written);
+        if let Some(written) = closing.run_until_cancelled(&mut written).await {
+            return Ok(written?);
+        }
+        // Most of what is said at the end is said at once.
+        match timeout(LAST_FRAMES, written).await {
+            Ok(written) => Ok(written?),
+            Err(_) => anyhow::bail!("the session is closing; WhatsApp will deliver again"),
+        }
+    }
+
+    /// Waits until all ratchets are on disk that the client has written by now, or cannot be written.
+    pub(super) async fn ratchets_written(&self) {
+        if let Some(backend) = &self.0.backend {
+            // It was said by whoever tried first. What is not written is as if the process had died before it.
+            backend.written().await.ok();
         }
     }
 

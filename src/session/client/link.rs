@@ -250,7 +250,7 @@ impl Link {
                 // It has been told to stop; a panic has been reported.
                 history.await.ok();
             }
-            nothing_in_hand(&self.tasks, &self.unrecorded).await;
+            nothing_in_hand(&self.tasks, &self.barrier).await;
         })
         .await;
         if closed.is_err() {
@@ -272,13 +272,16 @@ impl Link {
 ///
 /// They outlive it. Of a message that was decrypted the ratchet may be on disk, and when WhatsApp delivers it again it
 /// cannot be read: from here on nobody may write for this session any more, and what was read would be gone.
-async fn nothing_in_hand(tasks: &Tasks, unrecorded: &Unrecorded) {
+///
+/// Nor may a ratchet be written any more that the client has handed over: whoever opens the device next reads what is there.
+async fn nothing_in_hand(tasks: &Tasks, barrier: &Barrier) {
     let done = async {
         tasks.quiet().await;
         // Whoever is with the hook waits for the database. When it is back it may go on.
-        while !unrecorded.unhooked().await {
+        while !barrier.unrecorded().unhooked().await {
             tasks.quiet().await;
         }
+        barrier.ratchets_written().await;
     };
     if tokio::time::timeout(IN_HAND, done).await.is_err() {
         tracing::error!("A client that has closed is not done with what it has received");
@@ -292,14 +295,14 @@ impl Drop for Link {
         self.stop.cancel();
         let Some(mut run) = self.run.take() else { return };
         let (client, device_id) = (Arc::clone(&self.client), self.device_id);
-        let (tasks, unrecorded) = (self.tasks.clone(), self.unrecorded.clone());
+        let (tasks, barrier) = (self.tasks.clone(), self.barrier.clone());
         let (closing, closed) = (Arc::clone(&self.closing), CancellationToken::new());
         locked(&closing).insert(device_id, closed.clone());
         self.tracker.spawn(async move {
             let in_order = async {
                 client.disconnect().await;
                 (&mut run).await.ok();
-                nothing_in_hand(&tasks, &unrecorded).await;
+                nothing_in_hand(&tasks, &barrier).await;
             };
             if tokio::time::timeout(CLOSE_DEADLINE, in_order).await.is_err() {
                 run.abort();

@@ -214,6 +214,7 @@ impl Factory {
         }
         // What an earlier client of this device has still on its way is there before it is read.
         backend.settle().await.map_err(|error| OpenError::Device(error.into()))?;
+        backend.write_behind();
         let persistence = Arc::new(
             PersistenceManager::new(Arc::new(backend.clone()))
                 .await

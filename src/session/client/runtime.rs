@@ -33,7 +33,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send,
     {
-        self.contained.contain(work)
+        self.contained.contain(self.known.watch_beside(Box::pin(work)))
     }
 
     /// Waits until the library has nothing in hand any more.
