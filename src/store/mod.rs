@@ -42,6 +42,7 @@ mod counters;
 pub mod error;
 pub mod events;
 mod fence;
+pub mod figures;
 mod group;
 pub mod handover;
 pub mod history;

@@ -152,6 +152,7 @@ mod sealed_wire;
 mod second_signal_process;
 mod secrets;
 mod seed_errors;
+mod session_figures;
 mod session_settings;
 mod sessions_wire;
 mod shutdown_process;
