@@ -245,7 +245,11 @@ impl Daemon {
             config.webhooks.max_age,
             meta(&config),
         )
-        .with_external(external(&config.external));
+        .with_external(external(&config.external))
+        .with_lock({
+            let held = state.held();
+            move || held.is_ours()
+        });
         let processor = services.meta.processor(&home);
         let (sender, watch) = (services.meta.sender(&home), services.meta.watch());
         let http_state = HttpState::new(

@@ -322,6 +322,11 @@ impl Store {
         self.turn().await
     }
 
+    /// How the schema stands to this program now: somebody else may have changed it since the start.
+    pub async fn schema(&self) -> Result<schema::State, Error> {
+        Ok(schema::state_now(&self.reader.within(PING)).await?)
+    }
+
     /// The write of a ping alone. It comes back in any case, and says so when the database is away,
     /// unless what writes hangs for good.
     pub async fn turn(&self) -> Result<(), Error> {

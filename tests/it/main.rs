@@ -129,6 +129,7 @@ mod program_tenants;
 mod progress_process;
 mod rate_limit_wire;
 mod read_only_start;
+mod readiness;
 mod reads_wire;
 mod receiver;
 #[path = "../../examples/receiver.rs"]
