@@ -88,6 +88,30 @@ fn complain(error: &store::Error) {
 /// The word for a try that the receiver took.
 pub(super) const SUCCESS: &str = "success";
 
+/// Every word under which a try is counted.
+pub(super) const WORDS: [&str; 20] = [
+    SUCCESS,
+    "http_status",
+    "gone",
+    "redirect_not_followed",
+    "timeout",
+    "connect_timeout",
+    "connect_failed",
+    "connection_refused",
+    "connection_reset",
+    "unreachable",
+    "dns_error",
+    "tls_error",
+    "protocol_error",
+    "request_invalid",
+    "blocked_address",
+    "url_refused",
+    "expired",
+    "event_retired",
+    "not_tried",
+    "unknown",
+];
+
 /// The word under which a try is counted.
 pub(super) fn word(settled: &Settled) -> &'static str {
     match (&settled.attempt, settled.ending) {
@@ -122,6 +146,26 @@ mod tests {
             attempt: None,
             sign: Some(sign),
         }
+    }
+
+    #[test]
+    fn every_word_for_a_failure_is_counted_from_the_start() {
+        let texts =
+            [include_str!("answer.rs"), include_str!("attempt.rs"), include_str!("settler.rs")];
+        let code = texts.map(|text| text.split("#[cfg(test)]").next().unwrap_or_default()).concat();
+        // What stands where an error's word does.
+        let named =
+            code.split("Some(\"").chain(code.split("refused(\"")).chain(code.split("=> \""));
+        let mut found = 0;
+        for word in named.skip(1).filter_map(|text| text.split_once('"').map(|(word, _)| word)) {
+            let is_word =
+                !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase() || it == b'_');
+            if is_word {
+                found += 1;
+                assert!(WORDS.contains(&word), "{word} is not counted from the start");
+            }
+        }
+        assert!(found > 10, "{found}");
     }
 
     #[test]
