@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use entity::UnixMillis;
+use entity::{UnixMillis, id::EventId};
 use tokio::sync::mpsc;
 
 use super::{engine::Shared, lanes::Lanes};
@@ -56,13 +56,19 @@ async fn write(shared: &Shared, batch: Vec<Settled>) {
     let webhooks = shared.store.webhooks();
     let disable_after = shared.options.disable_after;
     let error = match webhooks.settle(batch.clone(), disable_after).await {
-        Ok(settlement) => return note(shared, &settlement),
+        Ok(settlement) => {
+            batch.iter().for_each(tell);
+            return note(shared, &settlement);
+        }
         Err(error) => error,
     };
     if batch.len() > 1 && !matches!(error, store::Error::Stopped) {
         for settled in batch {
-            match webhooks.settle(vec![settled], disable_after).await {
-                Ok(settlement) => note(shared, &settlement),
+            match webhooks.settle(vec![settled.clone()], disable_after).await {
+                Ok(settlement) => {
+                    tell(&settled);
+                    note(shared, &settlement);
+                }
                 Err(error) => complain(&error),
             }
         }
@@ -75,6 +81,49 @@ fn note(shared: &Shared, settlement: &Settlement) {
     shared.note(settlement);
     let mut lanes = shared.lanes();
     settlement.health.iter().for_each(|row| lanes.learn_health(row));
+}
+
+/// Says what became of a try that is written down. Where the receiver is, and what it said, is in the database alone.
+fn tell(settled: &Settled) {
+    let Settled { delivery, endpoint, ending, .. } = settled;
+    let event = settled.event.as_ref().map(EventId::as_str);
+    let attempt = settled.attempts.saturating_add(i32::from(settled.attempt.is_some()));
+    let (result, status) = (word(settled), settled.attempt.as_ref().and_then(|it| it.status));
+    match ending {
+        Ending::Succeeded => tracing::debug!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            attempt,
+            status,
+            "Delivered an event"
+        ),
+        Ending::Retry(at) => tracing::info!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            attempt,
+            result,
+            status,
+            next_at_ms = at.0,
+            "A delivery has failed, and is tried again"
+        ),
+        Ending::Exhausted => tracing::warn!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            attempt,
+            result,
+            status,
+            "A delivery is given up"
+        ),
+        Ending::Released(_) => tracing::debug!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            "A delivery is put back, untried"
+        ),
+    }
 }
 
 /// What is not written down is sent again, once its lease is over.
@@ -136,6 +185,7 @@ mod tests {
     fn settled(endpoint: u128, sign: Sign) -> Settled {
         Settled {
             delivery: DeliveryId::new(UnixMillis(1), rand::random()),
+            event: None,
             endpoint: EndpointId::new(UnixMillis(1), endpoint),
             organization: OrganizationId::new(UnixMillis(1), 1),
             order_key: None,

@@ -24,6 +24,7 @@ mod device_differential;
 mod device_storage;
 mod doctor;
 mod documents;
+mod event_ids;
 mod external_acks;
 mod external_auth;
 mod external_day;
