@@ -26,13 +26,13 @@ use tracing::{Instrument as _, info_span};
 
 use self::{
     configured::{
-        deliveries, edge, external, http_limits, membership, meta, policy, session_options, tls,
+        deliveries, edge, external, http_limits, membership, meta, policy, session_options,
     },
     remembered::Remembered,
     stopping::{STORE_GRACE, Stopping},
 };
 pub use self::{
-    configured::{master_key, store_options},
+    configured::{master_key, store_options, tls},
     listeners::Listeners,
     stopping::longest_stop,
 };

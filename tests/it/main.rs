@@ -23,6 +23,7 @@ mod device_calls;
 mod device_differential;
 mod device_storage;
 mod doctor;
+mod doctor_faults;
 mod documents;
 mod event_ids;
 mod external_acks;
