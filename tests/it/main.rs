@@ -147,6 +147,7 @@ mod restore_process;
 mod retention;
 mod retention_plans;
 mod retention_tables;
+mod rolling;
 mod runs;
 mod schema;
 mod sealed_sessions;
