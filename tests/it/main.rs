@@ -88,6 +88,7 @@ mod lessons;
 mod load;
 mod log_process;
 mod log_secrets;
+mod log_watch;
 mod master_key;
 mod media_files;
 mod media_limits_wire;
