@@ -7,7 +7,9 @@
 #
 # There is no shell to ask the daemon from within: probe it from outside, as Kubernetes does. Alive is GET /livez,
 # ready is GET /readyz, both without a token, on the port below or (WAGATE_HTTP__ADMIN_LISTEN) on one of their own.
-FROM rust:1.95-slim-bookworm AS build
+FROM rust:1.95.0-slim-bookworm AS build
+# The one that is in it, and none that rustup would fetch for rust-toolchain.toml: clippy builds nothing here.
+ENV RUSTUP_TOOLCHAIN=1.95.0
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .

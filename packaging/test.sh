@@ -116,9 +116,26 @@ within id wagate >/dev/null || fail "there is no user"
 for file in /usr/share/man/man1/wagate.1.gz /usr/share/man/man1/wagate-session-list.1.gz \
     /usr/share/bash-completion/completions/wagate /usr/share/zsh/vendor-completions/_wagate \
     /usr/share/fish/vendor_completions.d/wagate.fish /usr/lib/systemd/system/wagate.{service,socket} \
-    /usr/share/doc/wagate/{copyright,third-party-licences.txt.gz,AGPL-3.0.txt,wagate.cdx.json,configuration.md,operations.md}; do
+    /usr/share/doc/wagate/{copyright,third-party-licences.txt.gz,AGPL-3.0.txt,wagate.cdx.json,docs/configuration.md,docs/operations.md}; do
     [[ -s $root$file ]] || fail "there is no $file"
 done
+# What is installed links to what is installed, and so does the unit.
+python3 - "$root/usr/share/doc/wagate" <<'LINKS' || fail "documents link to what is not there"
+import pathlib, re, sys
+
+folder, followed, dead = pathlib.Path(sys.argv[1]), 0, []
+for page in folder.rglob("*.md"):
+    lines = [line for line in page.read_text().splitlines() if not line.startswith("    ")]
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", "\n".join(lines)):
+        if "://" not in target:
+            followed += 1
+            if not (page.parent / target).exists():
+                dead.append(f"{page.relative_to(folder)} links to {target}")
+print(*dead, sep="\n", end="\n" if dead else "", file=sys.stderr)
+sys.exit(bool(dead) or followed < 10)
+LINKS
+guide=$(sed -n 's|^Documentation=.*file://\([^ ]*\).*|\1|p' "$root/usr/lib/systemd/system/wagate.service")
+[[ -s $root$guide ]] || fail "the unit names $guide, which is not there"
 zcat "$root/usr/share/doc/wagate/third-party-licences.txt.gz" | grep '^wacore-libsignal .*AGPL-3.0-only' >/dev/null ||
     fail "the licences do not tell of the AGPL"
 bash systemd/check.sh "$root/usr/bin/wagate" >/dev/null || fail "systemd does not like the units"

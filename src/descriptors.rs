@@ -25,4 +25,19 @@ mod tests {
         assert_eq!(sessions_within(1024), 294);
         assert_eq!(sessions_within(65_536), 58_941);
     }
+
+    #[test]
+    fn the_guide_and_the_unit_say_what_the_program_says() {
+        let unit = include_str!("../systemd/wagate.service");
+        let guide = include_str!("../docs/operations.md");
+        let limit = unit.lines().find_map(|line| line.strip_prefix("LimitNOFILE="));
+        let sessions = sessions_within(limit.unwrap().parse().unwrap());
+        let about = format!("about {},{}00", sessions / 1000, sessions % 1000 / 100);
+        assert!(unit.contains(&format!("{about} sessions")), "the unit does not say {about}");
+        assert!(
+            guide.contains(&format!("{about} by descriptors")),
+            "the guide does not say {about}"
+        );
+        assert_eq!(BASE, 700, "both say so");
+    }
 }

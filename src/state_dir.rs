@@ -4,8 +4,9 @@ use std::{
     fmt,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The file that holds the operator's bearer token, and nothing else.
@@ -72,6 +73,24 @@ pub struct StateDir {
     path: PathBuf,
     /// The kernel holds these locks for as long as the files are open at most. There is no pid to go stale.
     locks: Vec<File>,
+    held: Held,
+}
+
+/// The files whose locks are held, each by its name and by what it was when it was locked. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<[(PathBuf, FileId)]>);
+
+/// A file system's number, and the file's own in it.
+type FileId = (u64, u64);
+
+impl Held {
+    /// Whether under each name there is still the file that is locked. A lock on one that was moved away, or deleted, keeps
+    /// nobody out who comes to the name.
+    pub fn is_ours(&self) -> bool {
+        self.0.iter().all(|(path, id)| {
+            fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == *id)
+        })
+    }
 }
 
 /// Lets go of the locks themselves: a child process that is just being started holds the files open,
@@ -95,7 +114,7 @@ impl StateDir {
             .map_err(|source| Error::Make(path.to_owned(), source))?;
         // An absolute path stays right if the working directory ever changes, and reads better.
         let path = fs::canonicalize(path).map_err(|err| Error::Make(path.to_owned(), err))?;
-        let mut this = Self { path, locks: Vec::new() };
+        let mut this = Self { path, locks: Vec::new(), held: Held::default() };
         this.lock(&this.path.join(LOCK))?;
         Ok(this)
     }
@@ -103,6 +122,11 @@ impl StateDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is locked, for whoever wants to look whether it still is.
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Takes a database file: it is what two daemons must not share, wherever it lies and whatever it
@@ -138,6 +162,10 @@ impl StateDir {
     fn take(&mut self, file: File, path: &Path) -> Result<(), Error> {
         match file.try_lock() {
             Ok(()) => {
+                let found = file.metadata().map_err(|err| Error::Lock(path.to_owned(), err))?;
+                let id = (found.dev(), found.ino());
+                let held = self.held.0.iter().cloned().chain([(path.to_owned(), id)]);
+                self.held = Held(held.collect());
                 self.locks.push(file);
                 Ok(())
             }
@@ -263,6 +291,26 @@ mod tests {
         drop(held);
         assert!(!is_held(&path) && !is_held(dir.path()));
         StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_file_is_gone_or_another_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = StateDir::open(&dir.path().join("state")).unwrap();
+        assert!(state.held().is_ours());
+        let database = dir.path().join("wagate.db");
+        state.lock_database(&database).unwrap();
+        let held = state.held();
+        assert!(held.is_ours());
+        let away = dir.path().join("away.db");
+        fs::rename(&database, &away).unwrap();
+        assert!(!held.is_ours());
+        fs::write(&database, "").unwrap();
+        assert!(!held.is_ours());
+        fs::rename(&away, &database).unwrap();
+        assert!(held.is_ours());
+        fs::remove_file(state.path().join(LOCK)).unwrap();
+        assert!(!held.is_ours());
     }
 
     #[test]

@@ -311,7 +311,7 @@ async fn publish(
             let recorded = store.writer().record(new, Patience::Fail).await.map_err(refused)?;
             drop(place);
             match recorded {
-                Recorded::New { seq } => {
+                Recorded::New { seq, .. } => {
                     Ok(Commit { client: tenant.client, sequence: seq.unsigned_abs(), at: micros() })
                 }
                 other => Err(Failure::wrong(format!("a message was {other:?}"))),

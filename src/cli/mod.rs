@@ -11,6 +11,7 @@
 mod address;
 mod audit;
 mod backup;
+mod check;
 mod doctor;
 mod migrate;
 mod org;
@@ -30,14 +31,12 @@ mod webhook;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use serde_json::json;
-
-use self::output::{complain, say};
+use self::output::complain;
 use crate::{
     SIMULATOR,
     config::{self, Flag, Loaded, Sources},
 };
+use clap::{Parser, Subcommand};
 
 /// `EX_USAGE` of sysexits: the command line or the configuration is wrong, and nothing was changed.
 const USAGE: u8 = 64;
@@ -65,7 +64,7 @@ enum Command {
     /// Run the daemon (the default)
     #[command(alias = "run")]
     Serve,
-    /// Tell whether the configuration is usable, without opening anything
+    /// Tell whether the configuration is usable, with the key and the certificate that it names
     CheckConfig {
         /// Print one JSON object
         #[arg(long)]
@@ -172,9 +171,7 @@ pub fn main() -> ExitCode {
                 Command::Doctor(options) => doctor::run(Err(error), options),
                 Command::Webhook(command) => webhook::run(Err(error), command),
                 Command::CheckConfig { json: true } => {
-                    let error = output::Chain(&error).to_string();
-                    say(&tenants::json(&json!({ "usable": false, "error": error })));
-                    ExitCode::from(USAGE)
+                    check::refuse(&output::Chain(&error).to_string())
                 }
                 _ => {
                     complain(&error);
@@ -187,15 +184,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Doctor(options) => doctor::run(Ok(Loaded { config, file }), options),
         Command::Migrate(command) => migrate::run(&config, command),
-        Command::CheckConfig { json } => {
-            say(&if json {
-                let file = file.map(|path| path.display().to_string());
-                tenants::json(&json!({ "usable": true, "file": file }))
-            } else {
-                format!("The configuration is usable ({read}).\n")
-            });
-            ExitCode::SUCCESS
-        }
+        Command::CheckConfig { json } => check::run(&config, file.as_deref(), json),
         Command::Rekey(options) => rekey::run(&config, &options),
         Command::Backup(options) => backup::run(&config, &options),
         Command::Restore(options) => restore::run(&config, &options),

@@ -115,7 +115,7 @@ pub(super) fn meta(config: &Config) -> service::meta::Options {
 }
 
 /// The certificate to serve with, if there is one.
-pub(super) fn tls(config: &config::Http) -> Result<Option<http::Tls>, http::TlsError> {
+pub fn tls(config: &config::Http) -> Result<Option<http::Tls>, http::TlsError> {
     let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else {
         return Ok(None);
     };

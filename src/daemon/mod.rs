@@ -26,13 +26,13 @@ use tracing::{Instrument as _, info_span};
 
 use self::{
     configured::{
-        deliveries, edge, external, http_limits, membership, meta, policy, session_options, tls,
+        deliveries, edge, external, http_limits, membership, meta, policy, session_options,
     },
     remembered::Remembered,
     stopping::{STORE_GRACE, Stopping},
 };
 pub use self::{
-    configured::{master_key, store_options},
+    configured::{master_key, store_options, tls},
     listeners::Listeners,
     stopping::longest_stop,
 };
@@ -245,7 +245,11 @@ impl Daemon {
             config.webhooks.max_age,
             meta(&config),
         )
-        .with_external(external(&config.external));
+        .with_external(external(&config.external))
+        .with_lock({
+            let held = state.held();
+            move || held.is_ours()
+        });
         let processor = services.meta.processor(&home);
         let (sender, watch) = (services.meta.sender(&home), services.meta.watch());
         let http_state = HttpState::new(

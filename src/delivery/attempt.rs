@@ -113,6 +113,7 @@ fn given_up(claimed: Claimed, why: &'static str) -> Settled {
 fn untried(claimed: Claimed, ending: Ending, error: Option<&'static str>) -> Settled {
     Settled {
         delivery: claimed.id,
+        event: claimed.event.map(|event| event.id),
         endpoint: claimed.endpoint_id,
         organization: claimed.organization_id,
         order_key: claimed.order_key,

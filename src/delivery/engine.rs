@@ -149,8 +149,8 @@ impl Deliveries {
             freed: Notify::new(),
             client,
             lanes: Mutex::default(),
-            // There from the start; other words are when they first come up.
-            attempts: Mutex::new(BTreeMap::from([(settler::SUCCESS, 0)])),
+            // All there from the start.
+            attempts: Mutex::new(settler::WORDS.map(|word| (word, 0)).into()),
             exhausted: AtomicU64::default(),
             fenced: AtomicU64::default(),
             reclaimed: AtomicU64::default(),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use entity::UnixMillis;
+use entity::{UnixMillis, id::EventId};
 use tokio::sync::mpsc;
 
 use super::{engine::Shared, lanes::Lanes};
@@ -56,13 +56,19 @@ async fn write(shared: &Shared, batch: Vec<Settled>) {
     let webhooks = shared.store.webhooks();
     let disable_after = shared.options.disable_after;
     let error = match webhooks.settle(batch.clone(), disable_after).await {
-        Ok(settlement) => return note(shared, &settlement),
+        Ok(settlement) => {
+            batch.iter().for_each(tell);
+            return note(shared, &settlement);
+        }
         Err(error) => error,
     };
     if batch.len() > 1 && !matches!(error, store::Error::Stopped) {
         for settled in batch {
-            match webhooks.settle(vec![settled], disable_after).await {
-                Ok(settlement) => note(shared, &settlement),
+            match webhooks.settle(vec![settled.clone()], disable_after).await {
+                Ok(settlement) => {
+                    tell(&settled);
+                    note(shared, &settlement);
+                }
                 Err(error) => complain(&error),
             }
         }
@@ -77,6 +83,49 @@ fn note(shared: &Shared, settlement: &Settlement) {
     settlement.health.iter().for_each(|row| lanes.learn_health(row));
 }
 
+/// Says what became of a try that is written down. Where the receiver is, and what it said, is in the database alone.
+fn tell(settled: &Settled) {
+    let Settled { delivery, endpoint, ending, .. } = settled;
+    let event = settled.event.as_ref().map(EventId::as_str);
+    let attempt = settled.attempts.saturating_add(i32::from(settled.attempt.is_some()));
+    let (result, status) = (word(settled), settled.attempt.as_ref().and_then(|it| it.status));
+    match ending {
+        Ending::Succeeded => tracing::debug!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            attempt,
+            status,
+            "Delivered an event"
+        ),
+        Ending::Retry(at) => tracing::info!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            attempt,
+            result,
+            status,
+            next_at_ms = at.0,
+            "A delivery has failed, and is tried again"
+        ),
+        Ending::Exhausted => tracing::warn!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            attempt,
+            result,
+            status,
+            "A delivery is given up"
+        ),
+        Ending::Released(_) => tracing::debug!(
+            event.id = event,
+            webhook.delivery = %delivery,
+            webhook.endpoint = %endpoint,
+            "A delivery is put back, untried"
+        ),
+    }
+}
+
 /// What is not written down is sent again, once its lease is over.
 fn complain(error: &store::Error) {
     tracing::error!(
@@ -87,6 +136,30 @@ fn complain(error: &store::Error) {
 
 /// The word for a try that the receiver took.
 pub(super) const SUCCESS: &str = "success";
+
+/// Every word under which a try is counted.
+pub(super) const WORDS: [&str; 20] = [
+    SUCCESS,
+    "http_status",
+    "gone",
+    "redirect_not_followed",
+    "timeout",
+    "connect_timeout",
+    "connect_failed",
+    "connection_refused",
+    "connection_reset",
+    "unreachable",
+    "dns_error",
+    "tls_error",
+    "protocol_error",
+    "request_invalid",
+    "blocked_address",
+    "url_refused",
+    "expired",
+    "event_retired",
+    "not_tried",
+    "unknown",
+];
 
 /// The word under which a try is counted.
 pub(super) fn word(settled: &Settled) -> &'static str {
@@ -112,6 +185,7 @@ mod tests {
     fn settled(endpoint: u128, sign: Sign) -> Settled {
         Settled {
             delivery: DeliveryId::new(UnixMillis(1), rand::random()),
+            event: None,
             endpoint: EndpointId::new(UnixMillis(1), endpoint),
             organization: OrganizationId::new(UnixMillis(1), 1),
             order_key: None,
@@ -122,6 +196,26 @@ mod tests {
             attempt: None,
             sign: Some(sign),
         }
+    }
+
+    #[test]
+    fn every_word_for_a_failure_is_counted_from_the_start() {
+        let texts =
+            [include_str!("answer.rs"), include_str!("attempt.rs"), include_str!("settler.rs")];
+        let code = texts.map(|text| text.split("#[cfg(test)]").next().unwrap_or_default()).concat();
+        // What stands where an error's word does.
+        let named =
+            code.split("Some(\"").chain(code.split("refused(\"")).chain(code.split("=> \""));
+        let mut found = 0;
+        for word in named.skip(1).filter_map(|text| text.split_once('"').map(|(word, _)| word)) {
+            let is_word =
+                !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase() || it == b'_');
+            if is_word {
+                found += 1;
+                assert!(WORDS.contains(&word), "{word} is not counted from the start");
+            }
+        }
+        assert!(found > 10, "{found}");
     }
 
     #[test]

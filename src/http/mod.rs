@@ -39,6 +39,7 @@ mod signed;
 mod stalled;
 mod tls;
 mod traffic;
+mod validity;
 mod waiting;
 
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub use self::{
     server::{ServeOptions, serve},
     tls::{Reloaded, Tls, TlsError, TlsFiles},
     traffic::Connections,
+    validity::Validity,
 };
 
 // What the command line reads and writes as the API does.

@@ -17,7 +17,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
-use super::{code::Code, problem::Problem, traffic::Traffic};
+use super::{
+    code::Code,
+    problem::Problem,
+    traffic::{self, Traffic},
+};
 
 /// Where callers say, and are told, what a request is called.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -91,17 +95,30 @@ pub(super) async fn observe(
     let time = started.elapsed();
     traffic.answered(&method, matched, status, time);
     let duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let method = traffic::word(&method);
     span.in_scope(|| {
         let status = status.as_u16();
         if matches!(route, "/livez" | "/readyz") && status < 400 {
-            tracing::debug!(http.method = %method, http.route = route, http.status = status, duration_ms, "Answered");
+            tracing::debug!(
+                http.method = method,
+                http.route = route,
+                http.status = status,
+                duration_ms,
+                "Answered"
+            );
         } else {
-            tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "Answered");
+            tracing::info!(
+                http.method = method,
+                http.route = route,
+                http.status = status,
+                duration_ms,
+                "Answered"
+            );
         }
     });
     if cfg!(feature = "otlp") {
         // For traces; last, as every line has what its span has.
-        span.record("http.method", method.as_str());
+        span.record("http.method", method);
         span.record("http.route", route);
         span.record("http.status", status.as_u16());
     }

@@ -15,6 +15,8 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+use super::validity::Validity;
+
 /// Where the certificate chain and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -86,6 +88,13 @@ impl Tls {
         let served = pem.served(&self.files)?;
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = served;
         Ok(Reloaded::Replaced)
+    }
+
+    /// From when until when the certificate itself is good, not those that vouch for it; none if it does not say so in a
+    /// way that is known here.
+    pub fn validity(&self) -> Option<Validity> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        Validity::of(served.certified.end_entity_cert().ok()?)
     }
 
     /// What shakes hands.

@@ -117,8 +117,9 @@ impl Traffic {
     }
 }
 
-/// Callers can send any word as a method; each would be a series of its own.
-fn word(method: &Method) -> &'static str {
+/// A method as it is counted and logged. Callers can send any word as one: each would be a series of its own, and
+/// could be anything, a phone number too.
+pub(super) fn word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -127,7 +128,7 @@ fn word(method: &Method) -> &'static str {
         Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
-        _ => "other",
+        _ => "OTHER",
     }
 }
 
@@ -150,7 +151,7 @@ mod tests {
         encode(&mut text, &registry).unwrap();
         let series: Vec<_> =
             text.lines().filter(|line| line.starts_with("wagate_http_requests_total")).collect();
-        let one = r#"wagate_http_requests_total{method="other",route="-",status="404"} 3"#;
+        let one = r#"wagate_http_requests_total{method="OTHER",route="-",status="404"} 3"#;
         assert_eq!(series, [one]);
         assert!(text.contains(r#"wagate_http_request_seconds_bucket{le="0.005",route="-"} 3"#));
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use entity::{
+    UnixMillis,
     id::{MessageId, SessionId, in_order},
     kind::MessageKind,
     message, session,
@@ -21,7 +22,13 @@ use crate::{
     },
 };
 
-pub use crate::store::messages::Filter;
+pub use crate::store::{
+    figures::{Alike, Counted},
+    messages::Filter,
+};
+
+/// Of which figures are, in milliseconds.
+const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// How long a caller waits to hear that a message is on its way. Shorter than the time that a request
 /// may take: a message that is stored has an id, which the caller shall be told.
@@ -49,6 +56,17 @@ pub struct Accepted {
     pub message: message::Model,
     /// An earlier request with the same key made it, and this one did nothing.
     pub replayed: bool,
+}
+
+/// What one session does.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    pub session_id: SessionId,
+    pub since: UnixMillis,
+    pub until: UnixMillis,
+    pub counted: Counted,
+    /// Messages that could not be decrypted, since the session is there.
+    pub undecryptable: i64,
 }
 
 /// A page of messages.
@@ -106,6 +124,21 @@ impl Messages {
         Ok(Listing { channel: session.origin, messages, next })
     }
 
+    /// What a session has received and sent in the last day.
+    pub async fn figures(&self, caller: &Principal, session: &SessionId) -> Result<Figures, Error> {
+        caller.require(Role::Viewer)?;
+        let session = sessions::find(&self.store, caller, session).await?;
+        let until = self.store.clock().now();
+        let since = UnixMillis(until.0 - DAY);
+        Ok(Figures {
+            counted: self.store.messages().count_since(&session.id, since).await?,
+            session_id: session.session_id,
+            since,
+            until,
+            undecryptable: session.undecryptable,
+        })
+    }
+
     /// Sends a text.
     ///
     /// It is stored, with the id that WhatsApp will know it by, before anything is sent; from then
@@ -159,6 +192,11 @@ impl Messages {
         match made {
             Created::KeyReused => Err(Error::KeyReused),
             Created::New(message) => {
+                tracing::debug!(
+                    message.id = %message.id,
+                    session.key = %message.session_key,
+                    "Took a message that is to be sent"
+                );
                 let message = self.hand_over(caller, *message, queue).await?;
                 Ok(Accepted { message, replayed: false })
             }

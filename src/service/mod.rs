@@ -127,6 +127,13 @@ impl Services {
         self
     }
 
+    /// The same where a lock keeps other daemons out: `is_held` says whether it is ours.
+    #[must_use]
+    pub fn with_lock(mut self, is_held: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.health = self.health.with_lock(is_held);
+        self
+    }
+
     /// What time it is.
     pub fn clock(&self) -> &Clock {
         self.tokens.clock()

@@ -87,6 +87,8 @@ struct State {
     successes: u32,
     /// Turns given since the process began.
     begun: u64,
+    /// Of those, how many after a loss.
+    again: u64,
     /// Nobody has a turn any more.
     closed: bool,
 }
@@ -96,6 +98,8 @@ struct State {
 pub struct DialStats {
     /// Dials begun since the process began.
     pub begun: u64,
+    /// Of those, dials after a connection was lost, or came to nothing in a way that may mend by itself.
+    pub again: u64,
     /// Sessions that wait for their turn.
     pub waiting: u64,
     /// Sessions that are dialling.
@@ -146,6 +150,11 @@ impl Pace {
         }
     }
 
+    /// Counts a turn as one that was taken after a loss.
+    pub(super) fn counts_again(&self) {
+        self.lock().again += 1;
+    }
+
     /// Gives no turn any more.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -189,6 +198,7 @@ impl Pace {
         let state = self.lock();
         DialStats {
             begun: state.begun,
+            again: state.again,
             waiting: state.waiting.len() as u64,
             under_way: state.under_way.into(),
         }

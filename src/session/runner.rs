@@ -137,6 +137,8 @@ pub(super) struct Runner {
     urgent: bool,
     /// The status says that the session has ended, though it is dialled again.
     seems_ended: bool,
+    /// The next dial is one after a loss.
+    lost: bool,
 }
 
 impl Runner {
@@ -166,6 +168,7 @@ impl Runner {
             held: Vec::new(),
             urgent: start.operator,
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
+            lost: false,
             shared,
             tenure,
             ingest,
@@ -242,6 +245,7 @@ impl Runner {
         }
         let Some(event) = event else { return due };
         self.seems_ended = matches!(event, Event::AuthFailure(_) | Event::Disconnected(_));
+        self.lost = matches!(event, Event::ChangeState(Change::Reconnecting { .. }));
         let outdated = matches!(event, Event::AuthFailure(AuthFailure::ClientOutdated));
         self.say(event, care).await;
         if outdated {
@@ -348,6 +352,9 @@ impl Runner {
     /// One client, from its dial to its end. None when the session is to stop.
     async fn connect(&mut self) -> Option<Result<Ended, End>> {
         let permit = self.turn().await?;
+        if std::mem::take(&mut self.lost) {
+            self.shared.pace.counts_again();
+        }
         let stop = self.stop.clone();
         let failures = self.policy.dialling();
         // Before it is true: a process that crashes while it dials has dialled.

@@ -1,6 +1,6 @@
 //! What a database is like, seen from outside: for commands that tell, and change nothing.
 
-use entity::{UnixMillis, event, session, state::DesiredState};
+use entity::{UnixMillis, event, meta::account, session, state::DesiredState};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
@@ -22,6 +22,8 @@ pub struct Look {
     pub keys: Vec<Wrapped>,
     /// Sessions that run whenever a daemon does; only with a current schema.
     pub running: Option<u64>,
+    /// Whether organizations have accounts at Meta; only with a current schema.
+    pub has_accounts: Option<bool>,
     /// When the last event was recorded; only with a current schema.
     pub newest: Option<UnixMillis>,
     /// What the token is worth whose secret has the hash that was asked for; only with a current schema.
@@ -73,6 +75,7 @@ async fn look_with(db: &DatabaseConnection, manner: &Manner) -> Result<Look, DbE
             Some((hash, now)) if current => Some(worth(db, hash, *now).await?),
             _ => None,
         },
+        has_accounts: if current { Some(has_accounts(db).await?) } else { None },
         newest: if current { newest(db).await? } else { None },
         read_only: if sqlite { None } else { read_only(db).await? },
         schema,
@@ -85,6 +88,10 @@ async fn running(db: &DatabaseConnection) -> Result<u64, DbErr> {
         .filter(session::COLUMN.desired_state.eq(DesiredState::Running))
         .count(db)
         .await
+}
+
+async fn has_accounts(db: &DatabaseConnection) -> Result<bool, DbErr> {
+    Ok(account::Entity::find().limit(1).count(db).await? > 0)
 }
 
 async fn newest(db: &DatabaseConnection) -> Result<Option<UnixMillis>, DbErr> {

@@ -42,6 +42,7 @@ mod counters;
 pub mod error;
 pub mod events;
 mod fence;
+pub mod figures;
 mod group;
 pub mod handover;
 pub mod history;
@@ -321,6 +322,11 @@ impl Store {
     pub async fn ping(&self) -> Result<(), Error> {
         self.reader.within(PING).execute_unprepared("SELECT 1").await?;
         self.turn().await
+    }
+
+    /// How the schema stands to this program now: somebody else may have changed it since the start.
+    pub async fn schema(&self) -> Result<schema::State, Error> {
+        Ok(schema::state_now(&self.reader.within(PING)).await?)
     }
 
     /// The write of a ping alone. It comes back in any case, and says so when the database is away,

@@ -35,15 +35,24 @@ where
     C: ConnectionTrait,
     &'c C: IntoSchemaManagerConnection<'c>,
 {
-    let applied = applied(db).await?;
+    Ok(compare(&applied(db).await?))
+}
+
+/// The same of a database that was brought up to date before: one read.
+pub(super) async fn state_now(db: &impl ConnectionTrait) -> Result<State, DbErr> {
+    let rows = seaql_migrations::Entity::find().all(db).await?;
+    Ok(compare(&rows.into_iter().map(|row| row.version).collect()))
+}
+
+fn compare(applied: &BTreeSet<String>) -> State {
     let known: BTreeSet<String> =
         Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
     let newer: Vec<String> = applied.difference(&known).cloned().collect();
     if !newer.is_empty() {
-        return Ok(State::Newer(newer));
+        return State::Newer(newer);
     }
-    let missing: Vec<String> = known.difference(&applied).cloned().collect();
-    Ok(if missing.is_empty() { State::Current } else { State::Older(missing) })
+    let missing: Vec<String> = known.difference(applied).cloned().collect();
+    if missing.is_empty() { State::Current } else { State::Older(missing) }
 }
 
 /// Every step, as for a database that has seen none.

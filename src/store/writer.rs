@@ -36,7 +36,7 @@ use std::{
 use entity::{UnixMillis, kind::EventKind};
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::histogram::Histogram;
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::{ActiveEnum as _, DatabaseTransaction, DbErr};
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -234,10 +234,16 @@ impl Writer {
             event.seal(&sealer);
         }
         let (reply, answer) = oneshot::channel();
+        let kind = event.event.kind();
         let key = event.session_key.as_str().to_owned();
         let work = Work::Event { event: Box::new(event), reply };
         self.lane(&key).submit(&key, patience, self.lease.clone(), work).await?;
-        answer.await.unwrap_or(Err(Error::Stopped))
+        let recorded = answer.await.unwrap_or(Err(Error::Stopped))?;
+        // In the caller's span, which says which request it was, or which session.
+        for id in recorded.events() {
+            tracing::debug!(event.id = %id, kind = kind.to_value(), session.key = key, "Recorded an event");
+        }
+        Ok(recorded)
     }
 
     /// What was done since start.

@@ -252,6 +252,7 @@ async fn a_server_that_takes_connections_and_never_answers_is_left_each_time_and
         world.whatsapp.fault(Scope::Everyone, silence, Lasting::UntilCleared).await;
         phone.fault(Fault::Drop, Lasting::Once).await;
         let mut last = json!(null);
+        let mut counted = 0;
         for _ in 0..3 {
             let dials = world.whatsapp.info().connections;
             let begun = world.pass_until("a dial", SECOND, async || {
@@ -275,7 +276,12 @@ async fn a_server_that_takes_connections_and_never_answers_is_left_each_time_and
             );
             last = left["lastDisconnect"]["at"].clone();
             let figures = world.get("/metrics").await.body;
-            assert!(figures.as_str().unwrap().contains("wagate_sessions_reconnecting 1\n"));
+            let figures = figures.as_str().unwrap();
+            assert!(figures.contains("wagate_sessions_reconnecting 1\n"));
+            let again = figures.lines().find_map(|it| it.strip_prefix("wagate_reconnects_total "));
+            let again: u64 = again.unwrap().parse().unwrap();
+            assert!(again > counted, "{again} reconnects");
+            counted = again;
         }
         world.whatsapp.clear_faults(None);
         pass_until_connected(world, SECOND).await;

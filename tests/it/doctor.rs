@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Answers whatever it is asked, with the time as a machine with this clock has it.
-fn whatsapp(clock: SystemTime) -> String {
+pub(crate) fn whatsapp(clock: SystemTime) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -36,14 +36,14 @@ fn whatsapp(clock: SystemTime) -> String {
 }
 
 /// `doctor` where everything is as it should be.
-fn doctor(state: &Path) -> Command {
+pub(crate) fn doctor(state: &Path) -> Command {
     let mut command = command(state);
     command.env("WAGATE_WHATSAPP__URL", whatsapp(SystemTime::now())).args(["doctor", "--json"]);
     command
 }
 
 /// Exit code, and the report.
-fn report(command: &mut Command) -> (Option<i32>, Value) {
+pub(crate) fn report(command: &mut Command) -> (Option<i32>, Value) {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -51,7 +51,7 @@ fn report(command: &mut Command) -> (Option<i32>, Value) {
 }
 
 /// What is wrong: the checks, and what they say with what to do about it.
-fn wrong(report: &Value) -> Vec<(String, String)> {
+pub(crate) fn wrong(report: &Value) -> Vec<(String, String)> {
     let findings = report["findings"].as_array().unwrap();
     let wrong = findings.iter().filter(|finding| finding["verdict"] != "ok");
     wrong
@@ -64,7 +64,7 @@ fn wrong(report: &Value) -> Vec<(String, String)> {
 }
 
 /// A state directory that a daemon has used.
-fn used(state: &Path, database: Option<&Database>) {
+pub(crate) fn used(state: &Path, database: Option<&Database>) {
     let mut run = command(state);
     if let Some(database) = database {
         run.env("WAGATE_DATABASE__URL", &database.url);
@@ -89,7 +89,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Exactly one thing is wrong: `check`, of which `says` is told; and the exit code says so.
-fn finds(command: &mut Command, verdict: &str, check: &str, says: &str) {
+pub(crate) fn finds(command: &mut Command, verdict: &str, check: &str, says: &str) {
     let (code, report) = report(command);
     let found = wrong(&report);
     assert_eq!(found.len(), 1, "{check}: {report:#}");

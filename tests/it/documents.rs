@@ -75,6 +75,21 @@ fn the_changelog_names_the_schema_of_this_version() {
 }
 
 #[test]
+fn the_image_is_built_with_the_pinned_toolchain_and_runs_as_nobody() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pinned = fs::read_to_string(root.join("rust-toolchain.toml")).unwrap();
+    let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = \"")).unwrap();
+    let pinned = pinned.trim_end_matches('"');
+    let image = fs::read_to_string(root.join("Dockerfile")).unwrap();
+    assert!(image.contains(&format!("\nFROM rust:{pinned}-slim-bookworm AS build\n")), "{pinned}");
+    assert!(image.contains(&format!("\nENV RUSTUP_TOOLCHAIN={pinned}\n")), "{pinned}");
+    // What is in the last stage is what runs.
+    let last = image.rsplit("\nFROM ").next().unwrap();
+    assert!(last.starts_with("gcr.io/distroless/"), "{last}");
+    assert!(last.contains("\nUSER 65532:65532\n") && !last.contains("\nRUN "), "{last}");
+}
+
+#[test]
 fn links_lead_to_files_and_headings_that_are_there() {
     let pages = pages();
     assert!(pages.iter().any(|page| page.ends_with("docs/operations.md")), "{pages:?}");

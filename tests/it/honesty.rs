@@ -122,7 +122,7 @@ impl<'a> Play<'a> {
             posted: None,
         };
         let recorded = self.app.store.writer().record(new, Patience::Fail).await.unwrap();
-        let Recorded::New { seq } = recorded else { return };
+        let Recorded::New { seq, .. } = recorded else { return };
         if let What::Qr { code, valid_for } = what {
             let now = self.app.clock.now();
             let shown = Code {

@@ -41,6 +41,7 @@ use wagate::{
 use crate::{
     contract::{self, Seen},
     database::{Database, Opened},
+    log_watch,
 };
 
 /// What whoever reports a status must show.
@@ -125,6 +126,7 @@ impl App {
         external: Policy,
         meta: meta::Options,
     ) -> Self {
+        log_watch::begin();
         // Another test of this process may have installed it.
         rustls::crypto::ring::default_provider().install_default().ok();
         let (store, clock) = (opened.store.clone(), opened.clock.clone());
@@ -336,6 +338,7 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.opened.close().await;
+        log_watch::assert_clean();
     }
 }
 
@@ -405,9 +408,13 @@ impl Answer {
         let (client, request) = request.build_split();
         let request = request.unwrap();
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let asked = request.try_clone();
         let response = client.execute(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let answer = Self { status, headers, body: response.bytes().await.unwrap().to_vec() };
+        if let Some(asked) = asked {
+            log_watch::note(&asked, &answer.body);
+        }
         contract::check(&Seen {
             method: method.as_str(),
             path: &path,

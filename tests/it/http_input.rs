@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every route but `/livez` and `/readyz`, with a session called `s`.
-const ROUTES: [(&str, &str); 29] = [
+const ROUTES: [(&str, &str); 30] = [
     ("GET", "/"),
     ("GET", "/nowhere"),
     ("GET", "/api/whatsapp/session/status/s"),
@@ -38,6 +38,7 @@ const ROUTES: [(&str, &str); 29] = [
     ("POST", "/api/whatsapp/session/s/messages"),
     ("GET", "/api/whatsapp/session/s/messages"),
     ("GET", "/api/whatsapp/session/s/messages/msg_01JJ0000000000000000000000"),
+    ("GET", "/api/whatsapp/session/s/figures"),
     ("GET", "/api/whatsapp/session/s/events"),
     ("GET", "/api/whatsapp/session/s/events/page"),
     ("GET", "/api/whatsapp/events"),

@@ -1,11 +1,14 @@
 //! `/metrics`: which figures there are, and who may see them.
 
+use std::{collections::BTreeSet, path::Path, process::Command};
+
 use entity::{
     kind::EventKind,
     state::{Role, SessionStatus},
 };
 use reqwest::Method;
 use sea_orm::{ActiveEnum as _, Iterable as _};
+use serde_json::Value;
 use wagate::{http::Limits, store::retention::Table};
 
 use crate::{
@@ -57,6 +60,9 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
         for series in [
             "wagate_store_waiting",
             "wagate_dials_total",
+            "wagate_reconnects_total",
+            r#"wagate_webhook_attempts_total{result="http_status"}"#,
+            r#"wagate_webhook_attempts_total{result="blocked_address"}"#,
             "wagate_secrets_unopened_total",
             "wagate_dials_waiting",
             "wagate_dials_under_way",
@@ -77,6 +83,7 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
             let value: f64 = figures.get(series).parse().expect("a figure");
             assert!(value > 0.0, "{series} is {value}");
         }
+        figures.get("wagate_runtime_parks_total");
         figures.get("wagate_runtime_queued_tasks");
         figures.get("wagate_runtime_busy_seconds_total");
         // Looking is counted, once it was answered.
@@ -98,6 +105,51 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
         app.close().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_the_client_library_counts_is_there_from_the_start() {
+    let counters = counters_of_the_library();
+    assert!(counters.len() > 10, "{counters:?}");
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let figures = Figures::of(&app).await;
+        let shown: BTreeSet<String> = figures
+            .0
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE wa_")?.split(' ').next())
+            .map(|name| format!("wa_{name}_total"))
+            .collect();
+        assert_eq!(
+            shown, counters,
+            "src/service/metrics/known.rs has other names than the library"
+        );
+        for name in &counters {
+            let has_series = figures.0.lines().any(|line| line.starts_with(name.as_str()));
+            assert!(has_series, "{name} has no series");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+/// The names of the library's counters, read from the sources that this was built with.
+fn counters_of_the_library() -> BTreeSet<String> {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+        // What others need is not here.
+        .args(["--filter-platform", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let wacore = packages.iter().find(|package| package["name"] == "wacore").unwrap();
+    let manifest = Path::new(wacore["manifest_path"].as_str().unwrap());
+    let telemetry = manifest.with_file_name("src").join("telemetry.rs");
+    let text = std::fs::read_to_string(telemetry).unwrap();
+    let counted = text.split("  counter!(\"").skip(1);
+    counted.filter_map(|it| Some(it.split_once('"')?.0.to_owned())).collect()
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use wagate_simulator::{Options, Phone, Simulator};
 
 use crate::{
     database::Database,
+    log_watch,
     world::{DEADLINE, http_client},
 };
 
@@ -186,6 +187,9 @@ impl Node {
         });
         let token = std::fs::read_to_string(state.join("operator.token")).unwrap();
         let token = token.trim().to_owned();
+        for secret in [token.as_str(), MASTER_KEY] {
+            log_watch::keep(secret);
+        }
         Self { name, child, base, token, http: http_client(), log }
     }
 
@@ -195,10 +199,13 @@ impl Node {
 
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         let answer = self.request(Method::GET, path).send().await.unwrap();
-        (answer.status(), answer.json().await.unwrap_or_default())
+        let (status, body) = (answer.status(), answer.json().await.unwrap_or_default());
+        log_watch::note_value(&body);
+        (status, body)
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        log_watch::note_value(&body);
         let answer = self.request(Method::POST, path).json(&body).send().await.unwrap();
         (answer.status(), answer.json().await.unwrap())
     }
@@ -323,6 +330,8 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        log_watch::look_at(&self.log);
+        log_watch::assert_clean();
     }
 }
 

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use wagate_simulator::Simulator;
 
-use crate::world::{DEADLINE, http_client};
+use crate::{
+    log_watch,
+    world::{DEADLINE, http_client},
+};
 
 /// `SIGABRT` and `SIGKILL`: how a process ends at a moment of its own, and by our hand.
 const ABORTED: i32 = 6;
@@ -122,7 +125,12 @@ impl Installation {
         // As the process itself sees it.
         let token = format!("/proc/{}/root{}/operator.token", child.id(), self.state().display());
         let token = std::fs::read_to_string(token).unwrap();
+        let key = format!("/proc/{}/root{}/master.key", child.id(), self.state().display());
+        for secret in [token.trim(), std::fs::read_to_string(key).unwrap_or_default().trim()] {
+            log_watch::keep(secret);
+        }
         Ok(Process {
+            log: self.directory.join("log"),
             child: Some(child),
             base,
             token: token.trim().to_owned(),
@@ -134,6 +142,8 @@ impl Installation {
 /// A daemon in a process of its own; killed when the test fails half-way.
 pub(crate) struct Process {
     child: Option<Child>,
+    /// Of all processes of its installation.
+    log: PathBuf,
     base: String,
     token: String,
     http: reqwest::Client,
@@ -145,6 +155,8 @@ impl Drop for Process {
             child.kill().ok();
             child.wait().ok();
         }
+        log_watch::look_at(&self.log);
+        log_watch::assert_clean();
     }
 }
 
@@ -166,12 +178,15 @@ impl Process {
     ) -> Option<(StatusCode, Value)> {
         let mut request = self.request(method, path);
         if let Some(body) = body {
+            log_watch::note_value(&body);
             request = request.json(&body);
         }
         let answer = request.send().await.ok()?;
         let status = answer.status();
         let bytes = answer.bytes().await.ok()?;
-        Some((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+        let answer = serde_json::from_slice(&bytes).unwrap_or_default();
+        log_watch::note_value(&answer);
+        Some((status, answer))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -13,7 +13,7 @@ use reqwest::StatusCode;
 
 use crate::{
     database::{Database, Kind, on_each},
-    upgrade,
+    log_watch, upgrade,
     world::http_client,
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct Process {
     child: Child,
     base: String,
     token: String,
+    /// Where it logs to, if nobody else has said so.
+    log: Option<tempfile::NamedTempFile>,
 }
 
 impl Process {
@@ -48,8 +50,11 @@ impl Process {
 
     /// Of a command that runs the daemon.
     pub(crate) fn of(mut command: Command, state: &Path) -> Self {
-        command.stderr(Stdio::null());
-        Self::logging(command, state)
+        let log = tempfile::NamedTempFile::new().unwrap();
+        command.stderr(log.reopen().unwrap());
+        let mut this = Self::logging(command, state);
+        this.log = Some(log);
+        this
     }
 
     /// The same, where the command says what becomes of the log.
@@ -61,7 +66,8 @@ impl Process {
             .find_map(|line| Some(line.trim().strip_prefix("address")?.trim().to_owned()))
             .expect("the daemon says where it answers");
         let token = std::fs::read_to_string(state.join("operator.token")).unwrap();
-        Self { child, base, token: token.trim().to_owned() }
+        log_watch::keep(token.trim());
+        Self { child, base, token: token.trim().to_owned(), log: None }
     }
 
     pub(crate) fn token(&self) -> &str {
@@ -107,6 +113,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        if let Some(log) = &self.log {
+            log_watch::look_at(log.path());
+            log_watch::assert_clean();
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the program says of itself, of its configuration and of its sessions.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
     database::{Database, on_each},
+    http_tls,
     program::{Process, command, ended},
     world::http_client,
 };
@@ -114,4 +115,62 @@ async fn sessions_are_listed_beside_the_daemon_as_it_lists_them_and_of_one_organ
         assert_eq!(line.lines().count(), 1, "{line}");
     })
     .await;
+}
+
+#[test]
+fn a_key_or_a_certificate_that_is_of_no_use_is_told_of_without_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let check = |variables: &[(&str, &str)], words: &[&str]| {
+        let mut command = command(&state);
+        command.arg("check-config").args(words).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (absent, short, open) = (path("absent"), path("short"), path("open"));
+    for (name, text, mode) in [("short", "c2hvcnQ=", 0o600), ("open", "", 0o644)] {
+        fs::write(path(name), text).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for (file, says) in [
+        (&absent, "there is no master key in"),
+        (&short, "holds no master key"),
+        (&open, "others may read or change the master key"),
+    ] {
+        let key = [("WAGATE_ENCRYPTION__MASTER_KEY_FILE", file.as_str())];
+        let (code, said, line) = check(&key, &[]);
+        assert_eq!((code, said.as_str(), line.lines().count()), (Some(64), "", 1), "{line}");
+        assert!(line.starts_with("wagate: cannot use the master key: ") && line.contains(says));
+    }
+    let (code, _, line) = check(&[("WAGATE_ENCRYPTION__MASTER_KEY", "hunter2hunter2")], &[]);
+    assert_eq!(code, Some(64));
+    assert!(line.contains("is no master key") && !line.contains("hunter2"), "{line}");
+
+    let (certificate, key) = http_tls::certificate(dir.path(), "good");
+    let (_, other) = http_tls::certificate(dir.path(), "other");
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+    let other = other.display().to_string();
+    let files = |key| {
+        [("WAGATE_HTTP__TLS_CERTIFICATE", certificate.as_str()), ("WAGATE_HTTP__TLS_KEY", key)]
+    };
+    let (code, _, line) = check(&files(&key), &[]);
+    assert_eq!((code, line.as_str()), (Some(0), ""));
+    let (code, _, line) = check(&files(&other), &[]);
+    assert_eq!(code, Some(64));
+    assert!(
+        line.starts_with("wagate: cannot serve TLS: ") && line.contains("is not for the key"),
+        "{line}"
+    );
+
+    // Both at once, to programs.
+    let mut both = files(&other).to_vec();
+    both.push(("WAGATE_ENCRYPTION__MASTER_KEY_FILE", absent.as_str()));
+    let (code, said, _) = check(&both, &["--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["usable"]), (Some(64), &false.into()));
+    let error = said["error"].as_str().unwrap();
+    assert!(error.contains("no master key in") && error.contains("cannot serve TLS"), "{error}");
+    assert!(!state.exists(), "nothing was opened");
 }

@@ -17,7 +17,7 @@ use wagate_simulator::{Options, Phone, Simulator};
 use crate::{
     contract::{self, Seen},
     database::{self, Database, Kind},
-    program,
+    log_watch, program,
 };
 
 /// How long anything may take before the test fails. Far more than it takes on a busy machine.
@@ -134,6 +134,7 @@ impl World {
 
     /// Starts the daemon on the state that the last one left.
     pub(crate) async fn start_daemon(&mut self) {
+        log_watch::begin();
         let start = Daemon::start(Config::clone(&self.config), self.clock.clone());
         let daemon = Box::pin(start).await.unwrap();
         self.base = format!("http://{}", daemon.address());
@@ -203,6 +204,7 @@ impl World {
         let violations = self.whatsapp.violations();
         assert!(violations.is_empty(), "protocol errors: {violations:#?}");
         self.whatsapp.stop().await;
+        log_watch::assert_clean();
     }
 
     /// A request with the operator's token.
@@ -368,9 +370,13 @@ impl Answer {
         let (client, request) = request.build_split();
         let request = request.unwrap();
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let asked = request.try_clone();
         let response = timeout(DEADLINE, client.execute(request)).await.unwrap().unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();
+        if let Some(asked) = asked {
+            log_watch::note(&asked, &bytes);
+        }
         let content_type = headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
         contract::check(&Seen {
             method: method.as_str(),

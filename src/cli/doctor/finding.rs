@@ -13,6 +13,7 @@ pub(super) enum Check {
     OperatorToken,
     Disk,
     Listen,
+    Certificate,
     Database,
     Schema,
     MasterKey,
@@ -20,6 +21,8 @@ pub(super) enum Check {
     #[serde(rename = "whatsapp")]
     WhatsApp,
     Clock,
+    Meta,
+    Traces,
     Webhooks,
 }
 
@@ -31,12 +34,15 @@ impl Check {
             Self::OperatorToken => "operator's token",
             Self::Disk => "disk",
             Self::Listen => "listener",
+            Self::Certificate => "certificate",
             Self::Database => "database",
             Self::Schema => "schema",
             Self::MasterKey => "master key",
             Self::Descriptors => "descriptors",
             Self::WhatsApp => "WhatsApp",
             Self::Clock => "clock",
+            Self::Meta => "Meta",
+            Self::Traces => "traces",
             Self::Webhooks => "webhooks",
         }
     }

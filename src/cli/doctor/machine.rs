@@ -24,54 +24,64 @@ const LOCAL: Duration = Duration::from_secs(2);
 /// How often it is looked whether a program has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The listener: free for a daemon that is to start, answering for one that runs.
-pub(super) async fn listen(config: &Config, alone: bool) -> Finding {
-    let address = config.http.listen;
-    if !alone {
-        return match timeout(LOCAL, TcpStream::connect(reachable(address))).await {
-            _ if address.port() == 0 => {
-                Finding::ok(Check::Listen, "a daemon runs, on a port it has chosen")
-            }
-            Ok(Ok(_)) => {
-                Finding::ok(Check::Listen, format!("a daemon runs and listens on {address}"))
-            }
-            Ok(Err(_)) | Err(_) => Finding::fault(
-                Check::Listen,
-                format!("a daemon runs, and nobody answers on {address}"),
-            )
-            .fix("it may have been started with another http.listen; else restart it"),
-        };
+/// The listeners: free for a daemon that is to start, answering for one that runs.
+pub(super) async fn listen(config: &Config, alone: bool) -> Vec<Finding> {
+    let mut wanted = vec![("http.listen", config.http.listen)];
+    wanted.extend(config.http.admin_listen.map(|address| ("http.admin_listen", address)));
+    let mut findings = Vec::new();
+    // Held until all are looked at: two of ours may be in each other's way.
+    let mut held = Vec::new();
+    for (key, address) in wanted {
+        findings.push(if alone {
+            free(key, address, &mut held).await
+        } else {
+            answers(key, address).await
+        });
     }
-    match TcpListener::bind(address).await {
-        Ok(_) => Finding::ok(Check::Listen, format!("{address} is free")),
-        Err(error)
-            if error.kind() == io::ErrorKind::AddrInUse && systemd_listens(address).await =>
-        {
-            Finding::ok(
-                Check::Listen,
-                format!("wagate.socket has {address} for the daemon, which does not run now"),
-            )
+    findings
+}
+
+async fn answers(key: &str, address: SocketAddr) -> Finding {
+    match timeout(LOCAL, TcpStream::connect(reachable(address))).await {
+        _ if address.port() == 0 => {
+            Finding::ok(Check::Listen, "a daemon runs, on a port it has chosen")
         }
-        Err(error) => {
-            let fix = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    format!("`ss -ltnp 'sport = :{}'` tells who has it; or set http.listen", address.port())
-                }
-                io::ErrorKind::AddrNotAvailable => {
-                    "no interface of this machine has that address: set http.listen to one of \
-                     `ip -br address`"
-                        .to_owned()
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need AmbientCapabilities=CAP_NET_BIND_SERVICE: take a higher one \
-                     behind a proxy"
-                        .to_owned()
-                }
-                _ => "set http.listen to another address".to_owned(),
-            };
-            Finding::fault(Check::Listen, format!("cannot listen on {address}: {error}")).fix(fix)
-        }
+        Ok(Ok(_)) => Finding::ok(Check::Listen, format!("a daemon runs and listens on {address}")),
+        Ok(Err(_)) | Err(_) => Finding::fault(
+            Check::Listen,
+            format!("a daemon runs, and nobody answers on {address} ({key})"),
+        )
+        .fix(format!("it may have been started with another {key}; else restart it")),
     }
+}
+
+async fn free(key: &str, address: SocketAddr, held: &mut Vec<TcpListener>) -> Finding {
+    let error = match TcpListener::bind(address).await {
+        Ok(listener) => {
+            held.push(listener);
+            return Finding::ok(Check::Listen, format!("{address} is free"));
+        }
+        Err(error) => error,
+    };
+    if error.kind() == io::ErrorKind::AddrInUse && systemd_listens(address).await {
+        let says = format!("wagate.socket has {address} for the daemon, which does not run now");
+        return Finding::ok(Check::Listen, says);
+    }
+    let fix = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("`ss -ltnp 'sport = :{}'` tells who has it; or set {key}", address.port())
+        }
+        io::ErrorKind::AddrNotAvailable => format!(
+            "no interface of this machine has that address: set {key} to one of `ip -br address`"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need AmbientCapabilities=CAP_NET_BIND_SERVICE: take a higher one \
+             behind a proxy"
+                .to_owned()
+        }
+        _ => format!("set {key} to another address"),
+    };
+    Finding::fault(Check::Listen, format!("cannot listen on {address} ({key}): {error}")).fix(fix)
 }
 
 /// Whether systemd listens there in the daemon's place (`wagate.socket`), as far as systemd is there to be asked.

@@ -5,16 +5,19 @@
 //!
 //! - `finding.rs`: what a check says.
 //! - `place.rs`: the state directory, its token, its disk. `machine.rs`: what the system allows.
-//! - `data.rs`: the database, its schema, its key. `network.rs`: who must be reached, and the clock.
+//! - `certificate.rs`: what HTTPS is served with. `data.rs`: the database, its schema, its key.
+//! - `network.rs`: WhatsApp, and the clock. `reach.rs`: who else must be reached, if that is configured.
 //!
 //! To add a check: a variant of [`Check`], a function that returns a
 //! [`Finding`], a line in [`examine`].
 
+mod certificate;
 mod data;
 mod finding;
 mod machine;
 mod network;
 mod place;
+mod reach;
 
 use std::process::ExitCode;
 
@@ -86,11 +89,14 @@ async fn examine(config: &Config, deep: bool) -> Vec<Finding> {
     let mut findings = vec![place::state_dir(&config.state_dir)];
     findings.extend(place::operator_token(&config.state_dir));
     findings.extend(place::disk(config));
-    findings.push(machine::listen(config, alone).await);
+    findings.extend(machine::listen(config, alone).await);
+    findings.extend(certificate::certificate(&config.http, Clock::system().now()));
     let (about_data, seen) = data::database(config, alone, deep).await;
     findings.extend(about_data);
     findings.push(machine::descriptors(seen.as_ref().and_then(|seen| seen.running)));
     findings.extend(network::whatsapp(config, Clock::system().now(), seen.as_ref()).await);
+    findings.extend(reach::meta(config, seen.as_ref()).await);
+    findings.extend(reach::collector(&config.traces).await);
     findings.extend(network::webhooks(config));
     findings
 }

@@ -55,15 +55,16 @@ fn http_url(dialled: Option<&str>) -> Url {
     dialled.unwrap_or_else(|| Url::parse(WHATSAPP).expect("it is a URL"))
 }
 
-/// Any answer will do. What the server's clock says, if it says so.
-async fn ask(url: Url) -> Result<Option<UnixMillis>, reqwest::Error> {
+/// What asks others. It follows no redirection: whoever was called is whom it is about.
+pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
     // In a daemon the WhatsApp transport does this. Once is enough, by whomever.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let client = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?;
-    let answer = client.head(url).send().await.map_err(reqwest::Error::without_url)?;
+    reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build()
+}
+
+/// Any answer will do. What the server's clock says, if it says so.
+async fn ask(url: Url) -> Result<Option<UnixMillis>, reqwest::Error> {
+    let answer = client()?.head(url).send().await.map_err(reqwest::Error::without_url)?;
     let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
     Ok(date.and_then(|date| {

@@ -19,7 +19,7 @@ pub(super) async fn ready(State(health): State<Health>) -> impl IntoResponse {
     let status = match health.ready().await {
         Ok(()) => StatusCode::NO_CONTENT,
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "Not ready");
+            tracing::warn!(error = &*error as &dyn std::error::Error, "Not ready");
             StatusCode::SERVICE_UNAVAILABLE
         }
     };

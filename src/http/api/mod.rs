@@ -9,6 +9,7 @@ mod contacts;
 mod dashboard;
 mod docs;
 mod events;
+mod figures;
 mod health;
 mod list;
 mod media;
@@ -246,6 +247,12 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
             Viewer,
             messages::list,
             about::messages::list(),
+        ),
+        get(
+            "/api/whatsapp/session/{sessionId}/figures",
+            Viewer,
+            figures::show,
+            about::messages::figures(),
         ),
         get(
             "/api/whatsapp/session/{sessionId}/messages/{messageId}",

@@ -75,7 +75,7 @@ impl External {
             Some(event) => {
                 let mark = mark(&event, said, called, timed);
                 match record(event, at, mark, timed.until(at)).await? {
-                    Recorded::New { seq } => Outcome::Recorded { seq },
+                    Recorded::New { seq, .. } => Outcome::Recorded { seq },
                     Recorded::Duplicate | Recorded::Ignored => Outcome::Duplicate,
                     Recorded::Stale => Outcome::Older,
                     Recorded::Waiting | Recorded::KeyReused | Recorded::Full => Outcome::Nothing,

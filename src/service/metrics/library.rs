@@ -10,7 +10,7 @@ use std::{
 };
 
 use metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit,
     set_global_recorder,
 };
 use prometheus_client::{
@@ -19,7 +19,9 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-/// The library's counters: messages by outcome, requests, reconnects. Cheap to clone.
+use super::known;
+
+/// The library's counters: messages by outcome, requests, streams' ends. Cheap to clone.
 ///
 /// Counters and nothing else: a histogram costs something with every message, and its one gauge says
 /// of a single session what we say of all.
@@ -43,9 +45,22 @@ impl LibraryCounters {
         INSTALLED
             .get_or_init(|| {
                 let counters = Self::default();
+                counters.register_known();
                 set_global_recorder(counters.clone()).is_ok().then_some(counters)
             })
             .clone()
+    }
+
+    /// Has what the library counts stand at zero until it does.
+    fn register_known(&self) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for known in known::COUNTERS {
+            for &value in known.values {
+                let labels = known.label.map(|label| Label::new(label, value));
+                all.entry(Key::from_parts(known.name, labels.into_iter().collect::<Vec<_>>()))
+                    .or_default();
+            }
+        }
     }
 }
 

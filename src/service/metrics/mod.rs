@@ -1,9 +1,10 @@
 //! Figures about the whole daemon, in the text format that Prometheus reads.
 //!
 //! They are about the installation and never about one tenant or session: no label holds an id.
-//! Ours are there from the start, with a zero where nothing has happened; each of the client
-//! library's (`library.rs`) appears when it first counts. `process.rs` is about the process itself.
+//! All are there from the start, with a zero where nothing has happened, those of the client library's too (`library.rs`,
+//! and `known.rs`, which has their names). `process.rs` is about the process itself.
 
+mod known;
 mod library;
 mod meta;
 mod process;
@@ -141,6 +142,10 @@ fn register_dials(registry: &mut Registry, stats: &DialStats) {
     let dials = Counter::<u64>::default();
     dials.inc_by(stats.begun);
     registry.register("wagate_dials", "Connections to WhatsApp begun", dials);
+    let again = Counter::<u64>::default();
+    again.inc_by(stats.again);
+    let help = "Of those, begun anew after a connection was lost, or a dial came to nothing";
+    registry.register("wagate_reconnects", help, again);
     let (waiting, under_way) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     waiting.set(number(stats.waiting));
     under_way.set(number(stats.under_way));

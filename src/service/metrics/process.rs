@@ -65,6 +65,11 @@ fn register_runtime(registry: &mut Registry) {
     busy.inc_by(workers.map(|it| runtime.worker_total_busy_duration(it).as_secs_f64()).sum());
     let help = "Time that threads were running tasks, over all threads";
     registry.register("wagate_runtime_busy_seconds", help, busy);
+    let parked = Counter::<u64>::default();
+    let workers = 0..runtime.num_workers();
+    parked.inc_by(workers.map(|it| runtime.worker_park_count(it)).sum());
+    let help = "How often threads had nothing to run, over all threads";
+    registry.register("wagate_runtime_parks", help, parked);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i64>) {

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use entity::{
     UnixMillis,
-    id::{OrganizationId, SessionKey},
+    id::{EventId, OrganizationId, SessionKey},
 };
 
 pub(super) use self::{messages::row, record::record_batch};
@@ -224,10 +224,12 @@ fn lately(mark: &str, at: UnixMillis, before: i64) -> String {
 }
 
 /// What became of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recorded {
     New {
         seq: i64,
+        /// All that was recorded of it, in order: itself, and acknowledgements that stand before and after it.
+        events: Vec<EventId>,
     },
     /// Recorded before. WhatsApp redelivers whatever it was not told we kept.
     Duplicate,
@@ -242,6 +244,16 @@ pub enum Recorded {
     KeyReused,
     /// The session has handed over, and its organization has no place for it to be at work again. Nothing was recorded.
     Full,
+}
+
+impl Recorded {
+    /// What was recorded; nothing of what was not new.
+    pub fn events(&self) -> &[EventId] {
+        match self {
+            Self::New { events, .. } => events,
+            _ => &[],
+        }
+    }
 }
 
 /// Rows per statement: far below SQLite's 32,766 bound values at twenty columns each.

@@ -60,6 +60,7 @@ pub(in crate::store) async fn record_batch(
                         seq
                     })
                 };
+                let mut events = Vec::with_capacity(1);
                 let session = present.sessions.get(&event.session_key);
                 let to = event.posted.as_ref().and_then(|posted| posted.to.as_deref());
                 // An address that hides the number says less than the number.
@@ -68,6 +69,7 @@ pub(in crate::store) async fn record_batch(
                 let channel = session.map_or(Origin::Embedded, |session| session.origin);
                 let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
                     let id = EventId::new(now, rand::random());
+                    events.push(id.clone());
                     let known = payload::Known {
                         own: own.as_deref(),
                         channel,
@@ -101,7 +103,7 @@ pub(in crate::store) async fn record_batch(
                     let late = NewEvent { event: Event::Ack(ack), at, ..NewEvent::clone(event) };
                     write(&late, None, next_seq());
                 }
-                Recorded::New { seq }
+                Recorded::New { seq, events }
             }
         });
     }

@@ -61,6 +61,9 @@ impl Meta {
                 })
             })
             .await?;
+        for (_, id) in &bodies {
+            tracing::debug!(meta.body = %id, "Kept what Meta posted, or had it");
+        }
         for ((_, id), mut rows) in bodies.iter().zip(rest) {
             for row in &mut rows {
                 row.body_id = id.clone();

@@ -11,7 +11,7 @@ use std::{
 
 use entity::{
     UnixMillis,
-    id::{AttemptId, DeliveryId, EndpointId, OrganizationId, in_order},
+    id::{AttemptId, DeliveryId, EndpointId, EventId, OrganizationId, in_order},
     webhook::{attempt, endpoint, health, state::EndpointState},
 };
 use sea_orm::{
@@ -63,6 +63,8 @@ pub enum Ending {
 #[derive(Clone, Debug)]
 pub struct Settled {
     pub delivery: DeliveryId,
+    /// What was to be told; none if retention has taken it.
+    pub event: Option<EventId>,
     pub endpoint: EndpointId,
     pub organization: OrganizationId,
     pub order_key: Option<String>,

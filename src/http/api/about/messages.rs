@@ -9,6 +9,7 @@ use crate::{
     http::{
         api::{
             Success,
+            figures::FiguresView,
             media::TYPES,
             messages::{LONGEST, List, MessageView, USUAL},
             qr::{LIFETIMES, SignedUrlView},
@@ -155,6 +156,20 @@ pub(in crate::http::api) fn media() -> Operation {
             Code::TooManyStreams,
             Code::StreamsOfCaller,
         ])
+}
+
+pub(in crate::http::api) fn figures() -> Operation {
+    let figures = json!({
+        "sessionId": "shop-1", "since": "2025-01-19T10:00:00.000Z", "until": AT, "received": 120,
+        "sent": 80, "waiting": 0, "failed": 1,
+        "acks": { "server": 2, "delivered": 30, "read": 48, "played": 0 }, "undecryptable": 0,
+        "isWhole": true,
+    });
+    operation("getSessionFigures", Tag::Messages, "What a session has received and sent in the last day")
+        .about(
+            "Messages of the account's past are left out. `/metrics` has such figures of all sessions together, and of none alone.",
+        )
+        .answers::<Success<FiguresView>>(200, "Its figures.", success(&figures))
 }
 
 pub(in crate::http::api) fn sign_media() -> Operation {

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use entity::{UnixMillis, id::EndpointId, message, session, state::Direction};
+use entity::{
+    UnixMillis,
+    id::{EndpointId, EventId},
+    message, session,
+    state::Direction,
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
     IntoActiveModel, QueryFilter,
@@ -29,6 +34,8 @@ pub(in crate::store::meta) struct Door<'a> {
     pub(in crate::store::meta) now: UnixMillis,
     /// Endpoints that are owed word.
     pub(in crate::store::meta) touched: BTreeSet<EndpointId>,
+    /// Events that were recorded.
+    pub(in crate::store::meta) recorded: Vec<EventId>,
 }
 
 impl<'a> Door<'a> {
@@ -38,7 +45,7 @@ impl<'a> Door<'a> {
         known: &'a Known,
         now: UnixMillis,
     ) -> Self {
-        Self { txn, sealer, known, now, touched: BTreeSet::new() }
+        Self { txn, sealer, known, now, touched: BTreeSet::new(), recorded: Vec::new() }
     }
 }
 

@@ -117,6 +117,7 @@ impl Meta {
     /// another `lease`.
     pub async fn carry_out(&self, work: &Work, lease: Duration) -> Result<Carried, Error> {
         let (work, progress) = steps::next(work);
+        let (told, body) = (work.event.id.clone(), work.event.body_id.clone());
         let store = self.store.clone();
         let organization = work.event.organization_id.clone();
         let sealer = self.store.sealer(&organization, Patience::Wait).await?;
@@ -132,17 +133,20 @@ impl Meta {
                     Some(reached) => steps::advance(&store, txn, &work, reached, lease).await?,
                 };
                 if !is_ours {
-                    return Ok((Carried::Fenced, BTreeSet::new()));
+                    return Ok((Carried::Fenced, BTreeSet::new(), Vec::new()));
                 }
                 let mut door = Door::new(txn, &sealer, &known, now);
                 let carried = match Box::pin(follow(&mut door, work)).await? {
                     Some(()) => progress.map_or(Carried::Done, Carried::Part),
                     None => Carried::Refused,
                 };
-                Ok((carried, door.touched))
+                Ok((carried, door.touched, door.recorded))
             })
         });
-        let (carried, touched) = unit.await?;
+        let (carried, touched, recorded) = unit.await?;
+        for id in recorded {
+            tracing::debug!(event.id = %id, meta.event = %told, meta.body = %body, "Recorded an event");
+        }
         if carried != Carried::Fenced {
             self.store.webhooks().touch(touched);
         }
@@ -247,7 +251,8 @@ impl Door<'_> {
         if event.has_secret() {
             event.seal(self.sealer);
         }
-        let (_, touched) = record_batch(self.txn, self.known, self.now, &[&event]).await?;
+        let (recorded, touched) = record_batch(self.txn, self.known, self.now, &[&event]).await?;
+        self.recorded.extend(recorded.iter().flat_map(|it| it.events().iter().cloned()));
         self.touched.extend(touched);
         Ok(())
     }

@@ -1,0 +1,78 @@
+//! `/readyz`: the schema and the lock are looked at again with each question, and however many ask cost one look.
+
+use std::fs;
+
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode};
+
+use crate::{
+    database::{Kind, on, on_each},
+    http_app::App,
+    world::World,
+};
+
+/// What is there without a word more.
+async fn ready(app: &App) -> StatusCode {
+    let answer = app.anonymous(Method::GET, "/readyz").send().await.unwrap();
+    let status = answer.status();
+    assert!(answer.bytes().await.unwrap().is_empty());
+    status
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_this_program_s_any_more_is_no_readiness() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        assert_eq!(ready(&app).await, StatusCode::NO_CONTENT);
+        let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_x', 0)";
+        database.execute(newer).await;
+        assert_eq!(ready(&app).await, StatusCode::SERVICE_UNAVAILABLE);
+        database.execute("DELETE FROM seaql_migrations WHERE version = 'm99991231_x'").await;
+        assert_eq!(ready(&app).await, StatusCode::NO_CONTENT);
+        let last = "(SELECT max(version) FROM seaql_migrations)";
+        database.execute(&format!("DELETE FROM seaql_migrations WHERE version = {last}")).await;
+        assert_eq!(ready(&app).await, StatusCode::SERVICE_UNAVAILABLE);
+        // It lives all the same: a restart would not help.
+        let lives = app.anonymous(Method::GET, "/livez").send().await.unwrap();
+        assert_eq!(lives.status(), StatusCode::NO_CONTENT);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lock_that_keeps_nobody_out_any_more_is_no_readiness() {
+    on(Kind::Sqlite, async |database| {
+        let mut world = World::start(database).await;
+        let ready = async |world: &World| {
+            world.request(Method::GET, "/readyz").send().await.unwrap().status()
+        };
+        assert_eq!(ready(&world).await, StatusCode::NO_CONTENT);
+        let (lock, away) = (world.state_dir().join("lock"), world.state_dir().join("away"));
+        fs::rename(&lock, &away).unwrap();
+        assert_eq!(ready(&world).await, StatusCode::SERVICE_UNAVAILABLE);
+        // As whoever clears the directory away and has a second daemon start in it.
+        fs::write(&lock, "").unwrap();
+        assert_eq!(ready(&world).await, StatusCode::SERVICE_UNAVAILABLE);
+        fs::rename(&away, &lock).unwrap();
+        assert_eq!(ready(&world).await, StatusCode::NO_CONTENT);
+        world.stop_daemon().await;
+        world.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn however_many_ask_at_once_few_look() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let before = app.store.writer().stats();
+        let answers = join_all((0..100).map(|_| ready(&app))).await;
+        assert!(answers.iter().all(|status| *status == StatusCode::NO_CONTENT));
+        // Each look writes once. Connections are made one by one, so more than two looks may be in it.
+        let looks = app.store.writer().stats().units - before.units;
+        assert!((1..50).contains(&looks), "{looks} looks");
+        app.close().await;
+    })
+    .await;
+}
