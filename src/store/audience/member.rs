@@ -1,6 +1,6 @@
 //! What one of an audience has come to, and what that counts for. Pure.
 
-use entity::{audience, campaign_statistics, state::AudienceState};
+use entity::{UnixMillis, audience, campaign_statistics, state::AudienceState};
 
 use crate::store::statuses::Statuses;
 
@@ -73,19 +73,8 @@ impl From<&campaign_statistics::Model> for Counts {
 
 /// What a member is by all that was told of their message: of none, nothing.
 pub(super) fn judged(member: &audience::Model, statuses: &Statuses) -> audience::Model {
-    let reached = statuses.reached();
-    let state = match statuses.level() {
-        _ if member.wa_id.is_none() => AudienceState::Pending,
-        level if level < 0 => AudienceState::Failed,
-        1 => AudienceState::Sent,
-        2 => AudienceState::Delivered,
-        3 => AudienceState::Read,
-        0 => AudienceState::Attached,
-        _ => AudienceState::Played,
-    };
-    audience::Model {
-        state,
-        reached,
+    let told = audience::Model {
+        reached: statuses.reached(),
         is_failed: statuses.has_failed(),
         error: statuses.error().map(str::to_owned),
         sent_at: statuses.at(1),
@@ -94,5 +83,40 @@ pub(super) fn judged(member: &audience::Model, statuses: &Statuses) -> audience:
         played_at: statuses.at(4),
         failed_at: statuses.at(-1),
         ..member.clone()
+    };
+    audience::Model { state: state(&told), ..told }
+}
+
+/// What a member is by that and by what they were: what was told of their message is not all there for as long as they
+/// are, and what they had come to they have come to.
+pub(super) fn moved_on(member: &audience::Model, statuses: &Statuses) -> audience::Model {
+    let told = judged(member, statuses);
+    let first =
+        |one: Option<UnixMillis>, other: Option<UnixMillis>| one.into_iter().chain(other).min();
+    let both = audience::Model {
+        reached: told.reached.max(member.reached),
+        is_failed: told.is_failed || member.is_failed,
+        // As of several that were told.
+        error: told.error.clone().into_iter().chain(member.error.clone()).min(),
+        sent_at: first(told.sent_at, member.sent_at),
+        delivered_at: first(told.delivered_at, member.delivered_at),
+        read_at: first(told.read_at, member.read_at),
+        played_at: first(told.played_at, member.played_at),
+        failed_at: first(told.failed_at, member.failed_at),
+        ..told
+    };
+    audience::Model { state: state(&both), ..both }
+}
+
+/// What was delivered has not failed, whatever was said of it; what was sent may have.
+const fn state(member: &audience::Model) -> AudienceState {
+    match member.reached {
+        _ if member.wa_id.is_none() => AudienceState::Pending,
+        ..2 if member.is_failed => AudienceState::Failed,
+        ..1 => AudienceState::Attached,
+        1 => AudienceState::Sent,
+        2 => AudienceState::Delivered,
+        3 => AudienceState::Read,
+        _ => AudienceState::Played,
     }
 }
