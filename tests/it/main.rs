@@ -99,6 +99,7 @@ mod meta_events;
 mod meta_ingest;
 mod meta_ingest_trouble;
 mod meta_interaction;
+mod meta_kills;
 mod meta_large;
 mod meta_media;
 mod meta_moves;
