@@ -120,3 +120,83 @@ const fn state(member: &audience::Model) -> AudienceState {
         _ => AudienceState::Played,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use entity::id::{AudienceId, CampaignId, OrganizationId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WORDS: [(&str, i16); 6] = [
+        ("failed", -1),
+        ("accepted", 0),
+        ("sent", 1),
+        ("delivered", 2),
+        ("read", 3),
+        ("played", 4),
+    ];
+
+    fn attached() -> audience::Model {
+        let zero = UnixMillis(0);
+        audience::Model {
+            id: AudienceId::new(zero, 1),
+            organization_id: OrganizationId::new(zero, 1),
+            campaign_id: CampaignId::new(zero, 1),
+            phone_number: "16505551234".to_owned(),
+            name: None,
+            session_key: None,
+            wa_id: Some("wamid".to_owned()),
+            state: AudienceState::Attached,
+            reached: 0,
+            is_failed: false,
+            error: None,
+            sent_at: None,
+            delivered_at: None,
+            read_at: None,
+            played_at: None,
+            failed_at: None,
+            created_at: zero,
+            updated_at: zero,
+        }
+    }
+
+    /// Tells a member the words at these places, one after the other; before some of them all rows are lost.
+    fn member(order: &[(usize, bool)]) -> (audience::Model, Counts) {
+        let (mut member, mut statuses) = (attached(), Statuses::default());
+        let mut sums = Counts::of(&member);
+        for (place, is_lost) in order {
+            let (word, level) = WORDS[*place];
+            if *is_lost {
+                statuses = Statuses::default();
+            }
+            // Each at a time of its own, that of the last the earliest.
+            statuses.told(word, level, UnixMillis(100 - i64::from(level)));
+            let after = moved_on(&member, &statuses);
+            sums = sums.plus(Counts::of(&after).minus(Counts::of(&member)));
+            member = after;
+        }
+        (member, sums)
+    }
+
+    proptest! {
+        /// In any order, however often, and whatever is deleted in between: the member is what all of it comes to, and the
+        /// sums are what the member counts for.
+        #[test]
+        fn what_is_told_comes_to_the_same_however_it_is_told(
+            order in prop::collection::vec((0..WORDS.len(), prop::bool::weighted(0.2)), 0..24),
+        ) {
+            let (told, sums) = member(&order);
+            let mut places: Vec<usize> = order.iter().map(|(place, _)| *place).collect();
+            places.sort_unstable();
+            places.dedup();
+            let mut all = Statuses::default();
+            for place in places {
+                let (word, level) = WORDS[place];
+                all.told(word, level, UnixMillis(100 - i64::from(level)));
+            }
+            prop_assert_eq!(&told, &judged(&attached(), &all));
+            prop_assert_eq!(sums, Counts::of(&told));
+        }
+    }
+}
