@@ -20,6 +20,8 @@ pub struct Model {
     pub value: String,
     pub contact_id: ContactId,
     pub created_at: UnixMillis,
+    /// Of a user id: the business account that was told it. Meta calls nobody by two of them at one business.
+    pub waba_id: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

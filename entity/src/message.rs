@@ -31,6 +31,8 @@ pub struct Model {
     pub kind: MessageKind,
     /// Text, caption, or what stands for it.
     pub body: Option<String>,
+    /// Of one that came by Meta's Cloud API: what was chosen, ordered or shown in it, as JSON in Meta's words.
+    pub interaction: Option<String>,
     /// For reactions, edits, revokes and replies: WhatsApp's id of the message meant.
     pub target_wa_id: Option<String>,
     /// The protobuf message as it came, for what we do not read (yet). Of a session that runs elsewhere, what its client

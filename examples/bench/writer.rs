@@ -214,6 +214,7 @@ pub(crate) fn message(organization: &OrganizationId, key: &SessionKey, number: u
             kind: MessageKind::Text,
             body: Some(format!("message number {number}")),
             target_wa_id: None,
+            interaction: None,
             raw: Some(vec![0; 48]),
             push_name: Some("Bench".to_owned()),
             sent_at: UnixMillis(now.0),

@@ -24,6 +24,8 @@ pub struct NewMessage {
     pub body: Option<String>,
     /// WhatsApp's id of the message that a reaction, edit, revoke or reply is about.
     pub target_wa_id: Option<String>,
+    /// Of one that came by Meta's Cloud API: what was chosen, ordered or shown in it, as JSON in Meta's words.
+    pub interaction: Option<String>,
     /// The protobuf message as it came; of one that was posted, what is said of its file.
     pub raw: Option<Vec<u8>>,
     pub push_name: Option<String>,
@@ -55,6 +57,7 @@ impl NewMessage {
             kind: row.kind,
             body: row.body,
             target_wa_id: row.target_wa_id,
+            interaction: row.interaction,
             raw: None,
             push_name: None,
             sent_at: row.created_at,

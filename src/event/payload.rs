@@ -99,7 +99,7 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
 fn message_data(message: &NewMessage, id: &MessageId, own: Option<&str>, channel: Origin) -> Value {
     let NewMessage { direction, is_group, chat, sender, .. } = message;
     let (from, to) = ends(*direction, *is_group, chat, sender, own);
-    json!({
+    let mut data = json!({
         "id": message.wa_id,
         "messageId": id,
         "body": message.body,
@@ -115,7 +115,12 @@ fn message_data(message: &NewMessage, id: &MessageId, own: Option<&str>, channel
         "timestamp": message.sent_at.as_secs(),
         "offline": message.offline,
         "channel": channel.word(),
-    })
+    });
+    let interaction = message.interaction.as_ref().and_then(|it| serde_json::from_str(it).ok());
+    if let Some(interaction @ Value::Object(_)) = interaction {
+        data["interaction"] = interaction;
+    }
+    data
 }
 
 /// What is known of a message that cannot be read: all but what it says.

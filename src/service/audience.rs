@@ -86,6 +86,10 @@ impl Campaigns {
             Ok(added) => added.try_into(),
             Err(Refused::NoCampaign) => Err(Error::NotFound(Thing::Campaign)),
             Err(Refused::NoSession) => Err(Error::Conflict(Conflict::CampaignWithoutSession)),
+            Err(Refused::NoMessage(n)) => {
+                let detail = "is no message that was sent from the campaign's session";
+                Err(Error::Invalid(vec![fault(n, "messageId", detail)]))
+            }
             Err(Refused::MessageTaken(n)) => {
                 let fault = fault(n, "messageId", "is the message of another member");
                 Err(Error::Invalid(vec![fault]))

@@ -371,6 +371,7 @@ fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> m
         kind: new.kind,
         body: new.body,
         target_wa_id: None,
+        interaction: None,
         raw: None,
         media_path: None,
         push_name: None,

@@ -139,3 +139,26 @@ impl Statuses {
         self.rows.iter().filter(|row| row.level == level).map(|row| row.occurred_at).min()
     }
 }
+
+#[cfg(test)]
+impl Statuses {
+    /// Adds a row as [`Self::add`] does, without a database.
+    pub(super) fn told(&mut self, word: &str, level: i16, at: UnixMillis) {
+        let is_known = self.rows.iter().any(|row| row.status == word);
+        if is_known {
+            return;
+        }
+        self.rows.push(message_status::Model {
+            session_key: SessionKey::new(UnixMillis(0), 1),
+            wa_id: "wamid".to_owned(),
+            status: word.to_owned(),
+            participant: String::new(),
+            organization_id: OrganizationId::new(UnixMillis(0), 1),
+            level,
+            occurred_at: at,
+            error: (level < 0).then(|| "131026".to_owned()),
+            pricing: None,
+            created_at: at,
+        });
+    }
+}

@@ -65,6 +65,7 @@ fn flat(event: &event::Model, client_id: i64) -> Vec<u8> {
         ("is_group", message["isGroup"].clone()),
         ("push_name", message["pushName"].clone()),
         ("target_id", message["targetId"].clone()),
+        ("interaction", message["interaction"].clone()),
         ("offline", message["offline"].clone()),
     ] {
         if !value.is_null() {

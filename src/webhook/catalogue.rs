@@ -88,6 +88,10 @@ pub fn schema(kind: EventType) -> Value {
                 json!({ "type": ["string", "null"] });
         }
     }
+    if matches!(kind, EventType::MessageReceived | EventType::MessageCreated) {
+        // Of what came by Meta's Cloud API, and says more than a text: Meta's own object.
+        schema["properties"]["message"]["properties"]["interaction"] = json!({ "type": "object" });
+    }
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = kind.name().into();
     schema["description"] = kind.description().into();

@@ -320,6 +320,7 @@ impl App {
             kind: MessageKind::Text,
             body: Some(text.to_owned()),
             target_wa_id: None,
+            interaction: None,
             raw: None,
             push_name: Some("Ada".to_owned()),
             sent_at: now,

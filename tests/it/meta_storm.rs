@@ -18,21 +18,21 @@ const WORDS: [&str; 5] = ["sent", "delivered", "read", "played", "failed"];
 
 /// What one organization was told, as it should be found.
 #[derive(Default)]
-struct Owed {
+pub(crate) struct Owed {
     /// Text by id of the message.
-    messages: BTreeMap<String, String>,
-    statuses: BTreeMap<String, BTreeSet<&'static str>>,
+    pub(crate) messages: BTreeMap<String, String>,
+    pub(crate) statuses: BTreeMap<String, BTreeSet<&'static str>>,
 }
 
 /// Meta: what it will post, and what is to come of it.
-struct Simulated {
-    rng: StdRng,
-    bodies: Vec<String>,
-    owed: [Owed; 2],
+pub(crate) struct Simulated {
+    pub(crate) rng: StdRng,
+    pub(crate) bodies: Vec<String>,
+    pub(crate) owed: [Owed; 2],
 }
 
 impl Simulated {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         let mut meta = Self { rng, bodies: Vec::new(), owed: Default::default() };
         let mut changes: Vec<Value> = (0..1400).map(|n| meta.change(n)).collect();
@@ -149,6 +149,15 @@ async fn storm(database: &Database, seed: u64) {
     app.close().await;
 }
 
+/// What these words come to.
+pub(crate) fn state(words: &BTreeSet<&'static str>) -> &'static str {
+    let best = WORDS[..4].iter().rev().find(|it| words.contains(*it)).copied();
+    match best {
+        None | Some("sent") if words.contains("failed") => "failed",
+        best => best.unwrap_or("attached"),
+    }
+}
+
 /// Everything that was told is there, once, and nothing else.
 async fn check(app: &App, number: &str, token: &str, owed: &Owed) {
     let session = format!("meta_{number}");
@@ -213,11 +222,7 @@ async fn check(app: &App, number: &str, token: &str, owed: &Owed) {
     assert_eq!(page.len(), owed.statuses.len());
     for member in page {
         let words = &owed.statuses[member["messageId"].as_str().unwrap()];
-        let best = WORDS[..4].iter().rev().find(|it| words.contains(*it)).copied();
-        let state = match best {
-            None | Some("sent") if words.contains("failed") => "failed",
-            best => best.unwrap_or("attached"),
-        };
+        let state = state(words);
         assert_eq!(member["state"], state, "{words:?}");
         let acks: Vec<_> = told
             .iter()

@@ -177,3 +177,53 @@ async fn what_one_organization_s_app_signs_is_kept_though_it_names_nobody() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_was_told_before_a_number_was_set_up_is_whose_the_number_is_when_he_asks() {
+    on_each(async |database| {
+        let app = App::with_meta(database, Limits::default(), with_fallback()).await;
+        let (one_id, one) = tenant(&app, "one").await;
+        let (_, two) = tenant(&app, "two").await;
+        set_up(&app, &two, complete("9", "W9", SECRET)).await;
+        for n in 0..3 {
+            let body = text("W1", "1001", &format!("early{n}"), "is anybody there?").to_string();
+            assert_eq!(deliver(&app, SHARED, FALLBACK, body.as_bytes()).await.status, 200);
+        }
+        // With somebody else's in the same body, who is nobody yet.
+        let both = json!({ "entry": [
+            { "id": "W1", "changes": [message("1001", "mixed", "for one")] },
+            { "id": "W3", "changes": [message("3003", "stray", "for whom?")] },
+        ] });
+        assert_eq!(deliver(&app, SHARED, FALLBACK, both.to_string().as_bytes()).await.status, 200);
+        app.meta.drive().await.unwrap();
+        let again = async |token: &str| {
+            let asked =
+                ask(&app, token, Method::POST, "/api/meta/events/reprocess", &json!({})).await;
+            assert_eq!(asked.status, 202, "{}", asked.text());
+            app.meta.drive().await.unwrap();
+        };
+        vouched(&app, &one_id, "1001", "W1").await;
+        again(&one).await;
+        let mine = log(&app, &one).await;
+        assert_eq!(each(&mine, "objectId"), ["early0", "early1", "early2", "mixed"]);
+        assert!(mine.iter().all(|it| it["unrouted"] == false && it["state"] == "processed"));
+        let page =
+            ask(&app, &one, Method::GET, "/api/whatsapp/session/meta_1001/messages", &Value::Null)
+                .await;
+        assert_eq!(
+            each(page.json()["data"].as_array().unwrap(), "waId"),
+            ["early0", "early1", "early2", "mixed"]
+        );
+        // It is the installation's no more, and never anybody else's: whoever says that he has the number shows the secret of
+        // its app, and this was signed with another.
+        assert_eq!(each(&log(&app, &app.token).await, "objectId"), ["stray"]);
+        set_up(&app, &two, complete("3003", "W3", SECRET)).await;
+        again(&two).await;
+        assert_eq!(log(&app, &two).await.len(), 0);
+        again(&one).await;
+        assert_eq!(log(&app, &one).await.len(), 4);
+        assert_eq!(each(&log(&app, &app.token).await, "objectId"), ["stray"]);
+        app.close().await;
+    })
+    .await;
+}

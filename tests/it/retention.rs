@@ -61,6 +61,7 @@ fn message(session: &session::Model, at: UnixMillis, n: usize, body: &str) -> Ne
             kind: MessageKind::Text,
             body: Some(body.to_owned()),
             target_wa_id: None,
+            interaction: None,
             raw: None,
             push_name: None,
             sent_at: at,

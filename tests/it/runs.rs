@@ -44,6 +44,7 @@ fn message() -> Event {
         kind: MessageKind::Text,
         body: Some("hello".to_owned()),
         target_wa_id: None,
+        interaction: None,
         raw: None,
         push_name: None,
         sent_at: UnixMillis(1),

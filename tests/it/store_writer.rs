@@ -309,6 +309,7 @@ fn message(session: &session::Model, wa_id: &str) -> NewEvent {
             kind: MessageKind::Text,
             body: Some("hello".to_owned()),
             target_wa_id: None,
+            interaction: None,
             raw: None,
             push_name: None,
             sent_at: at,

@@ -173,6 +173,7 @@ pub(crate) fn event(what: &What, app: &App) -> Event {
             kind: MessageKind::Text,
             body: Some("hello".to_owned()),
             target_wa_id: None,
+            interaction: None,
             raw: None,
             push_name: None,
             sent_at: now,

@@ -99,6 +99,7 @@ async fn any_text_comes_back_from_the_store_as_it_was_but_for_nul() {
                 kind: MessageKind::Text,
                 body: Some(text.clone()),
                 target_wa_id: Some(text.clone()),
+                interaction: None,
                 raw: Some(text.as_bytes().to_vec()),
                 push_name: Some(text.clone()),
                 sent_at: at,

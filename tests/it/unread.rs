@@ -59,6 +59,7 @@ fn read(wa_id: &str) -> Event {
         kind: MessageKind::Text,
         body: Some("hello".to_owned()),
         target_wa_id: None,
+        interaction: None,
         raw: None,
         push_name: None,
         sent_at: UnixMillis(1),

@@ -14,6 +14,7 @@ use entity::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{media::MediaView, ok, with};
 use crate::{
@@ -60,6 +61,10 @@ pub(super) struct MessageView {
     r#type: MessageKind,
     body: Option<String>,
     target_id: Option<String>,
+    /// What was chosen, ordered or shown in one that came by Meta's Cloud API: Meta's own object, under its word
+    /// (`interactive`, `button`, `order`, `location`, `contacts`, `system`, `referral`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interaction: Option<Map<String, Value>>,
     /// What comes with it: an image, a video, a sound, a document or a sticker.
     media: Option<MediaView>,
     push_name: Option<String>,
@@ -102,6 +107,7 @@ impl MessageView {
             r#type: row.kind,
             body: row.body,
             target_id: row.target_wa_id,
+            interaction: row.interaction.and_then(|it| serde_json::from_str(&it).ok()),
             push_name: row.push_name,
             timestamp: rfc3339(row.sent_at),
             offline: row.offline,

@@ -3,7 +3,7 @@
 use entity::{UnixMillis, kind::MessageKind};
 use serde_json::{Value, value::RawValue};
 
-use super::{Person, Unreadable, at, content, text};
+use super::{Person, Unreadable, at, content, interaction, text};
 
 /// The longest id of a message, and of a group, in bytes.
 const LONGEST_ID: usize = 250;
@@ -22,6 +22,8 @@ pub struct Message {
     pub kind: MessageKind,
     /// Text, caption, emoji, or what stands for it.
     pub body: Option<String>,
+    /// What was chosen, ordered or shown, in Meta's words: JSON.
+    pub interaction: Option<String>,
     /// The message that it is about, or answers.
     pub target: Option<String>,
     pub at: Option<UnixMillis>,
@@ -58,8 +60,20 @@ impl Message {
         };
         let content::Content { kind, body, target } = content::read(item);
         let renamed = renamed(item, &person);
-        let (at, raw) = (at(item), raw.get().to_owned());
-        Ok(Self { wa_id, person, group, is_own, kind, body, target, at, renamed, level: 0, raw })
+        Ok(Self {
+            wa_id,
+            person,
+            group,
+            is_own,
+            kind,
+            body,
+            interaction: interaction::read(item),
+            target,
+            at: at(item),
+            renamed,
+            level: 0,
+            raw: raw.get().to_owned(),
+        })
     }
 }
 
@@ -71,7 +85,8 @@ fn is_id(id: &str) -> bool {
 fn renamed(item: &Value, person: &Person) -> Option<Renamed> {
     let system = item.get("system")?;
     let mut now = Person::named(system, ["wa_id", "user_id"], &[])
-        .or_else(|| Person::named(system, ["new_wa_id", "user_id"], &[]))?;
+        .or_else(|| Person::named(system, ["new_wa_id", "user_id"], &[]))
+        .unwrap_or_default();
     let before = text(system, "previous_user_id");
     now.ids.retain(|id| !person.ids.contains(id));
     let replaces = |kind| now.ids.iter().any(|(it, _)| *it == kind);

@@ -1,6 +1,6 @@
 //! What an item tells, in words that do not depend on where in a body it stood.
 //!
-//! - `person.rs`: who it is about. `message.rs`, `content.rs`: a message, and what it says. `status.rs`: how far one has come.
+//! - `person.rs`: who it is about. `message.rs`, `content.rs`, `interaction.rs`: a message, and what it says. `status.rs`: how far one has come.
 //!   `history.rs`: messages of the past.
 //!
 //! Everything Meta may leave out may be missing. What cannot be carried out without a member that is missing is
@@ -8,6 +8,7 @@
 
 mod content;
 mod history;
+mod interaction;
 mod message;
 mod person;
 mod status;

@@ -53,6 +53,7 @@ pub(super) fn message(message: &Members<'_>, own: bool, (at, now): Times) -> Opt
         kind,
         body: body.filter(|body| !body.is_empty() || kind == MessageKind::Text),
         target_wa_id: None,
+        interaction: None,
         raw,
         push_name: push_name.filter(|name| !name.is_empty()),
         sent_at,
@@ -148,6 +149,7 @@ pub(super) fn revoke(data: &Members<'_>, (at, now): Times) -> Option<NewMessage>
         body: None,
         raw: None,
         target_wa_id: Some(target),
+        interaction: None,
         sent_at: at,
         ..message
     })
@@ -177,6 +179,7 @@ pub(super) fn reaction(data: &Members<'_>, (at, now): Times) -> Option<NewMessag
         kind: MessageKind::Reaction,
         body: Some(emoji),
         target_wa_id: Some(target.id),
+        interaction: None,
         raw: None,
         push_name: None,
         sent_at,

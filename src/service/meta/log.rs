@@ -46,6 +46,8 @@ pub struct Reprocessed {
 
 impl Meta {
     /// Has events carried out again that were carried out, or given up. What waits goes on waiting. Once for each key.
+    ///
+    /// What was told of the organization's numbers before they were set up, and was kept as nobody's, is its own from then on.
     pub async fn reprocess(
         &self,
         caller: &Principal,
@@ -58,6 +60,9 @@ impl Meta {
             && self.store.meta().event(organization, id).await?.is_none()
         {
             return Err(Error::NotFound(Thing::MetaEvent));
+        }
+        if wanted.id.is_none() {
+            Box::pin(self.take_in(organization)).await?;
         }
         let request = format!("{wanted:?}");
         let key = key.map(|key| created::key(key, &["meta reprocess", &request]));

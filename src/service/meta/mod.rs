@@ -4,7 +4,7 @@
 //! - `challenge.rs`: Meta asks whether an address is ours. `ingest.rs`: Meta tells something. Neither shows a token:
 //!   what a request proves is in it (`proof.rs`). `trial.rs`: which secrets it is tried with, `apps.rs`: where it names nobody;
 //!   `judge.rs`: trying them. `posted.rs`: what is
-//!   kept of it; `routing.rs`: whose each change is. `threads.rs`: where what is long is hashed and read.
+//!   kept of it; `routing.rs`: whose each change is; `strays.rs`: nobody's, which is somebody's by now. `threads.rs`: where what is long is hashed and read.
 //! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
 //!   `figures.rs`: how much of it there was. `silence.rs`: accounts of which nothing is told any more.
 //! - `sending/`: what goes out, and that something was read.
@@ -32,6 +32,7 @@ mod proof;
 mod routing;
 mod sending;
 mod silence;
+mod strays;
 mod threads;
 mod trial;
 mod turn;

@@ -208,6 +208,11 @@ impl Meta {
         Some(Signer { row, is_current, closed })
     }
 
+    /// The ids that a body names.
+    pub(super) async fn names(&self, bytes: &Bytes) -> Result<Names, Error> {
+        Ok(self.named(bytes).await?.names)
+    }
+
     /// What a body names.
     async fn named(&self, bytes: &Bytes) -> Result<Named, Error> {
         let (length, bytes) = (bytes.len(), bytes.clone());

@@ -167,6 +167,7 @@ pub(super) fn inbound(received: &InboundMessage, now: UnixMillis) -> Option<NewM
         kind: content.kind,
         body: content.body.map(clean),
         target_wa_id: content.target,
+        interaction: None,
         raw: Some(codec::message_to_vec(message)),
         push_name: Some(info.push_name.clone()).filter(|name| !name.is_empty()).map(clean),
         sent_at: millis(info.timestamp),

@@ -204,6 +204,7 @@ mod tests {
             kind: MessageKind::Text,
             body: None,
             target_wa_id: None,
+            interaction: None,
             raw: None,
             media_path: None,
             push_name: None,

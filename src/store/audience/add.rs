@@ -15,6 +15,7 @@ use super::{
     Audience, CHUNK, Counts,
     apply::{add, insert_all, write_all},
     member::judged,
+    sent::called_by_meta,
 };
 use crate::store::{
     Error, Made, Patience,
@@ -30,7 +31,7 @@ pub struct NewMember {
     /// Digits.
     pub phone_number: String,
     pub name: Option<String>,
-    /// Meta's id of the message that was sent to them, if one was.
+    /// The id of the message that was sent to them, if one was: Meta's, or our own.
     pub wa_id: Option<String>,
 }
 
@@ -67,6 +68,8 @@ pub enum Refused {
     NoSession,
     /// The message of this one is another's, or of two of them.
     MessageTaken(usize),
+    /// The message of this one is called by our id of it, and is none of the session's.
+    NoMessage(usize),
 }
 
 impl Audience {
@@ -83,7 +86,7 @@ impl Audience {
         self.store
             .writer()
             .run(organization.as_str(), Patience::Fail, move |txn| {
-                let (organization, campaign, members, key, by) = work.clone();
+                let (organization, campaign, mut members, key, by) = work.clone();
                 Box::pin(async move {
                     // As by everything that changes sums and statuses of the organization's.
                     organizations::lock(txn, &organization).await?;
@@ -100,11 +103,11 @@ impl Audience {
                         None => {}
                         Some(before) => return Ok(Ok(before.map(|said| Added::of(&said)))),
                     }
-                    if let Some(taken) = taken(txn, &campaign, session, &members).await? {
+                    if let Some(refused) = refused(txn, &campaign, session, &mut members).await? {
                         if let Some(key) = &key {
                             unclaim(txn, &organization, key).await?;
                         }
-                        return Ok(Err(Refused::MessageTaken(taken)));
+                        return Ok(Err(refused));
                     }
                     let added = add_all(txn, &row, &members, now).await?;
                     if let Some(key) = &key {
@@ -120,14 +123,27 @@ impl Audience {
     }
 }
 
+/// Why these are not added; else their messages are called by Meta's ids, as far as it has named them.
+async fn refused(
+    txn: &DatabaseTransaction,
+    campaign: &CampaignId,
+    session: Option<&SessionKey>,
+    members: &mut [NewMember],
+) -> Result<Option<Refused>, DbErr> {
+    let Some(session) = session else { return Ok(None) };
+    if let Some(n) = called_by_meta(txn, session, members).await? {
+        return Ok(Some(Refused::NoMessage(n)));
+    }
+    Ok(taken(txn, campaign, session, members).await?.map(Refused::MessageTaken))
+}
+
 /// Whose message is another member's already, or another's of these.
 async fn taken(
     txn: &DatabaseTransaction,
     campaign: &CampaignId,
-    session: Option<&SessionKey>,
+    session: &SessionKey,
     members: &[NewMember],
 ) -> Result<Option<usize>, DbErr> {
-    let Some(session) = session else { return Ok(None) };
     let mut whose = HashMap::<String, (Option<CampaignId>, String)>::new();
     let ids: Vec<&String> = members.iter().filter_map(|it| it.wa_id.as_ref()).collect();
     for chunk in ids.chunks(CHUNK) {

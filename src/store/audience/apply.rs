@@ -9,7 +9,7 @@ use sea_orm::{
     IntoActiveModel, QueryFilter, sea_query::Expr,
 };
 
-use super::{CHUNK, Counts, member::judged};
+use super::{CHUNK, Counts, member::moved_on};
 use crate::store::statuses::Statuses;
 
 /// Writes what was told of a message into the row of whom it was for, if it was a campaign's.
@@ -26,7 +26,7 @@ pub(in crate::store) async fn apply(
         .one(txn)
         .await?;
     let Some(before) = found else { return Ok(()) };
-    let after = judged(&before, statuses);
+    let after = moved_on(&before, statuses);
     if after == before {
         return Ok(());
     }

@@ -3,14 +3,17 @@
 use entity::{
     UnixMillis, contact_identity, conversation,
     id::{ContactId, ConversationId, OrganizationId, SessionKey, in_order},
-    state::IdentityKind,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
     IntoActiveModel, QueryFilter,
 };
 
-use super::{Person, resolve::called};
+use super::{
+    Person,
+    addresses::{address_of, conversation_at, own_address, present_address, readdress},
+    resolve::called,
+};
 
 /// A message of a conversation.
 #[derive(Clone, Debug)]
@@ -42,7 +45,14 @@ pub(in crate::store) async fn heard(
         None => rows.filter(conversation::COLUMN.chat.eq(address.as_str())),
     };
     let inbound = is_inbound.then_some(at);
-    if let Some(row) = rows.one(txn).await? {
+    let mut found = rows.one(txn).await?;
+    if let (Some(row), Some(contact)) = (&found, contact.filter(|_| group.is_none()))
+        && row.chat != address
+    {
+        readdress(txn, organization, contact, now).await?;
+        found = conversation::Entity::find_by_id(row.id.clone()).one(txn).await?;
+    }
+    if let Some(row) = found {
         let chat = row.chat.clone();
         let (last, last_in) = (row.last_message_at.max(at), row.last_inbound_at.max(inbound));
         // A message of the past does not make it young; that it is there does.
@@ -56,13 +66,13 @@ pub(in crate::store) async fn heard(
         return Ok(chat);
     }
     // The address may be another's, who had it before: numbers are given to new people.
-    let taken = conversation::Entity::find()
-        .filter(conversation::COLUMN.session_key.eq(session.clone()))
-        .filter(conversation::COLUMN.chat.eq(address.as_str()))
-        .one(txn)
-        .await?;
+    let mut taken = conversation_at(txn, session, &address).await?;
+    if let Some(whose) = taken.as_ref().and_then(|it| it.contact_id.clone()) {
+        readdress(txn, organization, &whose, now).await?;
+        taken = conversation_at(txn, session, &address).await?;
+    }
     let chat = match (taken, contact) {
-        (Some(_), Some(contact)) => format!("{contact}@contact"),
+        (Some(_), Some(contact)) => own_address(contact),
         _ => address,
     };
     let row = conversation::Model {
@@ -87,15 +97,7 @@ pub(in crate::store) async fn known_address(
     session: &SessionKey,
     person: &Person,
 ) -> Result<Option<String>, DbErr> {
-    if person.ids.is_empty() {
-        return Ok(None);
-    }
-    let known = contact_identity::Entity::find()
-        .filter(contact_identity::COLUMN.organization_id.eq(organization.clone()))
-        .filter(called(person))
-        .one(txn)
-        .await?;
-    let Some(known) = known else { return Ok(None) };
+    let Some(known) = known(txn, organization, person).await? else { return Ok(None) };
     let row = conversation::Entity::find()
         .filter(conversation::COLUMN.session_key.eq(session.clone()))
         .filter(conversation::COLUMN.contact_id.eq(known.contact_id))
@@ -104,17 +106,27 @@ pub(in crate::store) async fn known_address(
     Ok(row.map(|row| row.chat))
 }
 
-/// The address of a person, as messages keep it.
-pub(in crate::store) fn address_of(person: &Person) -> String {
-    let of = |wanted: IdentityKind| {
-        person.ids.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-    };
-    if let Some(number) = of(IdentityKind::WaId).or_else(|| of(IdentityKind::Phone)) {
-        return format!("{number}@s.whatsapp.net");
+/// Where somebody is answered who is not made for it: at what they are called by at present.
+pub(in crate::store) async fn answerable(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    person: &Person,
+) -> Result<String, DbErr> {
+    let known = known(txn, organization, person).await?;
+    present_address(txn, organization, known.map(|it| it.contact_id).as_ref(), person).await
+}
+
+async fn known(
+    txn: &DatabaseTransaction,
+    organization: &OrganizationId,
+    person: &Person,
+) -> Result<Option<contact_identity::Model>, DbErr> {
+    if person.ids.is_empty() {
+        return Ok(None);
     }
-    if let Some(lid) = of(IdentityKind::Lid) {
-        return format!("{lid}@lid");
-    }
-    let id = of(IdentityKind::UserId).or_else(|| of(IdentityKind::ParentUserId));
-    id.map(|id| format!("{id}@bsuid")).unwrap_or_default()
+    contact_identity::Entity::find()
+        .filter(contact_identity::COLUMN.organization_id.eq(organization.clone()))
+        .filter(called(person))
+        .one(txn)
+        .await
 }

@@ -1,12 +1,16 @@
 //! People, whatever they are called by, and the conversations with them.
 //!
 //! - `resolve.rs`: who somebody is, by all that they are called by; who turns out to be one person becomes one.
-//! - `conversations.rs`: the one conversation of a session with a person, or with a group. `list.rs`: for their owner.
+//!   `owners.rs`: whose a number is by now.
+//! - `conversations.rs`: the one conversation of a session with a person, or with a group. `addresses.rs`: where somebody can be
+//!   answered. `list.rs`: for their owner.
 //!
 //! Everything that changes them has the organization's row locked, so that nobody is made twice.
 
+mod addresses;
 mod conversations;
 mod list;
+mod owners;
 mod resolve;
 
 use std::time::Duration;
@@ -17,8 +21,9 @@ use super::Store;
 
 pub use self::list::{ContactEntry, ConversationEntry};
 pub(super) use self::{
-    conversations::{Heard, address_of, heard, known_address},
-    resolve::{forget, resolve},
+    addresses::{address_of, present_address, readdress},
+    conversations::{Heard, answerable, heard, known_address},
+    resolve::{Renamed, forget, resolve},
 };
 
 /// Somebody, by whatever is known of them.

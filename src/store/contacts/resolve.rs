@@ -5,30 +5,32 @@ use std::collections::BTreeSet;
 use entity::{
     UnixMillis, contact, contact_identity, conversation,
     id::{ContactId, OrganizationId, in_order},
-    message,
+    state::IdentityKind,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr,
     EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, sea_query::Expr,
 };
 
-use super::Person;
+use super::{Person, addresses::move_messages, owners::hand_on};
 
-/// Finds the contact that a person is, or makes one; None if nothing is known of the person. Names are learnt.
+/// Finds the contact that a person is, or makes one; None if nothing is known of the person. Names are learnt. `waba` is
+/// the business account that was told of the person, if it was one.
 pub(in crate::store) async fn resolve(
     txn: &DatabaseTransaction,
-    organization: &OrganizationId,
+    (organization, waba): (&OrganizationId, Option<&str>),
     person: &Person,
     now: UnixMillis,
 ) -> Result<Option<ContactId>, DbErr> {
     if person.ids.is_empty() {
         return Ok(None);
     }
-    let known = contact_identity::Entity::find()
+    let mut known = contact_identity::Entity::find()
         .filter(contact_identity::COLUMN.organization_id.eq(organization.clone()))
         .filter(called(person))
         .all(txn)
         .await?;
+    hand_on(txn, (organization, waba), person, &mut known, now).await?;
     // The oldest stays: ids are in order of time.
     let mut found: BTreeSet<ContactId> = known.iter().map(|row| row.contact_id.clone()).collect();
     let id = if let Some(id) = found.pop_first() {
@@ -60,6 +62,7 @@ pub(in crate::store) async fn resolve(
             value: value.clone(),
             contact_id: id.clone(),
             created_at: now,
+            waba_id: waba.filter(|_| *kind == IdentityKind::UserId).map(str::to_owned),
         }
         .into_active_model()
     });
@@ -70,18 +73,36 @@ pub(in crate::store) async fn resolve(
     Ok(Some(id))
 }
 
+/// Somebody is called otherwise from now on.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Renamed<'a> {
+    /// What they are called by now.
+    pub(in crate::store) present: &'a Person,
+    pub(in crate::store) no_longer: &'a Person,
+    /// The number is another. Then so are all numbers and ids of Meta's that they had: it makes new ones with a number.
+    pub(in crate::store) has_new_number: bool,
+}
+
 /// Lets what a person was called by be anybody's, as far as it is this contact's.
 pub(in crate::store) async fn forget(
     txn: &DatabaseTransaction,
     contact: &ContactId,
-    no_longer: &Person,
+    Renamed { present, no_longer, has_new_number }: Renamed<'_>,
 ) -> Result<(), DbErr> {
-    if no_longer.ids.is_empty() {
+    let mut old = called(no_longer);
+    if has_new_number {
+        let kinds = [IdentityKind::WaId, IdentityKind::Phone, IdentityKind::UserId];
+        let other = Condition::all()
+            .add(contact_identity::COLUMN.kind.is_in(kinds))
+            .add(called(present).not());
+        old = old.add(other);
+    }
+    if old.is_empty() {
         return Ok(());
     }
     contact_identity::Entity::delete_many()
         .filter(contact_identity::COLUMN.contact_id.eq(contact.clone()))
-        .filter(called(no_longer))
+        .filter(old)
         .exec(txn)
         .await?;
     Ok(())
@@ -168,12 +189,7 @@ async fn join(
     from: conversation::Model,
     now: UnixMillis,
 ) -> Result<(), DbErr> {
-    message::Entity::update_many()
-        .col_expr(message::Column::Chat, Expr::value(into.chat.clone()))
-        .filter(message::COLUMN.session_key.eq(from.session_key.clone()))
-        .filter(message::COLUMN.chat.eq(from.chat.clone()))
-        .exec(txn)
-        .await?;
+    move_messages(txn, &from.session_key, (&from.chat, &into.chat)).await?;
     let last = into.last_message_at.max(from.last_message_at);
     let inbound = into.last_inbound_at.max(from.last_inbound_at);
     conversation::Entity::delete_by_id(from.id).exec(txn).await?;

@@ -29,6 +29,7 @@ pub(in crate::store) fn row(
         kind: message.kind,
         body: message.body,
         target_wa_id: message.target_wa_id,
+        interaction: message.interaction,
         raw: message.raw,
         media_path: None,
         push_name: message.push_name,

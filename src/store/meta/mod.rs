@@ -18,6 +18,7 @@ mod outbox;
 mod reprocess;
 mod sealed;
 mod silence;
+mod strays;
 
 use super::Store;
 

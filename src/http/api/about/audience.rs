@@ -33,7 +33,8 @@ pub(in crate::http::api) fn add() -> Operation {
     operation("addCampaignAudience", Tag::Campaigns, "Add to an audience, or say which message went to whom")
         .about(
             "All of them or none, 5,000 at most. Whoever is there already is changed as far as something else is said, so a request can be sent \
-             again. With a `messageId` what Meta tells of that message counts for them: also what was told before.",
+             again. With a `messageId`, which is Meta's id of a message or \
+             our own of one that was sent here (`msg_…`), what Meta tells of that message counts for them: also what was told before, and that it was refused.",
         )
         .body([
             any("members", "A list of `phoneNumber`, and `name` and `messageId` where they are known.")

@@ -232,7 +232,9 @@ fn reprocesses(id: &'static str, summary: &'static str) -> Operation {
     operation(id, Tag::Meta, summary)
         .about(
             "It is carried out as if Meta told it now, in the order of each conversation. What is there is there once: messages, statuses and what \
-             endpoints were told are not doubled. What waits goes on waiting.",
+             endpoints were told are not doubled. What waits goes on waiting.\n\n\
+             With a range comes what was told of your numbers before they were set up and was kept as nobody's, by an app that organizations share: as if Meta \
+             told it now, and not among `events`.",
         )
         .idempotent()
         .answers::<Success<ReprocessedView>>(

@@ -45,8 +45,8 @@ pub(super) fn send() -> Operation {
     operation("sendMetaMessage", Tag::Meta, "Send a message through an account")
         .about(SEND)
         .body([
-            text("to", "A phone number with country code, `…@c.us`, or Meta's id of somebody: `…@bsuid`.")
-                .pattern("^([+]?[1-9][0-9]{6,14}|[1-9][0-9]{6,14}@(c[.]us|s[.]whatsapp[.]net)|[A-Za-z0-9._-]{1,160}@bsuid)$")
+            text("to", "A phone number with country code, `…@c.us`, Meta's id of somebody (`…@bsuid`), or a contact by our id (`con_…@contact`): wherever they are at present.")
+                .pattern("^([+]?[1-9][0-9]{6,14}|[1-9][0-9]{6,14}@(c[.]us|s[.]whatsapp[.]net)|[A-Za-z0-9._-]{1,160}@bsuid|con_[0-7][0-9A-HJKMNP-TV-Z]{25}@contact)$")
                 .required()
                 .example("16505551234"),
             word("type", &["text", "template"], "What is sent.").usually("text").example("text"),

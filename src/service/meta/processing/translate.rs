@@ -72,8 +72,20 @@ pub(super) fn effect(
 }
 
 fn exchanged(message: meta::Message, row: &event::Model, now: UnixMillis) -> Exchanged {
-    let meta::Message { wa_id, person, group, is_own, kind, body, target, at, renamed, level, raw } =
-        message;
+    let meta::Message {
+        wa_id,
+        person,
+        group,
+        is_own,
+        kind,
+        body,
+        interaction,
+        target,
+        at,
+        renamed,
+        level,
+        raw,
+    } = message;
     let renamed = renamed.map(|it| (it.to.into(), it.no_longer.into()));
     let message = NewMessage {
         id: MessageId::new(now, in_order(rand::random())),
@@ -84,6 +96,7 @@ fn exchanged(message: meta::Message, row: &event::Model, now: UnixMillis) -> Exc
         kind,
         body,
         target_wa_id: target,
+        interaction,
         raw: Some(raw.into_bytes()),
         push_name: person.name.clone().filter(|_| !is_own),
         // What is ahead of us is a clock that is wrong.

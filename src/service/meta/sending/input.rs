@@ -1,6 +1,10 @@
 //! What may be sent, and how Meta is asked for it.
 
-use entity::{id::MessageId, kind::MessageKind, state::IdentityKind};
+use entity::{
+    id::{ContactId, MessageId},
+    kind::MessageKind,
+    state::IdentityKind,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -46,7 +50,7 @@ pub enum What {
 /// A message as its sender wants it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
-    /// A phone number, or Meta's id of somebody: `…@bsuid`.
+    /// A phone number, Meta's id of somebody (`…@bsuid`), or our own (`con_…@contact`).
     pub to: String,
     /// The message that it answers: our id of it, or Meta's.
     pub reply_to: Option<String>,
@@ -65,6 +69,11 @@ pub(super) struct Checked {
 }
 
 impl Outgoing {
+    /// The contact that it is for, if it is for one by our own id: `con_…@contact`.
+    pub(super) fn contact(&self) -> Option<ContactId> {
+        self.to.trim().strip_suffix("@contact")?.parse().ok()
+    }
+
     pub(super) fn checked(self) -> Result<Checked, Error> {
         let mut errors = Vec::new();
         let mut noted = |checked: Result<(), FieldError>| errors.extend(checked.err());
@@ -112,6 +121,16 @@ impl Outgoing {
 }
 
 impl Checked {
+    /// What was asked for: the same of a contact whatever is known of them by now.
+    pub(super) fn asked(&self, contact: Option<&ContactId>) -> String {
+        let mut asked = self.clone();
+        if let Some(contact) = contact {
+            asked.members.retain(|name, _| !["to", "recipient"].contains(&name.as_str()));
+            asked.members.insert("contact".to_owned(), json!(contact));
+        }
+        asked.request(self.reply_to.as_deref(), None)
+    }
+
     /// What Meta is asked, as JSON. It says our id of the message, if there is one, and Meta's statuses repeat it.
     pub(super) fn request(&self, target: Option<&str>, id: Option<&MessageId>) -> String {
         let mut request = self.members.clone();
@@ -141,7 +160,10 @@ fn to(text: &str) -> Result<(&'static str, Person), FieldError> {
     }
     let address = recipient::address(text).map_err(|it| FieldError::new("to", it.to_string()))?;
     let number = address.strip_suffix("@s.whatsapp.net").ok_or_else(|| {
-        FieldError::new("to", "must be a phone number with country code, `…@c.us`, or `…@bsuid`")
+        FieldError::new(
+            "to",
+            "must be a phone number with country code, `…@c.us`, `…@bsuid`, or `con_…@contact`",
+        )
     })?;
     let kinds = [IdentityKind::WaId, IdentityKind::Phone];
     let ids = kinds.map(|kind| (kind, number.to_owned())).to_vec();

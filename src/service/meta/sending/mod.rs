@@ -35,6 +35,9 @@ pub use self::{
     sender::Sender,
 };
 
+/// Why a message has no recipient.
+const NOBODY: &str = "is no contact of yours, or one that nothing is known of";
+
 /// A message that was taken, now or before.
 #[derive(Clone, Debug)]
 pub struct Taken {
@@ -51,15 +54,20 @@ impl Meta {
         &self,
         caller: &Principal,
         id: &MetaAccountId,
-        outgoing: Outgoing,
+        mut outgoing: Outgoing,
         key: Option<String>,
     ) -> Result<Taken, Error> {
         caller.require(Role::Manager)?;
         let organization = &caller.organization_id;
         let account = self.store.meta().account(organization, id).await?.ok_or(NOT_FOUND)?;
+        let contact = outgoing.contact();
+        if let Some(contact) = &contact {
+            let address = self.store.contacts().address(organization, contact).await?;
+            outgoing.to = address.ok_or_else(|| Error::invalid("to", NOBODY))?;
+        }
         let checked = outgoing.checked()?;
         // By what was asked for: what becomes of the message that is answered makes it no other request.
-        let request = checked.request(checked.reply_to.as_deref(), None);
+        let request = checked.asked(contact.as_ref());
         let key = key.map(|key| created::key(key, &["meta message", id.as_str(), &request]));
         let target = match &checked.reply_to {
             Some(written) => self.answered(organization, &account, written).await?.map(Some),

@@ -243,6 +243,7 @@ impl Reader {
                 kind: content.kind,
                 body: content.body.map(translate::clean),
                 target_wa_id: content.target,
+                interaction: None,
                 raw: Some(codec::message_to_vec(&message)),
                 push_name: info.push_name.filter(|name| !name.is_empty()).map(translate::clean),
                 sent_at,

@@ -6,7 +6,7 @@ use entity::{
     UnixMillis,
     id::{EndpointId, EventId},
     message, session,
-    state::Direction,
+    state::{Direction, IdentityKind},
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
@@ -18,7 +18,7 @@ use crate::{
     event::{AckLevel, Event, NewMessage},
     store::{
         audience,
-        contacts::{self, Heard},
+        contacts::{self, Heard, Person, Renamed},
         events, secrets,
         statuses::{NewStatus, Statuses},
         webhooks::Known,
@@ -32,6 +32,8 @@ pub(in crate::store::meta) struct Door<'a> {
     pub(in crate::store::meta) sealer: &'a Sealer,
     pub(in crate::store::meta) known: &'a Known,
     pub(in crate::store::meta) now: UnixMillis,
+    /// The business account that tells.
+    pub(in crate::store::meta) waba: Option<String>,
     /// Endpoints that are owed word.
     pub(in crate::store::meta) touched: BTreeSet<EndpointId>,
     /// Events that were recorded.
@@ -45,7 +47,8 @@ impl<'a> Door<'a> {
         known: &'a Known,
         now: UnixMillis,
     ) -> Self {
-        Self { txn, sealer, known, now, touched: BTreeSet::new(), recorded: Vec::new() }
+        let (touched, recorded) = (BTreeSet::new(), Vec::new());
+        Self { txn, sealer, known, now, waba: None, touched, recorded }
     }
 }
 
@@ -148,13 +151,25 @@ async fn placed(
 ) -> Result<NewMessage, DbErr> {
     let Exchanged { mut message, mut person, group, renamed, .. } = exchanged;
     let (txn, organization) = (door.txn, &session.organization_id);
-    let (to, no_longer) = renamed.unwrap_or_default();
-    // By both: whoever has written under the new name is the same.
-    person.ids.extend(to.ids);
-    let contact = contacts::resolve(txn, organization, &person, door.now).await?;
-    if let Some(contact) = &contact {
-        contacts::forget(txn, contact, &no_longer).await?;
-    }
+    let of = (organization, door.waba.as_deref());
+    let contact = match renamed {
+        None => contacts::resolve(txn, of, &person, door.now).await?,
+        Some((to, no_longer)) => {
+            let (all, present) = names(&person, &to, &no_longer);
+            // Whoever has written under the new number is the same, by whatever id.
+            let of = (organization, None);
+            let contact = contacts::resolve(txn, of, &all, door.now).await?;
+            if let Some(contact) = &contact {
+                let has_new_number = to.ids.iter().any(|(kind, _)| *kind == IdentityKind::WaId);
+                let (present, no_longer) = (&present, &no_longer);
+                let renamed = Renamed { present, no_longer, has_new_number };
+                contacts::forget(txn, contact, renamed).await?;
+                contacts::readdress(txn, organization, contact, door.now).await?;
+            }
+            person = present;
+            contact
+        }
+    };
     let own = session.account_jid.clone().unwrap_or_default();
     let heard = Heard {
         organization,
@@ -170,9 +185,26 @@ async fn placed(
     message.sender = match message.direction {
         Direction::Outbound => own,
         Direction::Inbound if group.is_some() => contacts::address_of(&person),
-        Direction::Inbound => message.chat.clone(),
+        // Whatever the conversation is called by: it is where they are answered.
+        Direction::Inbound => {
+            contacts::present_address(txn, organization, contact.as_ref(), &person).await?
+        }
     };
     Ok(message)
+}
+
+/// All that somebody is called by who is called otherwise from now on: whoever has written under any of it is the same. And what
+/// of it they are called by now, the new first.
+fn names(person: &Person, to: &Person, no_longer: &Person) -> (Person, Person) {
+    let (mut all, mut present) = (person.clone(), person.clone());
+    for id in to.ids.iter().chain(&no_longer.ids) {
+        if !all.ids.contains(id) {
+            all.ids.push(id.clone());
+        }
+    }
+    present.ids = to.ids.iter().chain(&person.ids).cloned().collect();
+    present.ids.retain(|id| !no_longer.ids.contains(id));
+    (all, present)
 }
 
 /// The message's row, if it is there. What is read otherwise than when it came is written as it is read now; nobody is told.
@@ -189,9 +221,10 @@ async fn reread(
         .one(door.txn)
         .await?;
     let Some(row) = found else { return Ok(None) };
-    let now = (message.kind, &message.body, &message.target_wa_id);
+    let now = (message.kind, &message.body, &message.target_wa_id, &message.interaction);
     let is_placeholder = message.kind == entity::kind::MessageKind::Unsupported;
-    if (row.kind, &row.body, &row.target_wa_id) == now || is_placeholder {
+    let before = (row.kind, &row.body, &row.target_wa_id, &row.interaction);
+    if before == now || is_placeholder {
         return Ok(Some(row));
     }
     let key = row.dedupe_key.clone();
@@ -200,6 +233,7 @@ async fn reread(
     let mut row = row.into_active_model();
     (row.kind, row.body) = (Set(message.kind), Set(message.body));
     (row.target_wa_id, row.updated_at) = (Set(message.target_wa_id), Set(door.now));
+    row.interaction = Set(message.interaction);
     if raw.is_some() {
         row.raw = Set(raw);
     }

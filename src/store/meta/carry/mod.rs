@@ -136,6 +136,7 @@ impl Meta {
                     return Ok((Carried::Fenced, BTreeSet::new(), Vec::new()));
                 }
                 let mut door = Door::new(txn, &sealer, &known, now);
+                door.waba.clone_from(&work.waba);
                 let carried = match Box::pin(follow(&mut door, work)).await? {
                     Some(()) => progress.map_or(Carried::Done, Carried::Part),
                     None => Carried::Refused,
@@ -193,16 +194,15 @@ async fn follow(door: &mut Door<'_>, work: Work) -> Result<Option<()>, DbErr> {
         }
         Effect::Call { mut call, person } => {
             let organization = &session.organization_id;
-            let chat =
-                contacts::known_address(door.txn, organization, &session.id, &person).await?;
-            call.from = chat.unwrap_or_else(|| contacts::address_of(&person));
+            call.from = contacts::answerable(door.txn, organization, &person).await?;
             let at = call.at;
             door.record(&session, Event::Call(call), at, None).await?;
         }
         Effect::People(people) => {
             // Who has left the address book has still written what they wrote.
             for (person, _) in people.iter().filter(|(_, is_removed)| !is_removed) {
-                contacts::resolve(door.txn, &event.organization_id, person, door.now).await?;
+                let of = (&event.organization_id, door.waba.as_deref());
+                contacts::resolve(door.txn, of, person, door.now).await?;
             }
         }
         Effect::Note { name, data } => note(door, &session, &event, (name, data)).await?,

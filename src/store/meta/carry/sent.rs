@@ -23,6 +23,9 @@ use crate::{
 /// The word for what Meta has taken. Meta tells itself when it has sent it: `sent`.
 const ACCEPTED: &str = "accepted";
 
+/// Meta's word for what is not sent.
+const FAILED: &str = "failed";
+
 /// Whether Meta's id of a message is not known yet: it is called by our own until then.
 pub(in crate::store::meta) fn is_nameless(row: &message::Model) -> bool {
     row.wa_id == row.id.as_str()
@@ -57,7 +60,9 @@ pub(super) async fn name(
         .filter(message::COLUMN.history.eq(true))
         .exec(door.txn)
         .await?;
-    announce(door, session, row, wa_id).await
+    let row = announce(door, session, row, wa_id).await?;
+    audience::named(door.txn, &session.id, (&row.id, wa_id), door.now).await?;
+    Ok(row)
 }
 
 /// Writes down what a message is called by, and tells of it.
@@ -130,6 +135,21 @@ pub(in crate::store::meta) async fn failed(
     let mut come = row.clone();
     reach(&mut come, AckLevel::Error.level(), Some(error));
     write(door, row, &come).await?;
+    // Meta will tell nothing of it: so this is what was told, for whoever counts it.
+    let status = NewStatus {
+        wa_id: own.clone(),
+        word: FAILED.to_owned(),
+        level: AckLevel::Error.level(),
+        participant: String::new(),
+        at: door.now,
+        error: Some(error.to_owned()),
+        pricing: None,
+    };
+    let mut statuses = Statuses::default();
+    let organization = &session.organization_id;
+    if statuses.add(door.txn, organization, &session.id, &status, door.now).await? {
+        audience::apply(door.txn, &session.id, &own, &statuses, door.now).await?;
+    }
     tell(door, session, &come, (AckLevel::Error, Some(error))).await
 }
 

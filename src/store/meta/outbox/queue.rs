@@ -183,7 +183,7 @@ async fn written(
     target: Option<String>,
 ) -> Result<message::Model, DbErr> {
     let (txn, now, organization) = (door.txn, door.now, &session.organization_id);
-    let contact = contacts::resolve(txn, organization, &new.to, now).await?;
+    let contact = contacts::resolve(txn, (organization, None), &new.to, now).await?;
     let heard = Heard {
         organization,
         session: &session.id,
@@ -210,6 +210,7 @@ async fn written(
         kind: new.kind,
         body: new.body.clone(),
         target_wa_id: target,
+        interaction: None,
         raw: Some(raw),
         media_path: None,
         push_name: None,

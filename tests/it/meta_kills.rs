@@ -1,0 +1,200 @@
+//! Meta posts to a daemon that is killed, by `kill -9`: under its posts, and while it carries out what they told. What it has
+//! answered with 200 is never told again; what it has not, or what was lost of its answers, is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::{RngExt as _, seq::SliceRandom as _};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use wagate::meta::Signature;
+use wagate_simulator::{Options, Simulator};
+
+use crate::{
+    database::on_each,
+    meta::{SECRET, SHARED, complete},
+    meta_storm::{Owed, Simulated, state},
+    process::{Installation, Process},
+};
+
+/// How often it is killed, and how many of its answers are lost.
+const KILLS: usize = 6;
+const LOST: usize = 12;
+
+/// Asks as an operator, for an organization if it is not his own.
+async fn ask(
+    daemon: &Process,
+    organization: Option<&str>,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Value {
+    let mut request = daemon.request(method, path);
+    if let Some(id) = organization {
+        request = request.header("x-organization", id);
+    }
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    answer.json().await.unwrap()
+}
+
+/// Posts a body as Meta does. Whether it was answered with 200.
+async fn post(daemon: &Process, body: &str) -> bool {
+    let signature = Signature::of(SECRET.as_bytes(), body.as_bytes()).to_string();
+    let request = daemon
+        .request(Method::POST, SHARED)
+        .header("content-type", "application/json")
+        .header("x-hub-signature-256", signature)
+        .body(body.to_owned());
+    request.send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
+}
+
+/// Posts a body, and kills the daemon before it has answered so many other requests: under the post, or after it.
+async fn post_and_kill(daemon: &Process, body: &str, requests: usize) -> bool {
+    let posted = post(daemon, body);
+    tokio::pin!(posted);
+    let others = async {
+        for _ in 0..requests {
+            daemon.ask(Method::GET, "/livez", None).await;
+        }
+    };
+    tokio::pin!(others);
+    let (mut answered, mut is_time) = (None, false);
+    while !is_time {
+        tokio::select! {
+            it = &mut posted, if answered.is_none() => answered = Some(it),
+            () = &mut others => is_time = true,
+        }
+    }
+    daemon.signal("-KILL");
+    match answered {
+        Some(answered) => answered,
+        None => posted.await,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_killed_under_meta_s_posts_has_all_it_took_once() {
+    on_each(async |database| {
+        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let installation = Installation::new(directory.path(), database.server_url(), &whatsapp);
+        let mut daemon = installation.start();
+        let made = ask(
+            &daemon,
+            None,
+            Method::POST,
+            "/api/organizations",
+            Some(&json!({ "name": "other" })),
+        )
+        .await;
+        let other = made["data"]["id"].as_str().unwrap().to_owned();
+        let owners = [(None, "1"), (Some(other.as_str()), "2")];
+        for (owner, number) in owners {
+            let account = complete(number, "77", SECRET);
+            ask(&daemon, owner, Method::POST, "/api/meta/accounts", Some(&account)).await;
+        }
+        let mut meta = Simulated::new(9);
+        let mut left: Vec<usize> = (0..meta.bodies.len()).collect();
+        left.shuffle(&mut meta.rng);
+        // The largest is under way when it is killed first.
+        let largest = left.iter().position(|n| *n == 0).unwrap();
+        let last = left.len() - 1;
+        left.swap(largest, last);
+        let (mut kills, mut lost) = (0, 0);
+        while let Some(n) = left.pop() {
+            let body = meta.bodies[n].clone();
+            let mut is_told = if kills < KILLS {
+                kills += 1;
+                let requests = meta.rng.random_range(0..30);
+                let is_told = post_and_kill(&daemon, &body, requests).await;
+                daemon.kill();
+                daemon = installation.start();
+                is_told
+            } else {
+                post(&daemon, &body).await
+            };
+            if is_told && lost < LOST && meta.rng.random_bool(0.3) {
+                (lost, is_told) = (lost + 1, false);
+            }
+            if !is_told {
+                let place = meta.rng.random_range(0..=left.len());
+                left.insert(place, n);
+            }
+        }
+        assert_eq!(kills, KILLS);
+        for ((owner, number), owed) in owners.into_iter().zip(&meta.owed) {
+            carried_out(&daemon, owner).await;
+            check(&daemon, owner, &format!("meta_{number}"), owed).await;
+        }
+        daemon.terminate().await;
+    })
+    .await;
+}
+
+/// Waits until nothing of an organization's waits to be carried out.
+async fn carried_out(daemon: &Process, owner: Option<&str>) {
+    loop {
+        let waiting =
+            ask(daemon, owner, Method::GET, "/api/meta/events?processed=false&limit=1", None).await;
+        let Some(event) = waiting["data"].get(0) else { return };
+        assert_eq!(event["state"], "waiting", "{event:#}");
+        // Answered when something has happened, or in a second.
+        ask(daemon, owner, Method::GET, "/api/whatsapp/events/page?after=1000000&wait=1", None)
+            .await;
+    }
+}
+
+/// All pages of a list.
+async fn all(daemon: &Process, owner: Option<&str>, path: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page =
+            ask(daemon, owner, Method::GET, &format!("{path}?limit=500{cursor}"), None).await;
+        all.extend(page["data"].as_array().unwrap().iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+/// Everything that was told is there, once, and nothing else.
+async fn check(daemon: &Process, owner: Option<&str>, session: &str, owed: &Owed) {
+    let text = |it: &Value, name: &str| it[name].as_str().unwrap().to_owned();
+    let path = format!("/api/whatsapp/session/{session}");
+    let kept = all(daemon, owner, &format!("{path}/messages")).await;
+    let found: BTreeMap<_, _> =
+        kept.iter().map(|it| (text(it, "waId"), text(it, "body"))).collect();
+    assert_eq!((kept.len(), &found), (owed.messages.len(), &owed.messages));
+    // Each was told of once.
+    let (mut told, mut after) = (Vec::new(), 0);
+    loop {
+        let page = format!("{path}/events/page?limit=500&after={after}");
+        let page = ask(daemon, owner, Method::GET, &page, None).await["data"].clone();
+        let Some(last) = page.as_array().unwrap().last() else { break };
+        after = last["seq"].as_i64().unwrap();
+        let messages = page.as_array().unwrap().iter().filter(|it| it["event"] == "message");
+        told.extend(messages.map(|it| text(&it["data"]["message"], "id")));
+    }
+    let once: BTreeSet<_> = told.iter().collect();
+    assert_eq!((told.len(), once), (owed.messages.len(), owed.messages.keys().collect()));
+    // And every message that went out has come as far as it was told.
+    let campaign = json!({ "name": "All", "sessionId": session });
+    let campaign = ask(daemon, owner, Method::POST, "/api/campaigns", Some(&campaign)).await;
+    let audience = format!("/api/campaigns/{}/audience", text(&campaign["data"], "id"));
+    let members: Vec<_> = owed
+        .statuses
+        .keys()
+        .enumerate()
+        .map(|(n, id)| json!({ "phoneNumber": format!("1650555{n:04}"), "messageId": id }))
+        .collect();
+    ask(daemon, owner, Method::POST, &audience, Some(&json!({ "members": members }))).await;
+    let states = all(daemon, owner, &audience).await;
+    let states: BTreeMap<_, _> =
+        states.iter().map(|it| (text(it, "messageId"), text(it, "state"))).collect();
+    let expected = owed.statuses.iter().map(|(id, words)| (id.clone(), state(words).to_owned()));
+    assert_eq!(states, expected.collect());
+}
