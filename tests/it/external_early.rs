@@ -125,6 +125,7 @@ async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_fin
                     until: at,
                     came: at,
                     to: None,
+                    says_whose: true,
                     request: None,
                 }),
             };
