@@ -13,7 +13,7 @@ pub struct Model {
     /// WhatsApp's id of the message.
     #[sea_orm(primary_key, auto_increment = false)]
     pub wa_id: String,
-    /// The highest level that was told: -1 error, 1 sent, 2 delivered, 3 read, 4 played.
+    /// The highest level that was told: -1 error, 0 not left yet, 1 sent, 2 delivered, 3 read, 4 played.
     pub level: i16,
     /// The conversation, as the acknowledgement names it; empty where it does not.
     pub chat: String,

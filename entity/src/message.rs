@@ -27,6 +27,8 @@ pub struct Model {
     pub chat: String,
     /// Address of who wrote it.
     pub sender: String,
+    /// Of one that was received, the account's address, as far as it was known. None of those of before there was this column.
+    pub recipient: Option<String>,
     pub direction: Direction,
     pub kind: MessageKind,
     /// Text, caption, or what stands for it.

@@ -133,6 +133,8 @@ impl Ciphertext {
 /// How far an outbound message has come. The order of the variants is the order of the levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AckLevel {
+    /// It has not left yet. Only clients elsewhere say so, and of a message that is known it is no news.
+    Pending,
     /// WhatsApp refused it.
     Error,
     /// WhatsApp's server has it.
@@ -144,10 +146,11 @@ pub enum AckLevel {
 }
 
 impl AckLevel {
-    /// The number that the API shows: -1 error, 1 sent, 2 delivered, 3 read, 4 played.
+    /// The number that the API shows: -1 error, 0 pending, 1 sent, 2 delivered, 3 read, 4 played.
     pub const fn level(self) -> i16 {
         match self {
             Self::Error => -1,
+            Self::Pending => 0,
             Self::Sent => 1,
             Self::Delivered => 2,
             Self::Read => 3,
@@ -155,7 +158,7 @@ impl AckLevel {
         }
     }
 
-    /// What a number of the API says, if it says anything.
+    /// What a number of the API says, if it says anything of what has become of the message.
     pub const fn of(level: i16) -> Option<Self> {
         match level {
             -1 => Some(Self::Error),
@@ -171,7 +174,7 @@ impl AckLevel {
     pub const fn status(self) -> MessageStatus {
         match self {
             Self::Error => MessageStatus::Failed,
-            Self::Sent => MessageStatus::Sent,
+            Self::Pending | Self::Sent => MessageStatus::Sent,
             Self::Delivered => MessageStatus::Delivered,
             Self::Read => MessageStatus::Read,
             Self::Played => MessageStatus::Played,

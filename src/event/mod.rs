@@ -17,6 +17,7 @@ pub mod payload;
 pub mod reason;
 pub mod report;
 pub mod status;
+pub mod whose;
 
 use entity::{UnixMillis, kind::EventKind};
 

@@ -3,12 +3,11 @@
 //! [`transition`] is the one place where a status comes from; [`apply`] writes it, and what goes with
 //! it, into a session's row. Nothing else may set those columns.
 
-use entity::{
-    UnixMillis, session,
-    state::{Origin, SessionStatus},
-};
+use entity::{UnixMillis, session, state::SessionStatus};
 
-use super::{Change, Disconnect, Event, PairingFailure, Report, Reported, payload::REPORTED};
+use super::{
+    Change, Disconnect, Event, PairingFailure, Report, Reported, payload::REPORTED, whose,
+};
 
 /// The status after `event`. Total and pure: the present status matters only where nothing changes.
 pub fn transition(status: SessionStatus, event: &Event) -> SessionStatus {
@@ -69,7 +68,7 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
     row.loading_percent = None;
     row.pairing_code_until = None;
     row.updated_at = row.updated_at.max(at);
-    if is_anybodys(row, event, before) {
+    if whose::is_anybodys(row, event, before) {
         row.account_jid = None;
         row.account_lid = None;
     }
@@ -157,7 +156,9 @@ pub const fn is_about_status(event: &Event) -> bool {
 
 /// Writes what a client that runs elsewhere says of its connection. The status was another `before`.
 fn reported(row: &mut session::Model, report: &Report, before: SessionStatus, at: UnixMillis) {
-    row.phone_number = report.phone_number.clone().or(row.phone_number.take());
+    if let Some(number) = &report.phone_number {
+        whose::say(row, number);
+    }
     row.last_active_at = row.last_active_at.max(Some(at));
     match &report.what {
         Reported::State(state) => {
@@ -174,36 +175,6 @@ fn reported(row: &mut session::Model, report: &Report, before: SessionStatus, at
         Reported::Disconnected { reason } => ended(row, reason.clone(), reason, None, at),
         Reported::AuthFailure { msg } => ended(row, msg.clone(), REPORTED, None, at),
     }
-}
-
-/// Whether a session that runs elsewhere may be another account's after `event`, which does not say whose: there is a
-/// code that anybody may scan, or it was over and is at work again. The number stays, as what it was last.
-fn is_anybodys(row: &session::Model, event: &Event, before: SessionStatus) -> bool {
-    let is_over = |status| {
-        use SessionStatus::{AuthFailure, Error, SessionNotConnected};
-        matches!(status, SessionNotConnected | AuthFailure | Error)
-    };
-    row.origin == Origin::External
-        && match event {
-            Event::Qr { .. } => true,
-            Event::Ready(account) if account.phone_number.is_some() => false,
-            event => is_over(before) && !is_over(transition(before, event)),
-        }
-}
-
-/// Learns whose a session is from an event of `at`, which is older than its state. Whether that was not known. Whoever
-/// scanned a code since may be somebody else.
-pub fn learn(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
-    let Event::Ready(account) = event else { return false };
-    let is_known =
-        row.account_jid.is_some() || row.last_qr_at.is_some_and(|shown_at| at < shown_at);
-    if is_known || account.phone_number.is_none() {
-        return false;
-    }
-    row.phone_number.clone_from(&account.phone_number);
-    row.account_jid.clone_from(&account.jid);
-    row.push_name = row.push_name.take().or_else(|| account.push_name.clone());
-    true
 }
 
 /// Writes what is remembered of an event that leaves the status alone. Whether this is one.

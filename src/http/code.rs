@@ -197,7 +197,8 @@ codes! {
         detail: "the request did not arrive in time",
     }
     SessionExists = "SESSION_EXISTS", CONFLICT, "The session exists" {
-        about: "The organization has a session of this id: use it, or choose another id.",
+        about: "The organization has a session of this id: use it, or choose another id. `POST /api/whatsapp/connect` answers with 400 and this \
+                code where the user has a session that is connected.",
         detail: "a session with this id exists",
     }
     TooManySessions = "TOO_MANY_SESSIONS", CONFLICT, "The organization has all the sessions it may have" {

@@ -6,54 +6,35 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use axum::{
-    extract::{MatchedPath, Request, State},
-    http::StatusCode,
-    middleware::Next,
-    response::Response,
-};
+use axum::http::StatusCode;
 
-use super::{auth, code::Code, problem::Problem, request::Bare};
+use super::{code::Code, problem::Problem};
 
 /// What the seed's guard says where no token is shown, and where one opens nothing.
 const NO_TOKEN: &str = "Token not found";
 const NO_SUCH_TOKEN: &str = "Invalid token";
 
 /// The addresses at which errors have these members.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Elder(Arc<HashSet<&'static str>>);
 
 impl Elder {
     pub(super) fn of(paths: impl Iterator<Item = &'static str>) -> Self {
         Self(Arc::new(paths.collect()))
     }
-}
 
-/// Adds the members to whatever a request at one of these addresses is refused with.
-pub(super) async fn tell(
-    State(Elder(paths)): State<Elder>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let path = request.extensions().get::<MatchedPath>();
-    if !path.is_some_and(|path| paths.contains(path.as_str())) {
-        return next.run(request).await;
+    /// Adds the members to what a request at `path`, the route's, is refused with, if it is one of these addresses.
+    pub(super) fn tell(&self, path: Option<&str>, problem: Problem, shows_token: bool) -> Problem {
+        if path.is_some_and(|path| self.0.contains(path)) {
+            told(problem, shows_token)
+        } else {
+            problem
+        }
     }
-    let shows_token = auth::bearer(request.headers()).is_some();
-    let mut response = next.run(request).await;
-    let status = response.status();
-    let extensions = response.extensions_mut();
-    let is_refused = status.is_client_error() || status.is_server_error();
-    let problem = match extensions.remove::<Problem>() {
-        Some(problem) => problem,
-        None if is_refused && extensions.get::<Bare>().is_none() => Problem::of_status(status),
-        None => return response,
-    };
-    extensions.insert(told(problem, shows_token));
-    response
 }
 
-fn told(problem: Problem, shows_token: bool) -> Problem {
+/// Adds the members to a problem.
+pub(super) fn told(problem: Problem, shows_token: bool) -> Problem {
     let status = problem.status.unwrap_or_else(|| problem.code.status());
     let problem = problem.with("statusCode", status.as_u16());
     // What the seed says of missing members has no `error`.

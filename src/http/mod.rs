@@ -251,10 +251,10 @@ fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     let elder =
         routes.iter().map(route::Route::statement).filter(|it| it.errors == route::Errors::Elder);
     let elder = elder::Elder::of(elder.map(|it| it.path));
+    let around = request::Around { traffic: state.traffic.clone(), elder };
     let all = route::router(routes, &state);
-    all.layer(middleware::from_fn_with_state(elder, elder::tell))
-        .layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
-        .layer(middleware::from_fn_with_state(state.traffic.clone(), request::observe))
+    all.layer(middleware::from_fn_with_state(state.edge.proxies.clone(), client::identify))
+        .layer(middleware::from_fn_with_state(around, request::observe))
         .layer(middleware::from_fn_with_state(state.edge.origins.clone(), cors::tell))
         .layer(middleware::from_fn(edge::protect))
         .with_state(state)

@@ -249,7 +249,19 @@ pub(super) struct Operation {
     /// Problems of its own.
     pub(super) problems: Vec<Code>,
     /// Problems that are answered here with another status than elsewhere.
-    pub(super) odd_problems: Vec<(u16, Code)>,
+    pub(super) odd_problems: Vec<OddProblem>,
+    /// What `message` of a problem says where that is not its detail.
+    pub(super) messages: Vec<(Code, &'static str)>,
+}
+
+/// A problem that is another one here than elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct OddProblem {
+    pub(super) status: u16,
+    pub(super) code: Code,
+    /// What has happened, and what can be done about it.
+    pub(super) about: &'static str,
+    pub(super) detail: String,
 }
 
 /// Begins the description of a route.
@@ -267,6 +279,7 @@ pub(super) fn operation(id: &'static str, tag: Tag, summary: &'static str) -> Op
         responses: Vec::new(),
         problems: Vec::new(),
         odd_problems: Vec::new(),
+        messages: Vec::new(),
     }
 }
 
@@ -367,9 +380,15 @@ impl Operation {
         self
     }
 
-    /// It refuses with this code under another status than elsewhere.
-    pub(super) fn refuses_with(mut self, status: u16, code: Code) -> Self {
-        self.odd_problems.push((status, code));
+    /// It refuses with a code under another status than elsewhere, and for another reason.
+    pub(super) fn refuses_with(mut self, odd: OddProblem) -> Self {
+        self.odd_problems.push(odd);
+        self
+    }
+
+    /// What `message` of the problems with this code says.
+    pub(super) fn says_to(mut self, code: Code, message: &'static str) -> Self {
+        self.messages.push((code, message));
         self
     }
 

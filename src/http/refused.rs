@@ -31,7 +31,7 @@ use tokio::{
 use super::{
     code::Code,
     cors::{self, Origins},
-    edge,
+    edge, elder,
     problem::Problem,
     request,
 };
@@ -271,6 +271,8 @@ fn document(code: Code, said: &[u8], secure: bool, allowed: Option<HeaderValue>)
         }
         code => Problem::of(code),
     };
+    // Its address was not read, and may be one of those whose clients look for these.
+    let problem = elder::told(problem, false);
     let mut response = problem.write(Response::new(Body::empty()), &id);
     request::name(response.headers_mut(), &id);
     edge::guard(response.headers_mut(), secure);

@@ -41,6 +41,8 @@ fn the_document_is_a_whole_answer() {
     }
     let document: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(document["code"], "HEADERS_TOO_LARGE");
+    assert_eq!((&document["statusCode"], &document["message"]), (&431.into(), &document["detail"]));
+    assert_eq!(document["error"], "Request Header Fields Too Large");
     assert!(head.contains(&format!("x-request-id: {}", document["requestId"].as_str().unwrap())));
 }
 

@@ -18,7 +18,9 @@ use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
 use super::{
+    auth,
     code::Code,
+    elder::Elder,
     problem::Problem,
     traffic::{self, Traffic},
 };
@@ -40,12 +42,19 @@ const LONGEST_ADDRESS: usize = 8 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bare;
 
+/// What is known around all requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Around {
+    pub(super) traffic: Traffic,
+    pub(super) elder: Elder,
+}
+
 /// Names the request, contains its panics, writes problem documents, counts, and logs one line.
 ///
 /// The outermost layer: whatever comes out of the others is turned into what clients may see here.
 /// The line names the route and not the address, whose query may hold what no log should.
 pub(super) async fn observe(
-    State(traffic): State<Traffic>,
+    State(Around { traffic, elder }): State<Around>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -60,6 +69,7 @@ pub(super) async fn observe(
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let matched = matched.as_ref().map(MatchedPath::as_str);
     let route = matched.unwrap_or("-");
+    let shows_token = auth::bearer(request.headers()).is_some();
     let span = tracing::info_span!(
         "http.request",
         request.id = id,
@@ -83,12 +93,12 @@ pub(super) async fn observe(
     });
 
     let status = response.status();
-    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
-        response = problem.write(response, &id);
-    } else if (status.is_client_error() || status.is_server_error())
-        && response.extensions().get::<Bare>().is_none()
-    {
-        response = Problem::of_status(status).write(response, &id);
+    let is_bare = response.extensions().get::<Bare>().is_some();
+    let is_refused = (status.is_client_error() || status.is_server_error()) && !is_bare;
+    let problem = response.extensions_mut().remove::<Problem>();
+    let problem = problem.or_else(|| is_refused.then(|| Problem::of_status(status)));
+    if let Some(problem) = problem {
+        response = elder.tell(matched, problem, shows_token).write(response, &id);
     }
     name(response.headers_mut(), &id);
 
@@ -207,18 +217,25 @@ mod tests {
         async fn panics() -> StatusCode {
             panic!("a secret of ours");
         }
+        let elder = Elder::of(["/elder"].into_iter());
+        let around = Around { elder, ..Around::default() };
         let router = Router::new()
             .route("/", get(panics))
-            .layer(from_fn_with_state(Traffic::default(), observe));
-        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
-        let response = router.oneshot(request).await.unwrap();
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
-        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(problem["code"], "INTERNAL");
-        assert_eq!(problem["requestId"], id);
-        assert!(!problem.to_string().contains("secret"));
+            .route("/elder", get(panics))
+            .layer(from_fn_with_state(around, observe));
+        for (path, is_elder) in [("/", false), ("/elder", true)] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["code"], "INTERNAL");
+            assert_eq!(problem["requestId"], id);
+            assert!(!problem.to_string().contains("secret"));
+            let has = |name| !problem[name].is_null();
+            assert_eq!(has("statusCode") && has("message") && has("error"), is_elder, "{problem}");
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use entity::{
     state::Role,
 };
 use serde::{Serialize, Serializer};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
+pub use super::bell::Bell;
 use super::{Error, Principal, sessions};
 use crate::{
     session::view::{StatusView, view},
@@ -22,15 +23,6 @@ use crate::{
     },
     webhook::EventType,
 };
-
-/// A table is looked at again no sooner than this, however often the bell rings.
-///
-/// With a thousand events a second this is what keeps a hundred streams from asking a hundred
-/// thousand times; the first event after a quiet while is never delayed.
-const SPACING: Duration = Duration::from_millis(50);
-
-/// A table is looked at after this time even if no bell rang: it may have rung in another process.
-const CHECK: Duration = Duration::from_secs(5);
 
 /// What kind of thing happened. Both are written by their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,37 +261,5 @@ impl Events {
     /// What time it is.
     pub fn now(&self) -> UnixMillis {
         self.store.clock().now()
-    }
-}
-
-/// Rings when events were recorded, by whomever. Whoever hears it looks at the table.
-#[derive(Debug)]
-pub struct Bell {
-    rings: watch::Receiver<u64>,
-    answered: Option<Instant>,
-}
-
-impl Bell {
-    /// Begins to listen: what is recorded from now on is heard.
-    pub(super) fn of(store: &Store) -> Self {
-        Self { rings: store.writer().bell(), answered: None }
-    }
-
-    /// Waits until there may be something new since the last time, or since it began to listen.
-    pub async fn rung(&mut self) {
-        let ring = async {
-            if self.rings.changed().await.is_err() {
-                // The store has closed: nothing will be recorded any more.
-                std::future::pending::<()>().await;
-            }
-        };
-        // Elapsed or not, it is time to look.
-        tokio::time::timeout(CHECK, ring).await.ok();
-        if let Some(answered) = self.answered {
-            tokio::time::sleep_until(answered + SPACING).await;
-        }
-        // What rang during the pause is seen by the look that follows.
-        self.rings.mark_unchanged();
-        self.answered = Some(Instant::now());
     }
 }

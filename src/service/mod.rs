@@ -7,6 +7,7 @@
 
 pub mod audience;
 pub mod audit;
+mod bell;
 pub mod campaigns;
 pub mod contacts;
 pub(crate) mod counting;

@@ -11,7 +11,11 @@ use entity::{
 };
 use sea_orm::{EntityTrait, IntoActiveModel, QueryFilter, sea_query::OnConflict};
 
-use super::{Error, Store, events, secrets, sessions::is_there, writer::Patience};
+use super::{
+    Error, Store, events, secrets,
+    sessions::{is_there, own_address},
+    writer::Patience,
+};
 use crate::event::HistoryMessage;
 
 /// Commands over messages of the past.
@@ -51,15 +55,18 @@ impl History {
                 let (organization, session) = (organization.clone(), session.clone());
                 let messages = Arc::clone(&messages);
                 Box::pin(async move {
-                    let row = session::Entity::find_by_id(session.clone()).filter(is_there());
-                    if messages.is_empty() || row.one(txn).await?.is_none() {
+                    if messages.is_empty() {
                         return Ok(0);
                     }
+                    let found = session::Entity::find_by_id(session.clone()).filter(is_there());
+                    let Some(of) = found.one(txn).await? else { return Ok(0) };
+                    let own = own_address(&of);
                     let rows = messages.iter().map(|HistoryMessage { message, ack }| {
                         // As old as they are: lists show them where they belong.
                         let at = message.sent_at.min(now);
+                        let whose = (organization.clone(), session.clone());
                         let row =
-                            events::row(organization.clone(), session.clone(), message.clone(), at);
+                            events::row(whose.0, whose.1, message.clone(), own.as_deref(), at);
                         message::Model { history: true, ack: *ack, updated_at: now, ..row }
                             .into_active_model()
                     });

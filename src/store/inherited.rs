@@ -44,23 +44,6 @@ impl Messages {
         Ok(keys)
     }
 
-    /// Whether a session has sent a message, or another of the account's: one that has handed over to it, or that it has
-    /// handed over to.
-    pub async fn has_sent(&self, session: &session::Model, wa_id: &str) -> Result<bool, Error> {
-        let head = session.migrated_to.as_ref().unwrap_or(&session.id);
-        let found = message::Entity::find()
-            .select_only()
-            .column(message::Column::Id)
-            .filter(message::COLUMN.session_key.is_in(self.lineage(head).await?))
-            .filter(message::COLUMN.wa_id.eq(wa_id))
-            .filter(message::COLUMN.direction.eq(Direction::Outbound))
-            .limit(1)
-            .into_tuple::<MessageId>()
-            .one(self.store.reader())
-            .await?;
-        Ok(found.is_some())
-    }
-
     /// Makes up to `limit` messages its own that sessions which have handed over to this one have not sent,
     /// the oldest first, and says how many. Sent they are under the ids that they have.
     ///

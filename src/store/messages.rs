@@ -367,6 +367,7 @@ fn queued(organization: &OrganizationId, new: NewOutbound, now: UnixMillis) -> m
         wa_id: new.wa_id,
         chat: new.chat,
         sender: new.sender,
+        recipient: None,
         direction: Direction::Outbound,
         kind: new.kind,
         body: new.body,

@@ -125,6 +125,7 @@ async fn an_acknowledgement_and_its_message_that_come_to_two_daemons_at_once_fin
                     until: at,
                     came: at,
                     to: None,
+                    says_whose: true,
                     request: None,
                 }),
             };
@@ -234,8 +235,8 @@ async fn a_message_from_the_own_number_stands_once_be_it_told_before_its_acknowl
         assert_eq!(ack(&app, "shop", own("3EB4"), 1).await["recorded"], true);
         assert_eq!(tell(own("3EB4")).await["duplicate"], true);
         let mut told = names(&app, "shop").await;
-        assert_eq!(told.split_off(7), ["message_create", "message_ack"]);
-        assert_eq!(told[1..3], ["message", "message_ack"]);
+        assert_eq!(told.split_off(10), ["message_create", "message_ack"]);
+        assert_eq!(told[1..4], ["message", "message_create", "message_ack"]);
         let rows = all_messages(&app, "shop").await;
         assert_eq!(rows.len(), 4, "{rows:?}");
         // Somebody else's of the same id is his.

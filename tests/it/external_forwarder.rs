@@ -18,6 +18,7 @@ use crate::{
 /// As whatsapp-web.js has its objects: with members that are not for others, and a way back to the client.
 const STAND_IN: &str = r"
 const { EventEmitter } = require('node:events');
+const Events = Object.fromEntries(['authenticated', 'auth_failure', 'ready', 'message', 'message_create', 'message_revoke_everyone', 'message_ack', 'message_edit', 'message_reaction', 'media_uploaded', 'contact_changed', 'group_join', 'group_admin_changed', 'qr', 'loading_screen', 'disconnected', 'change_state', 'call', 'vote_update'].map((it) => [it.toUpperCase(), it]));
 class Message {
   constructor(client, data) {
     Object.defineProperty(this, 'client', { value: client });
@@ -53,16 +54,21 @@ class Client extends EventEmitter {
     this.emit('message_revoke_everyone', new Message(this, notice), null);
     this.emit('call', { id: 'call-1', from: other, timestamp: now, isVideo: true, isGroup: false, fromMe: false });
     this.emit('group_join', { id: { remote: '1203@g.us', id: 'n1' }, chatId: '1203@g.us', author: other, type: 'add', recipientIds: [own], timestamp: now });
+    this.emit('message_edit', sent, 'Hi there', 'Hi');
+    this.emit('vote_update', { voter: other, selectedOptions: [{ name: 'A' }], parentMessage: sent });
+    this.emit('group_admin_changed', { id: { remote: '1203@g.us', id: 'n2' }, chatId: '1203@g.us', type: 'promote' });
+    this.emit('contact_changed', sent, other, own, true);
     this.emit('change_state', 'TIMEOUT');
     this.emit('change_state', 'CONNECTED');
   }
 }
-module.exports = { Client, LocalAuth };
+module.exports = { Client, Events, LocalAuth };
 ";
 
 /// One that has trouble of its own.
 const STAND_IN_IN_TROUBLE: &str = r"
 const { EventEmitter } = require('node:events');
+const Events = { A: 'qr', B: 'loading_screen', C: 'change_state', D: 'disconnected', E: 'auth_failure' };
 class LocalAuth {}
 class Client extends EventEmitter {
   initialize() {
@@ -76,7 +82,7 @@ class Client extends EventEmitter {
     throw new Error('no browser');
   }
 }
-module.exports = { Client, LocalAuth };
+module.exports = { Client, Events, LocalAuth };
 ";
 
 /// The script beside a stand-in, told to post to `url`. None where there is no Node.
@@ -150,10 +156,28 @@ async fn the_script_forwards_what_a_client_emits() {
                 "message",
                 "call",
                 "group_join",
+                "unknown",
+                "unknown",
+                "unknown",
+                "unknown",
                 "change_state",
                 "change_state"
             ]
         );
+        // What has no name here comes whole, and without what the page has besides.
+        let unknown: Vec<_> = seen.iter().filter(|(name, _)| name == "unknown").collect();
+        let told = |place: usize, pointer: &str| unknown[place].1.pointer(pointer).cloned();
+        let words: Vec<_> = (0..4).map(|place| told(place, "/event").unwrap()).collect();
+        assert_eq!(
+            words,
+            ["message_edit", "vote_update", "group_admin_changed", "contact_changed"]
+        );
+        assert_eq!(told(0, "/data/body"), Some(json!("Hi there")));
+        assert_eq!(told(0, "/data/before"), Some(json!("Hi")));
+        assert_eq!(told(1, "/data/vote/parentMessage/body"), Some(json!("Hi")));
+        assert_eq!(told(1, "/data/vote/parentMessage/_data"), None);
+        assert_eq!(told(2, "/data/notification/type"), Some(json!("promote")));
+        assert_eq!(told(3, "/data/arguments/1"), Some(json!("6281234567890@c.us")));
         let kinds: Vec<_> =
             seen.iter().filter_map(|(_, data)| data["message"]["type"].as_str()).collect();
         assert_eq!(kinds, ["text", "text", "document", "reaction", "revoke"]);

@@ -30,6 +30,39 @@ async fn shop(app: &App) -> Value {
     app.get("/api/whatsapp/session/shop").await.json()["data"].clone()
 }
 
+/// A number that is said is whose the session is from then on, and not beside another account.
+#[tokio::test]
+async fn a_status_with_another_number_is_of_another_account() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({ "sessionData": { "vps_session_id": VPS } })).await;
+        let whose = async || {
+            let row = app.row("shop").await;
+            (row.phone_number, row.account_jid)
+        };
+        let of = |number: &str| Some(format!("{number}@s.whatsapp.net"));
+        let (one, other) = ("6281234567890", "6289876543210");
+        let said = json!({ "sessionId": VPS, "status": "reconnecting", "phoneNumber": one });
+        reported(&app, said).await;
+        assert_eq!(whose().await, (Some(one.to_owned()), None), "it was never connected");
+        let said = json!({ "sessionId": VPS, "status": "connected", "phoneNumber": one });
+        reported(&app, said).await;
+        assert_eq!(whose().await, (Some(one.to_owned()), of(one)));
+        for status in ["reconnecting", "disconnected", "connected"] {
+            for number in [other, one] {
+                app.clock.advance(Duration::from_secs(1));
+                let said = json!({ "sessionId": VPS, "status": status, "phoneNumber": number });
+                assert_eq!(reported(&app, said).await.status, 200);
+                assert_eq!(app.row("shop").await.phone_number.as_deref(), Some(number));
+                let jid = whose().await.1;
+                assert!(jid.is_none() || jid == of(number), "{status} {number}: {jid:?}");
+            }
+        }
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_status_is_written_to_the_session_that_is_called_so_where_it_runs() {
     on_each(async |database| {

@@ -235,6 +235,7 @@ async fn the_store_changes_no_number_of_a_known_account_whatever_else_is_to_be_c
         let row = app.row("shop").await;
         assert_eq!(row.phone_number.as_deref(), Some("15550001111"));
         assert_eq!(row.user_id.as_deref(), Some("of 15550003333"), "nothing else is changed");
+        assert!(matches!(change("15550001111").await, Changed::Done(_)), "it is that number");
         app.close().await;
     })
     .await;

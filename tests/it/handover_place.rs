@@ -28,7 +28,14 @@ async fn ready(app: &App, id: &str) -> NewEvent {
         event: Event::Ready(account(NUMBER, None)),
         at,
         care: None,
-        posted: Some(Posted { mark, until: at, came: at, to: None, request: None }),
+        posted: Some(Posted {
+            mark,
+            until: at,
+            came: at,
+            to: None,
+            says_whose: false,
+            request: None,
+        }),
     }
 }
 

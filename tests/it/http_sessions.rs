@@ -244,6 +244,18 @@ async fn settings_are_changed_one_by_one() {
         app.connect("s").await;
         let body = json!({ "phoneNumber": "6289999999999" });
         app.patch(path, body).await.problem(409, "PHONE_NUMBER_KNOWN");
+        // To say again which it is is no change, and stands beside one.
+        let there = app.row("s").await;
+        let number = there.phone_number.clone().unwrap();
+        let said = app.patch(path, json!({ "phoneNumber": format!("+{number}") })).await;
+        assert_eq!(
+            (said.status.as_u16(), &said.json()["data"]["phoneNumber"]),
+            (200, &json!(number))
+        );
+        assert_eq!(app.row("s").await, there, "nothing was changed");
+        let said = app.patch(path, json!({ "phoneNumber": number, "userId": "w" })).await;
+        assert_eq!((said.status.as_u16(), &said.json()["data"]["userId"]), (200, &json!("w")));
+        app.patch(path, json!({ "phoneNumber": null })).await.problem(409, "PHONE_NUMBER_KNOWN");
         assert_eq!(app.patch(path, json!({ "userId": "v" })).await.status, 200);
         app.close().await;
     })

@@ -45,6 +45,53 @@ async fn the_guard_says_that_there_is_no_token_or_that_it_is_not_valid() {
     .await;
 }
 
+/// What is described as the answer is the answer.
+#[tokio::test]
+async fn a_user_who_is_connected_is_answered_as_it_is_described() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let body = json!({ "sessionId": "shop", "userId": "user-1", "origin": "external" });
+        app.post("/api/whatsapp/session", body).await;
+        app.tell("shop", "ready", json!({})).await;
+        let document = app.get("/openapi.json").await.json();
+        let described = &document["paths"][CONNECT]["post"]["responses"];
+        let example = |status: &str, code: &str| {
+            let content = &described[status]["content"]["application/problem+json"];
+            content["examples"][code]["value"].clone()
+        };
+        let ask = |body: Value| with_json(app.request(Method::POST, CONNECT), &body);
+        let user = json!({ "user_id": "user-1", "phone_number": "6281234567890" });
+        let nobody = app.anonymous(Method::POST, CONNECT);
+        for (request, status, code) in [
+            (ask(user), 400, "SESSION_EXISTS"),
+            (ask(json!({})), 400, "VALIDATION_FAILED"),
+            (with_json(nobody, &json!({})), 401, "UNAUTHENTICATED"),
+        ] {
+            let answer = Answer::to(request).await;
+            let mut told = answer.problem(status, code);
+            let mut example = example(&status.to_string(), code);
+            for document in [&mut told, &mut example] {
+                // Of each request another.
+                for member in ["requestId", "errors"] {
+                    document.as_object_mut().unwrap().remove(member);
+                }
+            }
+            assert_eq!(told, example);
+        }
+        let exists = example("400", "SESSION_EXISTS");
+        let seed = (&exists["statusCode"], &exists["message"], &exists["error"]);
+        assert_eq!(seed, (&json!(400), &json!("Sessão já existente"), &json!("Bad Request")));
+        let about = described["400"]["description"].as_str().unwrap();
+        assert!(about.contains("The user has a session that is connected"), "{about}");
+        assert!(
+            described["409"]["content"]["application/problem+json"]["examples"]["SESSION_EXISTS"]
+                .is_null()
+        );
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn whatever_else_is_wrong_is_told_in_those_members_too() {
     on_each(async |database| {
@@ -66,6 +113,9 @@ async fn whatever_else_is_wrong_is_told_in_those_members_too() {
         assert_eq!((&not_there[0], &not_there[2]), (&json!(404), &json!("Not Found")));
         let put = elder(ask(Method::PUT, CONNECT)).await;
         assert_eq!((&put[0], &put[2]), (&json!(405), &json!("Method Not Allowed")));
+        // What is refused before anybody looks who asks.
+        let long = elder(ask(Method::POST, &format!("{CONNECT}?{}", "x".repeat(9000)))).await;
+        assert_eq!((&long[0], &long[2]), (&json!(414), &json!("URI Too Long")));
         // A start that fails: the seed has the error's words in `message`.
         app.stop_sessions().await;
         let body = json!({ "user_id": "user-1", "phone_number": "6281234567890" });

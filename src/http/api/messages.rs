@@ -55,6 +55,7 @@ pub(super) struct MessageView {
     /// The conversation, and who wrote to whom in it; addresses as events write them.
     chat: String,
     from: Option<String>,
+    /// Of one that was received, the account's address, where it was known then.
     to: Option<String>,
     direction: Direction,
     from_me: bool,
@@ -101,7 +102,8 @@ impl MessageView {
             wa_id: row.wa_id,
             chat: public_address(&row.chat),
             from: Some(public_address(&row.sender)).filter(|from| !from.is_empty()),
-            to: from_me.then(|| public_address(&row.chat)),
+            to: if from_me { Some(&row.chat) } else { row.recipient.as_ref() }
+                .map(|to| public_address(to)),
             direction: row.direction,
             from_me,
             r#type: row.kind,

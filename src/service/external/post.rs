@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     members::{Faults, Members, Moment},
-    messages,
+    messages::{self, Unsaid},
     names::Name,
 };
 use crate::{
@@ -37,13 +37,13 @@ pub(super) struct Post {
     pub(super) before: Option<(UnixMillis, Event)>,
     /// What it tells; nothing if that is nothing.
     pub(super) event: Option<Event>,
-    /// WhatsApp's id of a message of which it says that it has not left yet: nothing to tell.
-    pub(super) pending: Option<String>,
     /// When it happened: by its own word, or just now.
     pub(super) at: UnixMillis,
     pub(super) timed: Timed,
     /// Whom it says that a message of somebody else's is to.
     pub(super) to: Option<String>,
+    /// Whether it says whose message it tells of, by itself or by the address that it is from.
+    pub(super) says_whose: bool,
 }
 
 /// How exactly something says when it happened.
@@ -109,7 +109,15 @@ pub(super) fn read(
 pub(super) fn blank(name: String, said_at: Option<Moment>, now: UnixMillis) -> Post {
     // What is ahead of us is a clock that is wrong, and would outlast everything that follows.
     let at = said_at.map_or(now, |said_at| said_at.at.min(now));
-    Post { name, before: None, event: None, pending: None, at, timed: Timed::of(said_at), to: None }
+    Post {
+        name,
+        before: None,
+        event: None,
+        at,
+        timed: Timed::of(said_at),
+        to: None,
+        says_whose: false,
+    }
 }
 
 /// An event that has no name here. When it happened is in what it tells, if that is where others have it.
@@ -166,19 +174,26 @@ fn fill(
         Name::Message | Name::MessageCreate => {
             let message = data.need("message", data.object("message"))?;
             let is_own = name == Name::MessageCreate;
+            let unsaid = if is_own { Unsaid::By(own) } else { Unsaid::Received };
             post.to = message.aside(&Faults::default()).address("to");
-            let message = messages::message(&message, is_own, (at, now))?;
-            post.at = message.sent_at;
-            Event::Message(Box::new(message))
+            let told = messages::message(&message, unsaid, (at, now))?;
+            (post.at, post.says_whose) = (told.message.sent_at, told.says_whose);
+            Event::Message(Box::new(told.message))
         }
         Name::MessageAck => return messages::ack(post, data, now, own),
         Name::MessageRevoke => {
             // A `to` that is wrong is no fault here: `revoke` reads it too, and tells of it.
             post.to =
                 data.aside(&Faults::default()).object("message").and_then(|it| it.address("to"));
-            Event::Message(Box::new(messages::revoke(data, (at, now))?))
+            let told = messages::revoke(data, (at, now))?;
+            post.says_whose = told.says_whose;
+            Event::Message(Box::new(told.message))
         }
-        Name::MessageReaction => Event::Message(Box::new(messages::reaction(data, (at, now))?)),
+        Name::MessageReaction => {
+            let told = messages::reaction(data, (at, now))?;
+            post.says_whose = told.says_whose;
+            Event::Message(Box::new(told.message))
+        }
         Name::Call => call(data, (at, now))?,
         Name::GroupJoin => group(data, GroupTurn::Joined, post, now)?,
         Name::GroupLeave => group(data, GroupTurn::Left, post, now)?,

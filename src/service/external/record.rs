@@ -26,7 +26,7 @@ impl External {
         body: &Map<String, Value>,
         called: Option<Called>,
     ) -> Result<Receipt, Error> {
-        let Post { name, before, event, pending, at, timed, to } = post;
+        let Post { name, before, event, at, timed, to, says_whose } = post;
         let is_known = !matches!(event, Some(Event::Unknown { .. }));
         let is_ready = matches!(event, Some(Event::Ready(_)));
         let said = text::hex(&Sha256::digest(serde_json::to_vec(body).unwrap_or_default()));
@@ -52,6 +52,7 @@ impl External {
                     until,
                     came,
                     to: to.clone(),
+                    says_whose,
                     request: request.clone(),
                 }),
             };
@@ -65,13 +66,7 @@ impl External {
             record(event, at, Mark::Carried, at).await?;
         }
         let outcome = match event {
-            // Whatever is known of a message is more than that it has not left.
-            None => match pending {
-                Some(wa_id) if self.store.messages().has_sent(row, &wa_id).await? => {
-                    Outcome::Duplicate
-                }
-                _ => Outcome::Nothing,
-            },
+            None => Outcome::Nothing,
             Some(event) => {
                 let mark = mark(&event, said, called, timed);
                 match record(event, at, mark, timed.until(at)).await? {

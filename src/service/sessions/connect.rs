@@ -31,6 +31,9 @@ use crate::{
 /// How long a code is waited for. WhatsApp sends the first within a second or two of a dial.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// The session is looked at no sooner than this after the last time, whatever happens on others meanwhile.
+const SPACING: Duration = Duration::from_millis(100);
+
 /// Who asks to be connected.
 #[derive(Clone, Debug)]
 pub struct Connect {
@@ -122,13 +125,15 @@ impl Sessions {
         begun_at: UnixMillis,
     ) -> Result<StatusView, Error> {
         let deadline = Instant::now() + PATIENCE;
-        let mut bell = Bell::of(&self.store);
+        let mut bell = Bell::of(&self.store).apart(SPACING);
         loop {
             let view = self.find(caller, id).await?;
-            if is_over(&view, begun_at)
-                || tokio::time::timeout_at(deadline, bell.rung()).await.is_err()
-            {
+            if is_over(&view, begun_at) {
                 return Ok(view);
+            }
+            if tokio::time::timeout_at(deadline, bell.rung()).await.is_err() {
+                // What has come since the last look counts, too.
+                return self.find(caller, id).await;
             }
         }
     }

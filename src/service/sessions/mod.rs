@@ -219,7 +219,15 @@ impl Sessions {
     ) -> Result<WithSecret, Error> {
         caller.require(Role::Manager)?;
         let row = self.row(caller, id).await?;
-        let settings = settings(change, &row)?;
+        let mut settings = settings(change, &row)?;
+        // Whoever says what is so already changes nothing, and is not refused.
+        let there = row.phone_number.as_deref();
+        if matches!(&settings.phone_number, Change::To(number) if there == Some(number)) {
+            settings.phone_number = Change::Keep;
+            if settings.is_keep() {
+                return Ok(WithSecret { session: self.show(&row).await?, secret: None });
+            }
+        }
         let secret = settings.receiver.as_ref().and_then(|it| it.secret.clone());
         if !settings.phone_number.is_keep() && row.account_jid.is_some() {
             return Err(Error::Conflict(Conflict::PhoneNumberKnown));

@@ -200,6 +200,7 @@ mod tests {
             wa_id: wa_id.to_owned(),
             chat: chat.to_owned(),
             sender: String::new(),
+            recipient: None,
             direction: Direction::Outbound,
             kind: MessageKind::Text,
             body: None,

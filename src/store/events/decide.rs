@@ -1,7 +1,7 @@
 //! Deciding what becomes of each event of a group: pure, over what is there (`present.rs`) and what is to be written
 //! (`plan.rs`).
 
-use std::collections::hash_map::Entry;
+use std::{borrow::Cow, collections::hash_map::Entry, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -11,13 +11,16 @@ use entity::{
 };
 
 use super::{
-    NewEvent, Recorded, SECOND, early::Early, families::Families, plan::Plan, present::Present,
-    reached::Reached,
+    NewEvent, Recorded, SECOND, early::Early, families::Families, messages::Arrived, own::Known,
+    plan::Plan, present::Present, reached::Reached,
 };
-use crate::event::{Ack, Event, NewMessage, status};
+use crate::event::{Ack, Event, NewMessage, status, whose};
 
 /// How much `last_active_at` must have moved to be worth a statement.
 const ACTIVITY_GRAIN_MILLIS: i64 = 1_000;
+
+/// What comes no later than this after it happened has happened just now: clocks differ.
+const LATE: Duration = Duration::from_mins(1);
 
 /// Whether an event is new, and if not, why.
 #[expect(clippy::large_enum_variant, reason = "made and taken apart at once")]
@@ -53,9 +56,13 @@ pub(super) fn decide(
     {
         return Decided::Not(Recorded::Duplicate);
     }
-    if let Event::Message(message) = &event.event
-        && present.own.knows(event, message, &mut present.levels, &mut plan.turned)
-    {
+    let known = match &event.event {
+        Event::Message(message) => {
+            present.own.knows(event, message, &mut present.levels, &mut plan.turned)
+        }
+        _ => Known::No,
+    };
+    if known == Known::Before {
         return Decided::Not(Recorded::Duplicate);
     }
     let mut dedupe_key = event.dedupe_key();
@@ -64,7 +71,9 @@ pub(super) fn decide(
             Entry::Vacant(entry) => {
                 entry.insert(now);
             }
-            Entry::Occupied(first) if !is_so_again(row, event, *first.get()) => {
+            Entry::Occupied(first)
+                if known != Known::Turned && !is_so_again(row, event, *first.get()) =>
+            {
                 return Decided::Not(Recorded::Duplicate);
             }
             // The key is the first one's.
@@ -75,24 +84,31 @@ pub(super) fn decide(
     let (mut sent_before, mut ack_after) = (None, None);
     match &event.event {
         Event::Message(message) => {
-            let row = present.own.row_of(event, message).cloned();
+            let there = present.own.row_of(event, message).cloned();
             if message.direction == Direction::Outbound {
                 let key = (event.session_key.clone(), message.wa_id.clone());
                 let reached = present.levels.entry(key.clone()).or_default();
-                let id = row.as_ref().unwrap_or(&message.id);
+                let id = there.as_ref().unwrap_or(&message.id);
                 reached.id.get_or_insert_with(|| id.clone());
                 reached.chat.get_or_insert_with(|| message.chat.clone());
                 let waiting = (&present.families, &mut present.early);
                 ack_after = waited(key, reached, waiting, plan);
             }
             // What is there is not written twice, be it under another key (`own::write`).
-            if row.is_none() {
-                present.own.note(event, message);
-                plan.messages.push((
-                    event.organization_id.clone(),
-                    event.session_key.clone(),
-                    NewMessage::clone(message),
-                ));
+            if there.is_none() {
+                let arrived = Arrived {
+                    organization_id: event.organization_id.clone(),
+                    session_key: event.session_key.clone(),
+                    message: NewMessage::clone(message),
+                    own: event.own(row).map(Cow::into_owned),
+                };
+                present.own.note(event, &arrived);
+                plan.messages.push(arrived);
+            }
+            if learn_from(row, event, message) {
+                plan.statuses.insert(event.session_key.clone());
+                // What has ended since it is connected was at work beside it.
+                plan.became_connected(event, row.connected_at);
             }
         }
         // Meta tells of every message that went out, wherever it was sent, and whoever records it has looked at all
@@ -132,10 +148,11 @@ pub(super) fn decide(
             if let Some(mark) = event.latest() {
                 // It was true then, and something else has been since.
                 if row.observed_at.is_some_and(|observed_at| event.until() < observed_at) {
-                    if status::learn(row, &event.event, event.at) {
+                    if whose::learn(row, &event.event, event.at) {
                         plan.statuses.insert(event.session_key.clone());
                         if is_connected_with_number(row) {
-                            plan.became_connected(event);
+                            // What has ended since it is connected was at work beside it.
+                            plan.became_connected(event, row.connected_at.or(Some(event.until())));
                         }
                     }
                     forget(present, event, dedupe_key.as_ref());
@@ -171,7 +188,8 @@ pub(super) fn decide(
     present.room.moved(row, before);
     let is_back = before != row.status && is_known_by_number(row);
     if (says_whose_it_is(&event.event) || is_back) && is_connected_with_number(row) {
-        plan.became_connected(event);
+        let is_late = event.came() > event.until() + LATE;
+        plan.became_connected(event, is_late.then(|| event.until()));
     }
     if let Some(care) = &event.care {
         care.write(row);
@@ -233,6 +251,12 @@ fn is_known_by_number(row: &session::Model) -> bool {
     number.is_some() && number == row.phone_number.as_deref()
 }
 
+/// Learns whose a session is from a message of it, if that says so. Whether that was not known.
+fn learn_from(row: &mut session::Model, event: &NewEvent, message: &NewMessage) -> bool {
+    let said = event.posted.as_ref().filter(|_| event.says_whose());
+    said.is_some_and(|posted| whose::learn_from(row, message, posted.to.as_deref()))
+}
+
 /// Whether a session is one that others may hand over to.
 fn is_connected_with_number(row: &session::Model) -> bool {
     row.status == SessionStatus::SessionConnected && row.phone_number.is_some()
@@ -263,7 +287,7 @@ fn waited(
 
 /// Has an acknowledgement wait for its message.
 fn wait(ack: &Ack, key: (SessionKey, String), present: &mut Present, plan: &mut Plan) -> Recorded {
-    // All of them are above 0 or an error, which counts only while nothing else is known.
+    // That it has not left is the least, then an error, which counts only while nothing better is known.
     if present.early.get(&key).is_some_and(|waiting| waiting.level >= ack.level) {
         return Recorded::Duplicate;
     }

@@ -67,7 +67,7 @@ pub(super) async fn read(
         };
         let any = chunk.iter().map(of).fold(Condition::any(), Condition::add);
         for row in early_ack::Entity::find().filter(any).all(txn).await? {
-            let Some(level) = AckLevel::of(row.level) else { continue };
+            let level = AckLevel::of(row.level).unwrap_or(AckLevel::Pending);
             let Some(head) = heads.get(&row.session_key) else { continue };
             let ack = Ack {
                 wa_id: row.wa_id.clone(),
@@ -104,6 +104,10 @@ pub(super) async fn wait(
         created_at: now,
     };
     let level = early_ack::Column::Level;
+    let there = || Expr::col((early_ack::Entity, level));
+    let comes = || Expr::col((Alias::new("excluded"), level));
+    // That it has not left yet (0) is less than that it was refused (-1).
+    let is_less = comes().ne(0).and(there().eq(0).or(there().lt(comes())));
     early_ack::Entity::insert(row.into_active_model())
         .on_conflict(
             OnConflict::columns([early_ack::Column::SessionKey, early_ack::Column::WaId])
@@ -114,10 +118,7 @@ pub(super) async fn wait(
                     early_ack::Column::Error,
                     early_ack::Column::OccurredAt,
                 ])
-                .action_and_where(
-                    Expr::col((early_ack::Entity, level))
-                        .lt(Expr::col((Alias::new("excluded"), level))),
-                )
+                .action_and_where(is_less)
                 .to_owned(),
         )
         .exec_without_returning(txn)

@@ -4,19 +4,32 @@ use entity::{
     UnixMillis,
     id::{OrganizationId, SessionKey},
     message,
+    state::Direction,
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, sea_query::OnConflict};
 
 use super::CHUNK;
 use crate::event::NewMessage;
 
-/// A message as a row, made at `at`.
+/// A message that is new with its event.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) organization_id: OrganizationId,
+    pub(super) session_key: SessionKey,
+    pub(super) message: NewMessage,
+    /// The account's address, as far as it is known.
+    pub(super) own: Option<String>,
+}
+
+/// A message as a row, made at `at`. `own` is the account's address, as far as it is known.
 pub(in crate::store) fn row(
     organization_id: OrganizationId,
     session_key: SessionKey,
     message: NewMessage,
+    own: Option<&str>,
     at: UnixMillis,
 ) -> message::Model {
+    let is_received = message.direction == Direction::Inbound;
     message::Model {
         dedupe_key: message.dedupe_key(),
         id: message.id,
@@ -25,6 +38,7 @@ pub(in crate::store) fn row(
         wa_id: message.wa_id,
         chat: message.chat,
         sender: message.sender,
+        recipient: own.filter(|_| is_received).map(str::to_owned),
         direction: message.direction,
         kind: message.kind,
         body: message.body,
@@ -52,12 +66,12 @@ pub(in crate::store) fn row(
 pub(super) async fn insert_messages(
     txn: &DatabaseTransaction,
     now: UnixMillis,
-    messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
+    messages: Vec<Arrived>,
 ) -> Result<(), DbErr> {
     let mut rows: Vec<message::ActiveModel> = messages
         .into_iter()
-        .map(|(organization_id, session_key, message)| {
-            row(organization_id, session_key, message, now).into_active_model()
+        .map(|Arrived { organization_id, session_key, message, own }| {
+            row(organization_id, session_key, message, own.as_deref(), now).into_active_model()
         })
         .collect();
     while !rows.is_empty() {

@@ -25,11 +25,12 @@ mod room;
 mod tell;
 mod unread;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use entity::{
     UnixMillis,
     id::{EventId, OrganizationId, SessionKey},
+    session,
 };
 
 pub(super) use self::{messages::row, record::record_batch};
@@ -37,7 +38,7 @@ pub use self::{
     read::{Entry, Events, Stretch, Wanted},
     unread::Unread,
 };
-use super::secrets;
+use super::{secrets, sessions::own_address};
 use crate::{
     event::{Care, Event},
     vault::Sealer,
@@ -71,6 +72,9 @@ pub struct Posted {
     pub came: UnixMillis,
     /// To whom it says that somebody else's message is: the account, as its client has its address.
     pub to: Option<String>,
+    /// Whether it says whose message it tells of: by itself, or by the address that it is from. Or else it is said of
+    /// all that comes so.
+    pub says_whose: bool,
     /// What its client calls the request, if that is for one request alone.
     pub request: Option<Request>,
 }
@@ -151,6 +155,19 @@ impl NewEvent {
 
     fn mark(&self) -> Option<&Mark> {
         self.posted.as_ref().map(|posted| &posted.mark)
+    }
+
+    /// The address of the account that its session, as it is in `row`, belongs to: as it says, or as far as it is known.
+    fn own<'a>(&'a self, row: &'a session::Model) -> Option<Cow<'a, str>> {
+        let said = self.posted.as_ref().and_then(|posted| posted.to.as_deref());
+        // An address that hides the number says less than the number.
+        let said = said.filter(|to| !to.ends_with("@lid")).map(Cow::Borrowed);
+        said.or_else(|| own_address(row))
+    }
+
+    /// Whether it is known for sure whose message it tells of.
+    fn says_whose(&self) -> bool {
+        self.is_carried() || self.posted.as_ref().is_some_and(|posted| posted.says_whose)
     }
 
     /// Whether its client says no more of the time than the second.

@@ -1,8 +1,10 @@
 //! Messages of the account's own that a client elsewhere has told of as if somebody else had sent them.
 //!
-//! What comes without a sign of whose it is counts as received, be it from the session's own number, as seed 001 has it.
-//! That it is the account's is known for sure when its acknowledgement comes along with it: then the row that is there is
-//! that message, and there is no other. Where that came first, the row stands and what comes is no news.
+//! What comes as `message` without a sign of whose it is counts as received, be it from the session's own number, as seed
+//! 001 has it. That it is the account's is known for sure when it is told of as sent, or its acknowledgement comes along
+//! with it: then the row that is there is that message, and there is no other. It is told of anew, as sent, with the id
+//! that it has: whoever was told of a message received hears that it was none. Where that came first, the row stands and
+//! what comes is no news.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,9 +19,9 @@ use sea_orm::{
     QueryTrait, sea_query::Expr,
 };
 
-use super::{CHUNK, NewEvent, families::Families, present::Levels, reached::Reached};
+use super::{CHUNK, NewEvent, families::Families, messages::Arrived, present::Levels};
 use crate::{
-    event::{Event, NewMessage},
+    event::{Event, NewMessage, message_key},
     store::sessions::own_address,
 };
 
@@ -29,11 +31,32 @@ type Named = (SessionKey, String, String);
 /// What there is of messages that may be the account's own.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    /// As received: whose row it is, and its id.
-    heard: HashMap<Named, (SessionKey, MessageId)>,
+    /// As received: one id may be in several conversations.
+    heard: HashMap<Named, Vec<Heard>>,
     sent: HashSet<Named>,
     /// Of those that were sent, the session's own rows, by their conversation too.
     rows: HashMap<(Named, String), MessageId>,
+}
+
+/// The row of a message that seemed to be received.
+#[derive(Clone, Debug)]
+struct Heard {
+    session_key: SessionKey,
+    id: MessageId,
+    chat: String,
+    /// To whom it said that it was.
+    recipient: Option<String>,
+}
+
+/// What is known of a message before its event is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing, or no more than its event's key says.
+    No,
+    /// It is there already.
+    Before,
+    /// It was there as somebody else's, and is the account's from now on.
+    Turned,
 }
 
 /// A message that was received, and is the account's own.
@@ -63,15 +86,16 @@ impl Own {
         }
         let mut this = Self::default();
         for chunk in asked.chunks(CHUNK) {
-            let found: Vec<(MessageId, SessionKey, String, String, String, Direction)> =
+            let found: Vec<(Direction, MessageId, SessionKey, String, String, String, _)> =
                 message::Entity::find()
                     .select_only()
+                    .column(message::Column::Direction)
                     .column(message::Column::Id)
                     .column(message::Column::SessionKey)
                     .column(message::Column::WaId)
                     .column(message::Column::Sender)
                     .column(message::Column::Chat)
-                    .column(message::Column::Direction)
+                    .column(message::Column::Recipient)
                     .filter(
                         message::COLUMN.session_key.is_in(told_to.keys().map(|key| (*key).clone())),
                     )
@@ -80,10 +104,11 @@ impl Own {
                     .into_tuple()
                     .all(txn)
                     .await?;
-            for (id, row_of, wa_id, sender, chat, direction) in found {
-                for told in told_to.get(&row_of).into_iter().flatten() {
+            for (direction, id, session_key, wa_id, sender, chat, recipient) in found {
+                let row = Heard { session_key, id, chat, recipient };
+                for told in told_to.get(&row.session_key).into_iter().flatten() {
                     let named = (SessionKey::clone(told), wa_id.clone(), sender.clone());
-                    this.keep(named, (&row_of, &id), &chat, direction);
+                    this.keep(named, direction, row.clone());
                 }
             }
         }
@@ -91,31 +116,25 @@ impl Own {
     }
 
     /// Keeps in mind what is new with a message, if that is of a session elsewhere: only of those anything is posted.
-    pub(super) fn note(&mut self, event: &NewEvent, message: &NewMessage) {
+    pub(super) fn note(&mut self, event: &NewEvent, arrived: &Arrived) {
         if event.posted.is_some() {
-            let named = named(event, message);
-            let row = (&event.session_key, &message.id);
-            self.keep(named, row, &message.chat, message.direction);
+            let Arrived { session_key, message, own, .. } = arrived;
+            let row = Heard {
+                session_key: session_key.clone(),
+                id: message.id.clone(),
+                chat: message.chat.clone(),
+                recipient: own.clone(),
+            };
+            self.keep(named(event, message), message.direction, row);
         }
     }
 
-    fn keep(
-        &mut self,
-        named: Named,
-        (session, id): (&SessionKey, &MessageId),
-        chat: &str,
-        direction: Direction,
-    ) {
+    fn keep(&mut self, named: Named, direction: Direction, row: Heard) {
         match direction {
-            // Of a group, it says who has sent it.
-            Direction::Inbound if named.2 == chat => {
-                self.heard.insert(named, (session.clone(), id.clone()));
-            }
-            Direction::Inbound => {}
+            Direction::Inbound => self.heard.entry(named).or_default().push(row),
             Direction::Outbound => {
-                if named.0 == *session {
-                    let row = (named.clone(), chat.to_owned());
-                    self.rows.entry(row).or_insert_with(|| id.clone());
+                if named.0 == row.session_key {
+                    self.rows.entry((named.clone(), row.chat)).or_insert(row.id);
                 }
                 self.sent.insert(named);
             }
@@ -123,39 +142,65 @@ impl Own {
     }
 
     /// Whether a message is there already, whatever its event's key says. One that was told of as somebody else's, and is
-    /// now known to be the account's, is added to `turned`. It is no news either: it was told of once, and what is new is
-    /// its acknowledgement, which comes next.
+    /// now known to be the account's, is added to `turned`.
     pub(super) fn knows(
         &mut self,
         event: &NewEvent,
         message: &NewMessage,
         levels: &mut Levels,
         turned: &mut Vec<Turned>,
-    ) -> bool {
-        let by_id = || (event.session_key.clone(), message.wa_id.clone());
+    ) -> Known {
+        let named = named(event, message);
         if message.direction == Direction::Inbound {
-            return self.sent.contains(&named(event, message));
+            return if self.sent.contains(&named) { Known::Before } else { Known::No };
         }
-        if !event.is_carried() {
-            return false;
+        if self.heard.contains_key(&named) {
+            if !event.says_whose() {
+                // That it was received was said of it, and that it was sent is said of all that comes so.
+                return Known::Before;
+            }
+            if self.turn(&named, event, message, levels, turned) {
+                return Known::Turned;
+            }
         }
-        if levels.contains_key(&by_id()) {
-            return true;
-        }
-        let Some(row) = self.turn(event, message) else { return false };
-        let (id, chat) = (Some(row.id.clone()), Some(message.chat.clone()));
-        levels.insert(by_id(), Reached { id, chat, level: 0, unsent: false });
-        turned.push(row);
-        true
+        let is_acknowledged = || {
+            let by_id = (event.session_key.clone(), message.wa_id.clone());
+            levels.contains_key(&by_id)
+        };
+        if event.is_carried() && is_acknowledged() { Known::Before } else { Known::No }
     }
 
-    /// The row of a message that seemed to be received, and is the account's own for sure.
-    fn turn(&mut self, event: &NewEvent, message: &NewMessage) -> Option<Turned> {
-        let named = named(event, message);
-        let (session_key, id) = self.heard.remove(&named)?;
-        self.keep(named, (&session_key, &id), &message.chat, Direction::Outbound);
-        let (chat, dedupe_key) = (message.chat.clone(), message.dedupe_key());
-        Some(Turned { session_key, id, chat, dedupe_key })
+    /// Makes the account's own what seemed to be received under an id, in whichever conversations: who has written one of
+    /// them has written all. Whether `message` is among them.
+    fn turn(
+        &mut self,
+        named: &Named,
+        event: &NewEvent,
+        message: &NewMessage,
+        levels: &mut Levels,
+        turned: &mut Vec<Turned>,
+    ) -> bool {
+        let mut is_among = false;
+        for row in self.heard.remove(named).unwrap_or_default() {
+            // Of a group, it says in which; of a person, whom it was to, or else it is what comes now.
+            let is_of_person = row.chat == message.sender;
+            let to = row.recipient.filter(|to| *to != message.sender);
+            let to = to.unwrap_or_else(|| message.chat.clone());
+            let chat = if is_of_person { to } else { row.chat };
+            if chat == message.chat && !is_among {
+                is_among = true;
+                let by_id = (event.session_key.clone(), message.wa_id.clone());
+                let reached = levels.entry(by_id).or_default();
+                reached.id = Some(row.id.clone());
+                reached.chat = Some(chat.clone());
+                // Wherever the row is: there is no other.
+                self.rows.insert((named.clone(), chat.clone()), row.id.clone());
+            }
+            let dedupe_key = message_key(&chat, &message.sender, &message.wa_id);
+            turned.push(Turned { session_key: row.session_key, id: row.id, chat, dedupe_key });
+        }
+        self.sent.insert(named.clone());
+        is_among
     }
 
     /// The row that a session elsewhere has of a message that was sent, whatever its key is.
@@ -201,6 +246,7 @@ pub(super) async fn write(
         message::Entity::update_many()
             .col_expr(message::Column::Direction, Expr::value(Direction::Outbound))
             .col_expr(message::Column::Status, Expr::value(MessageStatus::Sent))
+            .col_expr(message::Column::Recipient, Expr::value(None::<String>))
             .col_expr(message::Column::Chat, Expr::value(chat))
             .col_expr(message::Column::DedupeKey, key.into())
             .col_expr(message::Column::UpdatedAt, Expr::value(now))

@@ -1,6 +1,6 @@
 //! What is to be written, and writing it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use entity::{
     UnixMillis,
@@ -17,18 +17,18 @@ use super::{
     NewEvent,
     columns::status_columns,
     early::{self, Early},
-    messages::insert_messages,
+    messages::{Arrived, insert_messages},
     own::{self, Turned},
     present::Present,
 };
-use crate::event::{Ack, AckLevel, NewMessage};
+use crate::event::{Ack, AckLevel};
 
 /// What is to be written, collected while deciding.
 #[derive(Default)]
 pub(super) struct Plan {
     /// New events per organization.
     pub(super) counts: HashMap<OrganizationId, i64>,
-    pub(super) messages: Vec<(OrganizationId, SessionKey, NewMessage)>,
+    pub(super) messages: Vec<Arrived>,
     /// Messages that were received, and are the account's own.
     pub(super) turned: Vec<Turned>,
     /// Highest new level per message.
@@ -41,8 +41,9 @@ pub(super) struct Plan {
     pub(super) requests: Vec<idempotency::Model>,
     /// Sessions whose status columns changed.
     pub(super) statuses: HashSet<SessionKey>,
-    /// Sessions that became connected, and whose number is known.
-    pub(super) ready: BTreeSet<SessionKey>,
+    /// Sessions that became connected, and whose number is known; and since when those had to be idle that hand over to
+    /// them, where it is not enough that they are.
+    pub(super) ready: BTreeMap<SessionKey, Option<UnixMillis>>,
     /// How many messages could not be read, of each session.
     pub(super) undecryptable: HashMap<SessionKey, i64>,
     /// Sessions of which only the last activity moved.
@@ -60,9 +61,11 @@ pub(super) struct Allocated {
 
 impl Plan {
     /// Notes that others may hand over to the session of `event`. That is done under the lock of its organization's
-    /// row, which goes with taking numbers, be they none: what comes too late is no event.
-    pub(super) fn became_connected(&mut self, event: &NewEvent) {
-        self.ready.insert(event.session_key.clone());
+    /// row, which goes with taking numbers, be they none: what comes too late is no event. If it is told late, only those
+    /// do that were idle `by` then.
+    pub(super) fn became_connected(&mut self, event: &NewEvent, by: Option<UnixMillis>) {
+        let latest = self.ready.entry(event.session_key.clone()).or_insert(by);
+        *latest = latest.zip(by).map(|(one, another)| Ord::max(one, another));
         self.counts.entry(event.organization_id.clone()).or_default();
     }
 

@@ -62,7 +62,7 @@ impl Present {
             .map(|row| (row.id.clone(), row))
             .collect();
         let mut before = HashMap::new();
-        for event in events.iter().filter(|event| status::is_about_status(&event.event)) {
+        for event in events.iter().filter(|event| changes_session(event)) {
             if let Some(row) = sessions.get(&event.session_key) {
                 before.entry(row.id.clone()).or_insert_with(|| row.clone());
             }
@@ -120,6 +120,12 @@ impl Present {
         let Event::Ack(ack) = &event.event else { return None };
         self.levels.get(&(event.session_key.clone(), ack.wa_id.clone()))
     }
+}
+
+/// Whether something of the session itself may come to be known by an event.
+fn changes_session(event: &NewEvent) -> bool {
+    let is_message = matches!(event.event, Event::Message(_));
+    status::is_about_status(&event.event) || (is_message && event.posted.is_some())
 }
 
 /// What the messages have reached that are acknowledged. They may be rows of others of the family: of those that have

@@ -55,6 +55,7 @@ pub(super) struct Raised {
 /// A level never goes down, and an error is one only while nothing better is known.
 fn advances(reached: i16, level: AckLevel) -> bool {
     match level {
+        AckLevel::Pending => false,
         AckLevel::Error => reached == 0,
         level => level.level() > reached,
     }

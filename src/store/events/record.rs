@@ -1,9 +1,6 @@
 //! Writing a group of events, in order: what became of each (`decide.rs`), and what follows from it.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashMap},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use entity::{
     UnixMillis, event,
@@ -25,7 +22,6 @@ use crate::{
     event::{Event, payload},
     store::{
         handover,
-        sessions::own_address,
         webhooks::{self, Known},
     },
 };
@@ -62,10 +58,7 @@ pub(in crate::store) async fn record_batch(
                 };
                 let mut events = Vec::with_capacity(1);
                 let session = present.sessions.get(&event.session_key);
-                let to = event.posted.as_ref().and_then(|posted| posted.to.as_deref());
-                // An address that hides the number says less than the number.
-                let to = to.filter(|to| !to.ends_with("@lid")).map(Cow::Borrowed);
-                let own = to.or_else(|| own_address(session?));
+                let own = session.and_then(|session| event.own(session));
                 let channel = session.map_or(Origin::Embedded, |session| session.origin);
                 let mut write = |event: &NewEvent, dedupe_key: Option<String>, seq| {
                     let id = EventId::new(now, rand::random());
@@ -126,13 +119,13 @@ async fn hand_over(
     known: &Known,
     now: UnixMillis,
     present: &Present,
-    ready: BTreeSet<SessionKey>,
+    ready: BTreeMap<SessionKey, Option<UnixMillis>>,
     versions: &mut HashMap<OrganizationId, i64>,
 ) -> Result<BTreeSet<EndpointId>, DbErr> {
     let mut touched = BTreeSet::new();
-    let rows = ready.iter().filter_map(|key| present.sessions.get(key));
-    for row in rows.filter(|row| row.status == SessionStatus::SessionConnected) {
-        let Some(owed) = handover::at_ready(txn, known, now, row).await? else { continue };
+    let rows = ready.into_iter().filter_map(|(key, by)| Some((present.sessions.get(&key)?, by)));
+    for (row, by) in rows.filter(|(row, _)| row.status == SessionStatus::SessionConnected) {
+        let Some(owed) = handover::at_ready(txn, known, now, row, by).await? else { continue };
         let organization = organization::Entity::find_by_id(row.organization_id.clone());
         if let Some(organization) = organization.one(txn).await? {
             versions.insert(organization.id, organization.webhook_version);

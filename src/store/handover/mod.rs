@@ -159,13 +159,14 @@ impl Handovers {
 }
 
 /// Has every idle session of the same account hand over to one that has become ready, in the transaction
-/// that says so. The organization's row is locked already. Returns who is owed word of it; none when there was
-/// nothing to hand over.
+/// that says so; if that is told late, every one that was idle `by` then. The organization's row is locked already.
+/// Returns who is owed word of it; none when there was nothing to hand over.
 pub(super) async fn at_ready(
     txn: &DatabaseTransaction,
     known: &Known,
     now: UnixMillis,
     heir: &session::Model,
+    by: Option<UnixMillis>,
 ) -> Result<Option<BTreeSet<EndpointId>>, DbErr> {
     if heir.migrated_to.is_some() {
         // What runs elsewhere asks nobody whether it may come back.
@@ -181,7 +182,8 @@ pub(super) async fn at_ready(
     }
     let idle = Condition::all()
         .add(session::COLUMN.status.is_not_in(LIVE))
-        .add(session::COLUMN.migrated_to.is_null());
+        .add(session::COLUMN.migrated_to.is_null())
+        .add_option(by.map(|by| session::COLUMN.status_since.lte(by)));
     let rows = unlocked(asked_for(heir, &Sources::All).filter(idle)).all(txn).await?;
     if rows.is_empty() {
         return Ok(None);

@@ -13,10 +13,11 @@ use crate::{
         },
         code::Code,
         operation::{
-            Field, Operation, Tag, any, label, object, operation, overlap, phone_number, text,
+            Field, OddProblem, Operation, Tag, any, label, object, operation, overlap,
+            phone_number, text,
         },
     },
-    service::{external::LONGEST_VPS_ID, text::LONGEST_USER_ID},
+    service::{Conflict, external::LONGEST_VPS_ID, text::LONGEST_USER_ID},
 };
 
 fn receipt(event: &str) -> Value {
@@ -44,7 +45,8 @@ pub(in crate::http::api) fn receive() -> Operation {
              happened before the session came to be as it is (`timestamp`) does not \
              change how it is; a time in whole seconds stands for all of its second. An acknowledgement with nothing but its message's id waits \
              for the message, if that is not known yet: nothing is recorded then, and it is no repetition. One at level 0 says less than is known of a \
-             message, and is a repetition once that is known. Within one second the order in which things come is what counts, and what was \
+             message, and is a repetition once that is known, or this is. A message that says neither by `fromMe` nor by its id whose it is was received if it is \
+             told of as `message`, and told of as `message_create` it is the account's if it is from its number, or that is not known. Within one second the order in which things come is what counts, and what was \
              told before is told of another moment only within a second of when it first came: later it is a repetition. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
              posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
              by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",
@@ -173,6 +175,13 @@ pub(in crate::http::api) fn connect() -> Operation {
             example,
         )
         .says("Idempotency-Replayed", "`true`, if an earlier request with this key came to it.")
-        .refuses_with(400, Code::SessionExists)
+        .refuses_with(OddProblem {
+            status: 400,
+            code: Code::SessionExists,
+            about: "The user has a session that is connected: it can be used as it is, or logged out first. `detail` and `message` are \
+                    the seed's.",
+            detail: Conflict::UserConnected.to_string(),
+        })
+        .says_to(Code::ValidationFailed, "Invalid params")
         .refuses([Code::TooManySessions, Code::SessionOnOtherNode])
 }

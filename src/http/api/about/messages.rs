@@ -42,7 +42,7 @@ pub(super) fn example() -> Value {
 fn with_media() -> Value {
     json!({
         "id": MESSAGE, "sessionId": "shop-1", "waId": "3EB0C767D26A1B2E5F84",
-        "chat": "15550002222@c.us", "from": "15550002222@c.us", "to": null,
+        "chat": "15550002222@c.us", "from": "15550002222@c.us", "to": "15550001111@c.us",
         "direction": "inbound", "fromMe": false, "type": "image", "body": "Is it this one?",
         "targetId": null,
         "media": {

@@ -20,6 +20,7 @@ use crate::{
         audience,
         contacts::{self, Heard, Person, Renamed},
         events, secrets,
+        sessions::own_address,
         statuses::{NewStatus, Statuses},
         webhooks::Known,
     },
@@ -91,7 +92,9 @@ pub(super) async fn past(
             *raw = secrets::seal_raw(door.sealer, &session.id, &key, raw);
         }
         let at = message.sent_at.min(door.now);
-        let row = events::row(session.organization_id.clone(), session.id.clone(), message, at);
+        let own = own_address(session);
+        let whose = (session.organization_id.clone(), session.id.clone());
+        let row = events::row(whose.0, whose.1, message, own.as_deref(), at);
         let mut row = message::Model { history: true, updated_at: door.now, ..row };
         if row.direction == Direction::Outbound {
             let told = come_to(door, &row, level).await?;

@@ -218,7 +218,14 @@ async fn note(
     (name, data): (String, serde_json::Value),
 ) -> Result<(), DbErr> {
     let mark = Mark::Once(event.dedup_key.clone());
-    let posted = Posted { mark, until: event.event_ts, came: door.now, to: None, request: None };
+    let posted = Posted {
+        mark,
+        until: event.event_ts,
+        came: door.now,
+        to: None,
+        says_whose: false,
+        request: None,
+    };
     let ask = "SELECT 1 FROM session s JOIN event e ON e.session_key = s.id AND e.dedupe_key = $1 \
                WHERE s.organization_id = $2 AND s.origin = 'cloud' AND s.deleted_at IS NULL LIMIT 1";
     let values = [once_key(&event.dedup_key).into(), event.organization_id.as_str().into()];

@@ -206,6 +206,7 @@ async fn written(
         wa_id: new.id.to_string(),
         chat,
         sender,
+        recipient: None,
         direction: Direction::Outbound,
         kind: new.kind,
         body: new.body.clone(),

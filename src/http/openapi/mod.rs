@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document: every route of the table, with what follows from its kind.
 
+mod refusals;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -11,15 +13,13 @@ use schemars::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    code::Code,
     operation::{Content, Field, Operation, Response, Tag},
-    problem::Document as ProblemDocument,
     route::{Access, Errors, Key, Pace, Route, Statement},
     signed,
 };
 
 /// What the document begins with.
-const INTRODUCTION: &str = include_str!("docs/introduction.md");
+const INTRODUCTION: &str = include_str!("../docs/introduction.md");
 
 /// The document, written.
 #[derive(Clone, Debug, Default)]
@@ -149,18 +149,9 @@ impl Writer {
         for response in &operation.responses {
             responses.insert(response.status.to_string(), self.response(response));
         }
-        let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-        for code in problems(statement, operation) {
-            let codes = by_status.entry(code.status().as_u16()).or_default();
-            if !codes.contains(&code) {
-                codes.push(code);
-            }
-        }
-        for (status, code) in &operation.odd_problems {
-            by_status.entry(*status).or_default().push(*code);
-        }
-        for (status, codes) in by_status {
-            let problem = self.problem(status, &codes);
+        let elder = (statement.errors == Errors::Elder).then_some(operation);
+        for (status, codes) in refusals::of(statement, operation) {
+            let problem = self.problem(status, &codes, elder);
             // A route that answers the status in its own way says so itself.
             responses.entry(status.to_string()).or_insert(problem);
         }
@@ -193,59 +184,6 @@ impl Writer {
             written["content"] = Value::Object(content);
         }
         written
-    }
-
-    /// The response that is a problem of one of these codes, which have one status.
-    fn problem(&mut self, status: u16, codes: &[Code]) -> Value {
-        if let [code] = codes
-            && code.status().as_u16() == status
-        {
-            let word = code.word();
-            if !self.problems.contains_key(word) {
-                let response = self.problem_of(status, codes);
-                self.problems.insert(word, response);
-            }
-            return json!({ "$ref": format!("#/components/responses/{word}") });
-        }
-        self.problem_of(status, codes)
-    }
-
-    fn problem_of(&mut self, status: u16, codes: &[Code]) -> Value {
-        let words: Vec<_> = codes.iter().map(|code| code.word()).collect();
-        let about: Vec<_> = codes
-            .iter()
-            .map(|code| format!("`{}`: {}. {}", code.word(), code.title(), code.about()))
-            .collect();
-        let examples: Map<_, _> = codes
-            .iter()
-            .map(|code| {
-                let mut example = json!({ "summary": code.title(), "value": code.example() });
-                example["value"]["status"] = status.into();
-                (code.word().to_owned(), example)
-            })
-            .collect();
-        let mut headers = request_id();
-        if codes.contains(&Code::Unauthenticated) {
-            headers["WWW-Authenticate"] =
-                json!({ "description": "`Bearer`", "schema": { "type": "string" } });
-        }
-        if matches!(status, 409 | 429 | 503) {
-            headers["Retry-After"] = json!({
-                "description": "After how many seconds to ask again, where that is known.",
-                "schema": { "type": "integer", "minimum": 1 },
-            });
-        }
-        json!({
-            "description": about.join("\n\n"),
-            "headers": headers,
-            "content": { "application/problem+json": {
-                "schema": { "allOf": [
-                    self.schemas.subschema_for::<ProblemDocument<'_>>(),
-                    { "properties": { "code": { "enum": words } } },
-                ] },
-                "examples": examples,
-            } },
-        })
     }
 }
 
@@ -420,65 +358,4 @@ fn body(members: &[Field], is_open: bool) -> Value {
             "example": example,
         } },
     })
-}
-
-/// Every problem that the route can answer: its own, and those of its kind.
-fn problems(statement: &Statement, operation: &Operation) -> Vec<Code> {
-    let mut codes = operation.problems.clone();
-    if let Access::Holder(key) = statement.access {
-        codes.extend([
-            Code::ValidationFailed,
-            Code::Unauthenticated,
-            Code::DatabaseUnavailable,
-            Code::Unavailable,
-        ]);
-        codes.push(Code::Forbidden);
-        if matches!(key, Key::Session(_)) {
-            codes.push(Code::OrganizationNotFound);
-        }
-    }
-    if let Access::AtLeast(role) = statement.access {
-        codes.extend([
-            Code::ValidationFailed,
-            Code::Unauthenticated,
-            Code::OrganizationNotFound,
-            Code::DatabaseUnavailable,
-            Code::Unavailable,
-        ]);
-        if statement.takes_signature {
-            codes.extend([Code::SignedUrlInvalid, Code::SignedUrlExpired]);
-        }
-        if role > Role::Viewer {
-            codes.push(Code::Forbidden);
-        }
-    }
-    for name in variables(statement.path) {
-        codes.extend(match name {
-            "sessionId" => Some(Code::SessionNotFound),
-            "messageId" => Some(Code::MessageNotFound),
-            "tokenId" => Some(Code::TokenNotFound),
-            "webhookId" => Some(Code::WebhookNotFound),
-            "deliveryId" => Some(Code::DeliveryNotFound),
-            "replayId" => Some(Code::ReplayNotFound),
-            "campaignId" => Some(Code::CampaignNotFound),
-            "conversationId" => Some(Code::ConversationNotFound),
-            "accountId" => Some(Code::MetaAccountNotFound),
-            "metaEventId" => Some(Code::MetaEventNotFound),
-            _ => None,
-        });
-    }
-    if operation.body.is_some() {
-        codes.extend([
-            Code::MalformedJson,
-            Code::BadRequest,
-            Code::BodyTooLarge,
-            Code::UnsupportedMediaType,
-            Code::RequestTimeout,
-        ]);
-    }
-    if statement.is_metered {
-        codes.push(Code::RateLimited);
-    }
-    codes.extend([Code::UriTooLong, Code::HeadersTooLarge, Code::Timeout, Code::Internal]);
-    codes
 }
