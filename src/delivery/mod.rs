@@ -4,8 +4,9 @@
 //!   same whatever woke it: look which endpoints have something due, take as much as each may have under
 //!   way, send. `lanes.rs`: what is under way. `fair.rs`: who gets the places when there are too few.
 //! - `attempt.rs`: one try, from a delivery that was taken to what is to be written about it.
-//! - `client.rs`: the HTTP client, which calls no address that it must not. `answer.rs`: what came back.
-//! - `replays.rs`: has replays go on, beside the loop.
+//! - `client.rs`: the HTTP client, which calls no address that it must not; `own.rs`: not us ourselves, either.
+//!   `answer.rs`: what came back.
+//! - `replays.rs`: has replays go on, beside the loop. `jumps.rs`: the machine's clock being set.
 //! - `settler.rs`: writes down what came of tries, all that have ended meanwhile at once.
 //!
 //! # What a tenant can rely on
@@ -31,6 +32,7 @@ mod lanes;
 mod replays;
 mod settler;
 
+mod own;
 use std::time::Duration;
 
 pub use self::{
@@ -40,6 +42,7 @@ pub use self::{
 };
 
 /// How deliveries are sent.
+    own::Own,
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Requests under way at a time, over all endpoints.

@@ -289,6 +289,7 @@ impl From<attempt::Model> for AttemptView {
     fn from(row: attempt::Model) -> Self {
         Self {
             number: row.number,
+    /// Who answered, or who was called and did not: address and port. With commas, if a name has several addresses.
             started_at: rfc3339(row.started_at),
             duration_ms: row.duration_ms,
             peer: row.peer,
@@ -332,13 +333,15 @@ impl From<Tested> for TestView {
         Self {
             delivered: reply.error.is_none(),
             event_id: tested.event_id,
+    /// Who answered, or who was called and did not.
             event_type: tested.event_type.name(),
             status: reply.status,
             error: reply.error,
             duration_ms: u64::try_from(reply.took.as_millis()).unwrap_or(u64::MAX),
-            peer: reply.peer.map(|peer| peer.to_string()),
+            peer,
             response: reply.body,
         }
+        let peer = reply.peer();
     }
 }
 
