@@ -18,6 +18,8 @@
 //!   down. It has the same `webhook-id` each time.
 //! - Taking a delivery leaves a token. When a daemon is too slow and another has taken the delivery
 //!   meanwhile, what the first one reports counts for nothing.
+//! - Ages and waits are by the time that passes: a wall clock that is set while we run gives nothing up, and makes
+//!   nothing wait.
 //! - An endpoint that is slow or dead holds its own places only, no organization can hold all, and an
 //!   open breaker holds none.
 //!
@@ -28,21 +30,22 @@ mod attempt;
 mod client;
 mod engine;
 mod fair;
+mod jumps;
 mod lanes;
+mod own;
 mod replays;
 mod settler;
 
-mod own;
 use std::time::Duration;
 
 pub use self::{
     answer::Reply,
     client::{Client, Lookup, system_lookup},
     engine::{Deliveries, Stats},
+    own::Own,
 };
 
 /// How deliveries are sent.
-    own::Own,
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Requests under way at a time, over all endpoints.
