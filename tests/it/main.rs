@@ -204,6 +204,7 @@ mod webhooks_notices;
 mod webhooks_pace;
 mod webhooks_receivers;
 mod webhooks_reorder;
+mod webhooks_register;
 mod webhooks_own;
 mod webhooks_replay;
 mod webhooks_retry_after;

@@ -51,7 +51,7 @@ pub(super) use self::{
 pub use self::{
     changes::{EndpointChange, Resumed},
     claim::{Claimed, Claiming, Found},
-    create::NewEndpoint,
+    create::{Making, NewEndpoint},
     due::Waiting,
     endpoints::{EndpointFilter, Target},
     log::{LogFilter, Retried},

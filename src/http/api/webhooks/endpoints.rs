@@ -53,7 +53,7 @@ pub(super) async fn register(
     let url = body.required_text("webhook_url");
     let max_retries = body.number("max_retries", limits::RETRIES);
     body.finish()?;
-    let made = webhooks.register(&caller, number, url, max_retries.flatten(), key).await?;
+    let made = webhooks.register(&caller, number, url, max_retries, key).await?;
     let secret = made.secret.map(|secret| secret.reveal());
     let location = format!("/api/webhooks/{}", made.row.id);
     let is_old = secret.is_none() && !made.replayed;
