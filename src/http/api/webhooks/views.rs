@@ -253,6 +253,16 @@ impl From<delivery::Model> for DeliveryView {
     }
 }
 
+/// A delivery that is sent again.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RetriedDelivery")]
+pub(super) struct RetriedView {
+    #[serde(flatten)]
+    pub(super) delivery: DeliveryView,
+    /// Not sent before: the receiver has asked to be left alone (`Retry-After`, 429, 503 and their like).
+    pub(super) held_until: Option<Timestamp>,
+}
+
 /// A delivery with its event and attempts.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeliveryDetail")]
@@ -279,6 +289,7 @@ pub(super) struct AttemptView {
     number: i32,
     started_at: Timestamp,
     duration_ms: i32,
+    /// Who answered, or who was called and did not: address and port. With commas, if a name has several addresses.
     peer: Option<String>,
     status: Option<i32>,
     error: Option<String>,
@@ -289,7 +300,6 @@ impl From<attempt::Model> for AttemptView {
     fn from(row: attempt::Model) -> Self {
         Self {
             number: row.number,
-    /// Who answered, or who was called and did not: address and port. With commas, if a name has several addresses.
             started_at: rfc3339(row.started_at),
             duration_ms: row.duration_ms,
             peer: row.peer,
@@ -323,6 +333,7 @@ pub(super) struct TestView {
     status: Option<u16>,
     error: Option<&'static str>,
     duration_ms: u64,
+    /// Who answered, or who was called and did not.
     peer: Option<String>,
     response: Option<String>,
 }
@@ -330,10 +341,10 @@ pub(super) struct TestView {
 impl From<Tested> for TestView {
     fn from(tested: Tested) -> Self {
         let reply = tested.reply;
+        let peer = reply.peer();
         Self {
             delivered: reply.error.is_none(),
             event_id: tested.event_id,
-    /// Who answered, or who was called and did not.
             event_type: tested.event_type.name(),
             status: reply.status,
             error: reply.error,
@@ -341,7 +352,6 @@ impl From<Tested> for TestView {
             peer,
             response: reply.body,
         }
-        let peer = reply.peer();
     }
 }
 
