@@ -121,6 +121,7 @@ mod tests {
             error: None,
             attempt: None,
             sign: Some(sign),
+            version: None,
         }
     }
 
