@@ -126,9 +126,10 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
             Refused::Signature | Refused::Timestamp => StatusCode::UNAUTHORIZED,
         };
     }
+    // Before the event is remembered: what cannot be read is to come again.
+    let Ok(event) = serde_json::from_slice::<Value>(&body) else { return StatusCode::BAD_REQUEST };
     let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     if receiver.is_new(id) {
-        let event: Value = serde_json::from_slice(&body).unwrap_or_default();
         // Put it into a queue here and answer at once: the sender waits for a few seconds only.
         println!("{} {}", event["type"].as_str().unwrap_or_default(), event["sequence"]);
     }

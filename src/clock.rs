@@ -158,6 +158,22 @@ impl Clock {
         }
     }
 
+    /// Sets a manual wall clock ahead. No time passes.
+    ///
+    /// # Panics
+    ///
+    /// On the system clock, which is not ours to set.
+    pub fn set_ahead(&self, by: Duration) {
+        match &self.0 {
+            Source::System => panic!("the system clock cannot be set"),
+            Source::Manual(manual) => {
+                let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+                manual.set_by.fetch_add(millis, Ordering::SeqCst);
+                manual.moved.notify_waiters();
+            }
+        }
+    }
+
     /// Waits until `at`; returns at once when that is past.
     pub async fn sleep_until(&self, at: UnixMillis) {
         match &self.0 {

@@ -24,8 +24,11 @@ use wagate::{
     clock::Clock,
     daemon::Daemon,
     store::{
-        Made, Patience, Store, audit::By, events::Recorded, organizations::NewOrganization,
-        webhooks::NewEndpoint,
+        Made, Patience, Store,
+        audit::By,
+        events::Recorded,
+        organizations::NewOrganization,
+        webhooks::{Making, NewEndpoint},
     },
     webhook::SigningSecret,
 };
@@ -226,14 +229,12 @@ async fn endpoint(
         max_age: Duration::from_hours(72),
     };
     let secret = SigningSecret::generate();
-    let made =
-        store.webhooks().create(organization, new, &secret, 500, (None, By::default())).await;
-    made.map_err(refused)?
-        .and_then(|made| match made {
-            Made::New(row) | Made::Before(row) => Some(row.id),
-            Made::KeyReused | Made::Gone => None,
-        })
-        .ok_or_else(|| Failure::wrong("an endpoint could not be made"))
+    let by = (None, By::default());
+    let made = store.webhooks().create(organization, new, &secret, 500, false, by).await;
+    match made.map_err(refused)? {
+        Making::Made(Made::New(row) | Made::Before(row)) => Ok(row.id),
+        _ => Err(Failure::wrong("an endpoint could not be made")),
+    }
 }
 
 /// Has an endpoint be owed many events that were recorded before.

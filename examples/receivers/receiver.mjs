@@ -87,14 +87,16 @@ function main() {
       const body = await read(request);
       if (body === null) return answer(413);
       verify(secrets, request.headers, body, Date.now() / 1000);
+      // Before the event is remembered: what cannot be read is to come again.
+      const event = JSON.parse(body.toString());
       if (seen.add(request.headers["webhook-id"])) {
-        const event = JSON.parse(body.toString());
         // Put it into a queue here and answer at once: the sender waits for a few seconds only.
         console.log(event.type, event.sequence);
       }
       return answer(204);
     } catch (error) {
       console.error(`refused: ${error.message}`);
+      if (error instanceof SyntaxError) return answer(400);
       if (!(error instanceof Refused)) return answer(500);
       return answer(error.message === "headers" ? 400 : 401);
     }

@@ -94,8 +94,12 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             print(f"refused: {refused}", file=sys.stderr, flush=True)
             return self.answer(400 if str(refused) == "headers" else 401)
-        if self.seen.add(self.headers["webhook-id"]):
+        try:
             event = json.loads(body)
+        except ValueError:
+            # Before the event is remembered: what could not be read is to come again.
+            return self.answer(400)
+        if self.seen.add(self.headers["webhook-id"]):
             # Put it into a queue here and answer at once: the sender waits for a few seconds only.
             print(event.get("type"), event.get("sequence"), flush=True)
         return self.answer(204)

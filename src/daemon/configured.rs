@@ -8,7 +8,7 @@ use super::StartError;
 use crate::{
     clock::Clock,
     config::{self, Config, DatabaseUrl},
-    delivery::{self, Deliveries},
+    delivery::{self, Deliveries, Own},
     graph,
     http::{self, Quota},
     maintenance::Policy,
@@ -52,6 +52,7 @@ pub(super) fn deliveries(
     config: &Config,
     store: &Store,
     home: &str,
+    own: Own,
     tracker: &TaskTracker,
 ) -> Result<Deliveries, reqwest::Error> {
     let webhooks = &config.webhooks;
@@ -63,7 +64,7 @@ pub(super) fn deliveries(
         require_https: webhooks.require_https,
         ports: webhooks.ports.0.clone(),
     };
-    let client = delivery::Client::new(targets, delivery::system_lookup())?;
+    let client = delivery::Client::new(targets, own, delivery::system_lookup())?;
     let options = delivery::Options {
         concurrency: webhooks.concurrency as usize,
         disable_after: webhooks.disable_after,

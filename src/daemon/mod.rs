@@ -40,6 +40,7 @@ use crate::{
     clock::Clock,
     config::{AfterRestore, Config, DatabaseUrl},
     copies::Copies,
+    delivery::Own,
     descriptors, device,
     fault::moment,
     http::{self, HttpState},
@@ -234,8 +235,10 @@ impl Daemon {
         tell_room_for(resumed);
 
         let background = TaskTracker::new();
+        // A port that was found when 0 was asked for, too.
+        let own = Own::new([address].into_iter().chain(admin.as_ref().map(|(_, at)| *at)));
         let deliveries =
-            deliveries(&config, &store, &home, &background).map_err(StartError::Webhooks)?;
+            deliveries(&config, &store, &home, own, &background).map_err(StartError::Webhooks)?;
 
         let stop = Stop::new();
         let services = service::Services::new(

@@ -23,8 +23,8 @@ const BODY: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub took: Duration,
-    /// Who answered.
-    pub peer: Option<SocketAddr>,
+    /// Who answered. When nobody did, who was called: all that it may have been, if a name has several addresses.
+    pub peers: Vec<SocketAddr>,
     pub status: Option<u16>,
     /// Why it is no success, in a stable word.
     pub error: Option<&'static str>,
@@ -39,7 +39,7 @@ impl Reply {
     pub(super) fn refused(error: &'static str) -> Self {
         Self {
             took: Duration::ZERO,
-            peer: None,
+            peers: Vec::new(),
             status: None,
             error: Some(error),
             retry_after: None,
@@ -49,6 +49,18 @@ impl Reply {
 
     pub(super) const fn is_success(&self) -> bool {
         self.error.is_none()
+    }
+
+    /// Whether somebody was called and has not answered.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let nobody = ["blocked_address", "dns_error", "request_invalid", "url_refused"];
+        self.status.is_none() && self.error.is_some_and(|error| !nobody.contains(&error))
+    }
+
+    /// Who answered, or was called, in words.
+    pub fn peer(&self) -> Option<String> {
+        let peers: Vec<_> = self.peers.iter().map(ToString::to_string).collect();
+        (!peers.is_empty()).then(|| peers.join(", "))
     }
 
     /// Whether trying again is of no use: what is called must not be.
@@ -75,11 +87,12 @@ pub(super) async fn fetch(request: RequestBuilder, now: impl Fn() -> UnixMillis)
         }
     };
     let status = response.status();
-    let (peer, retry_after) = (response.remote_addr(), retry_after(response.headers(), now()));
+    let peers = response.remote_addr().into_iter().collect();
+    let retry_after = retry_after(response.headers(), now());
     let body = beginning(&mut response).await;
     Reply {
         took: begun.elapsed(),
-        peer,
+        peers,
         status: Some(status.as_u16()),
         error: word_of_status(status),
         retry_after,

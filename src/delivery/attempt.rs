@@ -32,8 +32,12 @@ pub(super) async fn send(
     let Ok(url) = client.parse(&target.row.url) else { return Reply::refused("url_refused") };
     let timeout = Duration::from_millis(u64::try_from(target.row.timeout_ms).unwrap_or(0));
     let headers = headers(target, id, &payload, now());
-    let request = client.http.post(url).headers(headers).timeout(timeout).body(payload);
-    fetch(request, now).await
+    let request = client.post(url.clone()).headers(headers).timeout(timeout).body(payload);
+    let mut reply = fetch(request, now).await;
+    if reply.is_unanswered() {
+        reply.peers = client.addresses(&url);
+    }
+    reply
 }
 
 fn headers(target: &Target, id: &str, payload: &[u8], now: UnixMillis) -> HeaderMap {
@@ -67,7 +71,7 @@ pub(super) fn record(reply: &Reply, started_at: UnixMillis) -> AttemptRecord {
     AttemptRecord {
         started_at,
         duration_ms: i32::try_from(reply.took.as_millis()).unwrap_or(i32::MAX),
-        peer: reply.peer.map(|peer| peer.to_string()),
+        peer: reply.peer(),
         status: reply.status.map(i32::from),
         error: reply.error,
         response: reply.body.clone(),
@@ -92,7 +96,8 @@ pub(super) async fn attempt(
     let reply = send(client, target, event.id.as_str(), payload, &now).await;
     let (ending, sign) = judge(&reply, target, &claimed, now());
     let made = record(&reply, started_at);
-    Settled { attempt: Some(made), sign: Some(sign), ..untried(claimed, ending, None) }
+    let version = Some(target.row.version);
+    Settled { attempt: Some(made), sign: Some(sign), version, ..untried(claimed, ending, None) }
 }
 
 /// A delivery that was taken and cannot be tried now, for reasons of ours.
@@ -123,6 +128,7 @@ fn untried(claimed: Claimed, ending: Ending, error: Option<&'static str>) -> Set
         error,
         attempt: None,
         sign: None,
+        version: None,
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     attempt::{attempt, postpone, release, send},
     client::Client,
     fair::{Want, allot},
+    jumps::Jumps,
     lanes::Lanes,
     replays, settler,
 };
@@ -85,6 +86,7 @@ pub(super) struct Shared {
     client: Client,
     clock: Clock,
     lanes: Mutex<Lanes>,
+    jumps: Mutex<Jumps>,
     attempts: Mutex<BTreeMap<&'static str, u64>>,
     exhausted: AtomicU64,
     fenced: AtomicU64,
@@ -99,6 +101,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn jumps(&self) -> MutexGuard<'_, Jumps> {
+        self.jumps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self, settled: &Settled) {
@@ -142,6 +148,7 @@ impl Deliveries {
     /// `tracker`, which ends when the engine is gone.
     pub fn new(store: Store, options: Options, client: Client, tracker: &TaskTracker) -> Self {
         let (ended, receiver) = mpsc::unbounded_channel();
+        let jumps = Mutex::new(Jumps::new(store.clock()));
         let shared = Arc::new(Shared {
             clock: store.clock().clone(),
             store,
@@ -149,6 +156,7 @@ impl Deliveries {
             freed: Notify::new(),
             client,
             lanes: Mutex::default(),
+            jumps,
             // All there from the start.
             attempts: Mutex::new(settler::WORDS.map(|word| (word, 0)).into()),
             exhausted: AtomicU64::default(),
@@ -252,6 +260,7 @@ impl Deliveries {
 
     /// Does what nobody asks for: leases of the dead, what is too old, what nobody will be told.
     pub async fn upkeep(&self) -> Result<(), store::Error> {
+        self.mind_the_clock().await?;
         let webhooks = self.shared.store.webhooks();
         let under_way = self.shared.lanes().deliveries();
         self.count_reclaimed(webhooks.reclaim(&self.shared.options.node, &under_way).await?);
@@ -261,6 +270,27 @@ impl Deliveries {
         webhooks.reorder_all().await?;
         webhooks.forget_figures().await?;
         self.shared.lanes().forget_idle(self.shared.clock.monotonic());
+        Ok(())
+    }
+
+    /// Has the wall clock's being set keep nobody waiting and give nothing up.
+    async fn mind_the_clock(&self) -> Result<(), store::Error> {
+        let found = self.shared.jumps().look(&self.shared.clock);
+        let Some(jump) = found else { return Ok(()) };
+        let webhooks = self.shared.store.webhooks();
+        let by = Duration::from_millis(jump.unsigned_abs());
+        let count = if jump < 0 {
+            webhooks.clock_went_back().await?
+        } else {
+            webhooks.clock_went_ahead(by).await?
+        };
+        tracing::warn!(
+            webhook.deliveries = count,
+            "The clock was set {} by {} s: what waits to be delivered was put right",
+            if jump < 0 { "back" } else { "ahead" },
+            by.as_secs()
+        );
+        self.shared.jumps().note(jump);
         Ok(())
     }
 
@@ -274,6 +304,7 @@ impl Deliveries {
     /// Takes what is due and may be sent, and begins to send it: of all endpoints, or of those that
     /// somebody rang for.
     async fn look(&self, all: bool) -> Result<Looked, store::Error> {
+        self.mind_the_clock().await?;
         let webhooks = self.shared.store.webhooks();
         let mut rung: BTreeSet<EndpointId> = webhooks.take_touched();
         rung.append(&mut self.shared.lanes().dirty);
@@ -317,8 +348,11 @@ impl Deliveries {
             let (shared, ended) = (self.shared.clone(), self.ended.clone());
             self.tries.spawn(async move {
                 let now = || shared.clock.now();
+                let was_set = shared.jumps().look(&shared.clock).is_some();
                 let settled = match target {
                     None => postpone(claimed, now()),
+                    // By a clock that was set just now it may seem to be too old.
+                    Some(_) if was_set => release(claimed),
                     Some(target) => {
                         let kept = claimed.clone();
                         tokio::select! {

@@ -4,8 +4,9 @@
 //!   same whatever woke it: look which endpoints have something due, take as much as each may have under
 //!   way, send. `lanes.rs`: what is under way. `fair.rs`: who gets the places when there are too few.
 //! - `attempt.rs`: one try, from a delivery that was taken to what is to be written about it.
-//! - `client.rs`: the HTTP client, which calls no address that it must not. `answer.rs`: what came back.
-//! - `replays.rs`: has replays go on, beside the loop.
+//! - `client.rs`: the HTTP client, which calls no address that it must not; `own.rs`: not us ourselves, either.
+//!   `answer.rs`: what came back.
+//! - `replays.rs`: has replays go on, beside the loop. `jumps.rs`: the machine's clock being set.
 //! - `settler.rs`: writes down what came of tries, all that have ended meanwhile at once.
 //!
 //! # What a tenant can rely on
@@ -17,6 +18,8 @@
 //!   down. It has the same `webhook-id` each time.
 //! - Taking a delivery leaves a token. When a daemon is too slow and another has taken the delivery
 //!   meanwhile, what the first one reports counts for nothing.
+//! - Ages and waits are by the time that passes: a wall clock that is set while we run gives nothing up, and makes
+//!   nothing wait.
 //! - An endpoint that is slow or dead holds its own places only, no organization can hold all, and an
 //!   open breaker holds none.
 //!
@@ -27,7 +30,9 @@ mod attempt;
 mod client;
 mod engine;
 mod fair;
+mod jumps;
 mod lanes;
+mod own;
 mod replays;
 mod settler;
 
@@ -37,6 +42,7 @@ pub use self::{
     answer::Reply,
     client::{Client, Lookup, system_lookup},
     engine::{Deliveries, Stats},
+    own::Own,
 };
 
 /// How deliveries are sent.

@@ -21,6 +21,11 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct JsonObject(pub(crate) Fields);
 
+/// The same for what needs none: also what says that it is JSON and is nothing is an empty object, as clients say so of
+/// every request.
+#[derive(Debug)]
+pub(crate) struct Unneeded(pub(crate) Fields);
+
 /// The same, as large as a message may be.
 #[derive(Debug)]
 pub(crate) struct LargeJsonObject(pub(crate) Fields);
@@ -35,6 +40,21 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let limits = Limits::from_ref(state);
         read(request, limits.small_body.min(limits.large_body), limits.body_time).await.map(Self)
+    }
+}
+
+impl<S> FromRequest<S> for Unneeded
+where
+    S: Send + Sync,
+    Limits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, ApiError> {
+        if request.body().is_end_stream() && Kind::of(request.headers()) == Kind::Json {
+            request.headers_mut().remove(header::CONTENT_TYPE);
+        }
+        JsonObject::from_request(request, state).await.map(|JsonObject(fields)| Self(fields))
     }
 }
 

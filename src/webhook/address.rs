@@ -60,6 +60,11 @@ impl AddressPolicy {
     }
 }
 
+/// The address that packets to this one end up at.
+pub fn destination(address: IpAddr) -> IpAddr {
+    embedded(address).unwrap_or(address)
+}
+
 /// The IPv4 address that packets to this IPv6 address end up at: mapped, NAT64, 6to4.
 fn embedded(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = address else { return None };

@@ -11,6 +11,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::event::payload::{Timestamp, rfc3339};
 
+/// What type of message one is that could not be read.
+const UNREADABLE: &str = "ciphertext";
+
 /// The body that tells of `event`, whose payload is open. `client_id` is its organization's number.
 pub fn body(format: Format, event: &event::Model, client_id: i64) -> Vec<u8> {
     match format {
@@ -45,6 +48,12 @@ fn envelope(event: &event::Model, client_id: i64) -> Vec<u8> {
     serde_json::to_vec(&envelope).unwrap_or_default()
 }
 
+/// Whether this is what endpoints are told of a message that could not be read: when it can be, they are told of it.
+pub fn is_unreadable(payload: &str) -> bool {
+    let data: Value = serde_json::from_str(payload).unwrap_or_default();
+    data["message"]["type"] == UNREADABLE
+}
+
 /// One object per message, people by their number.
 fn flat(event: &event::Model, client_id: i64) -> Vec<u8> {
     let data: Value = serde_json::from_str(&event.payload).unwrap_or_default();
@@ -59,7 +68,8 @@ fn flat(event: &event::Model, client_id: i64) -> Vec<u8> {
         ("event_type", json!(event.event_type)),
         ("sequence", json!(event.seq)),
         ("session_id", json!(event.session_id)),
-        ("wa_message_id", message["messageId"].clone()),
+        ("wa_message_id", message["id"].clone()),
+        ("gateway_message_id", message["messageId"].clone()),
         ("chat", message["chat"].clone()),
         ("from_me", message["fromMe"].clone()),
         ("is_group", message["isGroup"].clone()),
@@ -137,16 +147,25 @@ mod tests {
             "event_id": "evt_01K9A6CHD00000000000000007",
             "event_type": "message.received",
             "from_me": false,
+            "gateway_message_id": "msg_1",
             "is_group": false,
             "sequence": 42,
             "session_id": "shop",
-            "wa_message_id": "msg_1"
+            "wa_message_id": "3EB0"
           },
           "timestamp": "2025-11-05T14:23:00Z",
           "to": "5511888888888",
           "type": "text"
         }
         "#);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_known_by_its_type() {
+        let of = |kind: &str| json!({ "message": { "id": "3EB0", "type": kind } }).to_string();
+        assert!(is_unreadable(&of("ciphertext")));
+        assert!(!is_unreadable(&of("text")));
+        assert!(!is_unreadable("no JSON"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod signature;
 pub mod target;
 
 pub use self::{
-    address::AddressPolicy,
+    address::{AddressPolicy, destination},
     filter::Filter,
     kinds::EventType,
     signature::{SigningSecret, is_fresh, is_same, sign, verify},

@@ -54,6 +54,8 @@ pub enum Refusal {
     Port,
     #[error("must lead to a public address, or one that the operator allows")]
     Address,
+    #[error("must not lead to this gateway itself")]
+    Own,
 }
 
 impl TargetPolicy {

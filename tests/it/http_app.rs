@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wagate::{
     clock::Clock,
-    delivery::{self, Deliveries},
+    delivery::{self, Deliveries, Own},
     event::{Account, Event, NewMessage},
     http::{self, Edge, HttpState, Limits, ServeOptions},
     service::{Services, Tokens, external::Policy, meta},
@@ -154,7 +154,9 @@ impl App {
         let sessions =
             Sessions::new(store.clone(), clock.clone(), options, ownership, tasks.clone());
         let stop = CancellationToken::new();
-        let deliveries = deliveries(&store, "test", &tasks);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let deliveries = deliveries_beside(Own::new([address]), &store, "test", &tasks);
         let longest = Duration::from_hours(72);
         let services = Services::new(&store, sessions.clone(), &deliveries, longest, meta)
             .with_external(external);
@@ -162,8 +164,7 @@ impl App {
         let (sender, watch) = (services.meta.sender("test"), services.meta.watch());
         let state = HttpState::new(services, limits, edge, stop.clone(), tasks.clone());
         let watchers = http::admin_router(state.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let base = format!("http://{address}");
         tasks.spawn(http::serve(
             listener,
             http::router(state),
@@ -357,6 +358,11 @@ fn media_settings() -> MediaSettings {
 
 /// An engine that may call this machine: by its addresses, and as `receiver.test`.
 pub(crate) fn deliveries(store: &Store, node: &str, tasks: &TaskTracker) -> Deliveries {
+    deliveries_beside(Own::default(), store, node, tasks)
+}
+
+/// The same, of a daemon that listens.
+fn deliveries_beside(own: Own, store: &Store, node: &str, tasks: &TaskTracker) -> Deliveries {
     let targets = TargetPolicy {
         addresses: AddressPolicy {
             allow: vec!["127.0.0.0/8".parse().unwrap()],
@@ -365,7 +371,7 @@ pub(crate) fn deliveries(store: &Store, node: &str, tasks: &TaskTracker) -> Deli
         require_https: false,
         ports: Vec::new(),
     };
-    let client = delivery::Client::new(targets, lookup()).unwrap();
+    let client = delivery::Client::new(targets, own, lookup()).unwrap();
     let options = delivery::Options {
         concurrency: 64,
         disable_after: Duration::from_hours(120),

@@ -30,6 +30,8 @@ pub(crate) enum Behaviour {
     Silence,
     /// Answer 200 one byte at a time, and never come to an end of the head.
     Drip,
+    /// Answer 200, and then one byte of a long body at a time.
+    Trickle,
     /// Answer with this status and a body that never ends.
     Endless(u16),
     /// Answer what is no HTTP.
@@ -264,6 +266,13 @@ async fn answer(stream: &mut TcpStream, behaviour: Behaviour, shared: &Shared) -
         Behaviour::Silence => std::future::pending().await,
         Behaviour::Drip => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await.ok()?;
+            loop {
+                stream.write_all(b"x").await.ok()?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Behaviour::Trickle => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n").await.ok()?;
             loop {
                 stream.write_all(b"x").await.ok()?;
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -68,7 +68,21 @@ async fn whatever_a_receiver_does_is_remembered_by_a_stable_word_and_tried_again
             assert!(row["next_attempt_at"].is_string());
             assert_eq!(attempt["status"], json!(status), "{behaviour:?}");
             assert_eq!(attempt["error"], error);
+            // Whoever looks for the cause knows who was called, answer or none.
+            assert!(attempt["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{behaviour:?}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_after_a_good_status_takes_its_time_and_is_a_success() {
+    on_each(async |database| {
+        let (row, attempt) = tried(database, Behaviour::Trickle).await;
+        assert_eq!((&row["status"], &attempt["status"]), (&json!("succeeded"), &json!(200)));
+        let kept = attempt["response"].as_str().unwrap();
+        assert!(!kept.is_empty() && kept.bytes().all(|byte| byte == b'x'), "{kept}");
+        assert!(kept.len() < 10_000);
     })
     .await;
 }
@@ -155,13 +169,19 @@ async fn nobody_there_no_name_and_no_tls_are_told_apart() {
                 let _ = stream.read(&mut hello).await.unwrap_or(0);
             }
         });
-        for (url, error) in [
-            (format!("http://{gone}/"), "connection_refused"),
-            (format!("http://nowhere.test:{port}/"), "dns_error"),
-            (format!("https://127.0.0.1:{port}/"), "tls_error"),
-            (format!("{}/livez", stranger.base), "tls_error"),
+        let by_name = format!("http://receiver.test:{}/", gone.port());
+        for (url, error, called) in [
+            (format!("http://{gone}/"), "connection_refused", Some(gone.port())),
+            (by_name, "connection_refused", Some(gone.port())),
+            (format!("http://nowhere.test:{port}/"), "dns_error", None),
+            (format!("https://127.0.0.1:{port}/"), "tls_error", Some(port)),
+            (format!("{}/livez", stranger.base), "tls_error", None),
         ] {
-            let (row, _) = try_url(&app, &url).await;
+            let (row, attempt) = try_url(&app, &url).await;
+            if let Some(port) = called {
+                assert_eq!(attempt["peer"], format!("127.0.0.1:{port}"), "{url}");
+            }
+            assert_eq!(attempt["peer"].is_null(), error == "dns_error", "{url}");
             assert_eq!(
                 (&row["status"], &row["error"]),
                 (&json!("pending"), &json!(error)),
@@ -365,6 +385,45 @@ async fn an_endpoint_that_is_disabled_or_deleted_in_flight_harms_nobody() {
         }
         let done = "SELECT COUNT(*) FROM webhook_delivery WHERE state = 'succeeded'";
         assert_eq!(database.count(done).await, 2);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_in_flight_to_one_that_is_disabled_arrives_and_nothing_more() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        let (id, _) = endpoint(&app, json!({ "url": receiver.url(), "max_in_flight": 2 })).await;
+        app.session("shop").await;
+        for text in ["refused", "taken", "waits"] {
+            app.hear("shop", "4911", text).await;
+        }
+        receiver.next([Behaviour::status(410)]);
+        let gate = receiver.hold();
+        let driving = async { app.deliveries.drive().await.unwrap() };
+        let meanwhile = async {
+            receiver.arrived(2).await;
+            gate.notify_one();
+            let state = async || {
+                let shown = app.get(&format!("/api/webhooks/{id}")).await.json();
+                shown["data"]["state"].clone()
+            };
+            while state().await != "disabled" {}
+            gate.notify_one();
+        };
+        tokio::join!(driving, meanwhile);
+        assert_eq!(receiver.count(), 2);
+        let of = async |state: &str| {
+            let count = format!("SELECT COUNT(*) FROM webhook_delivery WHERE state = '{state}'");
+            database.count(&count).await
+        };
+        assert_eq!((of("succeeded").await, of("exhausted").await, of("pending").await), (1, 1, 1));
+        // That something still got through does not say that it is back.
+        let shown = app.get(&format!("/api/webhooks/{id}")).await.json()["data"].clone();
+        assert_eq!(shown["state"], "disabled");
+        assert_eq!(shown["gaps"].as_array().unwrap().len(), 1);
         app.close().await;
     })
     .await;

@@ -16,7 +16,7 @@ use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller,
-        body::{JsonObject, LargeJsonObject},
+        body::{LargeJsonObject, Unneeded},
         error::ApiError,
         fields::{Fields, LONGEST_PAGE, Parameters, USUAL_PAGE},
         idempotency::idempotency_key,
@@ -210,7 +210,7 @@ pub(super) async fn recount(
     Caller(caller): Caller,
     CampaignPath(id): CampaignPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;

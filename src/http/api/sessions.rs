@@ -20,7 +20,7 @@ use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller,
-        body::JsonObject,
+        body::{JsonObject, Unneeded},
         error::ApiError,
         fields::{Fields, Parameters},
         idempotency::idempotency_key,
@@ -192,7 +192,7 @@ pub(super) async fn start(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
@@ -206,7 +206,7 @@ pub(super) async fn stop(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
@@ -220,7 +220,7 @@ pub(super) async fn restart(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;

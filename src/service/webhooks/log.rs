@@ -80,15 +80,16 @@ impl Webhooks {
         Ok(Detail { row, event, attempts })
     }
 
-    /// Has a delivery sent at once, in the place of whenever it would have been.
+    /// Has a delivery sent at once, in the place of whenever it would have been. With until when it waits all the
+    /// same, if the receiver has asked to be left alone.
     pub async fn retry(
         &self,
         caller: &Principal,
         id: &DeliveryId,
-    ) -> Result<delivery::Model, Error> {
+    ) -> Result<(delivery::Model, Option<UnixMillis>), Error> {
         caller.require(Role::Manager)?;
         match self.store.webhooks().retry(&caller.organization_id, id).await? {
-            Retried::Due(row) => Ok(*row),
+            Retried::Due(row, held_until) => Ok((*row, held_until)),
             Retried::NotFound => Err(NOT_FOUND),
             Retried::InFlight => Err(Error::Conflict(Conflict::DeliveryInFlight)),
             Retried::EndpointOff => Err(Error::Conflict(Conflict::WebhookDisabled)),

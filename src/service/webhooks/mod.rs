@@ -16,7 +16,7 @@ use entity::{
     state::Role,
     webhook::{
         endpoint, event, gap, health, secret,
-        state::{EndpointState, Format, Ordering},
+        state::{EndpointState, Format},
     },
 };
 
@@ -26,7 +26,7 @@ use crate::{
     store::{
         Patience, Store,
         idempotency::Key,
-        webhooks::{EndpointChange, NewEndpoint, Resumed},
+        webhooks::{EndpointChange, Making, NewEndpoint, Resumed},
     },
     webhook::{EventType, SigningSecret, catalogue},
 };
@@ -110,13 +110,14 @@ impl Webhooks {
     }
 
     /// Makes an endpoint that is told of one phone number's messages, as flat objects. Asked again for the
-    /// same number and URL, it is the same endpoint; one that was disabled is called again.
+    /// same number and URL, at whatever time, it is the same endpoint, with `max_retries` if they are said (none within: as many
+    /// as fit); one that was disabled is called again.
     pub async fn register(
         &self,
         caller: &Principal,
         phone_number: String,
         url: String,
-        max_retries: Option<i64>,
+        max_retries: Option<Option<i64>>,
         key: Option<String>,
     ) -> Result<Created, Error> {
         caller.require(Role::Manager)?;
@@ -125,53 +126,30 @@ impl Webhooks {
             format: Some(Format::Flat),
             event_types: Some(vec![EventType::MessageReceived.name().to_owned()]),
             phone_numbers: Some(vec![phone_number]),
-            max_retries: Some(max_retries),
+            max_retries,
             ..EndpointInput::default()
         };
         let key = self.key(caller, key, "registration", &input).await?;
         let new =
             input.create(self.client(), self.max_age, ("webhook_url", "phone_number")).await?;
-        let mut after = None;
-        loop {
-            let organization = &caller.organization_id;
-            let rows = self
-                .store
-                .webhooks()
-                .list(organization, EndpointFilter::default(), after.as_ref(), 100)
-                .await?;
-            let same = rows.iter().find(|row| is_same_registration(row, &new));
-            if let Some(row) = same {
-                let webhooks = self.store.webhooks();
-                if let Some(key) = key {
-                    let made = webhooks.keep_key(organization, &row.id, key).await?;
-                    if created::Created::try_from(made)?.replayed {
-                        return Ok(Created {
-                            row: row.clone(),
-                            secret: None,
-                            replayed: true,
-                            missed: None,
-                        });
-                    }
-                }
-                let change = EndpointChange {
-                    max_retries: Some(new.max_retries),
-                    ..EndpointChange::default()
-                };
-                let row = webhooks.update(organization, &row.id, change, caller.by()).await?;
-                let mut row = row.ok_or(NOT_FOUND)?;
-                let mut missed = None;
-                // Whoever registers wants to be told from now on. That one is paused was somebody's wish.
-                if row.state == EndpointState::Disabled {
-                    let (detail, gap) = self.resume(caller, &row.id).await?;
-                    (row, missed) = (detail.endpoint.row, gap);
-                }
-                return Ok(Created { row, secret: None, replayed: false, missed });
-            }
-            after = rows.last().map(|row| row.id.clone());
-            if after.is_none() {
-                return self.make(caller, new, key).await;
-            }
+        let wanted = max_retries.is_some().then_some(new.max_retries);
+        let mut row = match self.make(caller, new, key, true).await? {
+            (Making::There(row), _) => row,
+            made => return made_of(made),
+        };
+        let (webhooks, organization) = (self.store.webhooks(), &caller.organization_id);
+        if wanted.is_some_and(|wanted| wanted != row.max_retries) {
+            let change = EndpointChange { max_retries: wanted, ..EndpointChange::default() };
+            let changed = webhooks.update(organization, &row.id, change, caller.by()).await?;
+            row = changed.ok_or(NOT_FOUND)?;
         }
+        let mut missed = None;
+        // Whoever registers wants to be told from now on. That one is paused was somebody's wish.
+        if row.state == EndpointState::Disabled {
+            let (detail, gap) = self.resume(caller, &row.id).await?;
+            (row, missed) = (detail.endpoint.row, gap);
+        }
+        Ok(Created { row, secret: None, replayed: false, missed })
     }
 
     /// Makes an endpoint. Once for each key.
@@ -184,7 +162,7 @@ impl Webhooks {
         caller.require(Role::Manager)?;
         let key = self.key(caller, key, "webhook", &input).await?;
         let new = input.create(self.client(), self.max_age, ("url", "phone_numbers")).await?;
-        self.make(caller, new, key).await
+        made_of(self.make(caller, new, key, false).await?)
     }
 
     async fn make(
@@ -192,14 +170,13 @@ impl Webhooks {
         caller: &Principal,
         new: NewEndpoint,
         key: Option<Key>,
-    ) -> Result<Created, Error> {
+        once: bool,
+    ) -> Result<(Making, SigningSecret), Error> {
         let secret = SigningSecret::generate();
         let organization = &caller.organization_id;
         let webhooks = self.store.webhooks();
-        let made = webhooks.create(organization, new, &secret, MOST, (key, caller.by())).await?;
-        let made = made.ok_or(Error::Conflict(Conflict::TooManyWebhooks))?;
-        let created::Created { made: row, replayed } = made.try_into()?;
-        Ok(Created { row, secret: (!replayed).then_some(secret), replayed, missed: None })
+        let by = (key, caller.by());
+        Ok((webhooks.create(organization, new, &secret, MOST, once, by).await?, secret))
     }
 
     /// The caller's key, with the request in short. What is kept of the request is signed and not only hashed:
@@ -365,12 +342,15 @@ impl Webhooks {
 
 const NOT_FOUND: Error = Error::NotFound(Thing::Webhook);
 
-/// Whether `row` is what registering `new` has made before.
-fn is_same_registration(row: &endpoint::Model, new: &NewEndpoint) -> bool {
-    let list = |json: &str| serde_json::from_str::<Vec<String>>(json).unwrap_or_default();
-    row.format == Format::Flat
-        && row.url == new.url
-        && row.ordering == Ordering::None
-        && list(&row.phone_numbers) == new.phone_numbers
-        && list(&row.event_types) == new.event_types
+/// What was made, and is shown with its secret this once.
+fn made_of((made, secret): (Making, SigningSecret)) -> Result<Created, Error> {
+    let (row, secret, replayed) = match made {
+        Making::Full => return Err(Error::Conflict(Conflict::TooManyWebhooks)),
+        Making::There(row) => (row, None, false),
+        Making::Made(made) => {
+            let created::Created { made: row, replayed } = made.try_into()?;
+            (row, (!replayed).then_some(secret), replayed)
+        }
+    };
+    Ok(Created { row, secret, replayed, missed: None })
 }

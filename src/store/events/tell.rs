@@ -1,6 +1,6 @@
 //! What webhook endpoints may be told of an event.
 
-use entity::{event, session};
+use entity::{event, kind::EventKind, session};
 use serde_json::Value;
 
 use super::{NewEvent, present::Present};
@@ -31,5 +31,6 @@ pub(super) fn to_tell(
         occurred_at: row.occurred_at,
         about: None,
         in_feed: false,
+        unreadable: row.kind == EventKind::MessageCiphertext,
     }
 }

@@ -78,6 +78,7 @@ pub(in crate::store) async fn announce(
         occurred_at: now,
         about: endpoint,
         in_feed: true,
+        unreadable: false,
     };
     let versions = HashMap::from([(organization.clone(), row.webhook_version)]);
     owe(txn, known, now, &versions, vec![told]).await

@@ -35,6 +35,9 @@ pub(super) struct Candidate {
     pub(super) occurred_at: Option<UnixMillis>,
 }
 
+/// When what somebody has asked for by hand is due: before what is due at once.
+pub(super) const BY_HAND: i64 = -1;
+
 const COLUMNS: &str = "d.id, d.organization_id, d.endpoint_id, d.event_id, d.event_type, d.seq, \
      d.order_key, d.attempts, d.created_at, d.expires_at, e.session_key, e.session_id, e.payload, \
      e.occurred_at";
@@ -122,7 +125,7 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
         )
     };
     let again_goes_first = if probe { "FALSE" } else { "TRUE" };
-    let (first, again) = (of("next_at = 0"), of("next_at > 0 AND next_at <= $2"));
+    let (first, again) = (of("next_at <= 0"), of("next_at > 0 AND next_at <= $2"));
     format!(
         "SELECT {columns} FROM (\
          SELECT f.*, 1 AS turn FROM ({first}) AS f UNION ALL \

@@ -94,7 +94,11 @@ impl Webhooks {
                 .map(|it| i64::try_from(it.as_millis()).unwrap_or(i64::MAX))),
             ..Default::default()
         };
+        let moves = columns.url.is_set();
         let row = self.change(organization, id, columns, what, by).await?;
+        if moves && row.is_some() {
+            self.touch([id.clone()]);
+        }
         if let (Some(row), Some(ordering)) = (&row, change.ordering) {
             // It is changed whatever comes of this, which upkeep does as well.
             if let Err(error) = self.reorder(&row.id, ordering).await {
@@ -149,13 +153,19 @@ impl Webhooks {
                         return Ok(Some(row));
                     }
                     trace(txn, (&organization, &id), &by, now, action, &detail).await?;
+                    let moves = columns.url.is_set();
                     let columns = endpoint::ActiveModel {
-                        id: Unchanged(id),
+                        id: Unchanged(id.clone()),
                         version: Set(row.version + 1),
                         updated_at: Set(now),
                         ..columns
                     };
-                    Ok(Some(columns.update(txn).await?))
+                    let row = columns.update(txn).await?;
+                    if moves {
+                        // How it answered where it was says nothing of where it is.
+                        health::Entity::update(forgiven(id)).exec(txn).await?;
+                    }
+                    Ok(Some(row))
                 })
             })
             .await?;
@@ -307,7 +317,7 @@ async fn resume(
 ) -> Result<Resumed, DbErr> {
     let last_seq = bump(txn, organization).await?;
     let Some(row) = present(txn, organization, id).await? else { return Ok(Resumed::NotFound) };
-    health::Entity::update(healthy(id.clone())).exec(txn).await?;
+    health::Entity::update(forgiven(id.clone())).exec(txn).await?;
     if row.state == EndpointState::Active {
         return Ok(Resumed::Unchanged);
     }
@@ -411,13 +421,17 @@ async fn present(
 
 /// What is remembered of an endpoint that nothing is known against.
 pub(super) fn healthy(id: EndpointId) -> health::ActiveModel {
+    health::ActiveModel { alerted: Set(0), ..forgiven(id) }
+}
+
+/// The same for one that was called before: whoever was told that it fails is still to be told that it is back.
+fn forgiven(id: EndpointId) -> health::ActiveModel {
     health::ActiveModel {
         endpoint_id: Set(id),
         consecutive_failures: Set(0),
         first_failure_at: Set(None),
         hold_until: Set(None),
         opens: Set(0),
-        alerted: Set(0),
         ..Default::default()
     }
 }

@@ -10,7 +10,10 @@ use entity::{
         state::{EndpointState, Format, Ordering},
     },
 };
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait as _, QueryFilter};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, PaginatorTrait as _,
+    QueryFilter, QueryOrder,
+};
 
 use super::{
     Webhooks,
@@ -22,8 +25,9 @@ use crate::{
     store::{
         Error, Made, Patience,
         audit::By,
-        idempotency::{Claimed, Key, claim, made_before, release},
+        idempotency::{Key, made_before, reassign, release},
     },
+    vault::Sealer,
     webhook::SigningSecret,
 };
 
@@ -45,16 +49,28 @@ pub struct NewEndpoint {
     pub max_age: Duration,
 }
 
+/// What came of making an endpoint.
+#[derive(Clone, Debug)]
+pub enum Making {
+    Made(Made<endpoint::Model>),
+    /// One that was the same was there, and is as it was. The key, if there is one, stands for it.
+    There(endpoint::Model),
+    /// There are as many as there may be.
+    Full,
+}
+
 impl Webhooks {
-    /// Makes an endpoint with its first secret, once for each key. None if the organization has `most` of them.
+    /// Makes an endpoint with its first secret, once for each key; where it is `once`, not beside one that is told of
+    /// the same in the same way at the same URL.
     pub async fn create(
         &self,
         organization: &OrganizationId,
         new: NewEndpoint,
         secret: &SigningSecret,
         most: u64,
+        once: bool,
         (key, by): (Option<Key>, By),
-    ) -> Result<Option<Made<endpoint::Model>>, Error> {
+    ) -> Result<Making, Error> {
         let now = self.store.clock().now();
         let detail = of_new(&new);
         let sealer = self.store.sealer(organization, Patience::Fail).await?;
@@ -67,6 +83,7 @@ impl Webhooks {
             created_at: now,
             expires_at: None,
         };
+        let url = once.then(|| new.url.clone());
         let row = endpoint::Model {
             organization_id: organization.clone(),
             url: sealed::seal_url(&sealer, &id, &new.url),
@@ -96,6 +113,7 @@ impl Webhooks {
             .run(organization.as_str(), Patience::Fail, move |txn| {
                 let (row, first) = (row.clone(), first.clone());
                 let (key, by, detail) = (key.clone(), by.clone(), detail.clone());
+                let (url, sealer) = (url.clone(), sealer.clone());
                 Box::pin(async move {
                     // First: it makes changes of one organization's endpoints wait for each other.
                     bump(txn, &row.organization_id).await?;
@@ -108,7 +126,15 @@ impl Webhooks {
                     };
                     let (key, id) = (key.as_ref(), row.id.as_str());
                     if let Some(before) = made_before(txn, owner, key, id, now, of).await? {
-                        return Ok(Some(before));
+                        return Ok(Making::Made(before));
+                    }
+                    if let Some(url) = url
+                        && let Some(there) = same(txn, &sealer, &row, &url).await?
+                    {
+                        if let Some(key) = key {
+                            reassign(txn, owner, key, there.id.as_str()).await?;
+                        }
+                        return Ok(Making::There(there));
                     }
                     let there = endpoint::Entity::find()
                         .filter(endpoint::COLUMN.organization_id.eq(row.organization_id.clone()))
@@ -117,7 +143,7 @@ impl Webhooks {
                         .await?;
                     if there >= most {
                         release(txn, owner, id).await?;
-                        return Ok(None);
+                        return Ok(Making::Full);
                     }
                     endpoint::Entity::insert(row.clone().into_active_model())
                         .exec_without_returning(txn)
@@ -129,41 +155,36 @@ impl Webhooks {
                     health.exec_without_returning(txn).await?;
                     let whose = (&row.organization_id, &row.id);
                     trace(txn, whose, &by, now, AuditAction::WebhookCreated, &detail).await?;
-                    Ok(Some(Made::New(row)))
+                    Ok(Making::Made(Made::New(row)))
                 })
             })
             .await?;
         Ok(match made {
-            Some(Made::New(row)) => Some(Made::New(self.opened(row).await?)),
-            Some(Made::Before(row)) => Some(Made::Before(self.opened(row).await?)),
+            Making::Made(Made::New(row)) => Making::Made(Made::New(self.opened(row).await?)),
+            Making::Made(Made::Before(row)) => Making::Made(Made::Before(self.opened(row).await?)),
+            Making::There(row) => Making::There(self.opened(row).await?),
             other => other,
         })
     }
+}
 
-    /// Lets a key stand for an endpoint that was there before it was asked for.
-    pub async fn keep_key(
-        &self,
-        organization: &OrganizationId,
-        id: &EndpointId,
-        key: Key,
-    ) -> Result<Made<()>, Error> {
-        let now = self.store.clock().now();
-        let (lane, organization, id) = (organization.to_string(), organization.clone(), id.clone());
-        self.store
-            .writer()
-            .run(&lane, Patience::Fail, move |txn| {
-                let (organization, id, key) = (organization.clone(), id.clone(), key.clone());
-                Box::pin(async move {
-                    let claimed = claim(txn, &organization, &key, id.as_str(), now).await?;
-                    Ok(match claimed {
-                        Claimed::Free => Made::New(()),
-                        Claimed::Made { resource_id } if resource_id == id.as_str() => {
-                            Made::Before(())
-                        }
-                        Claimed::Made { .. } | Claimed::Reused => Made::KeyReused,
-                    })
-                })
-            })
-            .await
-    }
+/// The oldest endpoint that is told of the same as `new` in the same way, at `url`.
+async fn same(
+    txn: &DatabaseTransaction,
+    sealer: &Sealer,
+    new: &endpoint::Model,
+    url: &str,
+) -> Result<Option<endpoint::Model>, DbErr> {
+    let rows = endpoint::Entity::find()
+        .filter(endpoint::COLUMN.organization_id.eq(new.organization_id.clone()))
+        .filter(endpoint::Column::State.ne(EndpointState::Deleted))
+        .filter(endpoint::Column::Format.eq(new.format))
+        .filter(endpoint::Column::Ordering.eq(new.ordering))
+        .filter(endpoint::COLUMN.event_types.eq(new.event_types.as_str()))
+        .filter(endpoint::COLUMN.phone_numbers.eq(new.phone_numbers.as_str()))
+        .order_by_asc(endpoint::COLUMN.id)
+        .all(txn)
+        .await?;
+    // Sealed, no two are alike.
+    Ok(rows.into_iter().find(|row| sealed::open_url(sealer, &row.id, &row.url) == url))
 }

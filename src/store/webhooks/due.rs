@@ -95,7 +95,7 @@ impl Webhooks {
         let again = format!("next_at > 0 AND next_at <= {}", now.0);
         let parts = endpoints
             .iter()
-            .flat_map(|id| [first(id, "created_at", "next_at = 0"), first(id, "next_at", &again)]);
+            .flat_map(|id| [first(id, "created_at", "next_at <= 0"), first(id, "next_at", &again)]);
         let parts: Vec<_> = parts.collect();
         let mut oldest = None;
         for chunk in parts.chunks(100) {

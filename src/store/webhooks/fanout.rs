@@ -20,7 +20,7 @@ use entity::{
     id::{DeliveryId, EndpointId, EventId, OrganizationId, SessionKey, in_order},
     webhook::{
         delivery, endpoint, event,
-        state::{Cause, DeliveryState, EndpointState, Ordering},
+        state::{Cause, DeliveryState, EndpointState, Format, Ordering},
     },
 };
 use sea_orm::{
@@ -49,12 +49,15 @@ pub(in crate::store) struct Told {
     pub(in crate::store) about: Option<EndpointId>,
     /// It is kept for the feed, whether any endpoint wants it or not.
     pub(in crate::store) in_feed: bool,
+    /// It is of a message that could not be read, and so is none yet.
+    pub(in crate::store) unreadable: bool,
 }
 
 /// What one endpoint wants.
 #[derive(Clone, Debug)]
 struct Listener {
     id: EndpointId,
+    format: Format,
     filter: Filter,
     ordering: Ordering,
     max_age: Duration,
@@ -111,11 +114,18 @@ impl Listener {
     fn of(row: &endpoint::Model) -> Self {
         Self {
             id: row.id.clone(),
+            format: row.format,
             filter: filter(row),
             ordering: row.ordering,
             max_age: Duration::from_millis(u64::try_from(row.max_age_ms).unwrap_or(0)),
         }
     }
+}
+
+/// Whether a format has a place for it. A flat body is a message, and what cannot be read is none yet: when it can be,
+/// it is told of.
+pub(super) const fn has_place(format: Format, unreadable: bool) -> bool {
+    !unreadable || matches!(format, Format::Envelope)
 }
 
 /// What an endpoint's row says that it wants.
@@ -148,6 +158,7 @@ pub(in crate::store) async fn owe(
         for listener in listeners.iter() {
             let (session, number) = (told.session_id.as_deref(), told.phone_number.as_deref());
             if told.about.as_ref() != Some(&listener.id)
+                && has_place(listener.format, told.unreadable)
                 && listener.filter.wants(told.kind, session, number)
             {
                 deliveries.push(owed(&told, listener, now).into_active_model());

@@ -1,16 +1,25 @@
 //! What was sent and what is to be sent, for its owner.
 
 use entity::{
+    UnixMillis,
     id::{DeliveryId, EndpointId, OrganizationId},
     webhook::{
-        attempt, delivery, endpoint, event,
+        attempt, delivery, endpoint, event, health,
         state::{DeliveryState, EndpointState},
     },
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
-use super::{LANE, Webhooks};
-use crate::store::{Error, Patience};
+use super::{LANE, Webhooks, candidates::BY_HAND};
+use crate::{
+    store::{Error, Patience},
+    webhook::health::{Breaker, OPENS_AFTER, breaker},
+};
 
 /// Which deliveries are wanted.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +33,8 @@ pub struct LogFilter {
 /// What became of a delivery that was to be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
-    Due(Box<delivery::Model>),
+    /// It is the first to go; not before this, if the endpoint's receiver asked to be left alone until then.
+    Due(Box<delivery::Model>, Option<UnixMillis>),
     /// It is being sent at this moment.
     InFlight,
     /// Its endpoint is not called.
@@ -85,7 +95,8 @@ impl Webhooks {
         Ok(Some((row, event, attempts)))
     }
 
-    /// Has a delivery sent at once, in the place of whenever it would have been, however it had ended.
+    /// Has a delivery sent at once, in the place of whenever it would have been, however it had ended. It goes before all
+    /// else that its endpoint is owed, as far as their order allows it, and is the probe of a breaker that is open.
     pub async fn retry(
         &self,
         organization: &OrganizationId,
@@ -120,7 +131,7 @@ impl Webhooks {
                     }
                     // The state is asked once more: on PostgreSQL somebody may take it just now.
                     let again = format!(
-                        "UPDATE webhook_delivery SET state = 'pending', next_at = 0, \
+                        "UPDATE webhook_delivery SET state = 'pending', next_at = {BY_HAND}, \
                          expires_at = {}, finished_at = NULL, \
                          cause = CASE cause WHEN 'event' THEN 'retry' ELSE cause END WHERE id = '{id}' \
                          AND state <> 'claimed'",
@@ -129,14 +140,41 @@ impl Webhooks {
                     if txn.execute_unprepared(&again).await?.rows_affected() == 0 {
                         return Ok(Retried::InFlight);
                     }
+                    let held_until = let_through(txn, &endpoint.id, now).await?;
                     let row = delivery::Entity::find_by_id(id).one(txn).await?;
-                    Ok(row.map_or(Retried::NotFound, |row| Retried::Due(Box::new(row))))
+                    let due = |row| Retried::Due(Box::new(row), held_until);
+                    Ok(row.map_or(Retried::NotFound, due))
                 })
             })
             .await?;
-        if let Retried::Due(row) = &retried {
+        if let Retried::Due(row, _) = &retried {
             self.touch([row.endpoint_id.clone()]);
         }
         Ok(retried)
     }
+}
+
+/// Has a breaker that is open let one request through now. Returns until when nothing is sent all the same: the
+/// receiver has asked to be left alone.
+async fn let_through(
+    txn: &DatabaseTransaction,
+    endpoint: &EndpointId,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, DbErr> {
+    let found = health::Entity::find_by_id(endpoint.clone()).one(txn).await?;
+    let Some(row) = found else { return Ok(None) };
+    if breaker(row.consecutive_failures, row.hold_until, now) != Breaker::Open {
+        return Ok(None);
+    }
+    if row.consecutive_failures < OPENS_AFTER {
+        return Ok(row.hold_until);
+    }
+    health::ActiveModel {
+        endpoint_id: Unchanged(endpoint.clone()),
+        hold_until: Set(Some(now)),
+        ..Default::default()
+    }
+    .update(txn)
+    .await?;
+    Ok(None)
 }

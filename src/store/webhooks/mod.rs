@@ -5,7 +5,7 @@
 //! - `endpoints.rs`, `create.rs`, `changes.rs`: a tenant's endpoints, making each once, and changing them.
 //!   `choosing.rs`: which sessions they choose, when one takes over from others. `sealed.rs`: their secrets.
 //! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
-//! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more.
+//! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more. `jumps.rs`: the clock was set.
 //! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is to be
 //!   sent again, `stepping.rs`: a step of it, `stretch.rs`: its next events. `missed.rs`: what an endpoint that is disabled
 //!   was not told of. `traced.rs`: changes in the audit log.
@@ -23,6 +23,7 @@ mod create;
 mod due;
 mod endpoints;
 mod fanout;
+mod jumps;
 mod log;
 mod missed;
 mod reorder;
@@ -50,7 +51,7 @@ pub(super) use self::{
 pub use self::{
     changes::{EndpointChange, Resumed},
     claim::{Claimed, Claiming, Found},
-    create::NewEndpoint,
+    create::{Making, NewEndpoint},
     due::Waiting,
     endpoints::{EndpointFilter, Target},
     log::{LogFilter, Retried},

@@ -78,6 +78,8 @@ pub struct Settled {
     pub attempt: Option<AttemptRecord>,
     /// What it says of the endpoint; none to say nothing.
     pub sign: Option<Sign>,
+    /// The endpoint's version that was called, if anybody was.
+    pub version: Option<i64>,
 }
 
 /// What a batch came to.
@@ -132,11 +134,11 @@ async fn settle(
         let ended = end(txn, settled, now).await?;
         if ended > 0 && settled.ending == Ending::Exhausted {
             tally.exhausted(&settled.endpoint);
+            settlement.exhausted += 1;
         }
         written += ended;
     }
     settlement.fenced = (batch.len() as u64).saturating_sub(written);
-    settlement.exhausted = batch.iter().filter(|it| it.ending == Ending::Exhausted).count() as u64;
     record_attempts(txn, batch).await?;
     tally.attempts(batch);
     tally.write(txn, now).await?;
@@ -145,15 +147,17 @@ async fn settle(
     for settled in batch {
         if let Some(sign) = settled.sign {
             let of = || (settled.organization.clone(), Vec::new());
-            signs.entry(settled.endpoint.clone()).or_insert_with(of).1.push(sign);
+            let heard = (settled.version, sign);
+            signs.entry(settled.endpoint.clone()).or_insert_with(of).1.push(heard);
         }
     }
     let touched = learned(txn, known, &signs, now, disable_after, &mut settlement).await?;
     Ok((settlement, touched))
 }
 
-/// What has been learned of endpoints, with the organization of each; in the order in which rows are locked.
-pub(super) type Signs = BTreeMap<EndpointId, (OrganizationId, Vec<Sign>)>;
+/// What has been learned of endpoints, with the organization of each; in the order in which rows are locked. Each with
+/// the endpoint's version that it was learned of, unless it is of none.
+pub(super) type Signs = BTreeMap<EndpointId, (OrganizationId, Vec<(Option<i64>, Sign)>)>;
 
 /// Writes what signs say of their endpoints, and what follows from it. Returns who is owed an alert.
 pub(super) async fn learned(
@@ -175,9 +179,18 @@ pub(super) async fn learned(
         .lock_exclusive()
         .all(txn)
         .await?;
+    let versions = versions(txn, signs).await?;
     for mut row in rows {
-        let Some((organization, signs)) = signs.get(&row.endpoint_id) else { continue };
-        let verdict = learn(&mut row, signs, now, disable_after);
+        let Some((organization, heard)) = signs.get(&row.endpoint_id) else { continue };
+        // What was heard of an endpoint that was changed meanwhile is of another: it may be elsewhere now.
+        let current = versions.get(&row.endpoint_id);
+        let is_current = |of: i64| current == Some(&of);
+        let signs = heard.iter().filter(|(of, _)| of.is_none_or(is_current)).map(|(_, sign)| *sign);
+        let signs: Vec<_> = signs.collect();
+        if signs.is_empty() {
+            continue;
+        }
+        let verdict = learn(&mut row, &signs, now, disable_after);
         let id = row.endpoint_id.clone();
         health::Entity::update(row.clone().into_active_model().reset_all()).exec(txn).await?;
         for alert in verdict.alerts {
@@ -199,6 +212,22 @@ pub(super) async fn learned(
         settlement.health.push(row);
     }
     Ok(touched)
+}
+
+/// The versions that endpoints are at. Whoever changes where one is waits for its health, which is locked here.
+async fn versions(
+    txn: &DatabaseTransaction,
+    signs: &Signs,
+) -> Result<BTreeMap<EndpointId, i64>, DbErr> {
+    let rows: Vec<(EndpointId, i64)> = endpoint::Entity::find()
+        .select_only()
+        .column(endpoint::Column::Id)
+        .column(endpoint::Column::Version)
+        .filter(endpoint::COLUMN.id.is_in(signs.keys().cloned()))
+        .into_tuple()
+        .all(txn)
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Ends those that succeeded, in one statement for each status.
@@ -256,6 +285,10 @@ async fn end(txn: &DatabaseTransaction, settled: &Settled, now: UnixMillis) -> R
         settled.delivery, settled.claim
     );
     let written = txn.execute_unprepared(&end).await?.rows_affected();
+    if written == 0 {
+        // It is somebody else's now, with all that waits behind it.
+        return Ok(written);
+    }
     match settled.ending {
         Ending::Retry(at) => hold_followers(txn, settled, at).await?,
         Ending::Exhausted => release_followers(txn, settled).await?,

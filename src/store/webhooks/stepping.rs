@@ -10,7 +10,7 @@ use entity::{
     id::{DeliveryId, EndpointId, EventId, ReplayId, in_order},
     webhook::{
         delivery, endpoint, event, replay,
-        state::{Cause, DeliveryState, EndpointState, ReplayState},
+        state::{Cause, DeliveryState, EndpointState, Format, ReplayState},
     },
 };
 use sea_orm::{
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     store::{Error, Patience},
-    webhook::EventType,
+    webhook::{EventType, body::is_unreadable},
 };
 
 /// A lane of their own: what is sent is written in another.
@@ -153,6 +153,7 @@ async fn step(
         EventType::of_name(&event.event_type).is_some_and(|kind| {
             // One about this endpoint was never for it.
             event.conversation != endpoint.id.as_str()
+                && (endpoint.format == Format::Envelope || !is_unreadable(&event.payload))
                 && wants.wants(kind, event.session_id.as_deref(), number.as_deref())
         })
     });

@@ -233,7 +233,7 @@ async fn expired(
         let endpoint: EndpointId = row.try_get_by_index(0)?;
         tally.exhausted(&endpoint);
         // Once for each endpoint: it is not told more often.
-        signs.insert(endpoint, (row.try_get_by_index(1)?, vec![Sign::GivenUp]));
+        signs.insert(endpoint, (row.try_get_by_index(1)?, vec![(None, Sign::GivenUp)]));
     }
     tally.write(txn, now).await?;
     let mut settlement = Settlement { exhausted: gone.len() as u64, ..Settlement::default() };

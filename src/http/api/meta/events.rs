@@ -13,7 +13,7 @@ use crate::{
     http::{
         api::{List, ok, webhooks::moment, with},
         auth::Caller,
-        body::JsonObject,
+        body::{JsonObject, Unneeded},
         error::ApiError,
         fields::Parameters,
         idempotency::{idempotency_key, once},
@@ -33,7 +33,7 @@ pub(super) async fn reprocess_one(
     MetaEventPath(id): MetaEventPath,
     parameters: Parameters,
     headers: HeaderMap,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     body.finish()?;

@@ -10,7 +10,8 @@ use super::{
     stats::StatsView,
     types::TypeView,
     views::{
-        DeliveryDetailView, DeliveryView, DetailView, EndpointView, Page, RegisteredView, TestView,
+        DeliveryDetailView, DeliveryView, DetailView, EndpointView, Page, RegisteredView,
+        RetriedView, TestView,
     },
 };
 use crate::{
@@ -102,8 +103,8 @@ fn settings() -> Vec<Field> {
         texts("phone_numbers", "Only events of sessions with these numbers; of all, if there are none.").example(json!([])),
         named_texts("headers", "Sent along with each request. Never shown again.").example(json!({ "X-Source": "wagate" })),
         word("ordering", Ordering::WORDS, "In which order it is told of events.").usually("none").example("none"),
-        number("max_in_flight", limits::IN_FLIGHT, "Requests at a time.").usually(4).example(4),
-        number("rate_per_second", limits::RATE, "Requests a second; `null` for any number.").example(50),
+        number("max_in_flight", limits::IN_FLIGHT, "Requests at a time, of each daemon that shares the database.").usually(4).example(4),
+        number("rate_per_second", limits::RATE, "Requests a second, of each daemon that shares the database; `null` for any number.").example(50),
         number("timeout_ms", limits::TIMEOUT_MS, "Milliseconds that a request may take.").usually(15_000).example(15_000),
         number("max_retries", limits::RETRIES, "Tries after the first; `null` for as many as fit.").example(10),
         number("max_age_seconds", 60..=i64::from(i32::MAX), "For how long a delivery is tried: at most as long as the operator has configured.")
@@ -146,7 +147,7 @@ pub(super) fn register() -> Operation {
         .body([
             phone_number("phone_number", "The number of the session's account.").required(),
             url("webhook_url", "Where messages are sent.").required().example(URL),
-            number("max_retries", limits::RETRIES, "Tries after the first.").example(3),
+            number("max_retries", limits::RETRIES, "Tries after the first; `null` for as many as fit. Registered again without it, they stay as they were.").example(3),
         ])
         .idempotent()
         .answers::<Success<RegisteredView>>(
@@ -198,6 +199,7 @@ pub(super) fn show() -> Operation {
 
 pub(super) fn update() -> Operation {
     let operation = operation("changeWebhook", Tag::Webhooks, "Change a webhook endpoint")
+        .about("With another `url`, what is remembered of how it answered is forgotten: an open breaker is closed.")
         .body(std::iter::once(target()).chain(settings()));
     detailed(operation, "The endpoint as it is then.")
 }
@@ -340,8 +342,12 @@ pub(super) fn show_delivery() -> Operation {
 
 pub(super) fn retry_delivery() -> Operation {
     operation("retryDelivery", Tag::Webhooks, "Send an event again at once")
-        .about("With the same id, whatever came of it before.")
+        .about("With the same id, whatever came of it before, and before all else that the endpoint is owed. While its breaker is open, it is the one request that tries whether the receiver is back. What the order asked for has to go out before it still does; a receiver that has asked to be left alone is, until `held_until`; and to an endpoint that is paused it goes when that is resumed.")
         .body([])
-        .answers::<Success<DeliveryView>>(202, "It is due now.", success(&delivery()))
+        .answers::<Success<RetriedView>>(
+            202,
+            "It is the next to be sent.",
+            success(&with(delivery(), &json!({ "status": "pending", "response_status": null, "finished_at": null, "held_until": null }))),
+        )
         .refuses([Code::DeliveryInFlight, Code::WebhookDisabled, Code::EventRetired])
 }

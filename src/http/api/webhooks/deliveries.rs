@@ -8,13 +8,14 @@ use entity::{
 
 use super::{
     LONGEST, USUAL,
-    views::{DeliveryDetailView, DeliveryView, Page, one_of},
+    views::{DeliveryDetailView, DeliveryView, Page, RetriedView, one_of},
 };
 use crate::{
+    event::payload::rfc3339,
     http::{
         api::{ok, with},
         auth::Caller,
-        body::JsonObject,
+        body::Unneeded,
         error::ApiError,
         fields::Parameters,
         path::{DeliveryPath, EndpointPath},
@@ -65,10 +66,11 @@ pub(super) async fn retry(
     Caller(caller): Caller,
     DeliveryPath(id): DeliveryPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
-    let row = webhooks.retry(&caller, &id).await?;
-    Ok(with(StatusCode::ACCEPTED, DeliveryView::from(row)))
+    let (row, held_until) = webhooks.retry(&caller, &id).await?;
+    let view = RetriedView { delivery: row.into(), held_until: held_until.map(rfc3339) };
+    Ok(with(StatusCode::ACCEPTED, view))
 }

@@ -22,7 +22,7 @@ use crate::{
     http::{
         api::{created, ok, once, with},
         auth::Caller,
-        body::JsonObject,
+        body::{JsonObject, Unneeded},
         error::ApiError,
         fields::{Fields, Parameters},
         idempotency::idempotency_key,
@@ -53,7 +53,7 @@ pub(super) async fn register(
     let url = body.required_text("webhook_url");
     let max_retries = body.number("max_retries", limits::RETRIES);
     body.finish()?;
-    let made = webhooks.register(&caller, number, url, max_retries.flatten(), key).await?;
+    let made = webhooks.register(&caller, number, url, max_retries, key).await?;
     let secret = made.secret.map(|secret| secret.reveal());
     let location = format!("/api/webhooks/{}", made.row.id);
     let is_old = secret.is_none() && !made.replayed;
@@ -190,7 +190,7 @@ pub(super) async fn pause(
     Caller(caller): Caller,
     EndpointPath(id): EndpointPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
@@ -214,7 +214,7 @@ pub(super) async fn resume(
     Caller(caller): Caller,
     EndpointPath(id): EndpointPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;
@@ -240,7 +240,7 @@ pub(super) async fn rotate(
     EndpointPath(id): EndpointPath,
     parameters: Parameters,
     headers: HeaderMap,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;
@@ -257,7 +257,7 @@ pub(super) async fn test(
     Caller(caller): Caller,
     EndpointPath(id): EndpointPath,
     parameters: Parameters,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let kind = body.parsed("type", |name| {

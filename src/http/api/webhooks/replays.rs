@@ -24,7 +24,7 @@ use crate::{
     http::{
         api::{created, ok},
         auth::Caller,
-        body::JsonObject,
+        body::{JsonObject, Unneeded},
         error::ApiError,
         fields::Parameters,
         idempotency::idempotency_key,
@@ -169,7 +169,7 @@ pub(super) async fn cancel(
     Caller(caller): Caller,
     ReplayPath(id): ReplayPath,
     parameters: Parameters,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     body.finish()?;

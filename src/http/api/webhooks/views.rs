@@ -253,6 +253,16 @@ impl From<delivery::Model> for DeliveryView {
     }
 }
 
+/// A delivery that is sent again.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RetriedDelivery")]
+pub(super) struct RetriedView {
+    #[serde(flatten)]
+    pub(super) delivery: DeliveryView,
+    /// Not sent before: the receiver has asked to be left alone (`Retry-After`, 429, 503 and their like).
+    pub(super) held_until: Option<Timestamp>,
+}
+
 /// A delivery with its event and attempts.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeliveryDetail")]
@@ -279,6 +289,7 @@ pub(super) struct AttemptView {
     number: i32,
     started_at: Timestamp,
     duration_ms: i32,
+    /// Who answered, or who was called and did not: address and port. With commas, if a name has several addresses.
     peer: Option<String>,
     status: Option<i32>,
     error: Option<String>,
@@ -322,6 +333,7 @@ pub(super) struct TestView {
     status: Option<u16>,
     error: Option<&'static str>,
     duration_ms: u64,
+    /// Who answered, or who was called and did not.
     peer: Option<String>,
     response: Option<String>,
 }
@@ -329,6 +341,7 @@ pub(super) struct TestView {
 impl From<Tested> for TestView {
     fn from(tested: Tested) -> Self {
         let reply = tested.reply;
+        let peer = reply.peer();
         Self {
             delivered: reply.error.is_none(),
             event_id: tested.event_id,
@@ -336,7 +349,7 @@ impl From<Tested> for TestView {
             status: reply.status,
             error: reply.error,
             duration_ms: u64::try_from(reply.took.as_millis()).unwrap_or(u64::MAX),
-            peer: reply.peer.map(|peer| peer.to_string()),
+            peer,
             response: reply.body,
         }
     }

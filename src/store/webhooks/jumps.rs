@@ -1,0 +1,93 @@
+//! What the wall clock's being set means for what is owed, and for what is remembered of endpoints.
+//!
+//! Each statement can be made twice, by two daemons whose clocks were both set: what is too far away is brought
+//! near, and what has time left keeps at least that.
+
+use std::time::Duration;
+
+use entity::id::DeliveryId;
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::{LANE, PATIENCE, Webhooks, list, upkeep::CHUNK};
+use crate::store::Error;
+
+impl Webhooks {
+    /// The clock was set back, to now. What waits for its next attempt waits as long as it was to wait, from now
+    /// on, and nothing is kept for longer than its endpoint asks. Returns how many deliveries it was.
+    pub async fn clock_went_back(&self) -> Result<u64, Error> {
+        let now = self.store.clock().now().0;
+        // Its last attempt was then, by the clock that was ahead; what has none waits for nobody in particular.
+        let last = "(SELECT MAX(a.started_at) FROM webhook_attempt a \
+                    WHERE a.delivery_id = webhook_delivery.id)";
+        let waits = format!(
+            "CASE WHEN next_at <= {now} THEN next_at WHEN COALESCE({last}, {now} + 1) <= {now} \
+             THEN next_at ELSE COALESCE({now} + next_at - {last}, 0) END"
+        );
+        let age = "(SELECT e.max_age_ms FROM webhook_endpoint e \
+                   WHERE e.id = webhook_delivery.endpoint_id)";
+        let keeps =
+            format!("CASE WHEN expires_at > {now} + {age} THEN {now} + {age} ELSE expires_at END");
+        self.write(format!(
+            "UPDATE webhook_health SET hold_until = {now} + hold_until - last_failure_at \
+             WHERE hold_until > {now} AND last_failure_at > {now}"
+        ))
+        .await?;
+        self.each_waiting(&format!("next_at = {waits}, expires_at = {keeps}")).await
+    }
+
+    /// The clock was set ahead by so much. What waits has as long left as it had, and an endpoint has failed for
+    /// as long as it had. Returns how many deliveries it was.
+    pub async fn clock_went_ahead(&self, by: Duration) -> Result<u64, Error> {
+        let now = self.store.clock().now().0;
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        let before = now.saturating_sub(by);
+        self.write(format!(
+            "UPDATE webhook_health SET first_failure_at = first_failure_at + {by} \
+             WHERE first_failure_at <= {before}"
+        ))
+        .await?;
+        // What had grown too old before stays so.
+        self.each_waiting(&format!(
+            "expires_at = CASE WHEN expires_at > {before} THEN expires_at + {by} ELSE expires_at END"
+        ))
+        .await
+    }
+
+    /// Changes each delivery that waits, once; a few hundred at a time.
+    async fn each_waiting(&self, set: &str) -> Result<u64, Error> {
+        let db = self.store.reader();
+        let (mut after, mut total) = (String::new(), 0);
+        loop {
+            let ask = format!(
+                "SELECT id FROM webhook_delivery WHERE state = 'pending' AND id > $1 \
+                 ORDER BY id LIMIT {CHUNK}"
+            );
+            let ask =
+                Statement::from_sql_and_values(db.get_database_backend(), ask, [after.into()]);
+            let rows = db.query_all_raw(ask).await?;
+            let ids = rows.iter().map(|row| row.try_get_by_index::<DeliveryId>(0));
+            let ids = ids.collect::<Result<Vec<_>, _>>()?;
+            let Some(last) = ids.last() else { return Ok(total) };
+            after = last.to_string();
+            // Whoever took one meanwhile goes by the clock as it is.
+            total += self
+                .write(format!(
+                    "UPDATE webhook_delivery SET {set} WHERE id IN ({}) AND (state || '') = 'pending'",
+                    list(&ids)
+                ))
+                .await?;
+        }
+    }
+
+    async fn write(&self, statement: String) -> Result<u64, Error> {
+        self.store
+            .writer()
+            .run(LANE, PATIENCE, move |txn| {
+                let statement = statement.clone();
+                Box::pin(
+                    async move { Ok(txn.execute_unprepared(&statement).await?.rows_affected()) },
+                )
+            })
+            .await
+    }
+}

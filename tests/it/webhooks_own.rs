@@ -1,0 +1,69 @@
+//! No tenant's URL leads to the gateway itself, whatever else of its machine may be called.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use wagate_simulator::Options;
+
+use crate::{
+    database::{Kind, on, on_each},
+    http_app::App,
+    receiver::Receiver,
+    world::World,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_calls_receivers_beside_it_and_never_itself() {
+    on(Kind::Sqlite, async |database| {
+        let world = World::start_with(database, Options::default(), |config| {
+            config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
+            config.webhooks.require_https = false;
+            config.webhooks.ports.0 = Vec::new();
+            config.http.admin_listen = Some("0.0.0.0:0".parse().unwrap());
+        })
+        .await;
+        let daemon = world.daemon.as_ref().unwrap();
+        let welcome = daemon.welcome();
+        let admin = welcome.split("http://0.0.0.0:").nth(1).unwrap();
+        let admin: u16 = admin.split_whitespace().next().unwrap().parse().unwrap();
+        let port = daemon.address().port();
+        for url in [
+            format!("http://127.0.0.1:{port}/livez"),
+            format!("http://[::ffff:127.0.0.1]:{port}/livez"),
+            format!("http://localhost:{port}/livez"),
+            format!("http://127.0.0.1:{admin}/metrics"),
+            format!("http://127.1.2.3:{admin}/metrics"),
+            format!("http://localhost:{admin}/metrics"),
+        ] {
+            let made = world.post("/api/webhooks", json!({ "url": url })).await;
+            assert_eq!(made.status, StatusCode::BAD_REQUEST, "{url}: {}", made.body);
+            assert_eq!(made.body["errors"][0]["pointer"], "/url", "{url}");
+        }
+        let receiver = Receiver::start().await;
+        let beside = format!("http://localhost:{}/", receiver.address.port());
+        let made = world.post("/api/webhooks", json!({ "url": beside })).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        world.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_the_gateway_is_refused_with_its_port_alone() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        let port = app.base.rsplit(':').next().unwrap().to_owned();
+        let own = json!({ "url": format!("http://receiver.test:{port}/livez") });
+        app.post("/api/webhooks", own).await.invalid(&["/url"]);
+        // An endpoint that was there before the gateway came to listen where it leads.
+        let beside = format!("http://receiver.test:{}/", receiver.address.port());
+        let made = app.post("/api/webhooks", json!({ "url": beside })).await;
+        let id = made.json()["data"]["id"].as_str().unwrap().to_owned();
+        let moved = json!({ "url": format!("{}/livez", app.base) });
+        app.patch(&format!("/api/webhooks/{id}"), moved).await.invalid(&["/url"]);
+        let tested = app.post(&format!("/api/webhooks/{id}/test"), json!({})).await.json();
+        assert_eq!(tested["data"]["delivered"], true);
+        app.close().await;
+    })
+    .await;
+}
