@@ -53,6 +53,7 @@ mod m20261130_000400_sealed_notices;
 mod m20261130_000500_pairing_rounds;
 mod m20261130_000600_deleted_sessions;
 mod m20261130_000700_replaced_tokens;
+mod m20261130_000710_dial_pause;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -104,6 +105,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000500_pairing_rounds::Migration),
             Box::new(m20261130_000600_deleted_sessions::Migration),
             Box::new(m20261130_000700_replaced_tokens::Migration),
+            Box::new(m20261130_000710_dial_pause::Migration),
         ]
     }
 }

@@ -117,6 +117,7 @@ mod notify_process;
 mod operator_token;
 mod outage;
 mod outage_disk;
+mod pairing_refused;
 mod pairing_wire;
 mod panics_process;
 #[path = "../../examples/support/postgres.rs"]
@@ -192,6 +193,7 @@ mod watchdog_process;
 mod webhooks_api;
 mod webhooks_crowd;
 mod webhooks_delivery;
+mod webhooks_described;
 mod webhooks_given_up;
 mod webhooks_listen;
 mod webhooks_log;
