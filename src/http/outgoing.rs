@@ -25,30 +25,30 @@ pub(super) fn webhooks() -> Value {
         (kind.name().to_owned(), shown)
     });
     let envelopes: Vec<_> = EventType::ALL.iter().map(|kind| envelope(*kind)).collect();
-    let event = content(&json!({ "oneOf": envelopes }), examples.collect());
+    let event = content(&json!({ "oneOf": envelopes }), &examples.collect());
     let example = json!({
         "summary": EventType::MessageReceived.description(),
         "value": made(Format::Flat, EventType::MessageReceived),
     });
     let name = EventType::MessageReceived.name().to_owned();
-    let message = content(&flat(), Map::from_iter([(name, example)]));
+    let message = content(&flat(), &Map::from_iter([(name, example)]));
     json!({
         "event": { "post": told(
-            "receiveEvent",
+            "tellEvent",
             "An event, as endpoints of the format `envelope` are told of it",
             "Of any type that the endpoint has chosen; `GET /api/webhooks/event-types` has them all, with schemas of their `data`.",
-            event,
+            &event,
         ) },
         "message": { "post": told(
-            "receiveMessage",
+            "tellMessage",
             "A message, as endpoints of the format `flat` are told of it",
             "What `POST /api/webhooks/register` makes is told of messages so: one object each, people by their number.",
-            message,
+            &message,
         ) },
     })
 }
 
-fn told(id: &str, summary: &str, about: &str, content: Value) -> Value {
+fn told(id: &str, summary: &str, about: &str, content: &Value) -> Value {
     json!({
         "operationId": id,
         "tags": [Tag::Webhooks.name()],
@@ -59,13 +59,13 @@ fn told(id: &str, summary: &str, about: &str, content: Value) -> Value {
              recognised by that, and answered like the first. Members are added in the course of time."
         ),
         "parameters": [
-            header("webhook-id", "Which event it is: the same for every attempt, and the `id` of the envelope.", json!({ "type": "string" }), &id_of_example()),
-            header("webhook-timestamp", "When this attempt was made, in seconds since 1970: what is far from now is to be refused.", json!({ "type": "string", "pattern": "^[0-9]+$" }), "1762352581"),
+            header("webhook-id", "Which event it is: the same for every attempt, and the `id` of the envelope.", &json!({ "type": "string" }), &id_of_example()),
+            header("webhook-timestamp", "When this attempt was made, in seconds since 1970: what is far from now is to be refused.", &json!({ "type": "string", "pattern": "^[0-9]+$" }), "1762352581"),
             header(
                 "webhook-signature",
                 "`v1,` and base64 of the HMAC-SHA256 of `{webhook-id}.{webhook-timestamp}.{body}`, keyed with what stands behind `whsec_` in the \
                  endpoint's secret, decoded. While an old secret is still good there are several, with spaces between.",
-                json!({ "type": "string", "pattern": "^v1,[A-Za-z0-9+/]+=*( v1,[A-Za-z0-9+/]+=*)*$" }),
+                &json!({ "type": "string", "pattern": "^v1,[A-Za-z0-9+/]+=*( v1,[A-Za-z0-9+/]+=*)*$" }),
                 "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
             ),
         ],
@@ -79,14 +79,14 @@ fn told(id: &str, summary: &str, about: &str, content: Value) -> Value {
     })
 }
 
-fn header(name: &str, about: &str, schema: Value, example: &str) -> Value {
+fn header(name: &str, about: &str, schema: &Value, example: &str) -> Value {
     json!({
         "name": name, "in": "header", "required": true,
         "description": about, "schema": schema, "example": example,
     })
 }
 
-fn content(schema: &Value, examples: Map<String, Value>) -> Value {
+fn content(schema: &Value, examples: &Map<String, Value>) -> Value {
     json!({ "application/json": { "schema": schema, "examples": examples } })
 }
 

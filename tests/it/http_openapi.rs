@@ -78,6 +78,10 @@ fn every_operation_says_what_it_needs_and_what_it_answers() {
         }
     }
     assert!(unclear.is_empty(), "{unclear:#?}");
+    for (name, webhook) in document["webhooks"].as_object().unwrap() {
+        let id = webhook["post"]["operationId"].as_str().unwrap();
+        assert!(ids.insert(id.to_owned()), "{name}: {id} is two operations");
+    }
 }
 
 #[test]
