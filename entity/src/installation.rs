@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::UnixMillis;
+
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "installation")]
@@ -14,6 +16,8 @@ pub struct Model {
     /// Only grows: at every start, every stop, and now and then. Whoever remembers a higher one than
     /// is here has seen this database's future: it was set back.
     pub epoch: i64,
+    /// Until when WhatsApp wants no dials from here, whosever they are.
+    pub dials_paused_until: Option<UnixMillis>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

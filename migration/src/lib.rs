@@ -53,6 +53,7 @@ mod m20261130_000400_sealed_notices;
 mod m20261130_000500_pairing_rounds;
 mod m20261130_000600_deleted_sessions;
 mod m20261130_000700_replaced_tokens;
+mod m20261130_000710_dial_pause;
 mod m20261130_000800_meta_people;
 mod m20261130_000860_message_recipients;
 
@@ -106,6 +107,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000500_pairing_rounds::Migration),
             Box::new(m20261130_000600_deleted_sessions::Migration),
             Box::new(m20261130_000700_replaced_tokens::Migration),
+            Box::new(m20261130_000710_dial_pause::Migration),
             Box::new(m20261130_000800_meta_people::Migration),
             Box::new(m20261130_000860_message_recipients::Migration),
         ]

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Sessions that run elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct External {
     /// What whoever reports a status to the status webhook must show, in the header `webhook-secret-key` or
@@ -19,6 +19,21 @@ pub struct External {
     pub allow_open: bool,
     /// Whether a session that is not there is made when its first event is posted with a token.
     pub auto_create: bool,
+    /// The organization whose sessions are reported of with `webhook_secret_key`, or by anybody where that is allowed: its number
+    /// (`client_id`). 0: whichever organization was the first to call a session so, which is for organizations that trust
+    /// each other. A manager's token in the key's place reports of its own organization in any case.
+    pub report_organization: u32,
+}
+
+impl Default for External {
+    fn default() -> Self {
+        Self {
+            webhook_secret_key: None,
+            allow_open: false,
+            auto_create: false,
+            report_organization: 1,
+        }
+    }
 }
 
 impl Ruled for External {

@@ -46,7 +46,8 @@ pub struct Http {
     pub forwarded_header: ForwardedHeader,
     /// Origins whose pages may call the API from a browser, or `*`.
     pub cors_origins: Listed<Origin>,
-    /// The longest request body that is read; a longer one is answered with 413.
+    /// The longest request body that is read; a longer one is answered with 413. Of what Meta posts it is 4 MiB, whatever is
+    /// said here: Meta says that it posts 3 MB at most.
     #[schemars(with = "shape::Size")]
     pub max_body: ByteSize,
     /// How long one request may take to be answered. Streams and long polls have their own limits.

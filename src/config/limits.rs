@@ -19,10 +19,11 @@ pub struct Limits {
     pub per_address: Rate,
     /// Requests from one address at once, after a pause.
     pub per_address_burst: u32,
-    /// Tokens and signatures from one address that are not valid. Where there were more, only tokens
-    /// that were valid before are looked at.
+    /// What one address may show that opens nothing: tokens, signatures and secrets together, verify tokens of Meta's, and keys
+    /// of the status webhook, each kind for itself. Where there was more, the next one that is wrong is told to wait; of a
+    /// verify token or a key, which people choose, so is one that is right.
     pub failed_authentications: Rate,
-    /// Tokens and signatures that are not valid, from one address at once, after a pause.
+    /// What opens nothing, from one address at once, after a pause.
     pub failed_authentications_burst: u32,
     /// Streams and long polls of one token at a time, of the 2,048 of a daemon.
     pub streams_per_token: u32,

@@ -146,6 +146,7 @@ pub(super) fn external(config: &config::External) -> service::external::Policy {
         key: key.map(|key| key.expose().to_owned().into()),
         allow_open: config.allow_open,
         auto_create: config.auto_create,
+        reports_of: Some(i64::from(config.report_organization)).filter(|number| *number > 0),
     }
 }
 

@@ -132,7 +132,7 @@ impl Event {
                 let Account { phone_number, push_name, jid, lid } = account;
                 [phone_number, push_name, jid, lid].into_iter().flatten().collect()
             }
-            Self::AuthFailure(AuthFailure::PairingRefused { detail }) => vec![detail],
+            Self::AuthFailure(AuthFailure::PairingRefused { detail, .. }) => vec![detail],
             Self::Message(message) => {
                 message.make_storable();
                 Vec::new()

@@ -86,6 +86,8 @@ pub enum Loss {
     RateLimited,
     /// The client could not be started.
     ClientFailed,
+    /// What happened could not be written down, so the session's status did not say it.
+    NotRecorded,
     /// The session's own task failed.
     Panicked,
     /// This process ended, and a new one goes on.
@@ -108,6 +110,7 @@ impl Loss {
             Self::ServerUnavailable { .. } => "server_unavailable",
             Self::RateLimited => "rate_limited",
             Self::ClientFailed => "client_failed",
+            Self::NotRecorded => "not_recorded",
             Self::Panicked => "panicked",
             Self::Restarted => "restarted",
         }
@@ -130,6 +133,7 @@ impl Loss {
             Self::ServerUnavailable { .. } => "WhatsApp is not available, trying again",
             Self::RateLimited => "WhatsApp asks for fewer connections, waiting",
             Self::ClientFailed => "The client could not be started, trying again",
+            Self::NotRecorded => "The database refused what happened, trying again",
             Self::Panicked => "The session failed and begins anew",
             Self::Restarted => "The gateway was restarted, reconnecting to WhatsApp",
         }
@@ -149,8 +153,8 @@ impl Loss {
 /// What WhatsApp refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthFailure {
-    /// The pairing did not come about.
-    PairingRefused { detail: String },
+    /// The pairing did not come about. `code`: WhatsApp's, if it is WhatsApp that refused it.
+    PairingRefused { detail: String, code: Option<i32> },
     /// Another account was linked than the one the session belongs to. `unlinked`: WhatsApp confirmed
     /// that the new device is gone again.
     OtherAccount { unlinked: bool },
@@ -189,7 +193,9 @@ impl AuthFailure {
     /// The sentence for people.
     pub fn sentence(&self) -> String {
         match self {
-            Self::PairingRefused { detail } => format!("WhatsApp refused the pairing: {detail}"),
+            Self::PairingRefused { detail, .. } => {
+                format!("WhatsApp refused the pairing: {detail}")
+            }
             Self::OtherAccount { unlinked: true } => {
                 "Another account was linked, and unlinked again: start the session and pair it \
                  with the account that it belongs to"
@@ -234,6 +240,7 @@ impl AuthFailure {
             Self::CredentialsRefused { code }
             | Self::Banned { code, .. }
             | Self::ConnectRefused { code } => Some(*code),
+            Self::PairingRefused { code, .. } => *code,
             Self::AccountLocked => Some(403),
             Self::ClientOutdated => Some(405),
             _ => None,

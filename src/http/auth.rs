@@ -14,7 +14,7 @@ use entity::state::Role;
 use super::{
     client::Client,
     error::ApiError,
-    limit::{Meters, Told},
+    limit::{Guess, Meters, Told},
     signed::{self, Shown, Signable},
 };
 use crate::service::{self, Organizations, Principal, Signatures, Tokens};
@@ -43,19 +43,32 @@ pub(super) async fn authenticate(
 ) -> Response {
     let client = request.extensions().get::<Client>().map(|client| client.0);
     // What is signed is that, whatever else it shows.
-    let identified = match signed::take(&doorkeeper.signable, &mut request).await {
-        Some(shown) => doorkeeper.recognize(&shown, client).await,
+    let shown = signed::take(&doorkeeper.signable, &mut request).await;
+    let identified = match &shown {
+        Some(shown) => doorkeeper.recognize(shown, client).await,
         None => doorkeeper.identify(request.headers(), client).await,
     };
     let caller = match identified {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
+    // Before anything else is looked up for it: whatever a token asks for counts.
     let told = meter(&doorkeeper.meters, &caller);
-    request.extensions_mut().insert(caller);
     let mut response = match told.as_ref().and_then(Told::refused) {
         Some(response) => response,
-        None => next.run(request).await,
+        None => {
+            let acts = match shown {
+                Some(_) => Ok(caller),
+                None => doorkeeper.place(caller, request.headers()).await,
+            };
+            match acts {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    next.run(request).await
+                }
+                Err(error) => error.into_response(),
+            }
+        }
     };
     if let Some(told) = told {
         told.write(response.headers_mut());
@@ -70,20 +83,18 @@ pub(super) fn meter(meters: &Meters, caller: &Principal) -> Option<Told> {
     meters.of_token(token)
 }
 
-/// Who shows this secret. From where too much was shown that opens nothing, only what has opened
-/// before is looked at: whoever shares the address with such a one is not locked out.
+/// Who shows this secret. It is looked at whatever was shown from the same address before: 256 random bits are not
+/// guessed, so nothing is gained by refusing a good token for a neighbour's bad ones. From where too much was shown that
+/// opens nothing, the next that opens nothing is told to wait.
 pub(super) async fn open(
     tokens: &Tokens,
     meters: &Meters,
     secret: &str,
     client: Option<IpAddr>,
 ) -> Result<Principal, ApiError> {
-    if !tokens.has_opened(secret) {
-        meters.may_try(client)?;
-    }
     let opened = tokens.authenticate(secret).await;
     if matches!(opened, Err(service::Error::Unauthenticated)) {
-        meters.failed(client);
+        meters.opened_nothing(Guess::Secret, client)?;
     }
     let mut caller = opened?;
     caller.address = client;
@@ -105,14 +116,18 @@ pub(super) async fn perhaps(
 }
 
 impl Doorkeeper {
-    /// Who asks, and for which organization.
+    /// Who asks.
     async fn identify(
         &self,
         headers: &HeaderMap,
         client: Option<IpAddr>,
     ) -> Result<Principal, ApiError> {
         let secret = bearer(headers).ok_or(service::Error::Unauthenticated)?;
-        let caller = open(&self.tokens, &self.meters, secret, client).await?;
+        open(&self.tokens, &self.meters, secret, client).await
+    }
+
+    /// The same in the organization that he asks for.
+    async fn place(&self, caller: Principal, headers: &HeaderMap) -> Result<Principal, ApiError> {
         match headers.get(ORGANIZATION) {
             None => Ok(caller),
             // What is no text names no organization.
@@ -135,7 +150,7 @@ impl Doorkeeper {
         // A request for the head is one for what it is the head of.
         let opened = self.signatures.open(("GET", address), session, signature, *role).await;
         if matches!(opened, Err(service::Error::SignatureInvalid)) {
-            self.meters.opened_nothing(client)?;
+            self.meters.opened_nothing(Guess::Secret, client)?;
         }
         let mut caller = opened?;
         caller.address = client;

@@ -27,6 +27,7 @@ mod idempotency;
 mod limit;
 mod openapi;
 mod operation;
+mod outgoing;
 mod page;
 mod path;
 mod problem;

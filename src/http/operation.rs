@@ -216,6 +216,8 @@ pub(super) enum Content {
     Empty,
     /// What the handler serializes.
     Json { schema: SchemaOf, example: Value },
+    /// Text in this format, such as this.
+    Text { kind: &'static str, example: &'static str },
     /// Something in one of these formats.
     Media(&'static [&'static str]),
 }
@@ -303,7 +305,8 @@ impl Operation {
     pub(super) fn pages_of(self, longest: i64, usual: u64) -> Self {
         self.query([
             number("limit", 1..=longest, "The most entries of the page.").usually(usual),
-            text("cursor", "Where the page begins: `nextCursor` of the page before."),
+            text("cursor", "Where the page begins: `nextCursor` of the page before.")
+                .example("MDFKSjJROFpLNFhHMFYzTTVON1A5UjFUM1Y"),
         ])
     }
 
@@ -320,7 +323,7 @@ impl Operation {
              `Idempotency-Replayed: true`, without secrets, which are shown once. What it made and is gone is not made again (409), but for a message. 1 to 255 visible ASCII \
              characters.",
         );
-        self.header(key.pattern("^[!-~]{1,255}$"))
+        self.header(key.pattern("^[!-~]{1,255}$").example("order-4711"))
             .refuses([Code::IdempotencyKeyReused, Code::IdempotencyResultGone])
     }
 

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::code::Code;
+use super::{code::Code, limit::Told};
 use crate::service::FieldError;
 
 /// What went wrong, for programs and for people.
@@ -31,6 +31,8 @@ pub(crate) struct Problem {
     pub(crate) retry_after: Option<Duration>,
     /// Where that of the code is not what an older contract says.
     pub(crate) status: Option<StatusCode>,
+    /// The limit that has refused, where nothing around the handler tells it.
+    told: Option<Box<Told>>,
 }
 
 /// What is written.
@@ -87,6 +89,7 @@ impl Problem {
             members: Map::new(),
             retry_after: None,
             status: None,
+            told: None,
         }
     }
 
@@ -115,6 +118,12 @@ impl Problem {
 
     pub(crate) fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.retry_after = retry_after;
+        self
+    }
+
+    /// Refused by this limit: its headers tell it.
+    pub(super) fn told(mut self, told: Told) -> Self {
+        self.told = Some(Box::new(told));
         self
     }
 
@@ -179,6 +188,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.unwrap_or_else(|| self.code.status()).into_response();
+        if let Some(told) = &self.told {
+            told.write(response.headers_mut());
+        }
         response.extensions_mut().insert(self);
         response
     }

@@ -1,8 +1,8 @@
 //! Tokens: opaque secrets that callers show, of which only hashes are kept.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -70,8 +70,6 @@ pub struct Tokens {
     store: Store,
     /// When the use of a token was last noted, by this process.
     noted: Arc<Mutex<HashMap<TokenId, UnixMillis>>>,
-    /// Hashes of secrets that this process has found valid.
-    opened: Arc<Mutex<HashSet<String>>>,
     /// Rings when this process has revoked a token.
     revoked: watch::Sender<()>,
 }
@@ -79,7 +77,7 @@ pub struct Tokens {
 impl Tokens {
     pub fn new(store: Store) -> Self {
         let revoked = watch::Sender::new(());
-        Self { store, noted: Arc::default(), opened: Arc::default(), revoked }
+        Self { store, noted: Arc::default(), revoked }
     }
 
     /// Whether this is written as a token is.
@@ -223,14 +221,11 @@ impl Tokens {
         if secret.len() > LONGEST {
             return Err(Error::Unauthenticated);
         }
-        let hash = hash(secret);
-        let token = self.store.tokens().find_by_hash(&hash).await?;
+        let token = self.store.tokens().find_by_hash(&hash(secret)).await?;
         let now = self.store.clock().now();
         let Some(token) = token.filter(|token| is_valid(token, now)) else {
-            self.opened().remove(&hash);
             return Err(Error::Unauthenticated);
         };
-        self.opened().insert(hash);
         self.note(&token, now).await;
         Ok(Principal {
             organization_id: token.organization_id,
@@ -288,15 +283,6 @@ impl Tokens {
             role,
             address: None,
         })
-    }
-
-    /// Whether this secret was valid when it was last shown to this process.
-    pub fn has_opened(&self, secret: &str) -> bool {
-        secret.len() <= LONGEST && self.opened().contains(&hash(secret))
-    }
-
-    fn opened(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What time it is.

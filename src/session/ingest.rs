@@ -80,9 +80,21 @@ impl Ingest {
         self.say_all([(self.now(), event)]).await;
     }
 
-    /// Records one event with what is to be remembered from now on; a failure is logged.
-    pub(super) async fn say_with(&self, event: Event, care: Care) {
-        complain(self.record_with(event, care).await);
+    /// Records one event with what is to be remembered from now on. False when that failed, which is logged: what the
+    /// session's status says is not true, then, until somebody says it again.
+    pub(super) async fn say_with(&self, event: Event, care: Care) -> bool {
+        let recorded = self.record_with(event, care).await;
+        let said = recorded.is_ok();
+        complain(recorded);
+        said
+    }
+
+    /// The same, with nothing to be remembered.
+    pub(super) async fn tell(&self, event: Event) -> bool {
+        let recorded = self.record(event).await;
+        let said = recorded.is_ok();
+        complain(recorded);
+        said
     }
 
     /// Writes down that the connection has lasted. Whether that could be written.

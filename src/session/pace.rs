@@ -8,8 +8,8 @@
 //! When WhatsApp asks for fewer dials (429), all of them pause until the time it names, and go on at
 //! half the rate. Each further time halves it again, down to a sixteenth; every twenty dials that
 //! succeed double it, up to what is configured. Who waits for a turn meanwhile gets none, but is told
-//! until when. What an operator asks for does not wait for the end of a pause, as a person who presses a
-//! button is no storm.
+//! until when. The first few dials that an operator asks for do not wait for the end of a pause, as a person who presses a
+//! button is no storm; more than that in one pause are a script, and wait like everybody else.
 //!
 //! All of it goes by the clock that nobody sets.
 
@@ -34,6 +34,9 @@ const DIALS_PER_DOUBLING: u32 = 20;
 /// Dials on top of the limit that only an operator's request may use: it never waits for the
 /// timeouts of others.
 const RESERVED: u32 = 4;
+
+/// Dials in one pause that an operator's request begins all the same.
+const URGENT_IN_PAUSE: u32 = 3;
 
 /// How far the schedule may lag behind the clock before it starts anew, in microseconds: a late timer
 /// costs nothing of the rate, an idle hour saves up no burst.
@@ -81,8 +84,10 @@ struct State {
     under_way: u32,
     /// When the next dial may begin, in microseconds.
     next: i64,
-    /// No routine dial begins before.
+    /// No routine dial begins before, and few that somebody asked for.
     paused_until: Option<Duration>,
+    /// Dials that an operator asked for since that pause began.
+    urgent_in_pause: u32,
     halvings: u32,
     successes: u32,
     /// Turns given since the process began.
@@ -106,7 +111,7 @@ pub struct DialStats {
     pub under_way: u64,
 }
 
-/// There is no turn: routine dials wait.
+/// There is no turn: dials of this rank wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Paused {
     /// Until this time of the day, for people.
@@ -131,8 +136,7 @@ impl Pace {
         }))
     }
 
-    /// Waits for a turn. A routine dial comes back without one as soon as such dials pause, so that its
-    /// session can say so.
+    /// Waits for a turn. Comes back without one as soon as such dials pause, so that the session can say so.
     pub(super) async fn turn(&self, rank: Rank) -> Result<Permit, Paused> {
         let place = Place::take(self, rank);
         loop {
@@ -168,6 +172,7 @@ impl Pace {
         // Those that were under way when the first one was told so hear the same.
         if !paused {
             state.halvings = (state.halvings + 1).min(MOST_HALVINGS);
+            state.urgent_in_pause = 0;
         }
         state.successes = 0;
         state.paused_until = state.paused_until.max(Some(due));
@@ -182,10 +187,14 @@ impl Pace {
         );
     }
 
-    /// Until when all routine dials wait, if they do.
-    pub(super) fn paused(&self) -> Option<Paused> {
-        let due = self.lock().paused_until?;
-        self.pause(due)
+    /// Until when dials of this rank wait, if they do.
+    pub(super) fn paused(&self, rank: Rank) -> Option<Paused> {
+        self.pause_of(&self.lock(), rank)
+    }
+
+    fn pause_of(&self, state: &State, rank: Rank) -> Option<Paused> {
+        let waits = rank.routine || state.urgent_in_pause >= URGENT_IN_PAUSE;
+        self.pause(state.paused_until.filter(|_| waits)?)
     }
 
     /// The pause that ends then, unless it is over.
@@ -210,7 +219,7 @@ impl Pace {
         if state.closed {
             return Turn::Later;
         }
-        if routine && let Some(paused) = state.paused_until.and_then(|due| self.pause(due)) {
+        if let Some(paused) = self.pause_of(&state, place.key.0) {
             return Turn::Paused(paused);
         }
         if state.waiting.first_key_value().is_some_and(|(first, _)| *first != place.key) {
@@ -234,6 +243,9 @@ impl Pace {
         state.next = next.max(micros + interval / 2);
         state.under_way += 1;
         state.begun += 1;
+        if state.paused_until.is_some_and(|due| self.pause(due).is_some()) {
+            state.urgent_in_pause += 1;
+        }
         state.waiting.remove(&place.key);
         state.wake_first();
         Turn::Now

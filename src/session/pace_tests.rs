@@ -127,7 +127,7 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
     // Said again by a dial that was under way: the same pause.
     pace.slow_down(until);
     let paused = Paused { until, due: clock.when(until) };
-    assert_eq!(pace.paused(), Some(paused));
+    assert_eq!(pace.paused(Rank::routine(None)), Some(paused));
 
     clock.advance(Duration::from_secs(119));
     assert_eq!(pace.turn(Rank::routine(None)).await.unwrap_err(), paused);
@@ -135,7 +135,7 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
     clock.advance(Duration::from_secs(1));
     let mut routine = waiting(&pace, Rank::routine(None));
     let first = given(&mut routine).expect("the pause is over");
-    assert_eq!(pace.paused(), None);
+    assert_eq!(pace.paused(Rank::routine(None)), None);
 
     // Half the rate: two dials cannot be closer than half of 200 ms.
     let mut second = waiting(&pace, Rank::routine(None));
@@ -150,6 +150,29 @@ async fn a_rate_limit_pauses_all_dials_and_slows_down_those_that_follow() {
         pace.turn(Rank::routine(None)).await.unwrap().succeeded();
     }
     assert_eq!(pace.lock().halvings, 0, "enough have succeeded");
+}
+
+#[tokio::test]
+async fn in_one_pause_three_dials_that_somebody_asks_for_begin_and_more_wait() {
+    let clock = Clock::manual(START);
+    let pace = Pace::new(clock.clone(), 100, 10_000);
+    for _ in 0..2 {
+        let until = clock.now() + Duration::from_mins(2);
+        pace.slow_down(until);
+        for _ in 0..3 {
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(pace.paused(Rank::operator()), None);
+            assert!(given(&mut waiting(&pace, Rank::operator())).is_some());
+        }
+        // That one of them is told the same is no new pause.
+        pace.slow_down(until);
+        clock.advance(Duration::from_secs(1));
+        let refused = pace.turn(Rank::operator()).await.unwrap_err();
+        assert_eq!(refused.until, until);
+        clock.advance(Duration::from_mins(2));
+        assert!(given(&mut waiting(&pace, Rank::operator())).is_some(), "it is over");
+        clock.advance(Duration::from_secs(1));
+    }
 }
 
 #[tokio::test]

@@ -104,6 +104,11 @@ impl Pairing {
         }
     }
 
+    /// Whether WhatsApp is being asked for a code.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// The code is no good any more. Whether there was one.
     pub(super) fn withdraw(&mut self) -> bool {
         self.given.take().is_some()

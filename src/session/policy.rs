@@ -14,6 +14,7 @@
 //! | rate limited (429) before that, by the answer to the dial | reconnecting | the same, or as long as asked for; it is about the address: all dials of the process pause, for an hour at most, and slow down |
 //! | not available (503) | reconnecting | after a wait that grows, and not before the time asked for |
 //! | the connection was lost, went silent, took too long, or there was none | reconnecting | after a wait that grows |
+//! | a new device is offered no code: 429, 5xx | reconnecting | as when it is let in; any other code is a pairing refused |
 //! | the server could not prove that it is WhatsApp | reconnecting | the same, three times in a row; then `auth_failure` for good |
 //! | a task of the session's, or of its client's, panicked | reconnecting | after 30 s, 1, 2, 4 minutes; the fifth time in a row `error` |
 //!
@@ -53,7 +54,7 @@ const SHORTEST_ASKED_FOR: Duration = Duration::from_secs(5);
 const LONGEST_ASKED_FOR: Duration = Duration::from_hours(24);
 
 /// All dials of the process pause no longer than this for what one of them was told.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Waits for a refusal that may pass: a lock that is dialled into lasts longer.
 const REFUSED: [Duration; 3] =

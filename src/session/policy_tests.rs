@@ -63,6 +63,7 @@ fn ends() -> impl Strategy<Value = End> {
         Just(Loss::ServerUnavailable { code: 503 }),
         Just(Loss::RateLimited),
         Just(Loss::ClientFailed),
+        Just(Loss::NotRecorded),
     ];
     prop_oneof![
         loss.prop_map(End::Lost),
@@ -81,7 +82,7 @@ fn ends() -> impl Strategy<Value = End> {
         Just(End::Refused(AuthFailure::ClientOutdated)),
         Just(End::Refused(AuthFailure::ConnectRefused { code: 418 })),
         Just(End::Refused(AuthFailure::CredentialsRefused { code: 401 })),
-        Just(End::Refused(AuthFailure::PairingRefused { detail: String::new() })),
+        Just(End::Refused(AuthFailure::PairingRefused { detail: String::new(), code: None })),
         Just(End::Ended(Disconnect::LoggedOut { code: Some(401) })),
         Just(End::Ended(Disconnect::Replaced)),
         Just(End::QrCodesExhausted),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use entity::{id::MessageId, session};
+use entity::{UnixMillis, id::MessageId, session};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -135,6 +135,8 @@ pub(super) struct Runner {
     held: Vec<Command>,
     /// The next dial is one that an operator asked for.
     urgent: bool,
+    /// The database has refused what the status should say: the run ends, so that the next one says it.
+    unsaid: bool,
     /// The status says that the session has ended, though it is dialled again.
     seems_ended: bool,
     /// The next dial is one after a loss.
@@ -167,6 +169,7 @@ impl Runner {
             asked: Asked::default(),
             held: Vec::new(),
             urgent: start.operator,
+            unsaid: false,
             seems_ended: start.care.next_attempt_at.is_some() && is_ended(row.status),
             lost: false,
             shared,
@@ -178,11 +181,13 @@ impl Runner {
         }
     }
 
-    /// Runs until told to stop, or until only a human can help.
-    pub(super) async fn run(mut self) {
+    /// Runs until told to stop, or until only a human can help. Whether the status says what has become of the
+    /// session; where it does not, the session is to begin anew in a while.
+    pub(super) async fn run(mut self) -> bool {
         self.live().await;
         self.outbox.close();
         tracing::info!("The session has ended its run");
+        !self.unsaid
     }
 
     async fn live(&mut self) {
@@ -206,11 +211,15 @@ impl Runner {
             let about = Circumstances { now, connected, chance: rand::random() };
             let renews = self.may_renew && refuses_credentials(end);
             let next = self.policy.after(end, about);
-            if let Some(until) = policy::pause(end, self.policy.care()) {
+            let pause = policy::pause(end, self.policy.care());
+            if let Some(until) = pause {
                 self.shared.pace.slow_down(until);
             }
             // First the truth, then the tidying up, which may take its time.
             let due = self.announce(if renews { Next::Dial } else { next }).await;
+            if let Some(until) = pause {
+                self.remember_pause(until).await;
+            }
             if let Ok(ended) = ended {
                 ended.close(&self.ingest).await;
             }
@@ -221,6 +230,19 @@ impl Runner {
             if self.wait(due).await.is_break() {
                 return;
             }
+        }
+    }
+
+    /// Writes down until when no session is to dial: whatever becomes of this one, a restart of the process does not
+    /// forget it.
+    async fn remember_pause(&self, until: UnixMillis) {
+        let installation = self.shared.store.installation();
+        let paused = self.stop.run_until_cancelled(installation.pause_dials(until)).await;
+        if let Some(Err(error)) = paused {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "That all dials pause could not be written down"
+            );
         }
     }
 
@@ -251,12 +273,17 @@ impl Runner {
         if outdated {
             self.shared.factory.version_refused();
         }
+        if self.unsaid {
+            self.commands.close();
+            return None;
+        }
         due
     }
 
     /// Records an event, unless the session is to stop before the database takes it.
-    async fn say(&self, event: Event, care: Care) {
-        self.stop.run_until_cancelled(self.ingest.say_with(event, care)).await;
+    async fn say(&mut self, event: Event, care: Care) {
+        let said = self.stop.run_until_cancelled(self.ingest.say_with(event, care)).await;
+        self.unsaid |= said == Some(false);
     }
 
     /// Waits while WhatsApp wants no dials from here, and says so. Breaks when the session is to
@@ -268,6 +295,15 @@ impl Runner {
         let care = Care { next_attempt_at: Some(until), ..self.policy.care() };
         self.seems_ended = false;
         self.say(Event::ChangeState(change), care).await;
+        // Nobody holds a phone in his hand for as long as that.
+        for held in self.held.drain(..) {
+            if let Command::Pair { answer, .. } = held {
+                answer.send(Err(Error::Pair(PairError::Unreachable))).ok();
+            }
+        }
+        if self.unsaid {
+            return ControlFlow::Break(());
+        }
         self.wait(due).await
     }
 
@@ -287,13 +323,16 @@ impl Runner {
         self.look_up_activity().await?;
         let pace = self.shared.pace.clone();
         loop {
-            if self.seems_ended && (self.urgent || pace.paused().is_none()) {
+            let rank =
+                if self.urgent { Rank::operator() } else { Rank::routine(self.row.last_active_at) };
+            if self.seems_ended && pace.paused(rank).is_none() {
                 self.seems_ended = false;
                 let care = Care { next_attempt_at: None, ..self.policy.care() };
                 self.say(Event::ChangeState(Change::Connecting), care).await;
+                if self.unsaid {
+                    return None;
+                }
             }
-            let rank =
-                if self.urgent { Rank::operator() } else { Rank::routine(self.row.last_active_at) };
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,

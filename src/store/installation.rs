@@ -1,6 +1,7 @@
 //! Which database this is, and how often it was used. See `crate::copies` for what that is good for.
 
 use entity::{
+    UnixMillis,
     id::{OrganizationId, SessionKey},
     installation, session,
     state::{DesiredState, Origin},
@@ -52,12 +53,35 @@ impl Installation {
         Ok(rows.await?.into_iter().next())
     }
 
+    /// No session dials before `until`, whatever becomes of the process; one that is to last longer stays.
+    pub async fn pause_dials(&self, until: UnixMillis) -> Result<(), Error> {
+        self.store
+            .writer()
+            .run(LANE, Patience::Fail, move |txn| {
+                let paused = installation::Column::DialsPausedUntil;
+                Box::pin(async move {
+                    installation::Entity::update_many()
+                        .col_expr(paused, Expr::value(until))
+                        .filter(Condition::any().add(paused.is_null()).add(paused.lt(until)))
+                        .exec(txn)
+                        .await
+                        .map(drop)
+                })
+            })
+            .await
+    }
+
     /// From now on this is the database `name`, used `epoch` times.
     pub async fn adopt(&self, name: String, epoch: i64) -> Result<(), Error> {
         self.store
             .writer()
             .run(LANE, Patience::Fail, move |txn| {
-                let row = installation::Model { id: ID, name: name.clone(), epoch };
+                let row = installation::Model {
+                    id: ID,
+                    name: name.clone(),
+                    epoch,
+                    dials_paused_until: None,
+                };
                 Box::pin(async move {
                     installation::Entity::delete_by_id(ID).exec(txn).await?;
                     row.into_active_model().insert(txn).await.map(drop)

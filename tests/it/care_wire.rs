@@ -434,12 +434,17 @@ async fn a_ban_is_waited_out_over_a_restart_and_then_dialled_again() {
         let events = world.events("sales").await;
         let (_, refused) = events.iter().rfind(|(name, _)| name == "auth_failure").unwrap();
         assert!(refused["until"].is_string() && refused["nextAttemptAt"].is_string(), "{refused}");
+        assert_eq!(banned["bannedUntil"], refused["until"], "{banned}");
+        assert!(banned["bannedUntil"].as_str() < banned["nextAttemptAt"].as_str(), "{banned}");
         // A little after its end.
         assert!((359..=366).contains(&minutes(world, &banned)), "{banned}");
         let dials = world.whatsapp.info().connections;
         world.stop_daemon().await;
         world.start_daemon().await;
-        assert_eq!(world.status("sales").await["nextAttemptAt"], banned["nextAttemptAt"]);
+        let again = world.status("sales").await;
+        for member in ["nextAttemptAt", "bannedUntil"] {
+            assert_eq!(again[member], banned[member]);
+        }
         world.clock.advance(Duration::from_mins(355));
         assert_eq!(world.status("sales").await["status"], "auth_failure");
         assert_eq!(world.whatsapp.info().connections, dials, "nobody dials into a ban");
@@ -450,6 +455,7 @@ async fn a_ban_is_waited_out_over_a_restart_and_then_dialled_again() {
         assert_eq!(dialled["status"], "connecting", "{dialled}");
         assert_eq!(dialled["reconnecting"], false, "{dialled}");
         pass_until_connected(world, MINUTE).await;
+        assert!(world.status("sales").await["bannedUntil"].is_null());
     })
     .await;
 }

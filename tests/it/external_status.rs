@@ -144,6 +144,7 @@ async fn the_key_is_needed_where_there_is_one_and_nobody_passes_where_there_is_n
                     key: Some(STATUS_KEY.to_owned().into()),
                     allow_open: true,
                     auto_create: false,
+                    reports_of: None,
                 },
                 false,
             ),
@@ -265,6 +266,49 @@ async fn each_status_of_the_seeds_is_written_with_number_and_times() {
             let since = if word == "connected" { at } else { connected_at };
             assert_eq!(row.connected_at, Some(since), "{word}");
         }
+        app.close().await;
+    })
+    .await;
+}
+
+/// The key names no organization, so the operator does.
+#[tokio::test]
+async fn by_the_key_only_sessions_of_the_organization_that_is_configured_are_reported_of() {
+    on_each(async |database| {
+        let policy = Policy {
+            key: Some(STATUS_KEY.to_owned().into()),
+            reports_of: Some(1),
+            ..Policy::default()
+        };
+        let opened = database.open().await;
+        let app = App::with_external(opened, Limits::default(), Edge::default(), policy).await;
+        let made = app.post("/api/organizations", json!({ "name": "Squatter" })).await.json();
+        let squatter = made["data"]["id"].as_str().unwrap().parse().unwrap();
+        let theirs = app.token_of(&squatter, Role::Manager).await;
+        let body = json!({
+            "sessionId": "squat", "origin": "external", "start": false,
+            "sessionData": { "vps_session_id": VPS },
+        });
+        let request = app.anonymous(Method::POST, "/api/whatsapp/session").bearer_auth(&theirs);
+        assert_eq!(Answer::to(with_json(request, &body)).await.status, StatusCode::CREATED);
+        let told =
+            json!({ "sessionId": VPS, "status": "connected", "phoneNumber": "551199999999" });
+        // Whoever was first: that somebody else has the name is not told.
+        reported(&app, told.clone()).await.problem(404, "SESSION_NOT_FOUND");
+        app.external("shop", json!({ "sessionData": { "vps_session_id": VPS } })).await;
+        let answer = reported(&app, told.clone()).await;
+        assert_eq!(answer.json()["data"]["sessionId"], "shop", "{}", answer.text());
+        assert_eq!(app.row("shop").await.phone_number.as_deref(), Some("551199999999"));
+        let squat = async || {
+            let path = "/api/whatsapp/session/squat";
+            let request = app.anonymous(Method::GET, path).bearer_auth(&theirs);
+            Answer::to(request).await.json()["data"]["status"].clone()
+        };
+        assert_eq!(squat().await, "session_not_connected");
+        // Its own token reports of it.
+        let own = report(&app, PATHS[0], &told).header("webhook-secret-key", &theirs);
+        assert_eq!(Answer::to(own).await.json()["data"]["sessionId"], "squat");
+        assert_eq!(squat().await, "session_connected");
         app.close().await;
     })
     .await;

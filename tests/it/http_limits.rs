@@ -61,7 +61,7 @@ async fn the_rate_that_an_address_gets_is_the_configured_one_whatever_it_shows()
                 };
                 let answer = Answer::to(request.header("x-forwarded-for", address)).await;
                 let policy = answer.header("ratelimit-policy");
-                assert_eq!(policy, "\"address\";q=5;w=1", "{}", answer.status);
+                assert_eq!(policy, "\"address\";q=10;w=1", "{}", answer.status);
                 if answer.status == 200 {
                     answered[at] += 1;
                     continue;
@@ -93,7 +93,7 @@ async fn an_answer_says_what_is_left_and_a_refusal_when_to_come_back() {
         let app = App::start_with(database, limits).await;
         let first = app.get("/").await;
         assert_eq!(first.status, 200);
-        assert_eq!(first.header("ratelimit-policy"), "\"token\";q=2;w=4, \"address\";q=5;w=1");
+        assert_eq!(first.header("ratelimit-policy"), "\"token\";q=2;w=4, \"address\";q=10;w=1");
         assert_eq!(first.header("ratelimit"), "\"token\";r=1;t=2, \"address\";r=4;t=1");
         assert_eq!(first.header("x-ratelimit-limit"), "2");
         assert_eq!(first.header("x-ratelimit-remaining"), "1");
@@ -130,10 +130,13 @@ async fn an_answer_says_what_is_left_and_a_refusal_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn who_guesses_is_locked_out_and_his_neighbours_are_not() {
+async fn who_guesses_is_told_to_wait_and_his_neighbours_are_not() {
     on_each(async |database| {
-        let limits =
-            Limits { failed_authentications: Some(Quota::new(1, SECOND, 3)), ..Limits::default() };
+        let limits = Limits {
+            failed_authentications: Some(Quota::new(1, SECOND, 3)),
+            per_address: Some(Quota::new(100, SECOND, 100)),
+            ..Limits::default()
+        };
         let app = App::start_with(database, limits).await;
         let fresh = app.token_of(&app.organization, Role::Viewer).await;
         assert_eq!(app.get("/").await.status, 200);
@@ -143,13 +146,77 @@ async fn who_guesses_is_locked_out_and_his_neighbours_are_not() {
         let refused = as_token(&app, "wag_guess").await;
         assert_eq!(refused.problem(429, "RATE_LIMITED")["limit"], "failed_authentications");
         assert_eq!(refused.header("retry-after"), "1");
-        // What has opened before still does; what has not is a guess like any other.
+        // What is told is the limit that has refused, beside what is left of the other one.
+        let (name, left) = ("\"failed_authentications\"", refused.header("ratelimit").to_owned());
+        assert_eq!(left, format!("{name};r=0;t=3, \"address\";r=95;t=1"));
+        assert!(refused.header("ratelimit-policy").starts_with(&format!("{name};q=3;w=3, ")));
+        let told = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        assert_eq!(told.map(|name| refused.header(name)), ["3", "0", "3"]);
+        // What opens does so whether or not it has before: it is no guess.
         assert_eq!(app.get("/").await.status, 200);
-        as_token(&app, &fresh).await.problem(429, "RATE_LIMITED");
+        assert_eq!(as_token(&app, &fresh).await.status, 200);
+        as_token(&app, "wag_guess").await.problem(429, "RATE_LIMITED");
         // Who shows nothing has guessed nothing.
         Answer::to(app.anonymous(Method::GET, "/")).await.problem(401, "UNAUTHENTICATED");
         app.clock.advance(SECOND);
+        as_token(&app, "wag_guess").await.problem(401, "UNAUTHENTICATED");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stranger_s_challenges_and_keys_cost_no_token_anything_and_say_when_to_come_back() {
+    on_each(async |database| {
+        let limits =
+            Limits { failed_authentications: Some(Quota::new(1, SECOND, 3)), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let challenge = "/webhook?hub.mode=subscribe&hub.verify_token=guess&hub.challenge=1";
+        let guess = async || Answer::to(app.anonymous(Method::GET, challenge)).await;
+        let report = async || {
+            let request = app.anonymous(Method::POST, "/api/whatsapp/status-webhook");
+            let report = json!({ "sessionId": "vps-1", "status": "connected" });
+            Answer::to(json(request, &report).header("webhook-secret-key", "guess")).await
+        };
+        for _ in 0..3 {
+            guess().await.problem(403, "META_CHALLENGE_REFUSED");
+        }
+        // No other limit governs that address.
+        let refused = guess().await;
+        assert_eq!(refused.problem(429, "RATE_LIMITED")["limit"], "failed_authentications");
+        assert_eq!(refused.header("ratelimit"), "\"failed_authentications\";r=0;t=3");
+        assert_eq!(refused.header("x-ratelimit-remaining"), "0");
+        // The one kind of guess is none of the other.
+        for _ in 0..3 {
+            report().await.problem(401, "UNAUTHENTICATED");
+        }
+        report().await.problem(429, "RATE_LIMITED");
+        for _ in 0..3 {
+            as_token(&app, "wag_guess").await.problem(401, "UNAUTHENTICATED");
+        }
+        as_token(&app, "wag_guess").await.problem(429, "RATE_LIMITED");
+        // A token that was never shown to this process.
+        let fresh = app.token_of(&app.organization, Role::Viewer).await;
         assert_eq!(as_token(&app, &fresh).await.status, 200);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_used_up_may_not_even_ask_for_another_organization() {
+    on_each(async |database| {
+        let limits = Limits { per_token: Some(Quota::new(1, SECOND, 2)), ..Limits::default() };
+        let app = App::start_with(database, limits).await;
+        let elsewhere = async || {
+            Answer::to(app.request(Method::GET, "/").header("x-organization", "999")).await
+        };
+        for left in ["1", "0"] {
+            let answer = elsewhere().await;
+            answer.problem(404, "ORGANIZATION_NOT_FOUND");
+            assert_eq!(answer.header("x-ratelimit-remaining"), left);
+        }
+        assert_eq!(elsewhere().await.problem(429, "RATE_LIMITED")["limit"], "token");
         app.close().await;
     })
     .await;

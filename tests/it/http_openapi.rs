@@ -41,7 +41,7 @@ fn every_route_is_in_the_document_and_nothing_else() {
 #[test]
 fn every_operation_says_what_it_needs_and_what_it_answers() {
     let document = contract::document();
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut unclear) = (BTreeSet::new(), Vec::new());
     for route in http::routes(&Limits::default()) {
         let method = route.method.as_str().to_ascii_lowercase();
         let operation = &document["paths"][route.path][&method];
@@ -62,11 +62,40 @@ fn every_operation_says_what_it_needs_and_what_it_answers() {
             // The page would send it, whether or not it means anything to who tries the route.
             let is_needed = parameter["required"] == true;
             assert!(is_needed || parameter.get("example").is_none(), "{id}: {parameter}");
+            // What it may be is said all the same: by an example, or by what there is to choose from.
+            let schema = &parameter["schema"];
+            let says = ["examples", "enum", "default", "minimum", "format"];
+            let is_clear = says.iter().any(|it| schema.get(it).is_some())
+                || ["boolean", "array"].iter().any(|it| schema["type"] == *it)
+                || shared.is_some();
+            if !is_needed && !is_clear {
+                unclear.push(format!("{id}: {}", parameter["name"]));
+            }
         }
         for name in route.path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()) {
             let parameters = operation["parameters"].as_array().unwrap();
             assert!(parameters.iter().any(|it| it["name"] == name && it["in"] == "path"), "{id}");
         }
+    }
+    assert!(unclear.is_empty(), "{unclear:#?}");
+    for (name, webhook) in document["webhooks"].as_object().unwrap() {
+        let id = webhook["post"]["operationId"].as_str().unwrap();
+        assert!(ids.insert(id.to_owned()), "{name}: {id} is two operations");
+    }
+}
+
+#[test]
+fn what_is_no_json_has_an_example_where_programs_read_it() {
+    let document = contract::document();
+    for (path, kind) in [
+        ("/api/whatsapp/events", "text/event-stream"),
+        ("/api/whatsapp/session/{sessionId}/events", "text/event-stream"),
+        ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("/webhook", "text/plain; charset=utf-8"),
+    ] {
+        let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
+        let shown = content[kind]["example"].as_str();
+        assert!(shown.is_some_and(|it| !it.is_empty()), "{path}: {content}");
     }
 }
 
@@ -74,8 +103,12 @@ fn every_operation_says_what_it_needs_and_what_it_answers() {
 fn every_example_is_as_its_schema_says() {
     let document = contract::document();
     let mut looked_at = 0;
-    for (path, method, operation) in operations(&document) {
-        let begin = format!("/paths/{}/{method}", escape(&path));
+    let webhooks = document["webhooks"].as_object().unwrap();
+    let webhooks = webhooks.iter().map(|(name, it)| ("webhooks", name, "post", &it["post"]));
+    let all = operations(&document);
+    let paths = all.iter().map(|(path, method, it)| ("paths", path, method.as_str(), it));
+    for (place, path, method, operation) in paths.chain(webhooks) {
+        let begin = format!("/{place}/{}/{method}", escape(path));
         let mut contents = vec![format!("{begin}/requestBody/content")];
         for status in operation["responses"].as_object().unwrap().keys() {
             let response = format!("{begin}/responses/{status}");

@@ -127,6 +127,7 @@ mod notify_process;
 mod operator_token;
 mod outage;
 mod outage_disk;
+mod pairing_refused;
 mod pairing_wire;
 mod panics_process;
 #[path = "../../examples/support/postgres.rs"]
@@ -209,6 +210,7 @@ mod webhooks_changed;
 mod webhooks_clock;
 mod webhooks_crowd;
 mod webhooks_delivery;
+mod webhooks_described;
 mod webhooks_given_up;
 mod webhooks_listen;
 mod webhooks_log;

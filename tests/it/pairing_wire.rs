@@ -28,7 +28,7 @@ impl World {
         given.body["data"].clone()
     }
 
-    async fn start_session(&self, id: &str) {
+    pub(crate) async fn start_session(&self, id: &str) {
         let started = self.post(&format!("/api/whatsapp/session/{id}/start"), json!({})).await;
         assert_eq!(started.status, StatusCode::OK, "{}", started.body);
     }

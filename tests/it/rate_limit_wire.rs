@@ -78,6 +78,94 @@ async fn a_pause_of_all_dials_outlasts_the_process_and_a_start_that_somebody_ask
     .await;
 }
 
+/// Restarts a session by hand, and lets a little time pass, which a turn takes.
+async fn restart(world: &World, name: &str) {
+    let restart = world.post(&format!("/api/whatsapp/session/{name}/restart"), json!({})).await;
+    assert!(restart.status.is_success(), "{}", restart.body);
+}
+
+async fn pass_until_it_is_connected(world: &World, name: &str) {
+    world
+        .pass_until(name, SECOND, async || {
+            let seen = world.status(name).await;
+            if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_outlasts_a_restart_and_the_end_of_the_session_that_was_told_of_it() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        world.connect("other", BOB).await;
+        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(1800) };
+        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+        restart(world, "sales").await;
+        pass_until_it_is_connected(world, "sales").await;
+        // Once with the session that was told, which remembers nothing by now; once without it.
+        for deleted in [false, true] {
+            if deleted {
+                let gone = world.delete("/api/whatsapp/session/sales").await;
+                assert!(gone.status.is_success(), "{}", gone.body);
+            }
+            let dials = world.whatsapp.info().connections;
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            world.pass_until("the pause", SECOND, async || limited(world, "other").await).await;
+            assert_eq!(world.whatsapp.info().connections, dials, "{deleted}");
+            if !deleted {
+                world.pass_until("its", SECOND, async || limited(world, "sales").await).await;
+                // A person may dial all the same.
+                for name in ["sales", "other"] {
+                    restart(world, name).await;
+                    pass_until_it_is_connected(world, name).await;
+                }
+            }
+        }
+        world.clock.advance(Duration::from_mins(36));
+        pass_until_it_is_connected(world, "other").await;
+        world.stop_daemon().await;
+        world.start_daemon().await;
+        // It is over.
+        pass_until_it_is_connected(world, "other").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_restarts_sessions_does_not_dial_all_of_them_into_a_rate_limit() {
+    on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        world.connect("other", BOB).await;
+        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
+        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+        for _ in 0..3 {
+            restart(world, "other").await;
+            pass_until_it_is_connected(world, "other").await;
+        }
+        let dials = world.whatsapp.info().connections;
+        restart(world, "other").await;
+        let (waits, _) =
+            world.pass_until("the wait", SECOND, async || limited(world, "other").await).await;
+        assert!((8..=12).contains(&minutes(world, &waits)), "{waits}");
+        restart(world, "sales").await;
+        world.pass_until("the other", SECOND, async || limited(world, "sales").await).await;
+        // Nor does a restart that comes when it waits already.
+        restart(world, "other").await;
+        world.pass_until("the wait", SECOND, async || limited(world, "other").await).await;
+        assert_eq!(world.whatsapp.info().connections, dials);
+        world.clock.advance(Duration::from_mins(12));
+        for name in ["sales", "other"] {
+            pass_until_it_is_connected(world, name).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_its_turn_when_dials_are_paused_says_why_and_until_when() {
     for kind in [Kind::Sqlite, Kind::Postgres] {

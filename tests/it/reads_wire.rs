@@ -48,6 +48,8 @@ async fn all_reads(world: &World, message: &str) {
         format!("{session}/sales/messages/{message}"),
         format!("{session}/sales/events/page"),
         "/api/whatsapp/events/page".to_owned(),
+        "/api/webhooks".to_owned(),
+        "/api/webhooks/event-types".to_owned(),
     ] {
         let read = world.get(&path).await;
         assert_eq!(read.status, StatusCode::OK, "{path}: {}", read.body);
@@ -72,6 +74,16 @@ async fn all_reads(world: &World, message: &str) {
     let path = format!("{session}/sales");
     let changed = world.request(Method::PATCH, &path).json(&user).send().await.unwrap();
     assert_eq!(changed.status(), StatusCode::OK);
+    // Whom to tell of it can be said, too.
+    let endpoint = json!({ "url": "https://hooks.example.com/wagate", "event_types": ["*"] });
+    let endpoint = world.post("/api/webhooks", endpoint).await;
+    assert_eq!(endpoint.status, StatusCode::CREATED, "{}", endpoint.body);
+    let path = format!("/api/webhooks/{}", endpoint.body["data"]["id"].as_str().unwrap());
+    let paused = world.post(&format!("{path}/pause"), json!({})).await;
+    assert_eq!(paused.status, StatusCode::OK, "{}", paused.body);
+    assert_eq!(world.get(&path).await.body["data"]["state"], "paused");
+    let gone = world.delete(&path).await;
+    assert!(gone.status.is_success(), "{}", gone.body);
     // A message can be left, too.
     let left = json!({ "to": BOB, "text": "later", "queue": true });
     let left = world.post(&format!("{session}/sales/messages"), left).await;

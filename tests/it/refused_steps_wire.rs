@@ -7,7 +7,7 @@ use entity::UnixMillis;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use wagate::clock::Clock;
-use wagate_simulator::Options;
+use wagate_simulator::{Fault, Lasting, Options};
 
 use crate::{
     database::{self, Kind},
@@ -31,15 +31,21 @@ async fn on_each(test: impl AsyncFn(&World, Kind)) {
 
 /// Has the database refuse what matches, as `DELETE ON device`.
 async fn refuse(world: &World, kind: Kind, what: &str) {
+    refuse_when(world, kind, what, "1 = 1").await;
+}
+
+/// The same of those rows for which this is so.
+async fn refuse_when(world: &World, kind: Kind, what: &str, when: &str) {
     if kind == Kind::Sqlite {
         let raise = "SELECT RAISE(ABORT, 'refused')";
-        world.execute(&format!("CREATE TRIGGER refused BEFORE {what} BEGIN {raise}; END")).await;
+        let trigger = format!("BEFORE {what} WHEN {when} BEGIN {raise}; END");
+        world.execute(&format!("CREATE TRIGGER refused {trigger}")).await;
         return;
     }
     let function = "CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql \
                     AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$";
     world.execute(function).await;
-    let trigger = "FOR EACH ROW EXECUTE FUNCTION refused()";
+    let trigger = format!("FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refused()");
     world.execute(&format!("CREATE TRIGGER refused BEFORE {what} {trigger}")).await;
 }
 
@@ -144,6 +150,40 @@ async fn a_stop_that_could_not_be_written_down_is_seen_all_the_same() {
         let started = world.post("/api/whatsapp/session/sales/start", json!({})).await;
         assert_eq!(started.status, StatusCode::OK, "{}", started.body);
         world.until_status("sales", "session_connected").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_could_not_be_said_is_given_up_and_the_next_one_is_said() {
+    on_each(async |world, kind| {
+        let phone = world.connect("sales", ALICE).await;
+        let is_connected = "NEW.status = 'session_connected'";
+        refuse_when(world, kind, "UPDATE ON session", is_connected).await;
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        pass_until(world, "the refusal", |seen| seen["lastDisconnect"]["reason"] == "not_recorded")
+            .await;
+        assert_eq!(world.status("sales").await["status"], "connecting");
+        refuse_no_more(world, kind).await;
+        pass_until(world, "it", |seen| seen["status"] == "session_connected").await;
+        assert_eq!(phone.online_devices().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_could_not_be_said_is_said_in_a_while() {
+    on_each(async |world, kind| {
+        let phone = world.connect("sales", ALICE).await;
+        let has_ended = "NEW.status <> 'session_connected'";
+        refuse_when(world, kind, "UPDATE ON session", has_ended).await;
+        phone.unlink_all();
+        phone.wait_offline().await.unwrap();
+        // Nobody can say otherwise, however often it is tried.
+        world.clock.advance(Duration::from_mins(5));
+        refuse_no_more(world, kind).await;
+        let ends = ["auth_failure", "session_not_connected"];
+        pass_until(world, "its end", |seen| ends.iter().any(|end| seen["status"] == *end)).await;
     })
     .await;
 }

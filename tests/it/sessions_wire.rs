@@ -1,5 +1,7 @@
 //! The life of a session, on the real wire.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::{
@@ -9,6 +11,7 @@ use tokio::{
 use wagate_simulator::{Fault, Lasting, Options, Scope};
 
 use crate::{
+    care_wire,
     database::{self, Kind},
     world::{self, ALICE, BOB, DEADLINE, World},
 };
@@ -129,6 +132,27 @@ async fn a_refused_pairing_code_is_an_error_with_a_reason() {
         assert_eq!(refused.body["success"], false);
         assert!(refused.body["code"].is_string());
         world.until_status("sales", "qr_generated").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_socket_is_dialled_again_after_five_seconds_at_most_and_once() {
+    care_wire::on_each(async |world| {
+        let phone = world.connect("sales", ALICE).await;
+        let dials = world.whatsapp.info().connections;
+        phone.fault(Fault::Drop, Lasting::Once).await;
+        world
+            .until("the loss", async || {
+                let seen = world.status("sales").await;
+                let waits = seen["reconnecting"] == true && seen["nextAttemptAt"].is_string();
+                if waits { Ok(()) } else { Err(seen) }
+            })
+            .await;
+        // Time stands still but for this.
+        world.clock.advance(Duration::from_secs(5));
+        world.until_status("sales", "session_connected").await;
+        assert_eq!(world.whatsapp.info().connections, dials + 1);
     })
     .await;
 }

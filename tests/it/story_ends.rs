@@ -26,6 +26,7 @@ pub(crate) fn losses() -> Vec<Loss> {
         Loss::ServerUnavailable { code: 503 },
         Loss::RateLimited,
         Loss::ClientFailed,
+        Loss::NotRecorded,
         Loss::Panicked,
         Loss::Restarted,
     ];
@@ -43,6 +44,7 @@ pub(crate) fn losses() -> Vec<Loss> {
             | Loss::ServerUnavailable { .. }
             | Loss::RateLimited
             | Loss::ClientFailed
+            | Loss::NotRecorded
             | Loss::Panicked
             | Loss::Restarted => {}
         }
@@ -78,7 +80,7 @@ pub(crate) fn disconnects() -> Vec<Disconnect> {
 /// All but a ban, which is one until a time.
 pub(crate) fn refusals() -> Vec<AuthFailure> {
     let all = vec![
-        AuthFailure::PairingRefused { detail: "of no use".to_owned() },
+        AuthFailure::PairingRefused { detail: "of no use".to_owned(), code: None },
         AuthFailure::OtherAccount { unlinked: true },
         AuthFailure::OtherAccount { unlinked: false },
         AuthFailure::MultideviceUnavailable,

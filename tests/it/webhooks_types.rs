@@ -20,6 +20,7 @@ use crate::{
     receiver::{Behaviour, Receiver, Request},
     schema,
     webhooks_api::endpoint,
+    webhooks_described,
     world::{ALICE, BOB, World},
 };
 
@@ -95,6 +96,7 @@ async fn all_of(scene_of: Scene, receiver: &Receiver, secret: &str, catalogue: &
         .await;
     for request in requests {
         assert!(request.is_signed_with(secret));
+        webhooks_described::check("event", &request);
         let body = request.json();
         let entries = catalogue["data"].as_array().unwrap();
         let entry = entries.iter().find(|it| it["type"] == body["type"]).expect("it is listed");

@@ -19,6 +19,48 @@ fn types(requests: &[Request]) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_hears_of_a_session_that_was_stopped_and_started_by_hand_after_the_daemon_s_restart()
+ {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        database::on(kind, async |database| {
+            let mut world = World::start_with(database, Options::default(), |config| {
+                config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
+                config.webhooks.require_https = false;
+                config.webhooks.ports.0 = Vec::new();
+            })
+            .await;
+            let receiver = Receiver::start().await;
+            world.connect("sales", ALICE).await;
+            let filter = json!({ "url": receiver.url(), "session_ids": ["sales"] });
+            let made = world.post("/api/webhooks", filter).await;
+            assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+            let secret = made.body["data"]["secret"].as_str().unwrap().to_owned();
+            let ask = async |world: &World, what: &str, then: &str| {
+                let path = format!("/api/whatsapp/session/sales/{what}");
+                let asked = world.post(&path, json!({})).await;
+                assert!(asked.status.is_success(), "{}", asked.body);
+                world.until_status("sales", then).await;
+            };
+            ask(&world, "stop", "session_not_connected").await;
+            world.stop_daemon().await;
+            world.start_daemon().await;
+            ask(&world, "start", "session_connected").await;
+            let bob = world.whatsapp.contact(BOB).unwrap();
+            bob.send_text(ALICE, "after all that").await.unwrap();
+            let text = |it: &Request| it.json()["data"]["message"]["body"].clone();
+            let requests = receiver
+                .until(|requests| requests.iter().any(|it| text(it) == "after all that"))
+                .await;
+            for request in &requests {
+                assert!(request.is_signed_with(&secret));
+            }
+            world.end().await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_happens_on_a_phone_arrives_at_a_url() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         database::on(kind, async |database| {

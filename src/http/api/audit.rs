@@ -2,13 +2,16 @@
 
 use axum::{Json, extract::State, response::IntoResponse};
 use entity::{
-    audit,
+    UnixMillis, audit,
     id::{AuditId, TokenId},
     kind::AuditAction,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{List, webhooks::moment};
 use crate::{
@@ -40,12 +43,27 @@ impl From<audit::Model> for EntryView {
             at: rfc3339(row.at),
             action: row.action,
             target: row.target,
-            // Written by us, as JSON; a row that somebody else broke is shown without its detail.
-            detail: RawValue::from_string(row.detail).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            detail: told(row.detail),
             token_id: row.token_id,
             address: row.address,
         }
     }
+}
+
+/// What an entry has in detail, with times as the API writes them: rows have them in milliseconds. Written by us, as JSON;
+/// what somebody else broke is not shown.
+fn told(detail: String) -> Box<RawValue> {
+    let none = || RawValue::NULL.to_owned();
+    let Ok(mut members) = serde_json::from_str::<Map<String, Value>>(&detail) else {
+        return RawValue::from_string(detail).unwrap_or_else(|_| none());
+    };
+    for (name, value) in &mut members {
+        let is_time = ["At", "Until", "until", "since"].iter().any(|end| name.ends_with(end));
+        if let Some(millis) = value.as_i64().filter(|_| is_time) {
+            *value = json!(rfc3339(UnixMillis(millis)));
+        }
+    }
+    to_raw_value(&members).unwrap_or_else(|_| none())
 }
 
 #[tracing::instrument(name = "http.audit.list", skip_all)]

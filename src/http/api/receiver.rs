@@ -29,7 +29,7 @@ use crate::{
         error::ApiError,
         fields::Parameters,
         idempotency::idempotency_key,
-        limit::{Meters, Places, Share},
+        limit::{Guess, Meters, Places, Share},
         path::SessionPath,
     },
     service::{
@@ -139,7 +139,7 @@ pub(super) async fn receive(
         Proof::Signature { timestamp, .. } => {
             // Nothing of this session can be signed so: its body needs no reading.
             counted(&desk.meters, client, external.may_sign(&id, *timestamp).await)?;
-            let has_failed = desk.meters.may_try(client).is_err();
+            let has_failed = desk.meters.has_failed(Guess::Secret, client);
             let place = desk.posts.enter(Lane::Events.with_share(), client, has_failed).await?;
             let body = place.read(Posted::read(request, &desk.limits)).await?;
             let admitted = external.admit(&proof, &id, &body.0).await;
@@ -203,13 +203,13 @@ pub(super) async fn verify(
 }
 
 /// Counts what opened nothing.
-pub(super) fn counted<T>(
+fn counted<T>(
     meters: &Meters,
     client: Option<IpAddr>,
     admitted: Result<T, service::Error>,
 ) -> Result<T, ApiError> {
     if matches!(admitted, Err(service::Error::Unauthenticated)) {
-        meters.opened_nothing(client)?;
+        meters.opened_nothing(Guess::Secret, client)?;
     }
     Ok(admitted?)
 }

@@ -1,11 +1,11 @@
 //! `POST /api/whatsapp/status-webhook`: what became of a session, by what it is called where it runs.
 //!
-//! The operator's key names no organization: by it a report is of whoever has named the session first. Where organizations
-//! do not trust each other with that, each shows a token of its own in the key's place, and reports of its own
+//! The operator's key names no organization: by it a report is of the one that is configured for that, or of whoever has
+//! named the session first, if the operator wants that. Where organizations do not trust each other with that, each shows a token of its own in the key's place, and reports of its own
 //! sessions alone, whatever others call theirs.
 //!
-//! People choose the key, so guessing it must take long: from where too much was shown that opens nothing, only who has
-//! shown the key from there before is listened to, as with tokens. So a neighbour's wrong tries cost nobody his
+//! People choose the key, so guessing it must take long: from where too many wrong keys were shown, only who has
+//! shown the right one from there before is listened to. So a neighbour's wrong tries cost nobody his
 //! reports, and from an address that never had the key it is not tried more often than `failed_authentications` says.
 
 use std::net::IpAddr;
@@ -19,14 +19,20 @@ use entity::id::OrganizationId;
 
 use super::{
     ok,
-    receiver::{Desk, Lane, ReceiptView, counted, secret_header},
+    receiver::{Desk, Lane, ReceiptView, secret_header},
 };
 use crate::{
     http::{
-        auth, body::Posted, client::Client, error::ApiError, fields::Parameters,
-        idempotency::idempotency_key, limit::Told, route::Key,
+        auth,
+        body::Posted,
+        client::Client,
+        error::ApiError,
+        fields::Parameters,
+        idempotency::idempotency_key,
+        limit::{Guess, Told},
+        route::Key,
     },
-    service::{External, Principal, Tokens, external::Called},
+    service::{self, External, Principal, Tokens, external::Called},
 };
 
 #[tracing::instrument(name = "http.status_webhook.report", skip_all)]
@@ -103,9 +109,13 @@ async fn body_by_key(
     request: Request,
 ) -> Result<Posted, ApiError> {
     if !posts.knows(&Lane::Reports, client) {
-        meters.may_try(client)?;
+        meters.may_try(Guess::ReportKey, client)?;
     }
-    counted(meters, client, external.may_report(shown))?;
+    let may = external.may_report(shown);
+    if matches!(may, Err(service::Error::Unauthenticated)) {
+        meters.opened_nothing(Guess::ReportKey, client)?;
+    }
+    may?;
     if external.is_open() {
         // Whoever it is. All are alike, and none has proved anything.
         let place = posts.enter(Lane::Reports.with_share(), client, false).await?;

@@ -56,15 +56,15 @@ impl<K: Eq + Hash + Clone> Meter<K> {
         self.quota.take(full_at, now)
     }
 
-    /// How long this caller must wait; nothing if there is one for him.
-    pub(super) fn wait(&self, caller: &K, now: Duration) -> Duration {
+    /// What [`take`](Self::take) would answer.
+    pub(super) fn look(&self, caller: &K, now: Duration) -> Verdict {
         let taken = self.taken();
-        let full_at = match taken.by_caller.get(caller) {
+        let mut full_at = match taken.by_caller.get(caller) {
             Some(full_at) => *full_at,
             None if taken.by_caller.len() >= self.most => taken.by_others,
             None => Duration::ZERO,
         };
-        self.quota.wait(full_at, now)
+        self.quota.take(&mut full_at, now)
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken<K>> {
@@ -97,7 +97,7 @@ mod tests {
         }
         let others: Vec<_> = (10..20).filter(|caller| meter.take(caller, now).allowed).collect();
         assert_eq!(others, [10, 11]);
-        assert!(!meter.wait(&99, now).is_zero());
+        assert!(!meter.look(&99, now).allowed);
         assert!(meter.take(&0, now).allowed, "who has a place keeps it");
         assert_eq!(meter.taken().by_caller.len(), 3);
 

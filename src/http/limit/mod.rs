@@ -67,7 +67,24 @@ pub(crate) struct Meters {
 struct Inner {
     tokens: Option<Arc<Meter<TokenId>>>,
     addresses: Option<Arc<Meter<IpAddr>>>,
-    failures: Option<Arc<Meter<IpAddr>>>,
+    /// By what is guessed, in the order of [`Guess`].
+    failures: [Option<Arc<Meter<IpAddr>>>; Guess::ALL],
+}
+
+/// What is shown that may open nothing. What people choose is counted apart, each kind for itself: wrong tries of one are
+/// none of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guess {
+    /// A token, a signature, a session's secret.
+    Secret,
+    /// A verify token of Meta's, which its owner has chosen.
+    VerifyToken,
+    /// The key of the status webhook, which the operator has chosen.
+    ReportKey,
+}
+
+impl Guess {
+    const ALL: usize = 3;
 }
 
 /// What a limit says to one request.
@@ -92,7 +109,7 @@ impl Meters {
         let meters = Inner {
             tokens: meter(tokens, limits.per_token),
             addresses: meter(addresses, limits.per_address),
-            failures: meter(failures, limits.failed_authentications),
+            failures: failures.map(|before| meter(before, limits.failed_authentications)),
         };
         *self.inner.write().unwrap_or_else(PoisonError::into_inner) = meters;
         self.streams.set(limits);
@@ -120,26 +137,45 @@ impl Meters {
         Some(Told { name: "address", quota: meter.quota(), verdict })
     }
 
-    /// Refuses an address from which too much was shown that opens nothing.
-    pub(crate) fn may_try(&self, address: Option<IpAddr>) -> Result<(), Problem> {
-        let (Some(meter), Some(address)) = (self.now().failures, address) else { return Ok(()) };
-        let wait = meter.wait(&neighbourhood(address), self.clock.monotonic());
-        if wait.is_zero() { Ok(()) } else { Err(refusal("failed_authentications", wait)) }
+    /// Refuses an address from which too much of this was shown that opens nothing.
+    pub(crate) fn may_try(&self, guess: Guess, address: Option<IpAddr>) -> Result<(), Problem> {
+        self.judge(guess, address, Meter::look)
     }
 
-    /// Something was shown from this address that opens nothing.
-    pub(crate) fn failed(&self, address: Option<IpAddr>) {
-        if let (Some(meter), Some(address)) = (self.now().failures, address) {
-            meter.take(&neighbourhood(address), self.clock.monotonic());
+    /// Whether so much of this was shown from an address that the next would be told to wait.
+    pub(crate) fn has_failed(&self, guess: Guess, address: Option<IpAddr>) -> bool {
+        self.may_try(guess, address).is_err()
+    }
+
+    /// Something was shown from this address that opens nothing: from where there was too much of it, whoever shows
+    /// more is told to wait.
+    pub(crate) fn opened_nothing(
+        &self,
+        guess: Guess,
+        address: Option<IpAddr>,
+    ) -> Result<(), Problem> {
+        self.judge(guess, address, Meter::take)
+    }
+
+    fn judge(
+        &self,
+        guess: Guess,
+        address: Option<IpAddr>,
+        ask: impl FnOnce(&Meter<IpAddr>, &IpAddr, Duration) -> Verdict,
+    ) -> Result<(), Problem> {
+        let [secrets, verify_tokens, keys] = self.now().failures;
+        let meter = match guess {
+            Guess::Secret => secrets,
+            Guess::VerifyToken => verify_tokens,
+            Guess::ReportKey => keys,
+        };
+        let (Some(meter), Some(address)) = (meter, address) else { return Ok(()) };
+        let verdict = ask(&meter, &neighbourhood(address), self.clock.monotonic());
+        if verdict.allowed {
+            return Ok(());
         }
-    }
-
-    /// Counts what opened nothing, where it is looked at whatever was shown before: from where there was too much
-    /// of it, whoever shows more is told to wait.
-    pub(crate) fn opened_nothing(&self, address: Option<IpAddr>) -> Result<(), Problem> {
-        self.may_try(address)?;
-        self.failed(address);
-        Ok(())
+        let told = Told { name: "failed_authentications", quota: meter.quota(), verdict };
+        Err(refusal(told.name, verdict.retry_after).told(told))
     }
 }
 
@@ -166,7 +202,9 @@ impl Told {
         let Self { name, quota, verdict } = self;
         let (burst, window) = (quota.burst(), seconds(quota.window()));
         let (left, reset) = (verdict.remaining, seconds(verdict.reset));
-        append(headers, POLICY, &format!("\"{name}\";q={burst};w={window}"));
+        // In whole seconds: what there is in so many, so that the rate is the true one.
+        let most = quota.within(Duration::from_secs(window));
+        append(headers, POLICY, &format!("\"{name}\";q={most};w={window}"));
         append(headers, STATE, &format!("\"{name}\";r={left};t={reset}"));
         if !headers.contains_key(X_LIMIT) || !verdict.allowed {
             headers.insert(X_LIMIT, burst.into());

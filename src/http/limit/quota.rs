@@ -40,6 +40,11 @@ impl Quota {
         self.interval.saturating_mul(self.burst)
     }
 
+    /// How many there are in so long a time.
+    pub(super) fn within(self, time: Duration) -> u128 {
+        time.as_nanos() / self.interval.as_nanos()
+    }
+
     /// Takes one, if there is one. `full_at` is what is kept.
     pub(super) fn take(self, full_at: &mut Duration, now: Duration) -> Verdict {
         let taken = full_at.saturating_sub(now);
@@ -51,11 +56,6 @@ impl Quota {
         let remaining = left.as_nanos() / self.interval.as_nanos();
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         Verdict { allowed, remaining, reset: taken, retry_after }
-    }
-
-    /// How long until there is one; nothing if there is.
-    pub(super) fn wait(self, full_at: Duration, now: Duration) -> Duration {
-        (full_at.saturating_sub(now) + self.interval).saturating_sub(self.window())
     }
 }
 
@@ -96,7 +96,6 @@ mod tests {
         assert!(!refused.allowed);
         assert_eq!(refused.retry_after, Duration::from_millis(100));
         assert_eq!(refused.reset, Duration::from_millis(200));
-        assert_eq!(quota.wait(full_at, now), refused.retry_after);
         let in_time = now + refused.retry_after;
         let early = in_time.saturating_sub(Duration::from_nanos(1));
         assert!(!quota.take(&mut full_at, early).allowed);

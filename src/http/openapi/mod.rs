@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     operation::{Content, Field, Operation, Response, Tag},
+    outgoing,
     route::{Access, Errors, Key, Pace, Route, Statement},
     signed,
 };
@@ -62,6 +63,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
         "servers": [{ "url": "/", "description": "This daemon" }],
         "tags": tags,
         "paths": paths,
+        "webhooks": outgoing::webhooks(),
         "components": {
             "schemas": writer.schemas.take_definitions(true),
             "responses": writer.problems,
@@ -170,6 +172,10 @@ impl Writer {
                         json!({ "schema": schema, "example": example }),
                     );
                 }
+                Content::Text { kind, example } => {
+                    let text = json!({ "schema": { "type": "string" }, "example": example });
+                    content.insert((*kind).to_owned(), text);
+                }
                 Content::Media(kinds) => content.extend(
                     kinds.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": media(kind) }))),
                 ),
@@ -264,9 +270,11 @@ fn parameters(statement: &Statement, operation: &Operation) -> Value {
                 "name": name, "in": place, "required": is_required,
                 "description": about, "schema": schema,
             });
-            // The page sends the examples that it is given: what nobody needs must not be among them.
-            if let Some(example) = example.as_ref().filter(|_| *is_required) {
-                parameter["example"] = example.clone();
+            // The page sends the examples that parameters have: what nobody needs has one in its schema alone.
+            match example {
+                Some(example) if *is_required => parameter["example"] = example.clone(),
+                Some(example) => parameter["schema"]["examples"] = json!([example]),
+                None => {}
             }
             parameters.push(parameter);
         }

@@ -48,6 +48,9 @@ pub struct Policy {
     pub allow_open: bool,
     /// Whether a session whose events are posted with a token is made if it is not there.
     pub auto_create: bool,
+    /// The number of the organization whose sessions are reported of by who shows no token; none for any, of which the
+    /// first to call a session so counts.
+    pub reports_of: Option<i64>,
 }
 
 impl fmt::Debug for Policy {
@@ -309,7 +312,7 @@ impl External {
     }
 
     /// Records a status, of the session that is called as the post says where it runs: one of `organization`, if whoever
-    /// reports has named one by what he shows.
+    /// reports has named one by what he shows; else of the one that the operator has named for that.
     pub async fn report(
         &self,
         organization: Option<&OrganizationId>,
@@ -318,7 +321,15 @@ impl External {
     ) -> Result<Receipt, Error> {
         let now = self.store.clock().now();
         let (id, post) = statuses::read(body, now).map_err(Error::Invalid)?;
-        let found = self.store.sessions().find_by_vps_session_id(&id, organization).await?;
+        let named = match (organization, self.policy.reports_of) {
+            (Some(organization), _) => Some(organization.clone()),
+            (None, None) => None,
+            (None, Some(number)) => {
+                let found = self.store.organizations().find_by_client_id(number).await?;
+                Some(found.ok_or(Error::NotFound(Thing::Session))?.id)
+            }
+        };
+        let found = self.store.sessions().find_by_vps_session_id(&id, named.as_ref()).await?;
         let row = found.ok_or(Error::NotFound(Thing::Session))?;
         self.record(&row, post, body, called).await
     }

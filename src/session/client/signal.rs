@@ -61,6 +61,11 @@ pub(in crate::session) enum Signal {
         code: i32,
         lasts: Duration,
     },
+    /// The server refuses something with an `<iq>`: the pairing, where nothing was asked.
+    Denied {
+        code: i32,
+        detail: String,
+    },
     /// A message could not be decrypted. It may come again.
     Undecryptable(Ciphertext),
     Ack(Ack),
@@ -104,7 +109,7 @@ impl Signal {
 
 /// The events that mean something to us; the library does not even build the others.
 const WANTED: [EventKind; 25] = [
-    // For two stanzas: the library says nothing of a login, and of some errors.
+    // For three stanzas: the library says nothing of a login, and of some errors.
     EventKind::RawNode,
     EventKind::PairingQrCode,
     EventKind::PairingQrCodesExhausted,

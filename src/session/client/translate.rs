@@ -24,7 +24,7 @@ use wacore::{
         presence::ReceiptType,
     },
 };
-use wacore_binary::{Jid, NodeRef};
+use wacore_binary::{Jid, NodeRef, Server};
 use waproto::{
     codec,
     whatsapp::{self as wa, message::protocol_message::Type as ProtocolType},
@@ -58,7 +58,7 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
         Event::PairPasskeyError(_) => Signal::PasskeyFailed,
         Event::PairSuccess(_) => Signal::Paired,
         Event::PairError(error) => {
-            Signal::Refused(AuthFailure::PairingRefused { detail: error.error.clone() })
+            Signal::Refused(AuthFailure::PairingRefused { detail: error.error.clone(), code: None })
         }
         Event::QrScannedWithoutMultidevice(_) => {
             Signal::Refused(AuthFailure::MultideviceUnavailable)
@@ -113,6 +113,14 @@ pub(super) fn signals(event: &Event) -> Vec<Signal> {
 fn stanza(node: &NodeRef<'_>) -> Option<Signal> {
     match node.tag.as_ref() {
         "success" => Some(Signal::LoggedIn),
+        // In the place of references for a code, as an answer to nothing that was asked. Most such stanzas are answers.
+        "iq" if is_refusal(node) => {
+            let error = node.get_optional_child("error")?;
+            let of = |name: &str| error.get_attr(name).map(|value| value.as_str().into_owned());
+            let code = of("code")?.parse().ok()?;
+            let detail = of("text").unwrap_or_else(|| format!("error {code}"));
+            Some(Signal::Denied { code, detail })
+        }
         // A conflict has events of its own, and so have the end of a pairing (515) and of a device.
         "stream:error" if node.get_optional_child("conflict").is_none() => {
             let code = node.get_attr("code").and_then(|code| code.as_str().parse().ok());
@@ -123,6 +131,13 @@ fn stanza(node: &NodeRef<'_>) -> Option<Signal> {
         }
         _ => None,
     }
+}
+
+/// Whether the server itself refuses something.
+fn is_refusal(node: &NodeRef<'_>) -> bool {
+    let from = node.get_attr("from").map(|from| from.as_str());
+    let of_server = from.is_some_and(|from| from.trim_start_matches('@') == Server::Pn.as_str());
+    of_server && node.get_attr("type").is_some_and(|it| it.as_str() == "error")
 }
 
 /// A login refused for a reason that the library has no event of its own for.

@@ -28,8 +28,13 @@ impl Sessions {
     pub async fn resume(&self) -> Result<usize, Error> {
         let rows = self.shared.store.leases().neglected().await?;
         let now = self.shared.clock.now();
-        let throttled = rows.iter().filter_map(|row| row.throttled_until).max();
-        if let Some(until) = throttled.filter(|until| *until > now) {
+        // What one session was told is about the address: it outlives what that session remembers, and the session.
+        let installation = self.shared.store.installation().read().await?;
+        let kept = installation.and_then(|row| row.dials_paused_until);
+        let throttled = rows.iter().filter_map(|row| row.throttled_until).max().max(kept);
+        // No pause is longer: a clock that was set back makes none so.
+        let longest = now + policy::LONGEST_PAUSE;
+        if let Some(until) = throttled.filter(|until| *until > now).map(|it| it.min(longest)) {
             self.shared.pace.slow_down(until);
         }
         let keys = rows.iter().filter(|row| self.goes_on(row)).map(|row| row.id.clone());

@@ -145,8 +145,8 @@ impl Sessions {
     /// A run whose panic harms no other session: it is reported, and the session begins anew.
     async fn contained(self, hold: Hold, runner: Runner, ingest: Ingest, stop: CancellationToken) {
         let run = AssertUnwindSafe(Box::pin(runner.run())).catch_unwind();
-        if hold.until_lost(run, &stop).await.is_ok() {
-            self.give_back(&hold, &stop).await;
+        if let Ok(said) = hold.until_lost(run, &stop).await {
+            self.ended(&hold, said, stop).await;
             return;
         }
         let key = hold.session().clone();
@@ -179,12 +179,23 @@ impl Sessions {
             }
             Next::End(event, care) => {
                 tracing::error!("A session's task panicked again and again; it is left alone");
-                if let Some(event) = event {
-                    ingest.say_with(event, care).await;
-                }
-                self.give_back(&hold, &stop).await;
+                let said = match event {
+                    Some(event) => ingest.say_with(event, care).await,
+                    None => true,
+                };
+                self.ended(&hold, said, stop).await;
             }
             Next::Dial => {}
+        }
+    }
+
+    /// A run has ended. Where its status could not say so, the session begins anew in a while, and says what it is.
+    async fn ended(&self, hold: &Hold, said: bool, stop: CancellationToken) {
+        if said {
+            self.give_back(hold, &stop).await;
+        } else {
+            let at = self.shared.clock.now() + BEGIN_AGAIN;
+            self.begin_later(hold.session().clone(), at, stop);
         }
     }
 

@@ -152,10 +152,20 @@ impl Online<'_> {
                 let until = self.clock.now() + lasts;
                 self.end(End::Refused(AuthFailure::Banned { code, until }));
             }
+            Signal::Denied { code, detail } => {
+                // Else it answers something that was asked, and whoever did is told.
+                let is_new = self.phase == Phase::Dialling && !self.link.was_paired();
+                if is_new && !self.pairing.is_asking() {
+                    // Even if the end of the connection was heard of first.
+                    self.end.take_if(|end| matches!(end, End::Lost(Loss::ConnectionLost)));
+                    self.end(denied(code, detail));
+                }
+            }
             Signal::PutOff { code, refused } => {
                 let put_off = self.outbox.put_off(&refused, code);
                 if self.stop.run_until_cancelled(put_off).await == Some(false) {
-                    self.say(Event::Ack(refused)).await;
+                    let fact = self.ingest.say(Event::Ack(refused));
+                    self.stop.run_until_cancelled(fact).await;
                 }
             }
             Signal::Undecryptable(_) | Signal::Ack(_) | Signal::Call(_) | Signal::Messages(_) => {}
@@ -187,6 +197,15 @@ impl Online<'_> {
             // Not acknowledged, so they come again.
             () = self.stop.cancelled() => {}
         }
+    }
+}
+
+/// How it ends when a new device is offered no code to link it with.
+fn denied(code: i32, detail: String) -> End {
+    match code {
+        429 => End::Lost(Loss::RateLimited),
+        500..=599 => End::Lost(Loss::ServerUnavailable { code }),
+        _ => End::Refused(AuthFailure::PairingRefused { detail, code: Some(code) }),
     }
 }
 

@@ -43,6 +43,9 @@ const NEXT_CODE: Duration = Duration::from_secs(90);
 /// follows is a dial like any other. Shorter than the watch for silence, which would call it something else.
 const FIRST_LOGIN: Duration = Duration::from_secs(40);
 
+/// How long the reason for the end of a connection may take that was overtaken by the end itself.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How long a message that is being sent may take when the session is to stop.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
@@ -192,6 +195,7 @@ impl<'a> Online<'a> {
             batch.push(signal);
         }
         self.hear(&mut batch).await;
+        self.hear_last_words(&mut batch).await;
 
         let end = match self.end.take() {
             // That the connection is lost as well may be its consequence.
@@ -200,6 +204,23 @@ impl<'a> Online<'a> {
             None => self.link.dial_failure().map_or(End::Lost(self.lost()), End::Dial),
         };
         Ended { end, connected: self.connected(), link: self.link, signals: self.signals }
+    }
+
+    /// Waits a moment for why a new device was offered no code. The library reads that on a task of its own, which the end
+    /// of the connection can overtake.
+    async fn hear_last_words(&mut self, batch: &mut Vec<Signal>) {
+        let until = tokio::time::Instant::now() + LAST_WORDS;
+        while self.phase == Phase::Dialling
+            && !self.link.was_paired()
+            && self.link.is_answered()
+            && matches!(self.end, None | Some(End::Lost(Loss::ConnectionLost)))
+        {
+            let more = tokio::time::timeout_at(until, self.signals.recv_many(batch, BATCH));
+            match self.stop.run_until_cancelled(more).await {
+                Some(Ok(1..)) => self.hear(batch).await,
+                _ => return,
+            }
+        }
     }
 
     /// Lets what is being sent get its end. Facts are recorded meanwhile, or nothing could be said;
@@ -367,12 +388,16 @@ impl<'a> Online<'a> {
         self.end.get_or_insert(end);
     }
 
-    /// Records an event, unless the session is to stop before the database takes it.
-    async fn say(&self, event: Event) {
-        tokio::select! {
+    /// Records an event, unless the session is to stop before the database takes it. Where the database refuses it,
+    /// the client ends: its status is not what it is said to be, and the next one says it again.
+    async fn say(&mut self, event: Event) {
+        let said = tokio::select! {
             biased;
-            () = self.ingest.say(event) => {}
-            () = self.stop.cancelled() => {}
+            said = self.ingest.tell(event) => said,
+            () = self.stop.cancelled() => true,
+        };
+        if !said {
+            self.end(End::Lost(Loss::NotRecorded));
         }
     }
 }

@@ -34,8 +34,12 @@ pub(in crate::http::api) fn list() -> Operation {
         .about(ABOUT)
         .query([
             word("action", &actions, "Only entries of this action."),
-            text("target", "Only entries about what has this id.").pattern("^[^\\u0000]*$"),
-            text("tokenId", "Only what was done with this token.").pattern(TOKEN),
+            text("target", "Only entries about what has this id.")
+                .pattern("^[^\\u0000]*$")
+                .example("tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
+            text("tokenId", "Only what was done with this token.")
+                .pattern(TOKEN)
+                .example("tok_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
             time("since", "Only entries from this time on."),
             time("until", "Only entries before this time."),
         ])

@@ -59,9 +59,12 @@ pub(in crate::http::api) fn list() -> Operation {
     operation("listCampaigns", Tag::Campaigns, "All campaigns")
         .about("The oldest first.")
         .query([
-            text("name", "Only the campaigns of this name.").pattern("^[^\\u0000]*$"),
+            text("name", "Only the campaigns of this name.")
+                .pattern("^[^\\u0000]*$")
+                .example("Sale"),
             text("sessionId", "Only the campaigns that are sent from this session.")
-                .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
+                .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")
+                .example("shop-1"),
         ])
         .paged()
         .answers::<List<CampaignView>>(200, "A page of campaigns.", page(&example()))

@@ -42,7 +42,7 @@ pub(in crate::http::api) fn list() -> Operation {
              among them yet.",
         )
         .query([text("identity", "Only who is called so: a number in digits, or an id of Meta's.")
-            .pattern("^[^\\u0000]*$")])
+            .pattern("^[^\\u0000]*$").example("15550001111")])
         .paged()
         .answers::<List<ContactView>>(200, "A page of contacts.", page(&contact()))
 }
@@ -52,9 +52,9 @@ pub(in crate::http::api) fn conversations() -> Operation {
         .about("The youngest first, by when they began. Those of linked devices are not among them yet.")
         .query([
             text("sessionId", "Only those of this session.")
-                .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
+                .pattern("^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$").example("shop-1"),
             text("contactId", "Only those with this contact.")
-                .pattern("^con_[0-7][0-9A-HJKMNP-TV-Z]{25}$"),
+                .pattern("^con_[0-7][0-9A-HJKMNP-TV-Z]{25}$").example("con_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
         ])
         .paged()
         .answers::<List<ConversationView>>(200, "A page of conversations.", page(&conversation()))

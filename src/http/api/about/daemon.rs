@@ -9,6 +9,10 @@ use crate::http::{
     operation::{Content, Operation, Tag, operation},
 };
 
+/// Some of the figures, as they are written.
+const FIGURES: &str = "# HELP wagate_sessions Sessions by status.\n# TYPE wagate_sessions gauge\n\
+                       wagate_sessions{status=\"session_connected\"} 3\n# EOF\n";
+
 pub(in crate::http::api) fn index() -> Operation {
     let example = json!({
         "name": "wagate", "version": "0.1.0",
@@ -37,7 +41,7 @@ pub(in crate::http::api) fn metrics() -> Operation {
     operation("getMetrics", Tag::Daemon, "Figures for Prometheus").response(
         200,
         "All figures, as OpenMetrics writes them.",
-        vec![Content::Media(&[crate::http::api::metrics::CONTENT_TYPE])],
+        vec![Content::Text { kind: crate::http::api::metrics::CONTENT_TYPE, example: FIGURES }],
     )
 }
 

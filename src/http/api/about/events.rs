@@ -17,6 +17,13 @@ const STREAM: &str = "Server-sent events: first a `snapshot` of the sessions as 
                       account's past, and changes nothing. \
                       With `Accept: application/json` it is a page, as at `…/page`, with its parameters.";
 
+/// The beginning of a stream.
+const STREAMED: &str = "event: snapshot\nid: 16\ndata: {\"sessions\":[],\"timestamp\":\"2025-01-20T10:00:00.000Z\"}\n\n\
+                        event: ready\nid: 17\ndata: {\"event\":\"ready\",\"sessionId\":\"shop-1\",\
+                        \"data\":{\"phoneNumber\":\"15550001111\",\"pushName\":\"Toko Budi\"},\
+                        \"timestamp\":\"2025-01-20T10:00:00.000Z\",\"id\":\"evt_01JJ2Q8ZK4XG0V3M5N7P9R1T3V\",\"seq\":17}\n\n\
+                        : still here\n\n";
+
 const PAGE: &str = "Events after a number, the oldest first: begin with `after=0`, and go on with the `cursor` of the page before. \
                     With `wait`, an empty page waits for something to happen.";
 
@@ -42,7 +49,7 @@ fn place() -> [Field; 3] {
 }
 
 fn kind(about: &'static str) -> Field {
-    text("type", about).pattern("^[a-z_.]{1,64}$")
+    text("type", about).pattern("^[a-z_.]{1,64}$").example("message")
 }
 
 fn stream(id: &'static str, summary: &'static str) -> Operation {
@@ -56,12 +63,13 @@ fn stream(id: &'static str, summary: &'static str) -> Operation {
         .query([kind("With `Accept: application/json`: only events of this kind, by the word that `event` has.")])
         .header(
             text("Last-Event-ID", "The number of the last event that the client has seen.")
-                .pattern("^[0-9]{0,18}$"),
+                .pattern("^[0-9]{0,18}$")
+                .example("17"),
         )
         .response(
             200,
             "The stream, until the client, the token or the daemon ends.",
-            vec![Content::Media(&["text/event-stream"]), page],
+            vec![Content::Text { kind: "text/event-stream", example: STREAMED }, page],
         )
         .refuses([Code::NotAcceptable, Code::TooManyStreams, Code::StreamsOfCaller])
 }

@@ -32,6 +32,7 @@ fn secret() -> Field {
         "x-webhook-secret",
         "The secret, where it is not in the address. `webhook-secret-key` is as good.",
     )
+    .example("whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t")
 }
 
 pub(in crate::http::api) fn receive() -> Operation {
@@ -51,12 +52,12 @@ pub(in crate::http::api) fn receive() -> Operation {
              posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
              by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",
         )
-        .query([text("secret", "The session's secret.")])
+        .query([text("secret", "The session's secret.").example("whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t")])
         .header(secret())
-        .header(text("webhook-id", "Of a signed request: its name."))
-        .header(text("webhook-timestamp", "Of a signed request: its time, in seconds."))
-        .header(text("webhook-signature", "Of a signed request: `v1,` and the signature."))
-        .header(text("Idempotency-Key", "What the client calls the event: this one, and no other.").pattern("^[!-~]{1,255}$"))
+        .header(text("webhook-id", "Of a signed request: its name.").example("msg_1"))
+        .header(text("webhook-timestamp", "Of a signed request: its time, in seconds.").example("1762352581"))
+        .header(text("webhook-signature", "Of a signed request: `v1,` and the signature.").example("v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="))
+        .header(text("Idempotency-Key", "What the client calls the event: this one, and no other.").pattern("^[!-~]{1,255}$").example("event-17"))
         .open_body([
             text("event", "The event's name.").lengths(1..=128).required().example("ready"),
             object("data", "What it tells.").example(json!({})),
@@ -84,7 +85,8 @@ pub(in crate::http::api) fn verify() -> Operation {
     });
     operation("verifyReceiver", Tag::External, "Whether events of a session may be posted so")
         .about("A signed request signs its empty body.")
-        .query([text("secret", "The session's secret.")])
+        .query([text("secret", "The session's secret.")
+            .example("whsec_Jm3sXqGZ0cC1v7Uq2nTgYw9oB4dKfLhE6aPzRi5t")])
         .header(secret())
         .answers::<Success<ReceiverView>>(200, "They may.", success(&example))
         .refuses([Code::SessionEmbedded, Code::WebhookAuthMismatch])
@@ -117,13 +119,13 @@ fn report(id: &'static str) -> Operation {
         .about(
             "The session is found by `vps_session_id` of its `sessionData`, and by nothing else. `status` is `connected`, `disconnected` or \
              `reconnecting`, a status as sessions have it, or a state of whatsapp-web.js.\n\nWhat the operator has set as \
-             `external.webhook_secret_key` is to be shown in a header. It names no organization: of several that call a session so, what is \
-             reported is of the one that did first. Who shows a manager's token in the same header reports of sessions of the token's \
-             organization alone, and needs no key: the way where organizations do not trust each other.",
+             `external.webhook_secret_key` is to be shown in a header. It names no organization: what is reported is of the one that \
+             `external.report_organization` names, the first unless the operator has said another or any. Who shows a manager's token in the same header reports of sessions of the token's \
+             organization alone, and needs no key.",
         )
-        .header(text("webhook-secret-key", "The key, or a manager's token."))
-        .header(text("x-webhook-secret", "The same."))
-        .header(text("Idempotency-Key", "What the caller calls the report: this one, and no other.").pattern("^[!-~]{1,255}$"))
+        .header(text("webhook-secret-key", "The key, or a manager's token.").example("wag_example"))
+        .header(text("x-webhook-secret", "The same.").example("wag_example"))
+        .header(text("Idempotency-Key", "What the caller calls the report: this one, and no other.").pattern("^[!-~]{1,255}$").example("report-17"))
         .open_body([
             label("sessionId", "`vps_session_id`.").lengths(1..=LONGEST_VPS_ID).required().example("wa_a545e2c1-0b0e-4b6e-9a7b-5c4d3e2f1a0b"),
             text("status", "What has become of it.").required().example("connected"),

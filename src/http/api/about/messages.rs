@@ -135,9 +135,9 @@ pub(in crate::http::api) fn media() -> Operation {
              could run, are files to be stored, and everything that is not in the list of types is `application/octet-stream`. Parts can be asked \
              for with `Range`, as players do. The tag is the SHA-256 of the file.",
         )
-        .header(text("Range", "The part that is wanted, such as `bytes=0-65535`. Several parts at once are not given."))
-        .header(text("If-Range", "The tag of the version that a part is wanted of."))
-        .header(text("If-None-Match", "Tags that the caller has."))
+        .header(text("Range", "The part that is wanted, such as `bytes=0-65535`. Several parts at once are not given.").example("bytes=0-65535"))
+        .header(text("If-Range", "The tag of the version that a part is wanted of.").example("\"b5a7c2\""))
+        .header(text("If-None-Match", "Tags that the caller has.").example("\"b5a7c2\""))
         .response(200, "The file.", vec![Content::Media(&TYPES)])
         .says("ETag", "The SHA-256 of the file, in quotes.")
         .says("Content-Disposition", "`inline` or `attachment`, and the name of the file.")

@@ -51,7 +51,9 @@ pub(in crate::http::api) fn list() -> Operation {
     operation("listOrganizations", Tag::Organizations, "All organizations")
         .about("The newest first.")
         .query([
-            text("name", "Only the organizations of this name.").pattern("^[^\\u0000]*$"),
+            text("name", "Only the organizations of this name.")
+                .pattern("^[^\\u0000]*$")
+                .example("Sale"),
             number("clientId", 1..=i64::MAX, "Only the organization of this number."),
         ])
         .paged()

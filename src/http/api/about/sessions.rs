@@ -64,7 +64,7 @@ fn session_data() -> Field {
     object(
         "sessionData",
         "Of a session that runs elsewhere: what the caller keeps with it. `vps_session_id` is what it is called there; no other \
-         session of the organization may have the same. Of several organizations' the first to say it is meant.",
+         session of the organization may have the same.",
     )
 }
 
@@ -149,7 +149,7 @@ pub(in crate::http::api) fn list() -> Operation {
         .query([
             text("userId", "Only sessions of this user.")
                 .lengths(1..=LONGEST_USER_ID)
-                .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+                .pattern("^[^\\u0000-\\u001f\\u007f-\\u009f]*$").example("user-42"),
             word(
                 "status",
                 &[
@@ -173,7 +173,7 @@ pub(in crate::http::api) fn list() -> Operation {
             )
             .usually("false"),
             number("limit", 1..=LONGEST, "The most sessions of the page."),
-            text("cursor", "Where the page begins: `nextCursor` of the page before."),
+            text("cursor", "Where the page begins: `nextCursor` of the page before.").example("MDFKSjJROFpLNFhHMFYzTTVON1A5UjFUM1Y"),
         ])
         .answers::<list::List>(200, "The sessions, or a page of them.", example)
 }
@@ -400,7 +400,10 @@ fn code(id: &'static str, summary: &'static str, contents: Vec<Content>) -> Oper
             number("wait", 0..=60, "Seconds to wait for a code that the caller does not know.")
                 .usually(0),
         ])
-        .header(text("If-None-Match", "The `ETag` of the code that the caller has."))
+        .header(
+            text("If-None-Match", "The `ETag` of the code that the caller has.")
+                .example("\"b5a7c2\""),
+        )
         .response(200, "The code.", contents)
         .says("ETag", "Names this code in this look.")
         .says(

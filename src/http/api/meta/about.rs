@@ -136,7 +136,8 @@ fn filters() -> [Field; 2] {
     [
         word("status", &["unverified", "verified", "disabled"], "Only accounts in this state."),
         text("phoneNumberId", "Only the accounts of this number, by Meta's id of it.")
-            .pattern("^[^\\u0000]*$"),
+            .pattern("^[^\\u0000]*$")
+            .example(NUMBER),
     ]
 }
 
@@ -212,9 +213,10 @@ pub(super) fn list_events() -> Operation {
         .about("The newest first. Everything is there once, however often Meta has told it.")
         .query([
             flag("processed", "Only what was, or was not, carried out."),
-            text("type", "Only events of this type.").pattern("^[^\\u0000]*$"),
+            text("type", "Only events of this type.").pattern("^[^\\u0000]*$").example("messages"),
             text("account", "Only events about this account.")
-                .pattern("^mac_[0-7][0-9A-HJKMNP-TV-Z]{25}$"),
+                .pattern("^mac_[0-7][0-9A-HJKMNP-TV-Z]{25}$")
+                .example("mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),
             flag("unrouted", "Only what names, or does not name, a number that nobody has set up."),
             word(
                 "state",
@@ -284,7 +286,7 @@ fn challenge_as(id: &'static str) -> Operation {
             text("hub.verify_token", "The account's verify token.").required().example(TOKEN),
             text("hub.challenge", "What to say back.").required().example("1158201444"),
         ])
-        .response(200, "The challenge.", vec![Content::Media(&["text/plain; charset=utf-8"])])
+        .response(200, "The challenge.", vec![Content::Text { kind: "text/plain; charset=utf-8", example: "1158201444" }])
         .refuses([Code::MetaChallengeRefused, Code::RateLimited, Code::DatabaseUnavailable, Code::Unavailable])
 }
 

@@ -14,7 +14,7 @@ use crate::{
         client::Client,
         code::Code,
         error::ApiError,
-        limit::{Meters, Places, Share},
+        limit::{Guess, Meters, Places, Share},
         path::parameter,
         problem::Problem,
     },
@@ -75,7 +75,7 @@ pub(super) async fn challenge(
 ) -> Result<Response, ApiError> {
     let client = request.extensions().get::<Client>().map(|client| client.0);
     // Tokens are not to be guessed. Events are not refused for it, whoever shares Meta's way to us.
-    meters.may_try(client)?;
+    meters.may_try(Guess::VerifyToken, client)?;
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
     let pairs = pairs.map(|Query(pairs)| pairs).unwrap_or_default();
     let one = |name: &str| {
@@ -94,7 +94,7 @@ pub(super) async fn challenge(
         }
         Err(error) => {
             if matches!(error, service::Error::Meta(Refusal::Challenge)) {
-                meters.failed(client);
+                meters.opened_nothing(Guess::VerifyToken, client)?;
             }
             Err(awaited(error).into())
         }
@@ -116,9 +116,9 @@ pub(super) async fn receive(
     let counted = |error: service::Error| -> ApiError {
         match error {
             error @ (service::Error::Meta(Refusal::Signature | Refusal::OwnSignature)
-            | service::Error::NotFound(Thing::MetaAccount)) => {
-                meters.opened_nothing(client).map_or_else(Into::into, |()| error.into())
-            }
+            | service::Error::NotFound(Thing::MetaAccount)) => meters
+                .opened_nothing(Guess::Secret, client)
+                .map_or_else(Into::into, |()| error.into()),
             error => awaited(error).into(),
         }
     };
@@ -140,7 +140,7 @@ pub(super) async fn receive(
         Door::Shared => (Lane::Shared, Share::Most),
         Door::Own(row) => (Lane::Own(row.organization_id.clone()), Share::Quarter),
     };
-    let has_failed = meters.may_try(client).is_err();
+    let has_failed = meters.has_failed(Guess::Secret, client);
     let turn = posts.enter(lane, client, has_failed).await?;
     let bytes = turn.read(body::whole(body, limits.meta_body, limits.body_time)).await?;
     for owner in meta.receive(&door, &signature, &bytes).await.map_err(&counted)? {

@@ -86,7 +86,8 @@ fn page(data: &Value) -> Value {
 fn place() -> [Field; 2] {
     [
         number("limit", 1..=LONGEST, "The most entries of the page.").usually(USUAL),
-        text("cursor", "Where the page begins: `next_cursor` of the page before."),
+        text("cursor", "Where the page begins: `next_cursor` of the page before.")
+            .example("MDFKSjJROFpLNFhHMFYzTTVON1A5UjFUM1Y"),
     ]
 }
 
