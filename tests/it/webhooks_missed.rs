@@ -350,7 +350,8 @@ async fn what_is_owed_again_of_old_events_is_sent_after_they_were_retired() {
         };
         assert_eq!(sweep().await, 2);
         app.deliveries.drive().await.unwrap();
-        assert_eq!(texts(&receiver.requests()), ["retried", "replayed", "retried"]);
+        // What was asked for by hand goes first.
+        assert_eq!(texts(&receiver.requests()), ["retried", "retried", "replayed"]);
         assert_eq!(sweep().await, 0);
         app.close().await;
     })
