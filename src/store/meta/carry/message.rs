@@ -48,8 +48,7 @@ impl<'a> Door<'a> {
         known: &'a Known,
         now: UnixMillis,
     ) -> Self {
-        let (touched, recorded) = (BTreeSet::new(), Vec::new());
-        Self { txn, sealer, known, now, waba: None, touched, recorded }
+        Self { txn, sealer, known, now, waba: None, touched: BTreeSet::new(), recorded: Vec::new() }
     }
 }
 
