@@ -96,8 +96,8 @@ pub(super) async fn attempt(
     let reply = send(client, target, event.id.as_str(), payload, &now).await;
     let (ending, sign) = judge(&reply, target, &claimed, now());
     let made = record(&reply, started_at);
-    let version = Some(target.row.version);
-    Settled { attempt: Some(made), sign: Some(sign), version, ..untried(claimed, ending, None) }
+    let called = Some(target.kept_url.clone());
+    Settled { attempt: Some(made), sign: Some(sign), called, ..untried(claimed, ending, None) }
 }
 
 /// A delivery that was taken and cannot be tried now, for reasons of ours.
@@ -128,7 +128,7 @@ fn untried(claimed: Claimed, ending: Ending, error: Option<&'static str>) -> Set
         error,
         attempt: None,
         sign: None,
-        version: None,
+        called: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::ErrorKind::AddrNotAvailable,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
@@ -40,9 +41,33 @@ impl Own {
     }
 }
 
-/// Asked each time, as addresses come and go: a machine lets nobody have a socket at another's.
+/// Addresses of documentation, which are no machine's.
+const NOBODYS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+/// Asked each time, as addresses come and go: a machine lets nobody have a socket at another's. Unless it was told to
+/// (`ip_nonlocal_bind`): then it is asked from where it would call.
 fn is_of_this_machine(address: IpAddr) -> bool {
-    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+    let (nobodys, any): (IpAddr, IpAddr) = if address.is_ipv4() {
+        (NOBODYS.0.into(), Ipv4Addr::UNSPECIFIED.into())
+    } else {
+        (NOBODYS.1.into(), Ipv6Addr::UNSPECIFIED.into())
+    };
+    address.is_loopback() || (is_bound(address) && (!is_bound(nobodys) || calls_from(any, address)))
+}
+
+fn is_bound(address: IpAddr) -> bool {
+    // Anything else that is wrong says nothing of whose the address is.
+    UdpSocket::bind((address, 0)).err().is_none_or(|error| error.kind() != AddrNotAvailable)
+}
+
+/// Whether the machine would call this address from the address itself. Nothing is sent.
+fn calls_from(any: IpAddr, address: IpAddr) -> bool {
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == address)
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ mod tests {
             error: None,
             attempt: None,
             sign: Some(sign),
-            version: None,
+            called: None,
         }
     }
 

@@ -137,6 +137,8 @@ fn flat() -> Value {
                     "sequence": { "type": "integer" },
                     "session_id": { "type": "string" },
                     "wa_message_id": { "type": "string" },
+                    "gateway_message_id": { "type": "string" },
+                    "interaction": { "type": "object" },
                     "chat": { "type": "string" },
                     "from_me": { "type": "boolean" },
                     "is_group": { "type": "boolean" },

@@ -155,10 +155,21 @@ fn fail(row: &mut health::Model, throttle: Option<Option<Duration>>, probe: bool
         row.hold_until = row.hold_until.max(Some(now + time));
     }
     if row.consecutive_failures >= OPENS_AFTER && !open {
-        let doubled = OPEN.0.saturating_mul(1 << row.opens.clamp(0, 10));
         row.opens = row.opens.saturating_add(1);
-        row.hold_until = row.hold_until.max(Some(now + doubled.min(OPEN.1)));
+        row.hold_until = row.hold_until.max(Some(now + open_for(row.opens)));
     }
+}
+
+/// How long the breaker is open that has opened so often in a row.
+fn open_for(opens: i32) -> Duration {
+    OPEN.0.saturating_mul(1 << opens.saturating_sub(1).clamp(0, 10)).min(OPEN.1)
+}
+
+/// Whether nothing is sent for the breaker's sake alone. What is held for longer than it would be, is held at the receiver's wish,
+/// or while a probe is under way.
+pub fn is_the_breakers(row: &health::Model) -> bool {
+    let own = row.last_failure_at.map(|at| at + open_for(row.opens));
+    row.consecutive_failures >= OPENS_AFTER && row.hold_until <= own
 }
 
 fn give_up(row: &mut health::Model, verdict: &mut Verdict, now: UnixMillis) {
@@ -213,12 +224,20 @@ mod tests {
         let until = row.hold_until;
         learn(&mut row, &[FAILED; 3], now + Duration::from_secs(3), DAYS);
         assert_eq!((row.hold_until, row.opens), (until, 1));
+        assert!(is_the_breakers(&row));
+        // Then the receiver says for how long it wants nothing, which is longer.
+        let mut asks = row.clone();
+        let throttle = Some(Some(Duration::from_mins(10)));
+        let asked = Sign::Failure { throttle, gone: false, exhausted: false, probe: false };
+        learn(&mut asks, &[asked], now + Duration::from_secs(3), DAYS);
+        assert!(!is_the_breakers(&asks));
 
         let later = now + Duration::from_secs(30);
         assert_eq!(state(&row, later), Breaker::HalfOpen);
         // While the probe is under way nobody else sends one; it fails, and the next is further away.
         row.hold_until = Some(later + Duration::from_mins(2));
         assert_eq!(state(&row, later), Breaker::Open);
+        assert!(!is_the_breakers(&row));
         let probe = Sign::Failure { throttle: None, gone: false, exhausted: false, probe: true };
         learn(&mut row, &[probe], later, DAYS);
         assert_eq!(row.hold_until, Some(later + Duration::from_mins(1)));

@@ -39,7 +39,8 @@ async fn tell(daemon: &Process, request: &str, words: &str) -> String {
     let body = json!({ "event": "anything", "data": { "words": words } });
     let posted = daemon.request(Method::POST, path).header("x-request-id", request).json(&body);
     let answer = posted.send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
+    // It is none of those that are known.
+    assert_eq!(answer.status(), StatusCode::ACCEPTED, "{}", answer.text().await.unwrap());
     let page = daemon.get("/api/whatsapp/session/elsewhere/events/page?after=0&limit=100").await;
     let last = page["data"].as_array().unwrap().last().unwrap().clone();
     last["id"].as_str().unwrap().to_owned()

@@ -62,8 +62,14 @@ async fn a_clock_that_is_set_back_by_hours_keeps_no_retry_waiting_for_them() {
 #[tokio::test]
 async fn a_clock_that_is_set_days_ahead_has_nothing_given_up() {
     on_each(async |database| {
-        let set = |app: &App| app.clock.set_ahead(Duration::from_hours(4 * 24));
+        let ahead = Duration::from_hours(4 * 24);
+        let set = |app: &App| app.clock.set_ahead(ahead);
         with_one_that_waits(database, set, async |app, receiver, id| {
+            // Another daemon notices the same: nothing is kept for longer than three days for that.
+            app.store.webhooks().clock_went_ahead(ahead).await.unwrap();
+            let latest = database.count("SELECT MAX(expires_at) FROM webhook_delivery").await;
+            let longest = app.clock.now() + Duration::from_hours(3 * 24);
+            assert!(i64::try_from(latest).unwrap() <= longest.0, "{latest} {longest:?}");
             receiver.arrived(4).await;
             while app.store.webhooks().backlog().await.unwrap() != (0, 0) {}
             // Nor when all that is too old is looked for.

@@ -1,6 +1,6 @@
 //! A tenant's endpoints, to be looked at and to be called.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use entity::{
     UnixMillis,
@@ -28,6 +28,8 @@ pub struct Target {
     pub secrets: Vec<(SigningSecret, Option<UnixMillis>)>,
     /// Its organization's number.
     pub client_id: i64,
+    /// Its URL as it is kept: by it is known whether it is elsewhere by now.
+    pub kept_url: Arc<str>,
 }
 
 /// Which endpoints are wanted.
@@ -135,7 +137,8 @@ impl Webhooks {
                 Err(_) => return Ok(None),
             }
         }
+        let kept_url = row.url.as_str().into();
         let row = self.opened(row).await?;
-        Ok(Some(Target { row, headers, secrets, client_id }))
+        Ok(Some(Target { row, headers, secrets, client_id, kept_url }))
     }
 }

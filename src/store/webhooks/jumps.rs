@@ -1,7 +1,7 @@
 //! What the wall clock's being set means for what is owed, and for what is remembered of endpoints.
 //!
-//! Each statement can be made twice, by two daemons whose clocks were both set: what is too far away is brought
-//! near, and what has time left keeps at least that.
+//! Each statement can be made twice, by two daemons whose clocks were both set, or once more after an error: what is too
+//! far away is brought near, what has time left keeps at least that, and nothing is kept for longer than its endpoint asks.
 
 use std::time::Duration;
 
@@ -10,6 +10,10 @@ use sea_orm::{ConnectionTrait, Statement};
 
 use super::{LANE, PATIENCE, Webhooks, list, upkeep::CHUNK};
 use crate::store::Error;
+
+/// How old a delivery may grow, in milliseconds.
+const AGE: &str =
+    "(SELECT e.max_age_ms FROM webhook_endpoint e WHERE e.id = webhook_delivery.endpoint_id)";
 
 impl Webhooks {
     /// The clock was set back, to now. What waits for its next attempt waits as long as it was to wait, from now
@@ -23,10 +27,8 @@ impl Webhooks {
             "CASE WHEN next_at <= {now} THEN next_at WHEN COALESCE({last}, {now} + 1) <= {now} \
              THEN next_at ELSE COALESCE({now} + next_at - {last}, 0) END"
         );
-        let age = "(SELECT e.max_age_ms FROM webhook_endpoint e \
-                   WHERE e.id = webhook_delivery.endpoint_id)";
         let keeps =
-            format!("CASE WHEN expires_at > {now} + {age} THEN {now} + {age} ELSE expires_at END");
+            format!("CASE WHEN expires_at > {now} + {AGE} THEN {now} + {AGE} ELSE expires_at END");
         self.write(format!(
             "UPDATE webhook_health SET hold_until = {now} + hold_until - last_failure_at \
              WHERE hold_until > {now} AND last_failure_at > {now}"
@@ -48,7 +50,8 @@ impl Webhooks {
         .await?;
         // What had grown too old before stays so.
         self.each_waiting(&format!(
-            "expires_at = CASE WHEN expires_at > {before} THEN expires_at + {by} ELSE expires_at END"
+            "expires_at = CASE WHEN expires_at <= {before} THEN expires_at \
+             WHEN expires_at + {by} > {now} + {AGE} THEN {now} + {AGE} ELSE expires_at + {by} END"
         ))
         .await
     }

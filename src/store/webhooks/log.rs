@@ -18,7 +18,7 @@ use sea_orm::{
 use super::{LANE, Webhooks, candidates::BY_HAND};
 use crate::{
     store::{Error, Patience},
-    webhook::health::{Breaker, OPENS_AFTER, breaker},
+    webhook::health::{Breaker, breaker, is_the_breakers},
 };
 
 /// Which deliveries are wanted.
@@ -166,7 +166,7 @@ async fn let_through(
     if breaker(row.consecutive_failures, row.hold_until, now) != Breaker::Open {
         return Ok(None);
     }
-    if row.consecutive_failures < OPENS_AFTER {
+    if !is_the_breakers(&row) {
         return Ok(row.hold_until);
     }
     health::ActiveModel {

@@ -78,8 +78,8 @@ pub struct Settled {
     pub attempt: Option<AttemptRecord>,
     /// What it says of the endpoint; none to say nothing.
     pub sign: Option<Sign>,
-    /// The endpoint's version that was called, if anybody was.
-    pub version: Option<i64>,
+    /// The URL that was called, as it is kept, if any was.
+    pub called: Option<Arc<str>>,
 }
 
 /// What a batch came to.
@@ -147,7 +147,7 @@ async fn settle(
     for settled in batch {
         if let Some(sign) = settled.sign {
             let of = || (settled.organization.clone(), Vec::new());
-            let heard = (settled.version, sign);
+            let heard = (settled.called.clone(), sign);
             signs.entry(settled.endpoint.clone()).or_insert_with(of).1.push(heard);
         }
     }
@@ -156,8 +156,8 @@ async fn settle(
 }
 
 /// What has been learned of endpoints, with the organization of each; in the order in which rows are locked. Each with
-/// the endpoint's version that it was learned of, unless it is of none.
-pub(super) type Signs = BTreeMap<EndpointId, (OrganizationId, Vec<(Option<i64>, Sign)>)>;
+/// the URL that was called, as it is kept, if any was.
+pub(super) type Signs = BTreeMap<EndpointId, (OrganizationId, Vec<(Option<Arc<str>>, Sign)>)>;
 
 /// Writes what signs say of their endpoints, and what follows from it. Returns who is owed an alert.
 pub(super) async fn learned(
@@ -179,14 +179,19 @@ pub(super) async fn learned(
         .lock_exclusive()
         .all(txn)
         .await?;
-    let versions = versions(txn, signs).await?;
+    let places = places(txn, signs).await?;
     for mut row in rows {
         let Some((organization, heard)) = signs.get(&row.endpoint_id) else { continue };
-        // What was heard of an endpoint that was changed meanwhile is of another: it may be elsewhere now.
-        let current = versions.get(&row.endpoint_id);
-        let is_current = |of: i64| current == Some(&of);
-        let signs = heard.iter().filter(|(of, _)| of.is_none_or(is_current)).map(|(_, sign)| *sign);
-        let signs: Vec<_> = signs.collect();
+        let place = places.get(&row.endpoint_id).map(String::as_str);
+        let said = |(called, sign): &(Option<Arc<str>>, Sign)| {
+            if called.as_deref().is_none_or(|called| place == Some(called)) {
+                return Some(*sign);
+            }
+            // It is elsewhere by now, and how it was where it was says nothing of it; but what was given up is given up.
+            let given_up = matches!(sign, Sign::Failure { exhausted: true, .. });
+            given_up.then_some(Sign::GivenUp)
+        };
+        let signs: Vec<_> = heard.iter().filter_map(said).collect();
         if signs.is_empty() {
             continue;
         }
@@ -214,15 +219,15 @@ pub(super) async fn learned(
     Ok(touched)
 }
 
-/// The versions that endpoints are at. Whoever changes where one is waits for its health, which is locked here.
-async fn versions(
+/// Where endpoints are, as it is kept. Whoever changes that waits for their health, which is locked here.
+async fn places(
     txn: &DatabaseTransaction,
     signs: &Signs,
-) -> Result<BTreeMap<EndpointId, i64>, DbErr> {
-    let rows: Vec<(EndpointId, i64)> = endpoint::Entity::find()
+) -> Result<BTreeMap<EndpointId, String>, DbErr> {
+    let rows: Vec<(EndpointId, String)> = endpoint::Entity::find()
         .select_only()
         .column(endpoint::Column::Id)
-        .column(endpoint::Column::Version)
+        .column(endpoint::Column::Url)
         .filter(endpoint::COLUMN.id.is_in(signs.keys().cloned()))
         .into_tuple()
         .all(txn)
@@ -306,7 +311,7 @@ async fn hold_followers(
     settled: &Settled,
     until: UnixMillis,
 ) -> Result<(), DbErr> {
-    followers(txn, settled, &format!("next_at < {}", until.0), until.0 + 1).await
+    followers(txn, settled, &format!("next_at >= 0 AND next_at < {}", until.0), until.0 + 1).await
 }
 
 async fn release_followers(txn: &DatabaseTransaction, settled: &Settled) -> Result<(), DbErr> {
