@@ -14,9 +14,10 @@
 //! # Who waits for it
 //!
 //! The library goes on as if its ratchets were on disk. That may be known to nobody else before it is so: no frame
-//! leaves (`session/client/barrier.rs`), and no client has closed (`session/client/link.rs`), before what was
-//! noted by then is written ([`Backend::written`]). A row that is noted is what a read finds. What could not be written
-//! stays noted, and whoever needs it tries again.
+//! leaves (`session/client/barrier.rs`) before what was noted by then is written ([`Backend::written`]). A client that
+//! closes (`session/client/link.rs`) waits for it, too, and what is not written in time is not written later
+//! ([`Backend::end`]): as if the process had died before. A row that is noted is what a read finds. What could not be
+//! written stays noted, and whoever needs it tries again.
 //!
 //! While the database is away a row is noted once, however often it changes: there are as many as the client has
 //! changed, which its cache holds in any case. What keeps WhatsApp from sending more is that no message is recorded.
@@ -50,6 +51,8 @@ pub(super) struct Noted {
     due: AtomicBool,
     /// Who notes something does not wait until it is written.
     behind: AtomicBool,
+    /// The client has closed: what was not written by then is not written any more.
+    ended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -187,9 +190,7 @@ impl Backend {
             return Ok(());
         }
         moment!("signal.copied");
-        if self.tasks.have_panicked() {
-            return Err(panicked());
-        }
+        self.goes_on()?;
         self.noted.note(changes);
         if !self.noted.behind.load(SeqCst) {
             return self.written().await;
@@ -211,6 +212,24 @@ impl Backend {
         self.write_up_to(newest).await
     }
 
+    /// From now on no ratchet is written: the device may be opened again, and what is still to come is older than
+    /// what its next client has.
+    pub fn end(&self) {
+        self.noted.ended.store(true, SeqCst);
+    }
+
+    /// An error when no ratchet may be written any more.
+    fn goes_on(&self) -> Result<()> {
+        if self.tasks.have_panicked() {
+            // What it had read with the ratchet may be lost.
+            return Err(StoreError::Connection("a task of the client's has panicked".into()));
+        }
+        if self.noted.ended.load(SeqCst) {
+            return Err(StoreError::Connection("the client has closed".into()));
+        }
+        Ok(())
+    }
+
     async fn write_what_is_due(&self) {
         let _turn = self.noted.turn.lock().await;
         // Before looking: what comes after this has somebody else come.
@@ -220,7 +239,7 @@ impl Backend {
             Err(StoreError::Database(error)) if is_lease_lost(&*error) => {}
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "Ratchets could not be written; the next frame waits for them"
+                "Ratchets could not be written; no frame leaves before they are"
             ),
             Ok(()) => {}
         }
@@ -240,10 +259,7 @@ impl Backend {
         let (rows, newest) = self.noted.copy();
         let sealer = self.sealer().await?.clone();
         self.tasks.rest().await;
-        if self.tasks.have_panicked() {
-            // What it had read with the ratchet may be lost.
-            return Err(panicked());
-        }
+        self.goes_on()?;
         moment!("signal.before_flush");
         let numbers: Vec<_> = rows.iter().map(|(row, note)| (row.clone(), note.number)).collect();
         let statements: Arc<[Statement]> = self.statements(rows).await?.into();
@@ -311,9 +327,4 @@ impl Backend {
         }));
         Ok(statements)
     }
-}
-
-/// A task of the client's has panicked: no ratchet is written any more.
-fn panicked() -> StoreError {
-    StoreError::Connection("a task of the client's has panicked".into())
 }

@@ -4,7 +4,8 @@
 //! before it sends when a counter lease has grown. A flush is sessions, then deleted sessions, then
 //! used-up prekeys, then identities, then sender keys, each call awaited: a prekey must not be gone
 //! before the session made with it is durable. All of these but identities are only noted (`noted.rs`), and go
-//! to the database together or in the order in which they were noted.
+//! to the database together or in the order in which they were noted. An identity may be there before them: the
+//! library trusts any (`is_trusted_identity` of its adapter), so one without a session keeps nobody from being read.
 
 use std::{collections::BTreeMap, sync::Arc};
 

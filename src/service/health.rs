@@ -4,8 +4,9 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Mutex;
@@ -15,6 +16,9 @@ use crate::{
     session::Sessions,
     store::{Store, schema},
 };
+
+/// How long the lock's directory may take to answer.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// Answers whether requests can be served. Cheap to clone; clones look together.
 #[derive(Clone, Debug)]
@@ -41,6 +45,24 @@ impl fmt::Debug for Lock {
 struct Looks {
     begun: AtomicU64,
     last: Mutex<Last>,
+    /// Somebody asks whether the lock is ours.
+    asking: AtomicBool,
+}
+
+/// Whoever asks for the lock, until this is dropped.
+struct Asking(Arc<Looks>);
+
+impl Asking {
+    /// None while somebody else does.
+    fn begin(looks: &Arc<Looks>) -> Option<Self> {
+        (!looks.asking.swap(true, Ordering::SeqCst)).then(|| Self(looks.clone()))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.asking.store(false, Ordering::SeqCst);
+    }
 }
 
 /// The last look that has ended.
@@ -68,7 +90,7 @@ impl Health {
         self
     }
 
-    /// Ready when the database can be read and written, has the schema that this program is made for, and is this daemon's:
+    /// Ready when the database can be read and written, has the schema that this program is made for or a newer one, and is this daemon's:
     /// by the lock on its directory, and, where several share it, by having been there for so long that this one is
     /// of those that run sessions. One broken session is no reason not to be.
     pub async fn ready(&self) -> Result<(), Arc<Error>> {
@@ -87,17 +109,27 @@ impl Health {
     async fn look(&self) -> Result<(), Error> {
         let unready = |what| Err(Error::Unavailable { what, retry_after: LATER });
         let Lock(is_held) = self.lock.clone();
-        // A directory on a network may be away.
-        if !tokio::task::spawn_blocking(move || is_held()).await.unwrap_or(false) {
-            return unready("the lock on the state directory or the database is not ours any more");
+        // A directory on a network may be away, and whoever asks it then never comes back: one is enough.
+        let asking = Asking::begin(&self.looks);
+        let Some(asking) = asking else { return unready("the state directory does not answer") };
+        let held = tokio::task::spawn_blocking(move || {
+            let _asking = asking;
+            is_held()
+        });
+        match tokio::time::timeout(LONGEST, held).await {
+            Ok(Ok(true)) => {}
+            Ok(_) => {
+                return unready(
+                    "the lock on the state directory or the database is not ours any more",
+                );
+            }
+            Err(_) => return unready("the state directory does not answer"),
         }
         self.store.ping().await?;
         match self.store.schema().await? {
-            schema::State::Current => {}
+            // One that is newer was brought up to date by a daemon that takes over; until it has, this one serves.
+            schema::State::Current | schema::State::Newer(_) => {}
             schema::State::Older(_) => return unready("the database lacks steps of its schema"),
-            schema::State::Newer(_) => {
-                return unready("a newer wagate has brought the database's schema up to date");
-            }
         }
         if !self.sessions.holds() {
             return unready("the database was away; the sessions are being taken over again");

@@ -26,7 +26,7 @@ use wagate::{
     delivery::{self, Deliveries, Own},
     event::{Account, Event, NewMessage},
     http::{self, Edge, HttpState, Limits, ServeOptions},
-    service::{Services, Tokens, external::Policy, meta},
+    service::{Health, Services, Tokens, external::Policy, meta},
     session::{
         HistorySettings, MediaSettings, Membership, OnOtherAccount, Options, Ownership, Sessions,
     },
@@ -255,6 +255,11 @@ impl App {
     pub(crate) async fn tell(&self, id: &str, event: &str, data: Value) -> Answer {
         let body = serde_json::json!({ "event": event, "data": data });
         self.post(&format!("/api/whatsapp/webhook/{id}"), body).await
+    }
+
+    /// What says whether it is ready.
+    pub(crate) fn health(&self) -> Health {
+        Health::new(self.store.clone(), self.sessions.clone())
     }
 
     /// How many sessions their manager remembers.

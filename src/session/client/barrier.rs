@@ -140,6 +140,13 @@ impl Barrier {
         }
     }
 
+    /// The client has closed: its ratchets are not written any more.
+    pub(super) fn end(&self) {
+        if let Some(backend) = &self.0.backend {
+            backend.end();
+        }
+    }
+
     /// The library has taken the credentials in before it signs, and signs in a frame.
     async fn keep_credentials(&self) -> Result<bool, anyhow::Error> {
         let Some(Unpaired { persistence, backend, kept }) = &self.0.unpaired else {

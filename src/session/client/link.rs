@@ -244,7 +244,7 @@ impl Link {
         // Also when it has ended by itself: what it holds in memory is still to be written.
         let closed = tokio::time::timeout(CLOSE_DEADLINE, async {
             late!("session.close");
-            self.client.disconnect().await;
+            self.tasks.beside(disconnected(&self.client)).await;
             self.run_ended().await;
             if let Some(history) = self.history.take() {
                 // It has been told to stop; a panic has been reported.
@@ -264,8 +264,15 @@ impl Link {
                 run.await.ok();
             }
         }
+        self.barrier.end();
         moment!("session.closed");
     }
+}
+
+/// Closes the socket. What the client holds in memory is written with it, so this is work that others may wait for.
+fn disconnected(client: &Arc<Client>) -> impl Future<Output = ()> + Send + use<> {
+    let client = Arc::clone(client);
+    async move { client.disconnect().await }
 }
 
 /// Waits until the library's tasks are done with the messages that they were at when their client closed.
@@ -300,7 +307,7 @@ impl Drop for Link {
         locked(&closing).insert(device_id, closed.clone());
         self.tracker.spawn(async move {
             let in_order = async {
-                client.disconnect().await;
+                tasks.beside(disconnected(&client)).await;
                 (&mut run).await.ok();
                 nothing_in_hand(&tasks, &barrier).await;
             };
@@ -308,6 +315,7 @@ impl Drop for Link {
                 run.abort();
                 run.await.ok();
             }
+            barrier.end();
             locked(&closing).remove(&device_id);
             closed.cancel();
         });

@@ -133,6 +133,9 @@ impl Online<'_> {
                 }
                 self.known.learn(&account);
                 self.say(Event::Ready(account)).await;
+                if self.end.is_some() {
+                    return;
+                }
                 self.outbox.open(self.link.sender(), self.link.tasks(), self.tracker);
                 self.recovery.look(&self.link);
             }
