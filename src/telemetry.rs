@@ -117,11 +117,14 @@ fn facade(level: LevelFilter) -> log::LevelFilter {
     }
 }
 
+/// Says with whom a session does not fit, by the number in full. What comes of it is said elsewhere.
+const NAMES_PEOPLE: &str = "wacore_libsignal=off";
+
 fn filter(log: &config::Log) -> EnvFilter {
     let own = format!("wagate={}", log.level.as_str());
     let rest = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into());
     // The configuration was validated, so every directive is one; a later one wins over an earlier.
-    [own.as_str()]
+    [NAMES_PEOPLE, own.as_str()]
         .into_iter()
         .chain(log.directives())
         .filter_map(|directive| directive.parse::<Directive>().ok())
@@ -163,12 +166,13 @@ mod tests {
             directives.sort();
             directives
         };
-        assert_eq!(filter(Log::default()), ["error", "wagate=info"]);
+        assert_eq!(filter(Log::default()), ["error", "wacore_libsignal=off", "wagate=info"]);
         let named = Log {
             level: Level::Debug,
             filter: "wagate::http=trace, sqlx=info,warn".to_owned(),
             ..Log::default()
         };
-        assert_eq!(filter(named), ["sqlx=info", "wagate::http=trace", "wagate=debug", "warn"]);
+        let all = ["sqlx=info", "wacore_libsignal=off", "wagate::http=trace", "wagate=debug", "warn"];
+        assert_eq!(filter(named), all);
     }
 }

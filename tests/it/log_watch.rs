@@ -68,7 +68,7 @@ pub(crate) fn begin() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| {
         // As the program filters, and more talkative.
-        let filter = EnvFilter::new("wagate=debug,wagate_simulator=off,error");
+        let filter = EnvFilter::new("wagate=debug,wagate_simulator=off,wacore_libsignal=off,error");
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
