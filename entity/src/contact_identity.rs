@@ -20,7 +20,8 @@ pub struct Model {
     pub value: String,
     pub contact_id: ContactId,
     pub created_at: UnixMillis,
-    /// Of a user id: the business account that was told it. Meta calls nobody by two of them at one business.
+    /// Of a user id: the business account that was told it. Meta calls nobody by two of them at one business. (They are of a
+    /// portfolio, which may have several accounts; which of them are of one is not known here.)
     pub waba_id: Option<String>,
 }
 

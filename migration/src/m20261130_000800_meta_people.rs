@@ -22,6 +22,16 @@ impl MigrationTrait for Migration {
         // What is nobody's is looked through by whoever sets a number up.
         let strays = r#"CREATE INDEX "idx-meta_event-strays" ON meta_event (organization_id, body_id) WHERE is_unrouted"#;
         manager.get_connection().execute_unprepared(strays).await?;
+        // An organization that has one business account alone was told of its people by that. Of two ids of one person, one is
+        // another's: neither says anything then.
+        let told = "UPDATE contact_identity SET waba_id = (SELECT MIN(a.waba_id) FROM meta_account a \
+                    WHERE a.organization_id = contact_identity.organization_id) \
+                    WHERE kind = 'user_id' AND organization_id IN (\
+                    SELECT organization_id FROM meta_account GROUP BY organization_id \
+                    HAVING COUNT(DISTINCT waba_id) = 1) \
+                    AND contact_id NOT IN (SELECT contact_id FROM contact_identity \
+                    WHERE kind = 'user_id' GROUP BY contact_id HAVING COUNT(*) > 1)";
+        manager.get_connection().execute_unprepared(told).await?;
         Ok(())
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     receiver::Receiver,
 };
 
-const OLD: &str = "16505551234";
-const NEW: &str = "12195555358";
+pub(crate) const OLD: &str = "16505551234";
+pub(crate) const NEW: &str = "12195555358";
 
 fn new_number(from: &Value, to: &str, id: &str) -> Value {
     let mut message = json!({ "id": id, "timestamp": "1799999001", "type": "system",
@@ -24,19 +24,19 @@ fn new_number(from: &Value, to: &str, id: &str) -> Value {
 }
 
 /// A text by somebody whom Meta calls by an id of its own, with his number or without.
-fn by(number: &str, user: &str, id: &str) -> Value {
+pub(crate) fn by(number: &str, user: &str, id: &str) -> Value {
     json!({
         "contacts": [{ "profile": { "name": user }, "wa_id": number, "user_id": user }],
         "messages": [{ "from": number, "from_user_id": user, "id": id, "timestamp": "1799999000", "type": "text", "text": { "body": id } }],
     })
 }
 
-async fn people(app: &App) -> Vec<Value> {
+pub(crate) async fn people(app: &App) -> Vec<Value> {
     app.get("/api/contacts?limit=500").await.json()["data"].as_array().unwrap().clone()
 }
 
 /// Conversations as what they are called by and what was said in them.
-async fn talks(app: &App) -> Vec<(String, Vec<String>)> {
+pub(crate) async fn talks(app: &App) -> Vec<(String, Vec<String>)> {
     let page = app.get("/api/conversations?limit=500").await.json()["data"].clone();
     let mut all = Vec::new();
     for talk in page.as_array().unwrap() {
@@ -48,7 +48,7 @@ async fn talks(app: &App) -> Vec<(String, Vec<String>)> {
     all
 }
 
-async fn from(app: &App, id: &str) -> String {
+pub(crate) async fn from(app: &App, id: &str) -> String {
     let all = messages(app).await;
     let row = all.iter().find(|it| it["waId"] == id).unwrap_or_else(|| panic!("{all:#?}"));
     row["from"].as_str().unwrap().to_owned()

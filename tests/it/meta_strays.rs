@@ -1,14 +1,16 @@
 //! What Meta tells of numbers that nobody has set up: it is an organization's only where nobody else's it can be.
 
 use reqwest::Method;
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
 use wagate::{
     http::Limits,
     service::meta::{Open, Options},
+    store::meta::LET_GO_STRAY,
 };
 
 use crate::{
-    database::on_each,
+    database::{Kind, on_each},
     http_app::{Answer, App, json as with_json},
     meta::{
         SECRET, SHARED, SHORT, ask, changes, complete, deliver, each, log, message, set_up, tenant,
@@ -223,6 +225,54 @@ async fn what_was_told_before_a_number_was_set_up_is_whose_the_number_is_when_he
         again(&one).await;
         assert_eq!(log(&app, &one).await.len(), 4);
         assert_eq!(each(&log(&app, &app.token).await, "objectId"), ["stray"]);
+        // Nobody has what is others' opened.
+        for (name, bodies) in [("3003", 1), ("1001", 0), ("W1", 0), ("300", 0)] {
+            let names = [name.to_owned()].into();
+            let found = app.store.meta().strays(&app.organization, &names, None, 10).await.unwrap();
+            assert_eq!(found.len(), bodies, "{name}");
+        }
+        // A request that was answered before looks for nothing; another one does.
+        let with_key = async |key: &str| {
+            let request = app.anonymous(Method::POST, "/api/meta/events/reprocess");
+            let request = request.bearer_auth(&one).header("idempotency-key", key);
+            assert_eq!(Answer::to(with_json(request, &json!({}))).await.status, 202);
+        };
+        with_key("first").await;
+        let body = text("W5", "1005", "later", "is anybody there?").to_string();
+        assert_eq!(deliver(&app, SHARED, FALLBACK, body.as_bytes()).await.status, 200);
+        vouched(&app, &one_id, "1005", "W5").await;
+        with_key("first").await;
+        assert_eq!(log(&app, &one).await.len(), 4);
+        with_key("second").await;
+        assert_eq!(log(&app, &one).await.len(), 5);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_let_go_of_is_found_without_reading_all_that_its_owner_was_told() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let db = database.connect().await;
+        let explain = match database.kind {
+            Kind::Sqlite => "EXPLAIN QUERY PLAN",
+            Kind::Postgres => {
+                db.execute_unprepared("SET enable_seqscan = off").await.unwrap();
+                "EXPLAIN"
+            }
+        };
+        let ask = format!("{explain} {LET_GO_STRAY}");
+        let ask = ["$1", "$2", "$3"].iter().fold(ask, |ask, it| ask.replace(it, "'x'"));
+        let plan = Statement::from_string(db.get_database_backend(), ask);
+        let rows = db.query_all_raw(plan).await.unwrap();
+        db.close().await.unwrap();
+        let column = if database.kind == Kind::Sqlite { 3 } else { 0 };
+        let plan: Vec<String> =
+            rows.iter().map(|row| row.try_get_by_index(column).unwrap()).collect();
+        assert!(!plan.iter().any(|line| line.contains("LIST SUBQUERY")), "{plan:#?}");
+        let looks_up = |line: &String| line.contains("organization_id=? AND dedup_key=?");
+        assert!(database.kind != Kind::Sqlite || plan.iter().any(looks_up), "{plan:#?}");
         app.close().await;
     })
     .await;

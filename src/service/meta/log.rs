@@ -61,11 +61,15 @@ impl Meta {
         {
             return Err(Error::NotFound(Thing::MetaEvent));
         }
-        if wanted.id.is_none() {
-            Box::pin(self.take_in(organization)).await?;
-        }
         let request = format!("{wanted:?}");
         let key = key.map(|key| created::key(key, &["meta reprocess", &request]));
+        let is_done = match &key {
+            Some(key) => self.store.meta().was_reprocessed(organization, key).await?,
+            None => false,
+        };
+        if wanted.id.is_none() && !is_done {
+            Box::pin(self.take_in(organization)).await?;
+        }
         match self.store.meta().reprocess(organization, wanted, key, caller.by()).await? {
             Requeued::Done { events, replayed } => Ok(Reprocessed { events, replayed }),
             Requeued::KeyReused => Err(Error::KeyReused),

@@ -42,7 +42,7 @@ use std::{sync::Arc, time::Duration};
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
-use self::{apps::Apps, figures::Figures, judge::Judge, threads::Threads};
+use self::{apps::Apps, figures::Figures, judge::Judge, strays::InHand, threads::Threads};
 use super::{Error, Thing, text};
 use crate::{
     graph::{self, Graph},
@@ -109,6 +109,7 @@ pub struct Meta {
     judge: Judge,
     threads: Threads,
     graph: Graph,
+    in_hand: InHand,
 }
 
 impl Meta {
@@ -124,6 +125,7 @@ impl Meta {
             judge: Judge::new(threads.clone()),
             threads,
             graph,
+            in_hand: InHand::default(),
         }
     }
 

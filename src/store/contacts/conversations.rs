@@ -11,7 +11,7 @@ use sea_orm::{
 
 use super::{
     Person,
-    addresses::{address_of, conversation_at, own_address, present_address, readdress},
+    addresses::{address_of, conversation_at, is_number, own_address, present_address, readdress},
     resolve::called,
 };
 
@@ -124,9 +124,11 @@ async fn known(
     if person.ids.is_empty() {
         return Ok(None);
     }
-    contact_identity::Entity::find()
+    let all = contact_identity::Entity::find()
         .filter(contact_identity::COLUMN.organization_id.eq(organization.clone()))
         .filter(called(person))
-        .one(txn)
-        .await
+        .all(txn)
+        .await?;
+    // A number is given to somebody else sooner than an id.
+    Ok(all.into_iter().min_by_key(|row| is_number(row.kind)))
 }

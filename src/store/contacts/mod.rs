@@ -23,6 +23,7 @@ pub use self::list::{ContactEntry, ConversationEntry};
 pub(super) use self::{
     addresses::{address_of, present_address, readdress},
     conversations::{Heard, answerable, heard, known_address},
+    owners::{Told, hand_on},
     resolve::{Renamed, forget, resolve},
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use entity::{
     UnixMillis, contact, contact_identity, conversation,
-    id::{ContactId, OrganizationId, in_order},
+    id::{ContactId, in_order},
     state::IdentityKind,
 };
 use sea_orm::{
@@ -12,25 +12,25 @@ use sea_orm::{
     EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, sea_query::Expr,
 };
 
-use super::{Person, addresses::move_messages, owners::hand_on};
+use super::{
+    Person,
+    addresses::move_messages,
+    owners::{Told, hand_on},
+};
 
-/// Finds the contact that a person is, or makes one; None if nothing is known of the person. Names are learnt. `waba` is
-/// the business account that was told of the person, if it was one.
+/// Finds the contact that a person is, or makes one; None if nothing is known of the person. Names are learnt. A number that is
+/// somebody else's by now is taken out of `person`.
 pub(in crate::store) async fn resolve(
     txn: &DatabaseTransaction,
-    (organization, waba): (&OrganizationId, Option<&str>),
-    person: &Person,
+    told: Told<'_>,
+    person: &mut Person,
     now: UnixMillis,
 ) -> Result<Option<ContactId>, DbErr> {
+    let Told { organization, waba, .. } = told;
     if person.ids.is_empty() {
         return Ok(None);
     }
-    let mut known = contact_identity::Entity::find()
-        .filter(contact_identity::COLUMN.organization_id.eq(organization.clone()))
-        .filter(called(person))
-        .all(txn)
-        .await?;
-    hand_on(txn, (organization, waba), person, &mut known, now).await?;
+    let known = hand_on(txn, told, person, now).await?;
     // The oldest stays: ids are in order of time.
     let mut found: BTreeSet<ContactId> = known.iter().map(|row| row.contact_id.clone()).collect();
     let id = if let Some(id) = found.pop_first() {
@@ -78,7 +78,11 @@ pub(in crate::store) async fn resolve(
 pub(in crate::store) struct Renamed<'a> {
     /// What they are called by now.
     pub(in crate::store) present: &'a Person,
+    /// What of that is new.
+    pub(in crate::store) to: &'a Person,
     pub(in crate::store) no_longer: &'a Person,
+    /// The business account that was told of it.
+    pub(in crate::store) waba: Option<&'a str>,
     /// The number is another. Then so are all numbers and ids of Meta's that they had: it makes new ones with a number.
     pub(in crate::store) has_new_number: bool,
 }
@@ -87,8 +91,9 @@ pub(in crate::store) struct Renamed<'a> {
 pub(in crate::store) async fn forget(
     txn: &DatabaseTransaction,
     contact: &ContactId,
-    Renamed { present, no_longer, has_new_number }: Renamed<'_>,
+    renamed: Renamed<'_>,
 ) -> Result<(), DbErr> {
+    let Renamed { present, no_longer, has_new_number, .. } = renamed;
     let mut old = called(no_longer);
     if has_new_number {
         let kinds = [IdentityKind::WaId, IdentityKind::Phone, IdentityKind::UserId];
@@ -97,14 +102,37 @@ pub(in crate::store) async fn forget(
             .add(called(present).not());
         old = old.add(other);
     }
-    if old.is_empty() {
-        return Ok(());
+    if !old.is_empty() {
+        contact_identity::Entity::delete_many()
+            .filter(contact_identity::COLUMN.contact_id.eq(contact.clone()))
+            .filter(old)
+            .exec(txn)
+            .await?;
     }
-    contact_identity::Entity::delete_many()
+    tell_apart(txn, contact, renamed).await
+}
+
+/// Writes down which id of Meta's a business has for somebody from now on. Where another one goes with the new number, and is not
+/// told, it is left open until somebody is heard of by it.
+async fn tell_apart(
+    txn: &DatabaseTransaction,
+    contact: &ContactId,
+    Renamed { present, to, waba, has_new_number, .. }: Renamed<'_>,
+) -> Result<(), DbErr> {
+    let told = if has_new_number { to } else { present };
+    let ids = told.ids.iter().filter(|(kind, _)| *kind == IdentityKind::UserId);
+    let ids: Vec<String> = ids.map(|(_, value)| value.clone()).collect();
+    let theirs = contact_identity::Entity::update_many()
         .filter(contact_identity::COLUMN.contact_id.eq(contact.clone()))
-        .filter(old)
-        .exec(txn)
-        .await?;
+        .filter(contact_identity::COLUMN.kind.eq(IdentityKind::UserId));
+    let column = contact_identity::Column::WabaId;
+    if !ids.is_empty() {
+        let Some(waba) = waba else { return Ok(()) };
+        let those = theirs.filter(contact_identity::COLUMN.value.is_in(ids));
+        those.col_expr(column, Expr::value(waba)).exec(txn).await?;
+    } else if has_new_number {
+        theirs.col_expr(column, Expr::value(None::<String>)).exec(txn).await?;
+    }
     Ok(())
 }
 

@@ -34,6 +34,7 @@ pub use self::{
     reprocess::{Requeued, Wanted},
     sealed::{Open, Secrets},
     silence::Silence,
+    strays::LET_GO_STRAY,
 };
 
 /// Accounts at Meta, and what came of them.

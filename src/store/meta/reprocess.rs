@@ -58,6 +58,20 @@ pub enum Requeued {
 }
 
 impl Meta {
+    /// Whether a key has nothing more to be done for it: what was asked for with it is done, or was something else.
+    pub async fn was_reprocessed(
+        &self,
+        organization: &OrganizationId,
+        key: &Key,
+    ) -> Result<bool, Error> {
+        let made = entity::idempotency::Entity::find_by_id((organization.clone(), key.key.clone()))
+            .one(self.store.reader())
+            .await?;
+        Ok(made.is_some_and(|it| {
+            it.fingerprint != key.fingerprint || !it.resource_id.ends_with(UNFINISHED)
+        }))
+    }
+
     /// Has events carried out again, once for each key.
     pub async fn reprocess(
         &self,

@@ -6,19 +6,19 @@ use entity::{
     UnixMillis,
     id::{EndpointId, EventId},
     message, session,
-    state::{Direction, IdentityKind},
+    state::Direction,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
     IntoActiveModel, QueryFilter,
 };
 
-use super::Exchanged;
+use super::{Exchanged, renaming};
 use crate::{
     event::{AckLevel, Event, NewMessage},
     store::{
         audience,
-        contacts::{self, Heard, Person, Renamed},
+        contacts::{self, Heard, Told},
         events, secrets,
         sessions::own_address,
         statuses::{NewStatus, Statuses},
@@ -153,24 +153,10 @@ async fn placed(
 ) -> Result<NewMessage, DbErr> {
     let Exchanged { mut message, mut person, group, renamed, .. } = exchanged;
     let (txn, organization) = (door.txn, &session.organization_id);
-    let of = (organization, door.waba.as_deref());
+    let told = Told { organization, waba: door.waba.as_deref(), at: message.sent_at };
     let contact = match renamed {
-        None => contacts::resolve(txn, of, &person, door.now).await?,
-        Some((to, no_longer)) => {
-            let (all, present) = names(&person, &to, &no_longer);
-            // Whoever has written under the new number is the same, by whatever id.
-            let of = (organization, None);
-            let contact = contacts::resolve(txn, of, &all, door.now).await?;
-            if let Some(contact) = &contact {
-                let has_new_number = to.ids.iter().any(|(kind, _)| *kind == IdentityKind::WaId);
-                let (present, no_longer) = (&present, &no_longer);
-                let renamed = Renamed { present, no_longer, has_new_number };
-                contacts::forget(txn, contact, renamed).await?;
-                contacts::readdress(txn, organization, contact, door.now).await?;
-            }
-            person = present;
-            contact
-        }
+        None => contacts::resolve(txn, told, &mut person, door.now).await?,
+        Some(names) => renaming::of(door, told, &mut person, names).await?,
     };
     let own = session.account_jid.clone().unwrap_or_default();
     let heard = Heard {
@@ -193,20 +179,6 @@ async fn placed(
         }
     };
     Ok(message)
-}
-
-/// All that somebody is called by who is called otherwise from now on: whoever has written under any of it is the same. And what
-/// of it they are called by now, the new first.
-fn names(person: &Person, to: &Person, no_longer: &Person) -> (Person, Person) {
-    let (mut all, mut present) = (person.clone(), person.clone());
-    for id in to.ids.iter().chain(&no_longer.ids) {
-        if !all.ids.contains(id) {
-            all.ids.push(id.clone());
-        }
-    }
-    present.ids = to.ids.iter().chain(&person.ids).cloned().collect();
-    present.ids.retain(|id| !no_longer.ids.contains(id));
-    (all, present)
 }
 
 /// The message's row, if it is there. What is read otherwise than when it came is written as it is read now; nobody is told.

@@ -1,6 +1,7 @@
 //! Carrying out what Meta told: each thing alone, in one transaction with all that follows from it.
 //!
 //! - `place.rs`: whose it is by now. `session.rs`: the session that a number's messages are kept under. `message.rs`: messages, live and of the past.
+//!   `renaming.rs`: notices that somebody is called otherwise.
 //!   `status.rs`: how far those have come that went out. `sent.rs`: what became of those that we have sent.
 //!   `steps.rs`: what is large, a part at a time.
 //!
@@ -9,6 +10,7 @@
 
 mod message;
 mod place;
+mod renaming;
 mod sent;
 mod session;
 mod status;
@@ -35,7 +37,7 @@ use crate::{
     event::{Call, Event, NewMessage},
     store::{
         Error, Patience,
-        contacts::{self, Person},
+        contacts::{self, Person, Told},
         events::{Mark, NewEvent, Posted, once_key, record_batch},
         organizations,
         statuses::NewStatus,
@@ -200,9 +202,11 @@ async fn follow(door: &mut Door<'_>, work: Work) -> Result<Option<()>, DbErr> {
         }
         Effect::People(people) => {
             // Who has left the address book has still written what they wrote.
-            for (person, _) in people.iter().filter(|(_, is_removed)| !is_removed) {
-                let of = (&event.organization_id, door.waba.as_deref());
-                contacts::resolve(door.txn, of, person, door.now).await?;
+            for (mut person, _) in people.into_iter().filter(|(_, is_removed)| !is_removed) {
+                let organization = &event.organization_id;
+                let (waba, at) = (door.waba.as_deref(), event.event_ts.min(door.now));
+                let told = Told { organization, waba, at };
+                contacts::resolve(door.txn, told, &mut person, door.now).await?;
             }
         }
         Effect::Note { name, data } => note(door, &session, &event, (name, data)).await?,

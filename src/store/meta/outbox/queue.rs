@@ -18,7 +18,7 @@ use crate::{
     event::message_key,
     store::{
         Error, Made, Patience,
-        contacts::{self, Heard, Person},
+        contacts::{self, Heard, Person, Told},
         idempotency::{Key, made_before, unclaim},
         organizations, secrets,
         sessions::of_one_that_is_there,
@@ -183,13 +183,15 @@ async fn written(
     target: Option<String>,
 ) -> Result<message::Model, DbErr> {
     let (txn, now, organization) = (door.txn, door.now, &session.organization_id);
-    let contact = contacts::resolve(txn, (organization, None), &new.to, now).await?;
+    let mut person = new.to.clone();
+    let told = Told { organization, waba: None, at: now };
+    let contact = contacts::resolve(txn, told, &mut person, now).await?;
     let heard = Heard {
         organization,
         session: &session.id,
         group: None,
         contact: contact.as_ref(),
-        person: &new.to,
+        person: &person,
         at: now,
         is_inbound: false,
     };
