@@ -172,7 +172,8 @@ mod tests {
             filter: "wagate::http=trace, sqlx=info,warn".to_owned(),
             ..Log::default()
         };
-        let all = ["sqlx=info", "wacore_libsignal=off", "wagate::http=trace", "wagate=debug", "warn"];
+        let all =
+            ["sqlx=info", "wacore_libsignal=off", "wagate::http=trace", "wagate=debug", "warn"];
         assert_eq!(filter(named), all);
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn deliveries(
         require_https: webhooks.require_https,
         ports: webhooks.ports.0.clone(),
     };
-    let client = delivery::Client::new(targets, own, delivery::system_lookup())?;
+    let client = delivery::Client::new(targets, own, &delivery::system_lookup())?;
     let options = delivery::Options {
         concurrency: webhooks.concurrency as usize,
         disable_after: webhooks.disable_after,

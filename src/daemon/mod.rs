@@ -250,8 +250,8 @@ impl Daemon {
         )
         .with_external(external(&config.external))
         .with_lock({
-            let held = state.held();
-            move || held.is_ours()
+            let lock = state.held();
+            move || lock.is_ours()
         });
         let processor = services.meta.processor(&home);
         let (sender, watch) = (services.meta.sender(&home), services.meta.watch());

@@ -109,7 +109,7 @@ impl Client {
     /// # Errors
     ///
     /// When the machine's certificates cannot be read.
-    pub fn new(policy: TargetPolicy, own: Own, lookup: Lookup) -> Result<Self, reqwest::Error> {
+    pub fn new(policy: TargetPolicy, own: Own, lookup: &Lookup) -> Result<Self, reqwest::Error> {
         let guard = |own| Guard {
             lookup: lookup.clone(),
             addresses: policy.addresses.clone(),

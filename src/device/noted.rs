@@ -298,7 +298,7 @@ impl Backend {
                         device_id: self.device_id,
                         address,
                         record: record.to_vec(),
-                    })
+                    });
                 }
                 (Row::SenderKey(address), Change::Gone) => dropped.push(address),
                 (Row::Prekey(id), _) => used.push(i64::from(id)),

@@ -49,8 +49,9 @@ pub fn learn(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
     true
 }
 
-/// Learns whose a connected session is that runs elsewhere and has not said so: from a message, which says that it is the
-/// account's, or `to` whom somebody else's is. Whether that was not known. What was written before the session was
+/// Learns from a message whose a connected session is that runs elsewhere and has not said so. Whether that was not known.
+///
+/// The message says that it is the account's, or `to` whom somebody else's is. What was written before the session was
 /// connected may be of whoever it belonged to then.
 pub fn learn_from(row: &mut session::Model, message: &NewMessage, to: Option<&str>) -> bool {
     let own = match message.direction {

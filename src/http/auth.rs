@@ -54,20 +54,19 @@ pub(super) async fn authenticate(
     };
     // Before anything else is looked up for it: whatever a token asks for counts.
     let told = meter(&doorkeeper.meters, &caller);
-    let mut response = match told.as_ref().and_then(Told::refused) {
-        Some(response) => response,
-        None => {
-            let acts = match shown {
-                Some(_) => Ok(caller),
-                None => doorkeeper.place(caller, request.headers()).await,
-            };
-            match acts {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    next.run(request).await
-                }
-                Err(error) => error.into_response(),
+    let mut response = if let Some(refused) = told.as_ref().and_then(Told::refused) {
+        refused
+    } else {
+        let acts = match shown {
+            Some(_) => Ok(caller),
+            None => doorkeeper.place(caller, request.headers()).await,
+        };
+        match acts {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                next.run(request).await
             }
+            Err(error) => error.into_response(),
         }
     };
     if let Some(told) = told {

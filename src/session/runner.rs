@@ -112,6 +112,10 @@ pub(super) struct Line {
 
 /// One run of a session.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of the next dial, or of what was said"
+)]
 pub(super) struct Runner {
     // What it listens to.
     commands: mpsc::Receiver<Command>,

@@ -376,7 +376,7 @@ fn deliveries_beside(own: Own, store: &Store, node: &str, tasks: &TaskTracker) -
         require_https: false,
         ports: Vec::new(),
     };
-    let client = delivery::Client::new(targets, own, lookup()).unwrap();
+    let client = delivery::Client::new(targets, own, &lookup()).unwrap();
     let options = delivery::Options {
         concurrency: 64,
         disable_after: Duration::from_hours(120),

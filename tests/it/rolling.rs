@@ -80,7 +80,7 @@ async fn an_older_program_refuses_the_database_of_a_newer_one_and_leaves_it_as_i
         daemon.signal("-TERM");
         assert_eq!(daemon.code(), Some(0));
         // What the next version has done to it.
-        database.execute("CREATE TABLE of_the_next_version (id INTEGER)").await;
+        database.execute("CREATE TABLE of_the_next_version (id BIGINT)").await;
         database.execute("INSERT INTO of_the_next_version VALUES (7)").await;
         let step = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_x', 0)";
         database.execute(step).await;
