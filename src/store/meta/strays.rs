@@ -14,8 +14,9 @@ use sea_orm::{
 use super::Meta;
 use crate::store::{Error, Patience};
 
-/// Lets go of what is told in a body ($2) of an organization's ($1) as of nobody's number, and is kept by another ($3). It is looked
-/// for once for each of the body's few things, and not through all that the other was ever told.
+/// Lets go of what is told in a body ($2) of an organization's ($1) as of nobody's number, and is kept by another ($3).
+///
+/// It is looked for once for each of the body's few things, and not through all that the other was ever told.
 pub const LET_GO_STRAY: &str = "DELETE FROM meta_event WHERE organization_id = $1 AND body_id = $2 \
                                 AND is_unrouted AND EXISTS (SELECT 1 FROM meta_event AS o \
                                 WHERE o.organization_id = $3 AND o.dedup_key = meta_event.dedup_key)";
