@@ -101,8 +101,8 @@ async fn a_daemon_that_is_killed_under_meta_s_posts_has_all_it_took_once() {
         left.shuffle(&mut meta.rng);
         // The largest is under way when it is killed first.
         let largest = left.iter().position(|n| *n == 0).unwrap();
-        let last = left.len() - 1;
-        left.swap(largest, last);
+        let end = left.len() - 1;
+        left.swap(largest, end);
         let (mut kills, mut lost) = (0, 0);
         while let Some(n) = left.pop() {
             let body = meta.bodies[n].clone();
