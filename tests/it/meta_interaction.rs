@@ -7,7 +7,7 @@ use crate::{
     http_app::App,
     meta::{NUMBER, SECRET, WABA, complete, set_up},
     meta_processing::{SESSION, messages, tell},
-    receiver::Receiver,
+    receiver::{Receiver, Request},
 };
 
 /// Messages of each kind, with what is to be found of them.
@@ -89,9 +89,9 @@ async fn what_was_chosen_or_ordered_is_told_in_meta_s_words_everywhere() {
         let bodies = receiver
             .until(move |got| got.iter().filter(|it| is_message(&it.json())).count() == count)
             .await;
-        let bodies: Vec<_> = bodies.iter().map(|it| it.json()).collect();
+        let bodies: Vec<_> = bodies.iter().map(Request::json).collect();
         let flats = flat.until(move |got| got.len() == count).await;
-        let flats: Vec<_> = flats.iter().map(|it| it.json()).collect();
+        let flats: Vec<_> = flats.iter().map(Request::json).collect();
         for (n, (_, expected)) in all.iter().enumerate() {
             assert_eq!(find(&shown, n, "/waId")["interaction"], *expected, "{n}");
             assert_eq!(

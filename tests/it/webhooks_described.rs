@@ -45,7 +45,9 @@ async fn deliveries_in_either_format_are_as_the_document_describes_them() {
 
         let told = events.requests();
         assert_eq!(told.len(), 3);
-        told.iter().for_each(|request| check("event", request));
+        for request in &told {
+            check("event", request);
+        }
         let flat = messages.requests();
         assert_eq!(flat.len(), 1);
         check("message", &flat[0]);
