@@ -16,6 +16,8 @@ use reqwest::header::AUTHORIZATION;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+use crate::soak;
+
 /// A word that is shorter could be anything.
 const LEAST: usize = 7;
 
@@ -66,6 +68,10 @@ struct Watch {
 /// Has what daemons in this process log looked at, from the first call on.
 pub(crate) fn begin() {
     static BEGUN: Once = Once::new();
+    // It measures what a fleet leaves behind in its process, and not what a log does.
+    if std::env::var_os(soak::INSIDE).is_some() {
+        return;
+    }
     BEGUN.call_once(|| {
         // As the program filters, and more talkative.
         let filter = EnvFilter::new("wagate=debug,wagate_simulator=off,wacore_libsignal=off,error");

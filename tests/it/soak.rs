@@ -21,7 +21,7 @@ use crate::{
 const FLEETS: [(Kind, usize); 2] = [(Kind::Sqlite, 300), (Kind::Postgres, 100)];
 
 /// In the environment of the process that does it.
-const INSIDE: &str = "WAGATE_SOAK_INSIDE";
+pub(crate) const INSIDE: &str = "WAGATE_SOAK_INSIDE";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_sessions_survive_hours_of_faults_and_leave_nothing_behind() {
