@@ -425,8 +425,8 @@ async fn a_request_that_is_given_up_halfway_is_carried_out_all_the_same() {
 
         phone.fault(Fault::BlackHole, Lasting::Once).await;
         given_up(world, Method::DELETE, session, "stopped").await;
-        // Connected until its client has closed, which is when WhatsApp does not answer, or the connection has ended
-        // before that: what a new device does first may be under way.
+        // Said as soon as it is begun, too, and gone when WhatsApp has answered or will not.
+        world.until_status("sales", "session_not_connected").await;
         phone.fault(Fault::Drop, Lasting::Once).await;
         let gone = async {
             while world.get(session).await.status != StatusCode::NOT_FOUND {
