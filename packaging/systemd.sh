@@ -20,16 +20,16 @@ finish() {
     local code=$?
     # The first process of the namespace takes all others with it.
     [[ -z $parent ]] || kill -KILL "$parent" 2>/dev/null || true
-    umount -R -l "$work/root" 2>/dev/null || true
+    umount -R -l "$work/system" 2>/dev/null || true
     umount -l "$work" 2>/dev/null || true
     rmdir "$work" 2>/dev/null || true
     exit "$code"
 }
 trap finish EXIT
 mount -t tmpfs tmpfs "$work"
-mkdir "$work"/{upper,inner,root}
-mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/inner" "$work/root"
-root=$work/root
+mkdir "$work"/{upper,inner,system}
+mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/inner" "$work/system"
+root=$work/system
 
 strip -o "$work/wagate" "$program"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1000000000}

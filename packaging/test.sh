@@ -19,19 +19,19 @@ daemon=
 finish() {
     local code=$?
     [[ -z $daemon ]] || kill "$daemon" 2>/dev/null || true
-    umount -R -l "$work/root" 2>/dev/null || true
+    umount -R -l "$work/system" 2>/dev/null || true
     umount -l "$work" 2>/dev/null || true
     rmdir "$work" 2>/dev/null || true
     exit "$code"
 }
 trap finish EXIT
 mount -t tmpfs tmpfs "$work"
-mkdir "$work"/{upper,inner,root,packages}
-mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/inner" "$work/root"
-mount -t proc proc "$work/root/proc"
-mount --rbind /dev "$work/root/dev"
+mkdir "$work"/{upper,inner,system,packages}
+mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/inner" "$work/system"
+mount -t proc proc "$work/system/proc"
+mount --rbind /dev "$work/system/dev"
 
-root=$work/root
+root=$work/system
 inside=(chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive)
 within() { "${inside[@]}" "$@"; }
 fail() {

@@ -102,6 +102,6 @@ fn row(entry: &audit::Model) -> Vec<String> {
         entry.target.clone(),
         entry.token_id.as_ref().map_or_else(dash, ToString::to_string),
         entry.address.clone().unwrap_or_else(dash),
-        entry.detail.clone(),
+        AuditEntryView::from(entry.clone()).detail.get().to_owned(),
     ]
 }

@@ -31,12 +31,13 @@ mod webhook;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use clap::{Parser, Subcommand};
+
 use self::output::complain;
 use crate::{
     SIMULATOR,
     config::{self, Flag, Loaded, Sources},
 };
-use clap::{Parser, Subcommand};
 
 /// `EX_USAGE` of sysexits: the command line or the configuration is wrong, and nothing was changed.
 const USAGE: u8 = 64;

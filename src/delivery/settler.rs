@@ -57,7 +57,7 @@ async fn write(shared: &Shared, batch: Vec<Settled>) {
     let disable_after = shared.options.disable_after;
     let error = match webhooks.settle(batch.clone(), disable_after).await {
         Ok(settlement) => {
-            batch.iter().for_each(tell);
+            tell_all(&batch, &settlement);
             return note(shared, &settlement);
         }
         Err(error) => error,
@@ -66,7 +66,7 @@ async fn write(shared: &Shared, batch: Vec<Settled>) {
         for settled in batch {
             match webhooks.settle(vec![settled.clone()], disable_after).await {
                 Ok(settlement) => {
-                    tell(&settled);
+                    tell_all(&[settled], &settlement);
                     note(shared, &settlement);
                 }
                 Err(error) => complain(&error),
@@ -81,6 +81,11 @@ fn note(shared: &Shared, settlement: &Settlement) {
     shared.note(settlement);
     let mut lanes = shared.lanes();
     settlement.health.iter().for_each(|row| lanes.learn_health(row));
+}
+
+/// Says what became of tries that are written down, and not of what somebody else has by then.
+fn tell_all(batch: &[Settled], settlement: &Settlement) {
+    batch.iter().filter(|it| !settlement.lost.contains(&it.delivery)).for_each(tell);
 }
 
 /// Says what became of a try that is written down. Where the receiver is, and what it said, is in the database alone.

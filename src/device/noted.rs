@@ -247,10 +247,10 @@ impl Backend {
 
     /// For whoever has the turn.
     async fn write_up_to(&self, number: u64) -> Result<()> {
-        while !self.noted.is_written(number) {
-            self.write_noted().await?;
+        if self.noted.is_written(number) {
+            return Ok(());
         }
-        Ok(())
+        self.write_noted().await
     }
 
     /// Writes what is noted, and with it what that was made with: see `pending.rs`. First, whoever may have made some of it

@@ -130,7 +130,7 @@ impl Ciphertext {
     }
 }
 
-/// How far an outbound message has come. The order of the variants is the order of the levels.
+/// How far an outbound message has come. The order of the variants is how much they say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AckLevel {
     /// It has not left yet. Only clients elsewhere say so, and of a message that is known it is no news.

@@ -56,7 +56,7 @@ pub fn learn(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
 pub fn learn_from(row: &mut session::Model, message: &NewMessage, to: Option<&str>) -> bool {
     let own = match message.direction {
         Direction::Outbound => Some(message.sender.as_str()),
-        Direction::Inbound if message.chat == message.sender => to,
+        Direction::Inbound if !message.is_group => to,
         // To whom that is which goes to many says less.
         Direction::Inbound => None,
     };

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -45,24 +45,8 @@ impl fmt::Debug for Lock {
 struct Looks {
     begun: AtomicU64,
     last: Mutex<Last>,
-    /// Somebody asks whether the lock is ours.
-    asking: AtomicBool,
-}
-
-/// Whoever asks for the lock, until this is dropped.
-struct Asking(Arc<Looks>);
-
-impl Asking {
-    /// None while somebody else does.
-    fn begin(looks: &Arc<Looks>) -> Option<Self> {
-        (!looks.asking.swap(true, Ordering::SeqCst)).then(|| Self(looks.clone()))
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.0.asking.store(false, Ordering::SeqCst);
-    }
+    /// Held by whoever asks whether the lock is ours.
+    asking: Arc<Mutex<()>>,
 }
 
 /// The last look that has ended.
@@ -109,13 +93,16 @@ impl Health {
     async fn look(&self) -> Result<(), Error> {
         let unready = |what| Err(Error::Unavailable { what, retry_after: LATER });
         let Lock(is_held) = self.lock.clone();
-        // A directory on a network may be away, and whoever asks it then never comes back: one is enough.
-        let asking = Asking::begin(&self.looks);
-        let Some(asking) = asking else { return unready("the state directory does not answer") };
-        let held = tokio::task::spawn_blocking(move || {
-            let _asking = asking;
-            is_held()
-        });
+        // A directory on a network may be away, and who asks it then does not come back for long: there is one of those.
+        let turn = Arc::clone(&self.looks.asking).lock_owned();
+        let held = async {
+            let turn = turn.await;
+            let asked = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                is_held()
+            });
+            asked.await
+        };
         match tokio::time::timeout(LONGEST, held).await {
             Ok(Ok(true)) => {}
             Ok(_) => {

@@ -83,18 +83,12 @@ impl Ingest {
     /// Records one event with what is to be remembered from now on. False when that failed, which is logged: what the
     /// session's status says is not true, then, until somebody says it again.
     pub(super) async fn say_with(&self, event: Event, care: Care) -> bool {
-        let recorded = self.record_with(event, care).await;
-        let said = recorded.is_ok();
-        complain(recorded);
-        said
+        complain(self.record_with(event, care).await)
     }
 
     /// The same, with nothing to be remembered.
     pub(super) async fn tell(&self, event: Event) -> bool {
-        let recorded = self.record(event).await;
-        let said = recorded.is_ok();
-        complain(recorded);
-        said
+        complain(self.record(event).await)
     }
 
     /// Writes down that the connection has lasted. Whether that could be written.
@@ -146,13 +140,15 @@ const fn is_settled(recorded: &Result<Recorded, store::Error>) -> bool {
     matches!(recorded, Ok(_) | Err(store::Error::Database(_) | store::Error::TooLong))
 }
 
-fn complain(recorded: Result<Recorded, store::Error>) {
-    if let Err(error) = recorded {
+/// Logs a failure. Whether there was none.
+fn complain(recorded: Result<Recorded, store::Error>) -> bool {
+    let failed = recorded.inspect_err(|error| {
         tracing::error!(
-            error = &error as &dyn std::error::Error,
+            error = error as &dyn std::error::Error,
             "What happened on a session could not be recorded"
         );
-    }
+    });
+    failed.is_ok()
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ pub struct Statuses {
     rows: Vec<message_status::Model>,
 }
 
+/// What a message has come to. What was delivered has not failed, whatever was said of it; what was sent may have.
+pub(super) const fn level(reached: i16, has_failed: bool) -> i16 {
+    if has_failed && reached < 2 { -1 } else { reached }
+}
+
 impl Statuses {
     /// What was told of a message so far.
     pub(super) async fn read(
@@ -122,11 +127,9 @@ impl Statuses {
         self.rows.iter().any(|row| row.level < 0)
     }
 
-    /// What the message has come to, as levels are counted. What was delivered has not failed, whatever was said of it;
-    /// what was sent may have.
+    /// What the message has come to, as levels are counted.
     pub fn level(&self) -> i16 {
-        let reached = self.reached();
-        if self.has_failed() && reached < 2 { -1 } else { reached }
+        level(self.reached(), self.has_failed())
     }
 
     /// Meta's code of why it failed: of several the lowest word, so that it is always the same.

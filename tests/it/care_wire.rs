@@ -59,8 +59,12 @@ async fn pass_while(world: &World, status: &str, step: Duration) -> (Value, Dura
 }
 
 pub(crate) async fn pass_until_connected(world: &World, step: Duration) -> Duration {
-    let connected = world.pass_until("a connection", step, async || {
-        let seen = world.status("sales").await;
+    pass_until_is_connected(world, "sales", step).await
+}
+
+pub(crate) async fn pass_until_is_connected(world: &World, name: &str, step: Duration) -> Duration {
+    let connected = world.pass_until(name, step, async || {
+        let seen = world.status(name).await;
         if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
     });
     connected.await.1

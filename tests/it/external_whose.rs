@@ -59,6 +59,8 @@ async fn a_message_that_does_not_say_whose_it_is_is_the_account_s_if_it_is_from_
             (message(&format!("false_{BOB}_3EB7"), BOB, ALICE), false, BOB, BOB),
             // That hides the number, which may be the account's.
             (message("3EB8", hidden, ALICE), true, ALICE, hidden),
+            // Much of what is from a group is somebody's who hides it.
+            (by(hidden, message("3EB9", GROUP, BOB)), false, GROUP, hidden),
         ] {
             assert_eq!(tell(&app, "message_create", &told).await["recorded"], true, "{told}");
             let row = all_messages(&app, "shop").await[0].clone();
@@ -214,6 +216,13 @@ async fn a_session_s_number_is_learnt_from_what_its_messages_say_and_it_takes_ov
         tell(&app, "message", &now(message("3EB1", ALICE, BOB))).await;
         tell(&app, "message_create", &sent("3EB2")).await;
         tell(&app, "message", &now(says(false, by(ALICE, message("3EB3", GROUP, BOB))))).await;
+        tell(&app, "message", &now(says(false, message("3EB9", GROUP, BOB)))).await;
+        // One from a group is the account's only if that says so.
+        let of_group = now(by(ALICE, message("3EBA", GROUP, BOB)));
+        tell(&app, "message_create", &of_group).await;
+        let rows = all_messages(&app, "shop").await;
+        let of_group = rows.iter().find(|row| row["waId"] == "3EBA").unwrap();
+        assert_eq!(of_group["fromMe"], false);
         tell(&app, "message_create", &now(says(true, message("3EB4", "1@lid", ALICE)))).await;
         assert_eq!(number().await, Value::Null);
         assert_eq!(status(&app, "old").await["migratedTo"], Value::Null);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use entity::UnixMillis;
 use serde_json::{Value, json};
 use wagate::{clock::Clock, config::Config};
-use wagate_simulator::{Fault, Lasting, Options, Scope};
+use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
 
 use crate::{
-    care_wire::{SECOND, minutes, on_each, pass_until_connected},
+    care_wire::{SECOND, minutes, on_each, pass_until_connected, pass_until_is_connected},
     database::{self, Kind},
     world::{ALICE, BOB, World},
 };
@@ -20,20 +20,28 @@ async fn limited(world: &World, name: &str) -> Result<Value, Value> {
     if limited && seen["nextAttemptAt"].is_string() { Ok(seen) } else { Err(seen) }
 }
 
+/// Two sessions are connected. One loses its connection, and when it dials anew it is told to wait for so many seconds: the
+/// other's phone, and what is said of the one.
+async fn sales_is_limited(world: &World, seconds: u32) -> (Phone, Value) {
+    let phone = world.connect("sales", ALICE).await;
+    let other = world.connect("other", BOB).await;
+    let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(seconds) };
+    world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
+    phone.fault(Fault::Drop, Lasting::Once).await;
+    let limited =
+        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+    (other, limited.0)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
     on_each(async |world| {
-        let phones = [world.connect("sales", ALICE).await, world.connect("other", BOB).await];
-        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
-        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
-        phones[0].fault(Fault::Drop, Lasting::Once).await;
-        let (seen, _) =
-            world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+        let (other, seen) = sales_is_limited(world, 600).await;
         assert_eq!(seen["lastDisconnect"]["code"], 429);
         assert!((9..=12).contains(&minutes(world, &seen)), "{seen}");
 
         // The other one loses its connection as well, and waits although nobody has told it to.
-        phones[1].fault(Fault::Drop, Lasting::Once).await;
+        other.fault(Fault::Drop, Lasting::Once).await;
         world.pass_until("the pause", SECOND, async || limited(world, "other").await).await;
         let dials = world.whatsapp.info().connections;
         world.stop_daemon().await;
@@ -45,12 +53,7 @@ async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
         }
         assert_eq!(world.whatsapp.info().connections, dials, "a restart is no way around it");
         pass_until_connected(world, Duration::from_secs(20)).await;
-        world
-            .pass_until("the other one", Duration::from_secs(20), async || {
-                let seen = world.status("other").await;
-                if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
-            })
-            .await;
+        pass_until_is_connected(world, "other", Duration::from_secs(20)).await;
     })
     .await;
 }
@@ -59,12 +62,7 @@ async fn one_rate_limit_pauses_the_dials_of_all_sessions_over_a_restart() {
 async fn a_pause_of_all_dials_outlasts_the_process_and_a_start_that_somebody_asks_for_is_no_storm()
 {
     on_each(async |world| {
-        let phone = world.connect("sales", ALICE).await;
-        world.connect("other", BOB).await;
-        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
-        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
-        phone.fault(Fault::Drop, Lasting::Once).await;
-        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+        sales_is_limited(world, 600).await;
 
         // The other one is connected to the end of the process, and knows nothing of a limit.
         world.stop_daemon().await;
@@ -78,32 +76,18 @@ async fn a_pause_of_all_dials_outlasts_the_process_and_a_start_that_somebody_ask
     .await;
 }
 
-/// Restarts a session by hand, and lets a little time pass, which a turn takes.
+/// Restarts a session by hand.
 async fn restart(world: &World, name: &str) {
     let restart = world.post(&format!("/api/whatsapp/session/{name}/restart"), json!({})).await;
     assert!(restart.status.is_success(), "{}", restart.body);
 }
 
-async fn pass_until_it_is_connected(world: &World, name: &str) {
-    world
-        .pass_until(name, SECOND, async || {
-            let seen = world.status(name).await;
-            if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
-        })
-        .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_outlasts_a_restart_and_the_end_of_the_session_that_was_told_of_it() {
     on_each(async |world| {
-        let phone = world.connect("sales", ALICE).await;
-        world.connect("other", BOB).await;
-        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(1800) };
-        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
-        phone.fault(Fault::Drop, Lasting::Once).await;
-        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+        sales_is_limited(world, 1800).await;
         restart(world, "sales").await;
-        pass_until_it_is_connected(world, "sales").await;
+        pass_until_is_connected(world, "sales", SECOND).await;
         // Once with the session that was told, which remembers nothing by now; once without it.
         for deleted in [false, true] {
             if deleted {
@@ -120,16 +104,16 @@ async fn a_pause_outlasts_a_restart_and_the_end_of_the_session_that_was_told_of_
                 // A person may dial all the same.
                 for name in ["sales", "other"] {
                     restart(world, name).await;
-                    pass_until_it_is_connected(world, name).await;
+                    pass_until_is_connected(world, name, SECOND).await;
                 }
             }
         }
         world.clock.advance(Duration::from_mins(36));
-        pass_until_it_is_connected(world, "other").await;
+        pass_until_is_connected(world, "other", SECOND).await;
         world.stop_daemon().await;
         world.start_daemon().await;
         // It is over.
-        pass_until_it_is_connected(world, "other").await;
+        pass_until_is_connected(world, "other", SECOND).await;
     })
     .await;
 }
@@ -137,15 +121,10 @@ async fn a_pause_outlasts_a_restart_and_the_end_of_the_session_that_was_told_of_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_restarts_sessions_does_not_dial_all_of_them_into_a_rate_limit() {
     on_each(async |world| {
-        let phone = world.connect("sales", ALICE).await;
-        world.connect("other", BOB).await;
-        let limit = Fault::RefuseUpgrade { status: 429, retry_after: Some(600) };
-        world.whatsapp.fault(Scope::Everyone, limit, Lasting::Once).await;
-        phone.fault(Fault::Drop, Lasting::Once).await;
-        world.pass_until("the limit", SECOND, async || limited(world, "sales").await).await;
+        sales_is_limited(world, 600).await;
         for _ in 0..3 {
             restart(world, "other").await;
-            pass_until_it_is_connected(world, "other").await;
+            pass_until_is_connected(world, "other", SECOND).await;
         }
         let dials = world.whatsapp.info().connections;
         restart(world, "other").await;
@@ -160,7 +139,7 @@ async fn a_script_that_restarts_sessions_does_not_dial_all_of_them_into_a_rate_l
         assert_eq!(world.whatsapp.info().connections, dials);
         world.clock.advance(Duration::from_mins(12));
         for name in ["sales", "other"] {
-            pass_until_it_is_connected(world, name).await;
+            pass_until_is_connected(world, name, SECOND).await;
         }
     })
     .await;
@@ -196,12 +175,7 @@ async fn who_waits_for_its_turn_when_dials_are_paused_says_why_and_until_when() 
             }
             world.clock.advance(Duration::from_mins(13));
             for name in names {
-                world
-                    .pass_until(name, SECOND, async || {
-                        let seen = world.status(name).await;
-                        if seen["status"] == "session_connected" { Ok(()) } else { Err(seen) }
-                    })
-                    .await;
+                pass_until_is_connected(&world, name, SECOND).await;
             }
             world.end().await;
         })

@@ -93,3 +93,26 @@ async fn however_many_ask_at_once_two_look() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_lock_that_does_not_answer_is_asked_once_and_readiness_comes_back_with_it() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let (answers, answer) = mpsc::channel::<()>();
+        let (asked, answer) = (Arc::new(AtomicUsize::new(0)), Mutex::new(answer));
+        let count = Arc::clone(&asked);
+        let health = app.health().with_lock(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            answer.lock().unwrap().recv().ok();
+            true
+        });
+        // Who asks first hangs up before there is an answer, the next waits for one as long as he may.
+        assert!(Box::pin(health.ready()).now_or_never().is_none());
+        assert!(health.ready().await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        drop(answers);
+        assert!(health.ready().await.is_ok());
+        app.close().await;
+    })
+    .await;
+}

@@ -10,9 +10,10 @@ use crate::{
     world::http_client,
 };
 
-/// Values of keys of each kind: a secret, one with a secret in it, and two that are shown.
-const BEFORE: [&str; 4] = ["hunter-one", "authorization=hunter-one", "47s", "hunter_one=warn"];
-const AFTER: [&str; 4] = ["hunter-two", "authorization=hunter-two", "48s", "hunter_two=warn"];
+/// Values of keys of each kind: a secret, one with a secret in it, and two that are shown. Each is longer than what a
+/// signature has by chance.
+const BEFORE: [&str; 4] = ["hunter-one", "authorization=hunter-one", "104747s", "hunter_one=warn"];
+const AFTER: [&str; 4] = ["hunter-two", "authorization=hunter-two", "104848s", "hunter_two=warn"];
 
 const KEYS: [&str; 4] =
     ["external.webhook_secret_key", "traces.headers", "http.request_timeout", "log.filter"];
@@ -80,7 +81,7 @@ async fn a_start_says_which_keys_have_other_values_and_no_value() {
             assert_eq!(entries[0]["detail"], serde_json::json!({ "keys": keys }));
             assert_eq!(entries[0]["tokenId"], Value::Null, "it was nobody's token");
             let said = format!("{entries:?} {}", installation.said());
-            for value in ["hunter", "47s", "48s"] {
+            for value in ["hunter", "104747s", "104848s"] {
                 assert!(!said.contains(value), "{value} in {said}");
             }
             end(daemon);

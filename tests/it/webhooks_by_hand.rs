@@ -39,10 +39,42 @@ async fn what_needs_no_body_takes_an_empty_one_that_says_it_is_json() {
         let replay = replay.json()["data"]["id"].as_str().unwrap().to_owned();
         let cancel = format!("/api/webhooks/replays/{replay}/cancel");
         assert_eq!(post_nothing(&app, &cancel).await.status, 200);
+        for path in ["session/shop/qr/url", "session/shop/logout"] {
+            let answer = post_nothing(&app, &format!("/api/whatsapp/{path}")).await;
+            assert!(answer.status.is_success(), "{path}: {} {}", answer.status, answer.text());
+        }
         // What is there must be JSON all the same, and whoever needs members asks for them.
         let half = app.request(Method::POST, &retry).header("content-type", "application/json");
         Answer::to(half.body("{")).await.problem(400, "MALFORMED_JSON");
         post_nothing(&app, "/api/webhooks").await.problem(400, "MALFORMED_JSON");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_is_sent_again_by_hand_goes_before_retries_that_are_due() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        let (id, _) = endpoint(&app, json!({ "url": receiver.url(), "max_in_flight": 1 })).await;
+        app.session("shop").await;
+        receiver.usually(Behaviour::status(500));
+        for n in 0..3 {
+            app.hear("shop", "4911", &n.to_string()).await;
+        }
+        app.deliveries.drive().await.unwrap();
+        assert_eq!(receiver.count(), 3);
+        app.clock.advance(Duration::from_mins(1));
+        receiver.usually(Behaviour::status(200));
+        let last = receiver.requests()[2].id().to_owned();
+        let rows = log(&app, &id).await;
+        let row = rows.iter().find(|row| row["event_id"] == last.as_str()).unwrap();
+        let retry = format!("/api/webhooks/events/{}/retry", row["id"].as_str().unwrap());
+        assert_eq!(app.post(&retry, json!({})).await.status, 202);
+        app.deliveries.drive().await.unwrap();
+        assert_eq!(receiver.requests()[3].id(), last);
+        assert_eq!(receiver.count(), 6);
         app.close().await;
     })
     .await;

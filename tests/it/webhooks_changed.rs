@@ -74,8 +74,9 @@ async fn another_url_closes_the_breaker_and_its_first_success_is_told() {
         endpoint(&app, json!({ "url": watcher.url(), "event_types": ["webhook.*"] })).await;
         app.session("shop").await;
         open_breaker(&app, &old, &id).await;
-        // Another setting mends nothing.
-        app.patch(&format!("/api/webhooks/{id}"), json!({ "description": "x" })).await;
+        // Another setting mends nothing, nor does it that it stays where it is.
+        let same = json!({ "description": "x", "url": old.url() });
+        app.patch(&format!("/api/webhooks/{id}"), same).await;
         assert_eq!(shown(&app, &id).await["health"]["breaker"], "open");
         app.patch(&format!("/api/webhooks/{id}"), json!({ "url": new.url() })).await;
         assert_eq!(shown(&app, &id).await["health"]["breaker"], "closed");

@@ -1,23 +1,33 @@
 //! No tenant's URL leads to the gateway itself, whatever else of its machine may be called.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use entity::webhook::state::{Format, Ordering};
 use reqwest::StatusCode;
 use serde_json::json;
+use wagate::{
+    store::{
+        Made,
+        audit::By,
+        webhooks::{Making, NewEndpoint},
+    },
+    webhook::SigningSecret,
+};
 use wagate_simulator::Options;
 
 use crate::{
     database::{Kind, on, on_each},
     http_app::App,
     receiver::Receiver,
-    world::World,
+    webhooks_api::log,
+    world::{World, calls_this_machine},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_calls_receivers_beside_it_and_never_itself() {
     on(Kind::Sqlite, async |database| {
         let world = World::start_with(database, Options::default(), |config| {
-            config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
-            config.webhooks.require_https = false;
-            config.webhooks.ports.0 = Vec::new();
+            calls_this_machine(config);
             config.http.admin_listen = Some("0.0.0.0:0".parse().unwrap());
         })
         .await;
@@ -47,15 +57,38 @@ async fn a_daemon_calls_receivers_beside_it_and_never_itself() {
     .await;
 }
 
+/// An endpoint that nobody has looked at.
+async fn leads_to(app: &App, url: String) -> String {
+    let new = NewEndpoint {
+        url,
+        description: None,
+        format: Format::Envelope,
+        event_types: vec!["message.*".to_owned()],
+        session_ids: Vec::new(),
+        phone_numbers: Vec::new(),
+        headers: BTreeMap::new(),
+        ordering: Ordering::None,
+        max_in_flight: 4,
+        rate_per_second: None,
+        timeout: Duration::from_secs(1),
+        max_retries: None,
+        max_age: Duration::from_hours(72),
+    };
+    let (secret, by) = (SigningSecret::generate(), (None, By::default()));
+    let made = app.store.webhooks().create(&app.organization, new, &secret, 500, false, by).await;
+    let Making::Made(Made::New(row)) = made.unwrap() else { panic!("it is not made") };
+    row.id.to_string()
+}
+
 #[tokio::test]
 async fn a_name_that_leads_to_the_gateway_is_refused_with_its_port_alone() {
     on_each(async |database| {
         let app = App::start(database).await;
         let receiver = Receiver::start().await;
+        app.session("shop").await;
         let port = app.base.rsplit(':').next().unwrap().to_owned();
         let own = json!({ "url": format!("http://receiver.test:{port}/livez") });
         app.post("/api/webhooks", own).await.invalid(&["/url"]);
-        // An endpoint that was there before the gateway came to listen where it leads.
         let beside = format!("http://receiver.test:{}/", receiver.address.port());
         let made = app.post("/api/webhooks", json!({ "url": beside })).await;
         let id = made.json()["data"]["id"].as_str().unwrap().to_owned();
@@ -63,6 +96,20 @@ async fn a_name_that_leads_to_the_gateway_is_refused_with_its_port_alone() {
         app.patch(&format!("/api/webhooks/{id}"), moved).await.invalid(&["/url"]);
         let tested = app.post(&format!("/api/webhooks/{id}/test"), json!({})).await.json();
         assert_eq!(tested["data"]["delivered"], true);
+
+        // Endpoints that were there before the gateway came to listen where they lead: by a name, and plainly.
+        for (host, error) in [("receiver.test", "blocked_address"), ("127.0.0.1", "url_refused")] {
+            let id = leads_to(&app, format!("http://{host}:{port}/livez")).await;
+            app.hear("shop", "4911", host).await;
+            app.deliveries.drive().await.unwrap();
+            let row = log(&app, &id).await[0].clone();
+            assert_eq!(
+                (&row["status"], &row["error"]),
+                (&json!("exhausted"), &json!(error)),
+                "{row}"
+            );
+            app.post(&format!("/api/webhooks/{id}/pause"), json!({})).await;
+        }
         app.close().await;
     })
     .await;

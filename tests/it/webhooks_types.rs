@@ -21,7 +21,7 @@ use crate::{
     schema,
     webhooks_api::endpoint,
     webhooks_described,
-    world::{ALICE, BOB, World},
+    world::{ALICE, BOB, World, calls_this_machine},
 };
 
 /// Where a type of event happens.
@@ -115,9 +115,7 @@ async fn all_of(scene_of: Scene, receiver: &Receiver, secret: &str, catalogue: &
 async fn played(scene: Scene, kind: Kind, play: impl AsyncFn(&mut World)) {
     database::on(kind, async |database| {
         let mut world = World::start_with(database, Options::default(), |config| {
-            config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
-            config.webhooks.require_https = false;
-            config.webhooks.ports.0 = Vec::new();
+            calls_this_machine(config);
             config.whatsapp.on_other_account = OnOtherAccount::Flag;
         })
         .await;

@@ -11,7 +11,7 @@ use crate::{
     database::{self, Kind, on_each},
     process::{Installation, Process},
     receiver::{Receiver, Request},
-    world::{ALICE, BOB, World},
+    world::{ALICE, BOB, World, calls_this_machine},
 };
 
 fn types(requests: &[Request]) -> BTreeSet<String> {
@@ -23,12 +23,8 @@ async fn an_endpoint_hears_of_a_session_that_was_stopped_and_started_by_hand_aft
  {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         database::on(kind, async |database| {
-            let mut world = World::start_with(database, Options::default(), |config| {
-                config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
-                config.webhooks.require_https = false;
-                config.webhooks.ports.0 = Vec::new();
-            })
-            .await;
+            let mut world =
+                World::start_with(database, Options::default(), calls_this_machine).await;
             let receiver = Receiver::start().await;
             world.connect("sales", ALICE).await;
             let filter = json!({ "url": receiver.url(), "session_ids": ["sales"] });
@@ -64,12 +60,8 @@ async fn an_endpoint_hears_of_a_session_that_was_stopped_and_started_by_hand_aft
 async fn what_happens_on_a_phone_arrives_at_a_url() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         database::on(kind, async |database| {
-            let mut world = World::start_with(database, Options::default(), |config| {
-                config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
-                config.webhooks.require_https = false;
-                config.webhooks.ports.0 = Vec::new();
-            })
-            .await;
+            let mut world =
+                World::start_with(database, Options::default(), calls_this_machine).await;
             let receiver = Receiver::start().await;
             let made = world.post("/api/webhooks", json!({ "url": receiver.url() })).await;
             assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
@@ -128,12 +120,7 @@ async fn what_happens_on_a_phone_arrives_at_a_url() {
 async fn an_endpoint_of_one_session_goes_on_hearing_of_it_when_it_was_paired_again() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         database::on(kind, async |database| {
-            let world = World::start_with(database, Options::default(), |config| {
-                config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
-                config.webhooks.require_https = false;
-                config.webhooks.ports.0 = Vec::new();
-            })
-            .await;
+            let world = World::start_with(database, Options::default(), calls_this_machine).await;
             let phone = world.connect("sales", ALICE).await;
             world.connect("other", "15550003333").await;
             let receiver = Receiver::start().await;

@@ -31,7 +31,7 @@ pub struct EntryView {
     /// The id of what was changed.
     target: String,
     #[schemars(with = "Map<String, Value>")]
-    detail: Box<RawValue>,
+    pub(crate) detail: Box<RawValue>,
     token_id: Option<TokenId>,
     address: Option<String>,
 }
@@ -58,7 +58,7 @@ fn told(detail: String) -> Box<RawValue> {
         return RawValue::from_string(detail).unwrap_or_else(|_| none());
     };
     for (name, value) in &mut members {
-        let is_time = ["At", "Until", "until", "since"].iter().any(|end| name.ends_with(end));
+        let is_time = ["At", "Until"].iter().any(|end| name.ends_with(end));
         if let Some(millis) = value.as_i64().filter(|_| is_time) {
             *value = json!(rfc3339(UnixMillis(millis)));
         }

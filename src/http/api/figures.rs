@@ -62,7 +62,7 @@ impl FiguresView {
         let waits =
             |it: &Alike| matches!(it.status, MessageStatus::Queued | MessageStatus::Sending);
         let is_sent = |it: &Alike| out(it) && !waits(it) && it.status != MessageStatus::Failed;
-        let acked = |level: i16| count(&|it| is_sent(it) && it.ack == level);
+        let acked = |holds: fn(i16) -> bool| count(&|it| is_sent(it) && holds(it.ack));
         Self {
             session_id,
             since: rfc3339(since),
@@ -72,10 +72,11 @@ impl FiguresView {
             waiting: count(&|it| out(it) && waits(it)),
             failed: count(&|it| out(it) && it.status == MessageStatus::Failed),
             acks: AcksView {
-                server: acked(1),
-                delivered: acked(2),
-                read: acked(3),
-                played: acked(4),
+                // What was written on the phone nobody has acknowledged to us: the server has it, or it would not be here.
+                server: acked(|level| level <= 1),
+                delivered: acked(|level| level == 2),
+                read: acked(|level| level == 3),
+                played: acked(|level| level >= 4),
             },
             undecryptable,
             is_whole: counted.is_whole,

@@ -63,7 +63,8 @@ pub(super) struct MessageView {
     body: Option<String>,
     target_id: Option<String>,
     /// What was chosen, ordered or shown in one that came by Meta's Cloud API: Meta's own object, under its word
-    /// (`interactive`, `button`, `order`, `location`, `contacts`, `system`, `referral`).
+    /// (`interactive`, `button`, `order`, `location`, `contacts`, `system`, `referral`,
+    /// `referred_product`); what was too large is named in `omitted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     interaction: Option<Map<String, Value>>,
     /// What comes with it: an image, a video, a sound, a document or a sticker.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        accept::preferred, auth::Caller, body::JsonObject, code::Code as ProblemCode,
+        accept::preferred, auth::Caller, body::Unneeded, code::Code as ProblemCode,
         error::ApiError, fields::Parameters, path::SessionPath, problem::Problem, waiting::Waiting,
     },
     qr::{Format, Layout, Renderer},
@@ -154,7 +154,7 @@ pub(super) async fn sign(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let format = body.parsed("format", |word| match word {

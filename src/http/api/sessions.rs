@@ -148,7 +148,7 @@ pub(super) async fn rotate_secret(
     SessionPath(id): SessionPath,
     parameters: Parameters,
     headers: HeaderMap,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;
@@ -243,7 +243,7 @@ pub(super) async fn log_out(
     Caller(caller): Caller,
     SessionPath(id): SessionPath,
     parameters: Parameters,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let forget = body.flag("forgetAccount").unwrap_or(false);

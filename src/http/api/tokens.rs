@@ -14,8 +14,12 @@ use super::{List, created, ok};
 use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
-        auth::Caller, body::JsonObject, error::ApiError, fields::Parameters,
-        idempotency::idempotency_key, path::TokenPath,
+        auth::Caller,
+        body::{JsonObject, Unneeded},
+        error::ApiError,
+        fields::Parameters,
+        idempotency::idempotency_key,
+        path::TokenPath,
     },
     service::{
         Tokens,
@@ -143,7 +147,7 @@ pub(super) async fn rotate(
     TokenPath(id): TokenPath,
     parameters: Parameters,
     headers: HeaderMap,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;

@@ -33,7 +33,7 @@ pub(super) enum Unsaid<'a> {
     Received,
     /// The account's.
     Sent,
-    /// The account's if it is from this address of its, and where that is not known.
+    /// The account's if it is from this address of its; and where that is not known, unless it is from a group.
     By(Option<&'a str>),
 }
 

@@ -85,11 +85,6 @@ impl Meta {
         organization: &OrganizationId,
         body: &body::Model,
     ) -> Result<Taken, Error> {
-        // What others' parts were taken out of is not what was signed.
-        let Some(signature) = Signature::parse(body.signature.as_bytes()).filter(|_| !body.is_part)
-        else {
-            return Ok(Taken::Left);
-        };
         let Some(bytes) = self.store.meta().open_body(body).await?.map(Bytes::from) else {
             return Ok(Taken::Other);
         };
@@ -98,6 +93,11 @@ impl Meta {
         if !accounts.iter().any(|row| row.organization_id == *organization) {
             return Ok(Taken::Other);
         }
+        // What others' parts were taken out of is not what was signed.
+        let Some(signature) = Signature::parse(body.signature.as_bytes()).filter(|_| !body.is_part)
+        else {
+            return Ok(Taken::Left);
+        };
         match self.receive(&Door::Shared, &signature, &bytes).await {
             Ok(owners) if owners.contains(organization) => Ok(Taken::In),
             // Of another app, or of accounts that take nothing.

@@ -129,7 +129,10 @@ impl EndpointInput {
         let mut errors = Vec::new();
         let format = self.format.unwrap_or(row.format);
         let url = match &self.url {
-            Some(url) => target(client, url, "url", &mut errors).await,
+            // The one that is there is nowhere else.
+            Some(url) => {
+                target(client, url, "url", &mut errors).await.filter(|url| *url != row.url)
+            }
             None => None,
         };
         let types = match self.event_types {

@@ -2,7 +2,7 @@
 
 use entity::{UnixMillis, audience, campaign_statistics, state::AudienceState};
 
-use crate::store::statuses::Statuses;
+use crate::store::statuses::{Statuses, level};
 
 /// How many have come how far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,12 +108,11 @@ pub(super) fn moved_on(member: &audience::Model, statuses: &Statuses) -> audienc
     audience::Model { state: state(&both), ..both }
 }
 
-/// What was delivered has not failed, whatever was said of it; what was sent may have.
 const fn state(member: &audience::Model) -> AudienceState {
-    match member.reached {
+    match level(member.reached, member.is_failed) {
         _ if member.wa_id.is_none() => AudienceState::Pending,
-        ..2 if member.is_failed => AudienceState::Failed,
-        ..1 => AudienceState::Attached,
+        ..0 => AudienceState::Failed,
+        0 => AudienceState::Attached,
         1 => AudienceState::Sent,
         2 => AudienceState::Delivered,
         3 => AudienceState::Read,

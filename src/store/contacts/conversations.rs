@@ -48,6 +48,8 @@ pub(in crate::store) async fn heard(
     let mut found = rows.one(txn).await?;
     if let (Some(row), Some(contact)) = (&found, contact.filter(|_| group.is_none()))
         && row.chat != address
+        // Who hides a number is called by it all the same.
+        && row.chat != present_address(txn, organization, Some(contact), person).await?
     {
         readdress(txn, organization, contact, now).await?;
         found = conversation::Entity::find_by_id(row.id.clone()).one(txn).await?;

@@ -116,6 +116,7 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
     // What was never sent is due at 0. Were it all to go first, a backlog that never empties would keep
     // back what is tried again until it is too old; the other way round, a receiver that refuses some
     // would hear of nothing new. So half of the places are for either, and what one leaves is the other's.
+    // Before all of it goes what somebody sends again by hand.
     // A probe asks whether the receiver is back: what it has refused before is the worse question, and
     // with a few that it always refuses the breaker would not close for a day.
     let of = |condition: &str| {
@@ -128,7 +129,7 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
     let (first, again) = (of("next_at <= 0"), of("next_at > 0 AND next_at <= $2"));
     format!(
         "SELECT {columns} FROM (\
-         SELECT f.*, 1 AS turn FROM ({first}) AS f UNION ALL \
+         SELECT f.*, CASE WHEN next_at < 0 THEN -1 ELSE 1 END AS turn FROM ({first}) AS f UNION ALL \
          SELECT a.*, CASE WHEN {again_goes_first} AND ROW_NUMBER() OVER (ORDER BY next_at, seq) <= ({limit} + 1) / 2 \
          THEN 0 ELSE 2 END AS turn FROM ({again}) AS a) AS due ORDER BY turn, next_at, seq LIMIT {limit}"
     )

@@ -124,8 +124,8 @@ impl Listener {
 
 /// Whether a format has a place for it. A flat body is a message, and what cannot be read is none yet: when it can be,
 /// it is told of.
-pub(super) const fn has_place(format: Format, unreadable: bool) -> bool {
-    !unreadable || matches!(format, Format::Envelope)
+pub(super) fn has_place(format: Format, is_unreadable: impl FnOnce() -> bool) -> bool {
+    matches!(format, Format::Envelope) || !is_unreadable()
 }
 
 /// What an endpoint's row says that it wants.
@@ -158,7 +158,7 @@ pub(in crate::store) async fn owe(
         for listener in listeners.iter() {
             let (session, number) = (told.session_id.as_deref(), told.phone_number.as_deref());
             if told.about.as_ref() != Some(&listener.id)
-                && has_place(listener.format, told.unreadable)
+                && has_place(listener.format, || told.unreadable)
                 && listener.filter.wants(told.kind, session, number)
             {
                 deliveries.push(owed(&told, listener, now).into_active_model());

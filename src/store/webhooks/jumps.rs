@@ -1,7 +1,7 @@
 //! What the wall clock's being set means for what is owed, and for what is remembered of endpoints.
 //!
 //! Each statement can be made twice, by two daemons whose clocks were both set, or once more after an error: what is too
-//! far away is brought near, what has time left keeps at least that, and nothing is kept for longer than its endpoint asks.
+//! far away is brought near, and what has time left keeps at least that, though no more than its endpoint asks.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const AGE: &str =
 
 impl Webhooks {
     /// The clock was set back, to now. What waits for its next attempt waits as long as it was to wait, from now
-    /// on, and nothing is kept for longer than its endpoint asks. Returns how many deliveries it was.
+    /// on. Returns how many deliveries it was.
     pub async fn clock_went_back(&self) -> Result<u64, Error> {
         let now = self.store.clock().now().0;
         // Its last attempt was then, by the clock that was ahead; what has none waits for nobody in particular.
@@ -27,14 +27,13 @@ impl Webhooks {
             "CASE WHEN next_at <= {now} THEN next_at WHEN COALESCE({last}, {now} + 1) <= {now} \
              THEN next_at ELSE COALESCE({now} + next_at - {last}, 0) END"
         );
-        let keeps =
-            format!("CASE WHEN expires_at > {now} + {AGE} THEN {now} + {AGE} ELSE expires_at END");
         self.write(format!(
             "UPDATE webhook_health SET hold_until = {now} + hold_until - last_failure_at \
              WHERE hold_until > {now} AND last_failure_at > {now}"
         ))
         .await?;
-        self.each_waiting(&format!("next_at = {waits}, expires_at = {keeps}")).await
+        // How long it is kept is left: another daemon's clock, or this one when it is put right, would find it too old.
+        self.each_waiting(&format!("next_at = {waits}")).await
     }
 
     /// The clock was set ahead by so much. What waits has as long left as it had, and an endpoint has failed for

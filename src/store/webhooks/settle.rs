@@ -87,6 +87,8 @@ pub struct Settled {
 pub struct Settlement {
     /// Results that came too late: somebody else had taken the delivery, or it was cancelled.
     pub fenced: u64,
+    /// Of those, the ones that did not succeed.
+    pub lost: BTreeSet<DeliveryId>,
     /// How endpoints are, as far as it was written.
     pub health: Vec<health::Model>,
     pub disabled: Vec<EndpointId>,
@@ -132,6 +134,9 @@ async fn settle(
     let mut tally = Tally::default();
     for settled in batch.iter().filter(|it| it.ending != Ending::Succeeded) {
         let ended = end(txn, settled, now).await?;
+        if ended == 0 {
+            settlement.lost.insert(settled.delivery.clone());
+        }
         if ended > 0 && settled.ending == Ending::Exhausted {
             tally.exhausted(&settled.endpoint);
             settlement.exhausted += 1;

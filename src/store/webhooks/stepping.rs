@@ -10,7 +10,7 @@ use entity::{
     id::{DeliveryId, EndpointId, EventId, ReplayId, in_order},
     webhook::{
         delivery, endpoint, event, replay,
-        state::{Cause, DeliveryState, EndpointState, Format, ReplayState},
+        state::{Cause, DeliveryState, EndpointState, ReplayState},
     },
 };
 use sea_orm::{
@@ -22,7 +22,7 @@ use sea_orm::{
 
 use super::{
     Webhooks,
-    fanout::{filter, order_key},
+    fanout::{filter, has_place, order_key},
     missed::delivered,
     replay::finish,
     stretch::stretch,
@@ -153,7 +153,7 @@ async fn step(
         EventType::of_name(&event.event_type).is_some_and(|kind| {
             // One about this endpoint was never for it.
             event.conversation != endpoint.id.as_str()
-                && (endpoint.format == Format::Envelope || !is_unreadable(&event.payload))
+                && has_place(endpoint.format, || is_unreadable(&event.payload))
                 && wants.wants(kind, event.session_id.as_deref(), number.as_deref())
         })
     });

@@ -47,7 +47,7 @@ pub(in crate::http::api) fn receive() -> Operation {
              change how it is; a time in whole seconds stands for all of its second. An acknowledgement with nothing but its message's id waits \
              for the message, if that is not known yet: nothing is recorded then, and it is no repetition. One at level 0 says less than is known of a \
              message, and is a repetition once that is known, or this is. A message that says neither by `fromMe` nor by its id whose it is was received if it is \
-             told of as `message`, and told of as `message_create` it is the account's if it is from its number, or that is not known. Within one second the order in which things come is what counts, and what was \
+             told of as `message`, and told of as `message_create` it is the account's if it is from its number, or, outside of groups, that is not known. Within one second the order in which things come is what counts, and what was \
              told before is told of another moment only within a second of when it first came: later it is a repetition. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
              posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
              by the session's secret, as `?secret=…` or in a header; `signature` by a signature of Standard Webhooks.",

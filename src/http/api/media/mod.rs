@@ -26,7 +26,7 @@ use super::{
 use crate::{
     http::{
         auth::Caller,
-        body::JsonObject,
+        body::Unneeded,
         code::Code,
         error::ApiError,
         fields::Parameters,
@@ -151,7 +151,7 @@ pub(super) async fn sign(
     Caller(caller): Caller,
     (SessionPath(session), MessagePath(id)): (SessionPath, MessagePath),
     parameters: Parameters,
-    JsonObject(mut body): JsonObject,
+    Unneeded(mut body): Unneeded,
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     let lifetime = body.number("expiresIn", LIFETIMES).flatten();

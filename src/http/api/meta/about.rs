@@ -213,7 +213,7 @@ pub(super) fn list_events() -> Operation {
         .about("The newest first. Everything is there once, however often Meta has told it.")
         .query([
             flag("processed", "Only what was, or was not, carried out."),
-            text("type", "Only events of this type.").pattern("^[^\\u0000]*$").example("messages"),
+            text("type", "Only events of this type.").pattern("^[^\\u0000]*$").example("message"),
             text("account", "Only events about this account.")
                 .pattern("^mac_[0-7][0-9A-HJKMNP-TV-Z]{25}$")
                 .example("mac_01JJ2Q8ZK4XG0V3M5N7P9R1T3V"),

@@ -13,7 +13,7 @@ use crate::{
     http::{
         api::{List, created, ok, once, webhooks::moment, with},
         auth::Caller,
-        body::JsonObject,
+        body::{JsonObject, Unneeded},
         error::ApiError,
         fields::{Fields, Parameters},
         idempotency::idempotency_key,
@@ -143,7 +143,7 @@ pub(super) async fn rotate(
     MetaAccountPath(id): MetaAccountPath,
     parameters: Parameters,
     headers: HeaderMap,
-    JsonObject(body): JsonObject,
+    Unneeded(body): Unneeded,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;

@@ -106,27 +106,36 @@ pub(super) async fn past(
 
 /// All that was told of a message that went out, with what the past says of it.
 async fn come_to(door: &Door<'_>, row: &message::Model, level: i16) -> Result<Statuses, DbErr> {
-    let mut told = Statuses::read(door.txn, &row.session_key, &row.wa_id).await?;
-    if let Some(word) = word(level) {
-        let status = NewStatus {
-            wa_id: row.wa_id.clone(),
-            word: word.to_owned(),
-            level,
-            participant: String::new(),
-            at: row.sent_at,
-            error: None,
-            pricing: None,
-        };
-        let organization = &row.organization_id;
-        if told.add(door.txn, organization, &row.session_key, &status, door.now).await? {
-            audience::apply(door.txn, &row.session_key, &row.wa_id, &told, door.now).await?;
-        }
+    let Some(word) = word(level) else {
+        return Statuses::read(door.txn, &row.session_key, &row.wa_id).await;
+    };
+    let status = NewStatus {
+        wa_id: row.wa_id.clone(),
+        word: word.to_owned(),
+        level,
+        participant: String::new(),
+        at: row.sent_at,
+        error: None,
+        pricing: None,
+    };
+    add_told(door, row, &status).await
+}
+
+/// Adds what is told of a message that went out, for whoever counts it. All that was told of it.
+pub(super) async fn add_told(
+    door: &Door<'_>,
+    row: &message::Model,
+    new: &NewStatus,
+) -> Result<Statuses, DbErr> {
+    let mut told = Statuses::read(door.txn, &row.session_key, &new.wa_id).await?;
+    if told.add(door.txn, &row.organization_id, &row.session_key, new, door.now).await? {
+        audience::apply(door.txn, &row.session_key, &new.wa_id, &told, door.now).await?;
     }
     Ok(told)
 }
 
 /// Meta's word for a level.
-const fn word(level: i16) -> Option<&'static str> {
+pub(super) const fn word(level: i16) -> Option<&'static str> {
     match level {
         -1 => Some("failed"),
         1 => Some("sent"),
@@ -196,7 +205,10 @@ async fn reread(
         .await?;
     let Some(row) = found else { return Ok(None) };
     let now = (message.kind, &message.body, &message.target_wa_id, &message.interaction);
-    let is_placeholder = message.kind == entity::kind::MessageKind::Unsupported;
+    let is_unsupported = |kind| kind == entity::kind::MessageKind::Unsupported;
+    // It says less than what is there.
+    let is_placeholder = is_unsupported(message.kind)
+        && (!is_unsupported(row.kind) || message.interaction.is_none());
     let before = (row.kind, &row.body, &row.target_wa_id, &row.interaction);
     if before == now || is_placeholder {
         return Ok(Some(row));

@@ -11,7 +11,7 @@ use sea_orm::{
     QueryFilter,
 };
 
-use super::message::{Door, reach};
+use super::message::{Door, add_told, reach, word};
 use crate::{
     event::{Ack, AckLevel, Event, NewMessage, message_key},
     store::{
@@ -22,9 +22,6 @@ use crate::{
 
 /// The word for what Meta has taken. Meta tells itself when it has sent it: `sent`.
 const ACCEPTED: &str = "accepted";
-
-/// Meta's word for what is not sent.
-const FAILED: &str = "failed";
 
 /// Whether Meta's id of a message is not known yet: it is called by our own until then.
 pub(in crate::store::meta) fn is_nameless(row: &message::Model) -> bool {
@@ -85,12 +82,12 @@ async fn announce(
     Ok(row)
 }
 
-/// Meta has taken a message. `word` is what it does with it, if it does not simply send it.
+/// Meta has taken a message. `held` is what it does with it, if it does not simply send it.
 pub(in crate::store::meta) async fn accepted(
     door: &mut Door<'_>,
     session: &session::Model,
     row: message::Model,
-    (wa_id, word): (&str, Option<&str>),
+    (wa_id, held): (&str, Option<&str>),
 ) -> Result<(), DbErr> {
     // Statuses may have been faster, and have named it.
     let row = if is_nameless(&row) { name(door, session, row, wa_id).await? } else { row };
@@ -98,8 +95,8 @@ pub(in crate::store::meta) async fn accepted(
     let before = statuses.level();
     let status = NewStatus {
         wa_id: wa_id.to_owned(),
-        word: word.unwrap_or(ACCEPTED).to_owned(),
-        level: i16::from(word.is_none()),
+        word: held.unwrap_or(ACCEPTED).to_owned(),
+        level: i16::from(held.is_none()),
         participant: String::new(),
         at: door.now,
         error: None,
@@ -111,7 +108,7 @@ pub(in crate::store::meta) async fn accepted(
     }
     let level = statuses.level();
     let mut come = row.clone();
-    (come.status, come.error) = (MessageStatus::Sending, word.map(str::to_owned));
+    (come.status, come.error) = (MessageStatus::Sending, held.map(str::to_owned));
     reach(&mut come, level, statuses.error());
     write(door, row, &come).await?;
     match AckLevel::of(level) {
@@ -137,19 +134,15 @@ pub(in crate::store::meta) async fn failed(
     write(door, row, &come).await?;
     // Meta will tell nothing of it: so this is what was told, for whoever counts it.
     let status = NewStatus {
-        wa_id: own.clone(),
-        word: FAILED.to_owned(),
+        wa_id: own,
+        word: word(AckLevel::Error.level()).unwrap_or_default().to_owned(),
         level: AckLevel::Error.level(),
         participant: String::new(),
         at: door.now,
         error: Some(error.to_owned()),
         pricing: None,
     };
-    let mut statuses = Statuses::default();
-    let organization = &session.organization_id;
-    if statuses.add(door.txn, organization, &session.id, &status, door.now).await? {
-        audience::apply(door.txn, &session.id, &own, &statuses, door.now).await?;
-    }
+    add_told(door, &come, &status).await?;
     tell(door, session, &come, (AckLevel::Error, Some(error))).await
 }
 

@@ -110,7 +110,9 @@ impl Hub {
         if let Some(bundle) = &bundle {
             self.check_retry_keys(sender, bundle);
         }
-        author.endpoint.forget(device).await;
+        let companion = Arc::clone(&sender.companion);
+        let bundle = bundle.unwrap_or_else(|| companion.take_bundle());
+        let renewed = author.endpoint.renew(device, &bundle).await;
         let group = is_group(&written.chat).then(|| self.directory.group(&written.chat.user));
         let message = match group.flatten() {
             // The chain is sent along: the client may have lost that instead of the session.
@@ -120,13 +122,9 @@ impl Hub {
             }
             None => Ok(waproto::whatsapp::Message::clone(&written.message)),
         };
-        let companion = Arc::clone(&sender.companion);
-        let sealed = match message {
-            Ok(message) => {
-                let fresh = move || Some(bundle.unwrap_or_else(|| companion.take_bundle()));
-                author.endpoint.seal(device, &message, fresh).await
-            }
-            Err(error) => Err(error),
+        let sealed = match (renewed, message) {
+            (Ok(()), Ok(message)) => author.endpoint.seal(device, &message, || None).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         match sealed {
             Ok(sealed) => {

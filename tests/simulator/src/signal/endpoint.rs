@@ -114,22 +114,13 @@ impl Endpoint {
         let slot = self.sessions.get(to);
         let mut session = slot.lock().await;
         let Session { record, peer } = &mut *session;
+        if record.is_none() {
+            let bundle = bundle().ok_or(SignalError::NoSession)?;
+            self.begin(record, peer, to, &bundle).await?;
+        }
         let address = address(to);
         let mut identities =
             Identities { own: &self.identity, registration_id: self.registration_id, peer };
-        if record.is_none() {
-            let bundle = bundle().ok_or(SignalError::NoSession)?.to_signal()?;
-            let mut rng: StdRng = rand::make_rng();
-            signal::process_prekey_bundle(
-                &address,
-                &mut OneSession(record),
-                &mut identities,
-                &bundle,
-                &mut rng,
-                UsePQRatchet::No,
-            )
-            .await?;
-        }
         let plaintext = MessageUtils::encode_and_pad(message);
         let sealed =
             signal::message_encrypt(&plaintext, &address, &mut OneSession(record), &mut identities)
@@ -176,6 +167,35 @@ impl Endpoint {
         }
         let identity = session.peer.as_ref().map(|key| key_bytes(key.public_key()));
         Ok(Opened { plaintext: opened.plaintext, identity })
+    }
+
+    /// Begins a new session with a device that could not read the last one. As libsignal does on every phone, the
+    /// one before is kept beside it: what the device has written with that meanwhile can still be read.
+    pub(crate) async fn renew(&self, peer: &DeviceKey, bundle: &Bundle) -> Result<(), SignalError> {
+        let slot = self.sessions.get(peer);
+        let mut session = slot.lock().await;
+        let Session { record, peer: identity } = &mut *session;
+        self.begin(record, identity, peer, bundle).await
+    }
+
+    async fn begin(
+        &self,
+        record: &mut Option<SessionRecord>,
+        peer: &mut Option<IdentityKey>,
+        with: &DeviceKey,
+        bundle: &Bundle,
+    ) -> Result<(), SignalError> {
+        let mut rng: StdRng = rand::make_rng();
+        signal::process_prekey_bundle(
+            &address(with),
+            &mut OneSession(record),
+            &mut Identities { own: &self.identity, registration_id: self.registration_id, peer },
+            &bundle.to_signal()?,
+            &mut rng,
+            UsePQRatchet::No,
+        )
+        .await?;
+        Ok(())
     }
 
     /// Forgets the session with a device, as a phone does that was restored from nothing.
@@ -286,5 +306,42 @@ impl<K: Clone + Eq + Hash, V: Default> Shelf<K, V> {
             return Arc::clone(value);
         }
         Arc::clone(values.entry(key.clone()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(number: &str) -> DeviceKey {
+        DeviceKey { pn: number.into(), device: 1 }
+    }
+
+    fn text(text: &str) -> wa::Message {
+        wa::Message { conversation: Some(text.to_owned()), ..wa::Message::default() }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_a_new_session_was_heard_of_can_still_be_read() {
+        let (one, other) = (Endpoint::generate(), Endpoint::generate());
+        let (of_one, of_other) = (device("1"), device("2"));
+        let read = async |reader: &Endpoint, by: &DeviceKey, sealed: Sealed| {
+            reader.open(by, sealed.kind, &sealed.bytes).await.unwrap();
+        };
+        // Both have heard of each other.
+        let hello = one.seal(&of_other, &text("hello"), || Some(other.publish())).await.unwrap();
+        read(&other, &of_one, hello).await;
+        let answer = other.seal(&of_one, &text("answer"), || None).await.unwrap();
+        read(&one, &of_other, answer).await;
+
+        // One is asked to write again, and has; the other has not read it yet and writes as before.
+        one.renew(&of_other, &other.publish()).await.unwrap();
+        let again = one.seal(&of_other, &text("again"), || None).await.unwrap();
+        assert_eq!(again.kind, EncKind::PreKey);
+        let crossed = other.seal(&of_one, &text("crossed"), || None).await.unwrap();
+        read(&one, &of_other, crossed).await;
+        read(&other, &of_one, again).await;
+        let after = other.seal(&of_one, &text("after"), || None).await.unwrap();
+        read(&one, &of_other, after).await;
     }
 }
