@@ -1,5 +1,7 @@
-//! What a session looks like from outside: the one function that every endpoint, list, stream and
-//! metric goes through.
+//! What a session looks like from outside: the one function that every status, list and stream goes through.
+//!
+//! What is counted or filtered in the database (the summary of a list, its filter, metrics) goes by the same table in SQL
+//! (`store/sessions/list.rs`). A property test compares all of them after each of random events (`tests/it/honesty.rs`).
 
 use entity::{
     UnixMillis,
