@@ -101,7 +101,7 @@ async fn carry_out(running: Arc<Mutex<Option<Daemon>>>, ask: Ask) -> Result<Valu
         }
         Ask::Stop => {
             let clean = match running.take() {
-                Some(daemon) => daemon.shutdown().await,
+                Some(daemon) => daemon.shutdown().await.is_clean(),
                 None => true,
             };
             if clean {

@@ -167,7 +167,7 @@ async fn carry_out(gateway: Arc<Gateway>, ask: Ask) -> Result<Value, Failure> {
         }
         Ask::Stop => {
             let clean = match gateway.daemon.lock().await.take() {
-                Some(daemon) => daemon.shutdown().await,
+                Some(daemon) => daemon.shutdown().await.is_clean(),
                 None => true,
             };
             if clean {

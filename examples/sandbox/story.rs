@@ -254,7 +254,7 @@ impl Scene {
 }
 
 async fn stopped(daemon: Daemon) -> Result<(), Failure> {
-    if daemon.shutdown().await {
+    if daemon.shutdown().await.is_clean() {
         Ok(())
     } else {
         Err(Failure::wrong("the daemon did not stop in good order within its time"))

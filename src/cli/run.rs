@@ -110,7 +110,7 @@ async fn serve(
     };
     lifecycle::notify_stopping();
     let clean = tokio::select! {
-        clean = daemon.shutdown() => clean,
+        stopped = daemon.shutdown() => stopped.is_clean(),
         () = stop.hard.cancelled() => false,
     };
     Ok(if asked && clean { Ended::Clean } else { Ended::Unclean })

@@ -35,7 +35,7 @@ pub use self::{
     configured::{master_key, store_options, tls},
     error::StartError,
     listeners::Listeners,
-    stopping::longest_stop,
+    stopping::{Stopped, longest_stop},
 };
 use crate::{
     clock::Clock,
@@ -332,10 +332,10 @@ impl Daemon {
         )
     }
 
-    /// Ends every part in order. True when each ended within its time.
+    /// Ends every part in order, and answers which ended within their time.
     ///
     /// Dropping the future leaves at once, which the database survives as it survives a power cut.
-    pub async fn shutdown(self) -> bool {
+    pub async fn shutdown(self) -> Stopped {
         // First those who ask, so that nothing new begins. Streams are closed at once, and no session
         // is dialled any more that would be closed in a moment.
         moment!("shutdown.begun");
@@ -377,7 +377,7 @@ impl Daemon {
         moment!("shutdown.store_closed");
         drop(self.state);
         tracing::info!("Stopped");
-        http && sessions && store
+        Stopped { http, sessions, store }
     }
 }
 

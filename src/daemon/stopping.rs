@@ -22,6 +22,24 @@ pub fn longest_stop(config: &Config) -> Duration {
     sessions.max(BACKGROUND) + 2 * STORE_GRACE
 }
 
+/// How a stop went: which parts ended within their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// All requests were answered.
+    pub http: bool,
+    /// All clients closed, or were abandoned one by one.
+    pub sessions: bool,
+    /// The last writes were taken.
+    pub store: bool,
+}
+
+impl Stopped {
+    /// Whether nothing was cut off.
+    pub const fn is_clean(self) -> bool {
+        self.http && self.sessions && self.store
+    }
+}
+
 /// A stop under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopping {

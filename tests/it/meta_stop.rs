@@ -40,8 +40,8 @@ async fn a_message_that_meta_is_asked_to_send_when_the_daemon_stops_has_its_answ
                 timeout(DEADLINE, refused).await.expect("nobody accepts at its address any more");
                 gate.notify_one();
             };
-            let (clean, ()) = tokio::join!(daemon.shutdown(), answered);
-            assert!(clean, "every part ends within its time");
+            let (stopped, ()) = tokio::join!(daemon.shutdown(), answered);
+            assert!(stopped.is_clean(), "every part ends within its time: {stopped:?}");
 
             world.start_daemon().await;
             let shown = world.get(&message).await.body["data"].clone();

@@ -86,7 +86,7 @@ impl Running {
     }
 
     async fn end(self) {
-        assert!(self.daemon.shutdown().await);
+        assert!(self.daemon.shutdown().await.is_clean());
     }
 }
 

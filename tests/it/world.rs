@@ -153,7 +153,8 @@ impl World {
     /// Stops the daemon in good order.
     pub(crate) async fn stop_daemon(&mut self) {
         let daemon = self.daemon.take().expect("the daemon runs");
-        assert!(daemon.shutdown().await, "every part ends within its time");
+        let stopped = daemon.shutdown().await;
+        assert!(stopped.is_clean(), "every part ends within its time: {stopped:?}");
     }
 
     /// Where the daemon listens.
