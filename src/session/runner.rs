@@ -108,6 +108,8 @@ pub(super) struct Start {
 pub(super) struct Line {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) stop: CancellationToken,
+    /// Cancelled before `stop` where another run is to begin at once.
+    pub(super) restart: CancellationToken,
 }
 
 /// One run of a session.
@@ -120,6 +122,7 @@ pub(super) struct Runner {
     // What it listens to.
     commands: mpsc::Receiver<Command>,
     stop: CancellationToken,
+    restart: CancellationToken,
 
     // What it works with.
     shared: Shared,
@@ -168,6 +171,7 @@ impl Runner {
             ),
             commands: line.commands,
             stop: line.stop,
+            restart: line.restart,
             policy: Policy::new(shared.options.rules(), start.care),
             may_renew: start.may_renew,
             asked: Asked::default(),
@@ -430,6 +434,7 @@ impl Runner {
         let lent = Lent {
             commands: &mut self.commands,
             stop: &self.stop,
+            restart: &self.restart,
             ingest: &self.ingest,
             outbox: &mut self.outbox,
             clock: &self.shared.clock,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entity::UnixMillis;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use wagate::clock::Clock;
@@ -12,7 +12,7 @@ use wagate_simulator::{Fault, Lasting, Options, Phone, Scope};
 use crate::{
     budgets_wire::loading,
     database::{self, Kind},
-    world::{ALICE, BOB, DEADLINE, World},
+    world::{ALICE, BOB, CAROL, DEADLINE, World},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -100,6 +100,59 @@ async fn a_restart_dials_at_once_out_of_every_wait() {
         })
         .await;
     }
+}
+
+/// Has a session be in the middle of a message on a connection on which nobody answers any more.
+async fn in_the_middle(world: &World, id: &str, phone: &Phone, text: &str) {
+    phone.fault(Fault::BlackHole, Lasting::Once).await;
+    let unheard = world.whatsapp.info().stanzas_unheard;
+    let path = format!("/api/whatsapp/session/{id}/messages");
+    let body = json!({ "to": BOB, "text": text, "queue": true });
+    let asked = async {
+        while world.whatsapp.info().stanzas_unheard == unheard {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = asked => {}
+        sent = world.request(Method::POST, &path).json(&body).send() => panic!("nobody answers: {sent:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_waits_for_no_answer_on_a_connection_that_has_gone_silent() {
+    crate::care_wire::on_each(async |world| {
+        let bob = world.whatsapp.contact(BOB).unwrap();
+        let phone = world.connect("sales", ALICE).await;
+        let other = world.connect("support", CAROL).await;
+        in_the_middle(world, "support", &other, "of a session that stops").await;
+        in_the_middle(world, "sales", &phone, "of a session that is restarted").await;
+
+        // A stop, which begins first, waits for its message as long as a stop does.
+        let stop = world.post("/api/whatsapp/session/support/stop", json!({}));
+        let restarted = async {
+            world.until_status("support", "session_not_connected").await;
+            restart(world).await;
+            phone.wait_logged_in(2).await.unwrap();
+        };
+        let mut stop = std::pin::pin!(stop);
+        tokio::select! {
+            biased;
+            () = restarted => {}
+            _ = &mut stop => panic!("the restart has waited as long"),
+        }
+        assert_eq!(stop.await.status, StatusCode::OK);
+
+        world.until_status("sales", "session_connected").await;
+        let text = "of a session that is restarted";
+        bob.wait_for_received(|it| it.text.as_deref() == Some(text)).await.unwrap();
+        world.send("sales", BOB, "afterwards").await;
+        bob.wait_for_received(|it| it.text.as_deref() == Some("afterwards")).await.unwrap();
+        let came = bob.received().into_iter().filter(|it| it.text.as_deref() == Some(text));
+        assert_eq!(came.count(), 1, "it arrives once");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc::error::TrySendError, oneshot};
 
 use super::{
     Sessions,
-    run::{Run, Why, end, told_to_stop},
+    run::{Run, Why, end, told_to_restart, told_to_stop},
 };
 use crate::{
     device,
@@ -114,7 +114,7 @@ impl Sessions {
         }
         let hold = self.ownership.own(key).await?;
         let _closing = place.closing();
-        let why = match told_to_stop(slot.take()) {
+        let why = match told_to_restart(slot.take()) {
             None => Ok(Why::Operator),
             run => {
                 let said = self.say_restarted(&hold).await;

@@ -183,7 +183,8 @@ impl Sessions {
         self.ask_owner(key, Ask::Stop).await.map(drop)
     }
 
-    /// Ends the run of a session that is wanted running and begins another one: it dials at once, from any state.
+    /// Ends the run of a session that is wanted running and begins another one: it dials at once, from any state. Who does
+    /// not answer is waited for as long as a sign of life may take.
     pub async fn restart(&self, key: &SessionKey) -> Result<(), Error> {
         self.ask_owner(key, Ask::Restart).await.map(drop)
     }

@@ -37,6 +37,8 @@ pub(super) struct Run {
     pub(super) commands: mpsc::Sender<Command>,
     /// Cancelled also when the session is not ours any more.
     pub(super) stop: CancellationToken,
+    /// Cancelled before `stop` where another run is to begin at once.
+    pub(super) restart: CancellationToken,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -123,6 +125,7 @@ impl Sessions {
         moment!("session.started");
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let stop = self.stopping.child_token();
+        let restart = CancellationToken::new();
         // A root of its own: a run outlives the request that began it.
         let span = info_span!(
             parent: None, "session", session.key = %key, session.generation = generation
@@ -134,12 +137,12 @@ impl Sessions {
             row,
             device_id,
             start,
-            Line { commands: receiver, stop: stop.clone() },
+            Line { commands: receiver, stop: stop.clone(), restart: restart.clone() },
         );
         let task = self.shared.tracker.spawn(
             self.clone().contained(hold.clone(), runner, ingest, stop.clone()).instrument(span),
         );
-        Ok(Run { hold: hold.clone(), commands, stop, task })
+        Ok(Run { hold: hold.clone(), commands, stop, restart, task })
     }
 
     /// A run whose panic harms no other session: it is reported, and the session begins anew.
@@ -220,6 +223,14 @@ impl Sessions {
 /// A run that begins nothing more: it closes its client from now on.
 pub(super) fn told_to_stop(run: Option<Run>) -> Option<Run> {
     run.inspect(|run| run.stop.cancel())
+}
+
+/// The same, where another run is to begin at once: nobody is waited for who does not answer.
+pub(super) fn told_to_restart(run: Option<Run>) -> Option<Run> {
+    run.inspect(|run| {
+        run.restart.cancel();
+        run.stop.cancel();
+    })
 }
 
 /// Ends a run: its client is closed, and its task has ended, when this returns.

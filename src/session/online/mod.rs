@@ -46,6 +46,13 @@ const FIRST_LOGIN: Duration = Duration::from_secs(40);
 /// How long the reason for the end of a connection may take that was overtaken by the end itself.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long WhatsApp may take to give a sign of life when the session is to be dialled anew. Much longer than it takes
+/// on a slow network, and too short to be waited for by somebody who looks on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// How often one looks whether it has.
+const LISTEN: Duration = Duration::from_millis(10);
+
 /// How long a message that is being sent may take when the session is to stop.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
@@ -72,6 +79,8 @@ pub(super) struct Online<'a> {
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
     pub(super) commands: &'a mut mpsc::Receiver<Command>,
     pub(super) stop: &'a CancellationToken,
+    /// Cancelled before `stop` where the session is to be dialled anew at once.
+    restart: &'a CancellationToken,
 
     // What it works with.
     pub(super) link: Link,
@@ -109,6 +118,7 @@ pub(super) struct Online<'a> {
 pub(super) struct Lent<'a> {
     pub(super) commands: &'a mut mpsc::Receiver<Command>,
     pub(super) stop: &'a CancellationToken,
+    pub(super) restart: &'a CancellationToken,
     pub(super) ingest: &'a Ingest,
     pub(super) outbox: &'a mut Outbox,
     pub(super) clock: &'a Clock,
@@ -132,6 +142,7 @@ impl<'a> Online<'a> {
         let Lent {
             commands,
             stop,
+            restart,
             ingest,
             outbox,
             clock,
@@ -145,6 +156,7 @@ impl<'a> Online<'a> {
             signals,
             commands,
             stop,
+            restart,
             link,
             ingest,
             outbox,
@@ -225,7 +237,12 @@ impl<'a> Online<'a> {
 
     /// Lets what is being sent get its end. Facts are recorded meanwhile, or nothing could be said;
     /// what else is reported is left in `rest`.
+    ///
+    /// Who wants the session to be dialled anew may want it because nobody answers: then the connection is cut, and what
+    /// is being sent is sent again, under its id, by the next one.
     async fn drain(&mut self, rest: &mut Vec<Signal>) {
+        let asks = self.restart.is_cancelled()
+            && matches!(self.phase, Phase::Loading | Phase::Connected { .. });
         let Self { outbox, signals, ingest, link, .. } = self;
         let listen = async {
             while let Some(signal) = signals.recv().await {
@@ -237,8 +254,16 @@ impl<'a> Online<'a> {
             }
             std::future::pending::<()>().await;
         };
+        let drained = async {
+            if asks && !answers(link).await {
+                link.cut();
+                outbox.close();
+            } else {
+                outbox.drain(DRAIN_GRACE).await;
+            }
+        };
         tokio::select! {
-            () = outbox.drain(DRAIN_GRACE) => {}
+            () = drained => {}
             () = listen => {}
         }
     }
@@ -400,6 +425,18 @@ impl<'a> Online<'a> {
             self.end(End::Lost(Loss::NotRecorded));
         }
     }
+}
+
+/// Whether WhatsApp gives a sign of life when it is asked for one.
+async fn answers(link: &Link) -> bool {
+    let before = link.received();
+    link.ping();
+    let heard = async {
+        while link.received() == before {
+            tokio::time::sleep(LISTEN).await;
+        }
+    };
+    tokio::time::timeout(SIGN_OF_LIFE, heard).await.is_ok()
 }
 
 /// Returns when `deadline` has come; never, when there is none.
