@@ -177,6 +177,7 @@ mod slow_sessions_wire;
 mod soak;
 mod soak_fleet;
 mod soak_script;
+mod soak_steps;
 mod statuses_wire;
 mod stop_in_hand;
 mod stop_wire;

@@ -1,9 +1,9 @@
 //! What goes wrong in the soak, and when: random faults, and one at least of each kind.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use wagate_simulator::{Chaos, Fault, Lasting, Scope, Script, Step, Trouble};
+use wagate_simulator::{Chaos, DeviceKey, Fault, Lasting, Scope, Script, Trouble};
 
 /// How far time is moved at once: while nothing lasts, and while something does, so that it is met.
 const STEP: Duration = Duration::from_secs(30);
@@ -12,6 +12,9 @@ const SHORT_STEP: Duration = Duration::from_secs(3);
 /// The plan of one half.
 pub(crate) struct Plan {
     pub(crate) script: Script,
+    /// One of each kind, and when: whoever is connected then meets it.
+    sure: VecDeque<(u64, Trouble)>,
+    random: StdRng,
     /// From when to when something lasts, on the script's clock, in milliseconds.
     lasting: Vec<(u64, u64)>,
     end: u64,
@@ -35,27 +38,35 @@ impl Plan {
         let (between, end) = (millis(between), millis(during));
         let chaos =
             Chaos { troubles: troubles(), ..Chaos::new(seed, accounts.to_vec(), between, end) };
-        let mut script = chaos.script();
-        let mut random = StdRng::seed_from_u64(seed);
+        let script = chaos.script();
         let kinds = troubles().len() as u64;
-        for (n, trouble) in (1..).zip(troubles()) {
-            let account = accounts[random.random_range(0..accounts.len())].clone();
-            let account = Scope::Account(account);
-            let scope = if trouble.everyone { Scope::Everyone } else { account.clone() };
-            let at = end * n / (kinds + 1);
-            // Somebody dials while it is there.
-            if matches!(trouble.fault, Fault::SilentHandshake | Fault::RefuseUpgrade { .. }) {
-                script = script.then(at + 1_000, Fault::Drop, account, Lasting::Once);
-            }
-            script = script.then(at, trouble.fault, scope, trouble.lasting);
-        }
-        let lasts = |step: &Step| match step.lasting {
-            Lasting::Millis(millis) => Some((step.after, step.after + millis)),
+        let at = (1..).map(|n| end * n / (kinds + 1));
+        let sure: VecDeque<_> = at.zip(troubles()).collect();
+        let lasts = |(at, lasting): (u64, Lasting)| match lasting {
+            Lasting::Millis(millis) => Some((at, at + millis)),
             _ => None,
         };
-        let mut lasting: Vec<_> = script.steps.iter().filter_map(lasts).collect();
+        let of_script = script.steps.iter().map(|step| (step.after, step.lasting));
+        let of_sure = sure.iter().map(|(at, trouble)| (*at, trouble.lasting));
+        let mut lasting: Vec<_> = of_script.chain(of_sure).filter_map(lasts).collect();
         lasting.sort_unstable();
-        Self { script, lasting, end }
+        Self { script, sure, random: StdRng::seed_from_u64(seed), lasting, end }
+    }
+
+    /// What is sure to happen next, if that is by `now`, to one of those who are connected.
+    pub(crate) fn sure(&mut self, now: Duration, online: &[DeviceKey]) -> Option<Script> {
+        let is_due = |(at, _): &mut (u64, Trouble)| *at <= millis(now) && !online.is_empty();
+        let (_, trouble) = self.sure.pop_front_if(is_due)?;
+        let Trouble { fault, lasting, everyone, .. } = trouble;
+        let account = online[self.random.random_range(0..online.len())].pn.to_string();
+        let account = Scope::Account(account);
+        let scope = if everyone { Scope::Everyone } else { account.clone() };
+        let mut script = Script::default();
+        // Somebody dials while it is there.
+        if matches!(fault, Fault::SilentHandshake | Fault::RefuseUpgrade { .. }) {
+            script = script.then(1_000, Fault::Drop, account, Lasting::Once);
+        }
+        Some(script.then(0, fault, scope, lasting))
     }
 
     /// How far to move next, from `now`; none when it is over.
@@ -66,8 +77,10 @@ impl Plan {
         }
         let on = self.lasting.iter().any(|(begin, end)| (*begin..*end).contains(&now));
         let step = millis(if on { SHORT_STEP } else { STEP });
-        // Up to where something that lasts begins, and not past it.
-        let next = self.lasting.iter().map(|(begin, _)| *begin).find(|begin| *begin > now);
+        // Up to where something begins that lasts or is sure to happen, and not past it.
+        let begin = self.lasting.iter().map(|(begin, _)| *begin).find(|begin| *begin > now);
+        let sure = self.sure.iter().map(|(at, _)| *at).find(|at| *at > now);
+        let next = begin.into_iter().chain(sure).min();
         let step = next.map_or(step, |begin| step.min(begin - now));
         Some(Duration::from_millis(step))
     }
