@@ -100,6 +100,19 @@ own='{
 }'
 tells 200 "{ \"event\": \"message_ack\", \"data\": { \"message\": $own, \"ack\": 2 } }"
 has '"recorded":true'
+# The same as the document has it: nothing says whose the message is but the number that the session was made with.
+given="given-$run"
+asks 201 POST /api/whatsapp/session --json "{ \"sessionId\": \"$given\", \"origin\": \"external\", \"phoneNumber\": \"6281234567890\" }"
+asks 200 POST "/api/whatsapp/webhook/$given" --json '{ "event": "ready", "data": {} }'
+for recorded in true false; do
+    asks 200 POST "/api/whatsapp/webhook/$given" --json "{ \"event\": \"message_ack\", \"data\": { \"message\": $message, \"ack\": 2 } }"
+    has "\"recorded\":$recorded"
+done
+asks 200 GET "/api/whatsapp/session/$given/messages"
+has '"body":"Hello World"' '"ack":2'
+asks 200 GET "/api/whatsapp/session/$given/events/page?after=0"
+acks=$(printf '%s' "$body" | grep -o '"event":"message_ack"' | wc -l)
+[ "$acks" -eq 1 ] || fail "there are $acks acknowledgements"
 tells 200 '{ "event": "call", "data": { "call": { "id": "call_123", "from": "6281234567890@c.us" } } }'
 tells 202 '{ "event": "something_new", "data": {} }'
 tells 400 '{ "event": "qr", "data": { "qr": 7 } }'
@@ -130,7 +143,7 @@ user="user-uuid-$run"
 asks 201 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\", \"phone_number\": \"5511988888888\" }"
 has '"status":"reconnecting"' '"qr_code":' '"session_id":"wa_'
 session=$(member session_id)
-asks 200 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\", \"phone_number\": \"5511988888888\" }"
+asks 201 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\", \"phone_number\": \"5511988888888\" }"
 has "\"session_id\":\"$session\""
 asks 400 POST /api/whatsapp/connect --json "{ \"user_id\": \"$user\" }"
 has '"pointer":"/phone_number"' '"statusCode":400' '"message":"Invalid params"'
@@ -152,7 +165,7 @@ delivery=$(printf '%s' "$body" | grep -o '"id":"dlv_[0-9A-Z]*"' | head -n 1 | cu
 asks 200 GET "/api/webhooks/events/$delivery"
 asks 204 DELETE "/api/webhooks/$webhook"
 
-for id in "vps-$run" "$shop" "$session"; do
+for id in "vps-$run" "$shop" "$given" "$session"; do
     asks 200 DELETE "/api/whatsapp/session/$id"
 done
 

@@ -24,6 +24,8 @@ pub struct Model {
     pub user_id: Option<String>,
     /// Digits only, with country code. The caller's until the account itself is known.
     pub phone_number: Option<String>,
+    /// The number that a session which runs elsewhere was made with, until something speaks against it.
+    pub given_phone_number: Option<String>,
     pub push_name: Option<String>,
     /// The account's own address, once paired: `<digits>@s.whatsapp.net`.
     pub account_jid: Option<String>,

@@ -13,9 +13,10 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct External {
     /// What whoever reports a status to the status webhook must show, in the header `webhook-secret-key` or
-    /// `x-webhook-secret`. Also read from `WEBHOOK_SECRET_KEY`.
+    /// `x-webhook-secret`. Also read from `WEBHOOK_SECRET_KEY`. A manager's token in its place is let in as well, whether a key
+    /// is set or not, and reports of its own organization alone.
     pub webhook_secret_key: Option<SecretText>,
-    /// Whether anybody may report a status where no key is set. Without either nobody may.
+    /// Whether anybody may report a status where no key is set. Without either nobody may but who shows a manager's token.
     pub allow_open: bool,
     /// Whether a session that is not there is made when its first event is posted with a token.
     pub auto_create: bool,

@@ -71,6 +71,10 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
     if whose::is_anybodys(row, event, before) {
         row.account_jid = None;
         row.account_lid = None;
+        if row.connected_at.is_some() {
+            // It was made for whoever comes first.
+            row.given_phone_number = None;
+        }
     }
     if !matches!(event, Event::Qr { .. }) {
         row.qr = None;
@@ -96,6 +100,9 @@ pub fn apply(row: &mut session::Model, event: &Event, at: UnixMillis) {
             row.message = Some(message.clone());
         }
         Event::Ready(account) => {
+            if let Some(number) = &account.phone_number {
+                whose::is_said(row, number);
+            }
             // What is not known this time is not forgotten.
             row.phone_number = account.phone_number.clone().or(row.phone_number.take());
             row.push_name = account.push_name.clone().or(row.push_name.take());

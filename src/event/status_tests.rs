@@ -19,6 +19,7 @@ pub(crate) fn row() -> session::Model {
         origin: Origin::Embedded,
         user_id: None,
         phone_number: None,
+        given_phone_number: None,
         push_name: None,
         account_jid: None,
         account_lid: None,

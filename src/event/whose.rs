@@ -23,9 +23,21 @@ pub(super) fn is_anybodys(row: &session::Model, event: &Event, before: SessionSt
         }
 }
 
+/// Whether nothing has said whose the session is but whoever made it, with the number that it has still, and nothing has
+/// spoken against that.
+pub fn is_given(row: &session::Model) -> bool {
+    row.given_phone_number.is_some() && row.given_phone_number == row.phone_number
+}
+
+/// Notes that something says this number of the session: another one than it was made with speaks against that for good.
+pub(super) fn is_said(row: &mut session::Model, number: &str) {
+    row.given_phone_number = row.given_phone_number.take().filter(|given| given == number);
+}
+
 /// Writes the number that a client says its session has. Another one than that of the account, if one is known, is of
 /// another account.
 pub(super) fn say(row: &mut session::Model, number: &str) {
+    is_said(row, number);
     let own = format!("{number}@s.whatsapp.net");
     if row.account_jid.as_ref().is_some_and(|known| *known != own) {
         row.account_jid = Some(own);
@@ -40,9 +52,8 @@ pub fn learn(row: &mut session::Model, event: &Event, at: UnixMillis) -> bool {
     let Event::Ready(account) = event else { return false };
     let is_known =
         row.account_jid.is_some() || row.last_qr_at.is_some_and(|shown_at| at < shown_at);
-    if is_known || account.phone_number.is_none() {
-        return false;
-    }
+    let Some(number) = account.phone_number.as_deref().filter(|_| !is_known) else { return false };
+    is_said(row, number);
     row.phone_number.clone_from(&account.phone_number);
     row.account_jid.clone_from(&account.jid);
     row.push_name = row.push_name.take().or_else(|| account.push_name.clone());
@@ -69,6 +80,7 @@ pub fn learn_from(row: &mut session::Model, message: &NewMessage, to: Option<&st
     if !is_unknown || !is_since {
         return false;
     }
+    is_said(row, number);
     row.phone_number = Some(number.to_owned());
     row.account_jid = Some(own.to_owned());
     true

@@ -8,9 +8,15 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{database::on_each, external_day::all_messages, http_app::App};
+use crate::{
+    database::on_each,
+    external_day::{all_messages, names},
+    external_early::waiting,
+    external_receiver::{ALICE, BOB},
+    http_app::App,
+};
 
 /// Levels of one message with repetitions, in some order, whether each carries the message or its id alone, and
 /// after how many of them the message comes itself.
@@ -66,6 +72,66 @@ async fn acknowledgements_in_any_order_with_any_repetitions_give_the_same_level(
             .map(|row| (row["waId"].as_str().unwrap().to_owned(), row["ack"].as_i64().unwrap()))
             .collect();
         assert_eq!(reached, expected);
+        app.close().await;
+    })
+    .await;
+}
+
+/// Seed 001's own: neither its `ready` nor its `message_ack` says whose anything is.
+#[tokio::test]
+async fn an_acknowledgement_as_the_seed_has_it_counts_where_the_session_s_number_is_known() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({ "phoneNumber": "6281234567890" })).await;
+        assert_eq!(app.tell("shop", "ready", json!({})).await.status, 200);
+        let message = json!({
+            "id": "msg_123", "body": "Hello World", "from": ALICE, "to": BOB,
+            "timestamp": 1_640_995_200,
+        });
+        let acknowledged = json!({ "message": message, "ack": 2 });
+        for (recorded, duplicate) in [(true, false), (false, true)] {
+            let told = app.tell("shop", "message_ack", acknowledged.clone()).await.json();
+            let seen = (&told["data"]["recorded"], &told["data"]["duplicate"]);
+            assert_eq!(seen, (&json!(recorded), &json!(duplicate)));
+        }
+        let rows = all_messages(&app, "shop").await;
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        let seen = (&rows[0]["waId"], &rows[0]["fromMe"], &rows[0]["ack"], &rows[0]["body"]);
+        assert_eq!(seen, (&json!("msg_123"), &json!(true), &json!(2), &json!("Hello World")));
+        assert_eq!(names(&app, "shop").await, ["ready", "message_create", "message_ack"]);
+        app.close().await;
+    })
+    .await;
+}
+
+/// What a session has recorded as its own is, whoever the session is.
+#[tokio::test]
+async fn an_acknowledgement_that_does_not_say_whose_counts_for_a_message_that_was_sent() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        app.tell("shop", "ready", json!({})).await;
+        // Of before the session was connected, so that it does not say whose that is.
+        let message = |id: &str| {
+            json!({ "id": id, "body": "Hi", "from": ALICE, "to": BOB, "timestamp": 1_640_995_200 })
+        };
+        let mut sent = message("msg_123");
+        sent["fromMe"] = json!(true);
+        app.tell("shop", "message_create", json!({ "message": sent })).await;
+        assert_eq!(app.row("shop").await.phone_number, None);
+        let acknowledge = async |id: &str, level: i64| {
+            let acknowledged = json!({ "message": message(id), "ack": level });
+            app.tell("shop", "message_ack", acknowledged).await.json()["data"]["recorded"].clone()
+        };
+        for level in [2, 3] {
+            assert_eq!(acknowledge("msg_123", level).await, Value::Bool(true));
+            assert_eq!(all_messages(&app, "shop").await[0]["ack"], level);
+        }
+        // Of a message that nobody has told of it may be anybody's: it waits.
+        assert_eq!(acknowledge("msg_124", 2).await, Value::Bool(false));
+        assert_eq!((all_messages(&app, "shop").await.len(), waiting(database).await), (1, 1));
+        let told = names(&app, "shop").await;
+        assert_eq!(told, ["ready", "message_create", "message_ack", "message_ack"]);
         app.close().await;
     })
     .await;

@@ -148,6 +148,17 @@ async fn a_signature_opens_a_session_for_as_long_as_it_is_fresh_and_over_what_ca
         assert_eq!(again["data"]["duplicate"], true);
         signed("msg_2", now, r#"{"event":"ready"}"#).await.problem(401, "UNAUTHENTICATED");
         signed("msg_3", now - 301, READY).await.problem(401, "UNAUTHENTICATED");
+        // A look signs that it has no body.
+        let look = async |over: &str| {
+            let request = app
+                .anonymous(Method::GET, path)
+                .header("webhook-id", "msg_4")
+                .header("webhook-timestamp", now.to_string())
+                .header("webhook-signature", sign([&secret], "msg_4", now, over.as_bytes()));
+            Answer::to(request).await
+        };
+        assert_eq!(look("").await.json()["data"]["webhookAuth"], "signature");
+        look(READY).await.problem(401, "UNAUTHENTICATED");
         // The secret itself opens nothing then, nor does a token.
         let plain = post(&app, path).header("x-webhook-secret", secret.reveal());
         Answer::to(plain).await.problem(401, "UNAUTHENTICATED");

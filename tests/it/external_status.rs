@@ -11,7 +11,7 @@ use wagate::{
 };
 
 use crate::{
-    database::on_each,
+    database::{on_each, second_organization},
     http_app::{Answer, App, STATUS_KEY, json as with_json},
 };
 
@@ -376,6 +376,74 @@ async fn who_shows_a_token_in_the_key_s_place_reports_of_his_own_organization_al
             Answer::to(squat.bearer_auth(&theirs)).await;
             app.close().await;
         }
+    })
+    .await;
+}
+
+/// Where organizations trust each other, the key reports of all of them, and each keeps to itself.
+#[tokio::test]
+async fn by_the_key_of_all_organizations_each_session_takes_over_in_its_own_alone() {
+    on_each(async |database| {
+        let key = Some(STATUS_KEY.to_owned().into());
+        let policy = Policy { key, reports_of: None, ..Policy::default() };
+        let opened = database.open().await;
+        let app = App::with_external(opened, Limits::default(), Edge::default(), policy).await;
+        let other = second_organization(database).await;
+        let theirs = app.token_of(&other, Role::Manager).await;
+        for (token, name) in [(&app.token, "ours"), (&theirs, "theirs")] {
+            let make = async |body: Value| {
+                let request = app.anonymous(Method::POST, "/api/whatsapp/session");
+                let made = Answer::to(with_json(request.bearer_auth(token), &body)).await;
+                assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+            };
+            make(json!({ "sessionId": "old", "phoneNumber": "551199999999", "start": false }))
+                .await;
+            let data = json!({ "vps_session_id": format!("wa_{name}") });
+            make(json!({ "sessionId": name, "origin": "external", "sessionData": data })).await;
+        }
+        let heirs = async || {
+            let mut heirs = Vec::new();
+            for token in [&app.token, &theirs] {
+                let request = app.anonymous(Method::GET, "/api/whatsapp/session/old");
+                let old = Answer::to(request.bearer_auth(token)).await.json();
+                heirs.push(old["data"]["migratedTo"].clone());
+            }
+            heirs
+        };
+        for (name, expected) in
+            [("theirs", [Value::Null, json!("theirs")]), ("ours", [json!("ours"), json!("theirs")])]
+        {
+            let told = json!({
+                "sessionId": format!("wa_{name}"), "status": "connected",
+                "phoneNumber": "551199999999",
+            });
+            let answer = reported(&app, told).await;
+            assert_eq!(answer.json()["data"]["sessionId"], name, "{}", answer.text());
+            assert_eq!(heirs().await, expected, "{name}");
+        }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_says_where_and_one_that_is_too_long_is_refused() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for path in PATHS {
+            let post = |body: String| {
+                let request = app.anonymous(Method::POST, path);
+                let request = request.header("content-type", "application/json");
+                Answer::to(request.header("webhook-secret-key", STATUS_KEY).body(body))
+            };
+            let problem =
+                post("{\n  \"status\": }".to_owned()).await.problem(400, "MALFORMED_JSON");
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains("line 2 column 13"), "{path}: {detail}");
+            let long = json!({ "sessionId": VPS, "status": "x".repeat(1 << 20) });
+            post(long.to_string()).await.problem(413, "BODY_TOO_LARGE");
+        }
+        app.close().await;
     })
     .await;
 }

@@ -70,8 +70,10 @@ async fn a_session_elsewhere_is_handed_over_by_hand_or_becomes_ready_and_not_bot
             let number = format!("1555004{round:04}");
             let (old, heir) = (format!("old{round}"), format!("heir{round}"));
             app.external(&old, json!({ "phoneNumber": number })).await;
-            app.external(&heir, json!({ "phoneNumber": number })).await;
-            // What was never connected takes over from nobody. Without a number it takes over from nobody by itself.
+            app.external(&heir, json!({})).await;
+            let typed = json!({ "phoneNumber": number });
+            assert_eq!(app.patch(&format!("{SESSION}/{heir}"), typed).await.status, StatusCode::OK);
+            // What was never connected takes over from nobody. With a number that was typed in it does so by hand alone.
             let connected = app.tell(&heir, "ready", json!({})).await;
             assert_eq!(connected.status, StatusCode::OK, "{}", connected.text());
             assert_eq!(app.row(&old).await.migrated_to, None);

@@ -46,6 +46,36 @@ async fn another_organization_with_the_same_number_is_not_touched() {
     .await;
 }
 
+/// All of them run elsewhere, and were connected.
+#[tokio::test]
+async fn an_external_session_of_another_organization_with_the_same_number_is_not_touched() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let other = second_organization(database).await;
+        let theirs = app.token_of(&other, entity::state::Role::Admin).await;
+        let by = async |token: &str, path: &str, body: serde_json::Value| {
+            let request = app.anonymous(Method::POST, path).bearer_auth(token);
+            let answer = Answer::to(crate::http_app::json(request, &body)).await;
+            assert!(answer.status.is_success(), "{}", answer.text());
+        };
+        let ready = json!({ "event": "ready", "data": { "phoneNumber": NUMBER } });
+        for token in [&app.token, &theirs] {
+            by(token, SESSION, json!({ "sessionId": "old", "origin": "external" })).await;
+            let webhook = "/api/whatsapp/webhook/old";
+            by(token, webhook, ready.clone()).await;
+            by(token, webhook, json!({ "event": "disconnected", "data": {} })).await;
+        }
+        let before = find(&app.store, &other, "old").await;
+        assert!(before.connected_at.is_some() && before.account_jid.is_some());
+        app.external("new", json!({})).await;
+        by(&app.token, "/api/whatsapp/webhook/new", ready).await;
+        assert_eq!(status(&app, "old").await["migratedTo"], "new");
+        assert_eq!(find(&app.store, &other, "old").await, before);
+        app.close().await;
+    })
+    .await;
+}
+
 async fn find(store: &Store, organization: &OrganizationId, id: &str) -> session::Model {
     store.sessions().find(organization, &id.parse().unwrap()).await.unwrap().unwrap()
 }

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use entity::state::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
+use wagate::event::{Change, Event};
 
 use crate::{
-    database::{Database, on_each},
+    database::{Database, on_each, second_organization},
     handover::{NUMBER, SESSION, ids, listed, logged_out, old, ready, status, told},
     http_app::{Answer, App, STATUS_KEY, json as with_json},
 };
@@ -19,6 +21,12 @@ async fn migrated(app: &App, id: &str) -> Value {
 /// As if a session had been idle all the time, its row being changed when others became connected.
 async fn was_idle(database: &Database, id: &str) {
     let sql = format!("UPDATE session SET status_since = 1 WHERE session_id = '{id}'");
+    database.execute(&sql).await;
+}
+
+/// As if somebody had typed the number in.
+async fn set_number(database: &Database, id: &str) {
+    let sql = format!("UPDATE session SET phone_number = '{NUMBER}' WHERE session_id = '{id}'");
     database.execute(&sql).await;
 }
 
@@ -47,15 +55,28 @@ async fn a_number_that_was_only_said_of_a_session_takes_over_from_nobody() {
     on_each(async |database| {
         let app = App::start(database).await;
         old(&app, "old").await;
-        external(&app, "new", json!({ "phoneNumber": NUMBER })).await;
         external(&app, "told", json!({})).await;
-        for (event, data) in [
-            ("ready", json!({})),
-            ("change_state", json!({ "state": "TIMEOUT" })),
-            ("change_state", json!({ "state": "CONNECTED" })),
-        ] {
-            tell(&app, "new", event, data).await;
-            assert_eq!(migrated(&app, "old").await, Value::Null, "{event}");
+        // Typed in later: whoever made it has not said so.
+        external(&app, "typed", json!({})).await;
+        let typed = app.patch(&format!("{SESSION}/typed"), json!({ "phoneNumber": NUMBER })).await;
+        assert_eq!(typed.status, 200, "{}", typed.text());
+        // Made with the number, and said to have another one: that it is the first again is only said, too.
+        external(&app, "disputed", json!({ "phoneNumber": NUMBER })).await;
+        for number in ["15550009999", NUMBER] {
+            app.clock.advance(Duration::from_secs(1));
+            report(&app, "disputed", json!({ "status": "reconnecting", "phoneNumber": number }))
+                .await;
+        }
+        for id in ["typed", "disputed"] {
+            assert_eq!(status(&app, id).await["phoneNumber"], NUMBER, "{id}");
+            for (event, data) in [
+                ("ready", json!({})),
+                ("change_state", json!({ "state": "TIMEOUT" })),
+                ("change_state", json!({ "state": "CONNECTED" })),
+            ] {
+                tell(&app, id, event, data).await;
+                assert_eq!(migrated(&app, "old").await, Value::Null, "{id}: {event}");
+            }
         }
         // Said while it is on its way, and by a report that says nothing else.
         report(&app, "told", json!({ "status": "reconnecting", "phoneNumber": NUMBER })).await;
@@ -71,8 +92,80 @@ async fn a_number_that_was_only_said_of_a_session_takes_over_from_nobody() {
         assert_eq!(app.store.handovers().sweep().await.unwrap(), 0);
         assert!(told(&app).await.is_empty());
         // Its own word does.
-        tell(&app, "new", "ready", json!({ "phoneNumber": NUMBER })).await;
-        assert_eq!(migrated(&app, "old").await, "new");
+        tell(&app, "disputed", "ready", json!({ "phoneNumber": NUMBER })).await;
+        assert_eq!(migrated(&app, "old").await, "disputed");
+        app.close().await;
+    })
+    .await;
+}
+
+/// Seed 001's own `ready` says no number. Whoever made the session has.
+#[tokio::test]
+async fn the_number_that_a_session_was_made_with_takes_over_when_it_becomes_connected() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let other = second_organization(database).await;
+        let theirs = app.token_of(&other, Role::Admin).await;
+        let make = json!({ "sessionId": "theirs", "phoneNumber": NUMBER, "start": false });
+        let make = with_json(app.anonymous(Method::POST, SESSION).bearer_auth(&theirs), &make);
+        assert_eq!(Answer::to(make).await.status, 201);
+        for (id, events) in [
+            ("plain", vec![("ready", json!({}))]),
+            // It was made for whoever scans the code.
+            (
+                "scanned",
+                vec![
+                    ("qr", json!({ "qr": "2@x" })),
+                    ("authenticated", json!({})),
+                    ("loading_screen", json!({ "percent": 5, "message": "Loading" })),
+                    ("ready", json!({})),
+                ],
+            ),
+            ("stated", vec![("change_state", json!({ "state": "CONNECTED" }))]),
+        ] {
+            let (idle, busy) = (format!("idle-{id}"), format!("busy-{id}"));
+            old(&app, &idle).await;
+            external(&app, id, json!({ "phoneNumber": NUMBER })).await;
+            app.session(&busy).await;
+            app.happen(&busy, Event::ChangeState(Change::Connecting)).await;
+            set_number(database, &busy).await;
+            let last = events.len() - 1;
+            for (number, (event, data)) in events.into_iter().enumerate() {
+                assert_eq!(migrated(&app, &idle).await, Value::Null, "{id}: {event}");
+                let said = tell(&app, id, event, data).await;
+                assert_eq!(said == "session_connected", number == last, "{id}: {event}");
+            }
+            assert_eq!(migrated(&app, &idle).await, id);
+            assert_eq!(migrated(&app, &busy).await, Value::Null, "{id}");
+            assert_eq!(app.row(id).await.account_jid, None, "it has not said so itself");
+            // What has ended since hands over when a lost connection is back, and what was locked when it is looked at.
+            for sweeps in [false, true] {
+                let since = format!("since-{id}-{sweeps}");
+                old(&app, &since).await;
+                if sweeps {
+                    was_idle(database, &since).await;
+                    assert_eq!(app.store.handovers().sweep().await.unwrap(), 1, "{id}");
+                } else {
+                    tell(&app, id, "change_state", json!({ "state": "TIMEOUT" })).await;
+                    tell(&app, id, "change_state", json!({ "state": "CONNECTED" })).await;
+                }
+                assert_eq!(migrated(&app, &since).await, id, "{since}");
+            }
+            // Its messages say another number: that one is its own from then on.
+            let own = json!({
+                "id": "3EB1", "from": "15550009999@c.us", "to": "4915110000001@c.us", "fromMe": true,
+                "body": "x", "timestamp": app.clock.now().as_secs() + 1,
+            });
+            app.clock.advance(Duration::from_secs(2));
+            tell(&app, id, "message_create", json!({ "message": own })).await;
+            let row = app.row(id).await;
+            let seen = (row.phone_number.as_deref(), row.given_phone_number);
+            assert_eq!(seen, (Some("15550009999"), None));
+            tell(&app, id, "disconnected", json!({ "reason": "LOGOUT" })).await;
+            app.delete(&format!("{SESSION}/{busy}?logout=false")).await;
+        }
+        let theirs = app.store.sessions().find(&other, &"theirs".parse().unwrap()).await.unwrap();
+        assert_eq!(theirs.unwrap().migrated_to, None);
         app.close().await;
     })
     .await;
@@ -82,9 +175,15 @@ async fn a_number_that_was_only_said_of_a_session_takes_over_from_nobody() {
 async fn a_number_that_was_a_session_s_before_somebody_scanned_it_again_takes_over_from_nobody() {
     on_each(async |database| {
         let app = App::start(database).await;
-        for (id, has_code) in [("scanned", true), ("silent", false)] {
-            external(&app, id, json!({})).await;
-            tell(&app, id, "ready", json!({ "phoneNumber": NUMBER })).await;
+        let (none, number) = (json!({}), json!({ "phoneNumber": NUMBER }));
+        for (id, has_code, made_with, said) in [
+            ("scanned", true, &none, &number),
+            ("silent", false, &none, &number),
+            ("given-scanned", true, &number, &none),
+            ("given-silent", false, &number, &none),
+        ] {
+            external(&app, id, made_with.clone()).await;
+            tell(&app, id, "ready", said.clone()).await;
             let later = format!("beside-{id}");
             app.clock.advance(Duration::from_secs(1));
             app.session(&later).await;

@@ -132,6 +132,31 @@ async fn a_stream_begins_with_what_is_and_goes_on_with_what_happens() {
     .await;
 }
 
+/// What a client elsewhere posts passes the same door.
+#[tokio::test]
+async fn what_is_posted_is_streamed_of_all_sessions_and_of_one() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.external("shop", json!({})).await;
+        let mut all = Stream::open(&app, "/api/whatsapp/events", None).await;
+        let mut one = Stream::open(&app, "/api/whatsapp/session/shop/events", None).await;
+        for stream in [&mut all, &mut one] {
+            stream.expect("snapshot").await;
+        }
+        let told = app.tell("shop", "ready", json!({ "phoneNumber": "6281234567890" })).await;
+        let told = told.json();
+        for stream in [&mut all, &mut one] {
+            let ready = stream.expect("ready").await;
+            assert_eq!(ready.data["sessionId"], "shop");
+            assert_eq!(ready.data["data"]["phoneNumber"], "6281234567890");
+            assert_eq!(told["data"]["sequence"], ready.id.unwrap());
+        }
+        drop((all, one));
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_resumed_stream_has_lost_nothing() {
     on_each(async |database| {

@@ -37,7 +37,8 @@ enum Connection {
 #[schemars(rename = "Connecting")]
 pub(super) struct ConnectingView {
     status: Connection,
-    /// The code to scan. `null` when none was there in time, or none is needed.
+    /// The code to scan. Left out when none was there in time, or none is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     qr_code: Option<String>,
     session_id: SessionId,
 }
@@ -52,7 +53,8 @@ fn invalid_params(error: ApiError) -> ApiError {
     problem.with("message", "Invalid params").into()
 }
 
-/// 201 with a session that is new, 200 with one that the user had, or that the same request came to before.
+/// 201 in any case, as the seed's server has it: with a session that is new, one that the user had, or one that the same
+/// request came to before.
 #[tracing::instrument(name = "http.connect", skip_all)]
 pub(super) async fn connect(
     State(sessions): State<Sessions>,
@@ -70,7 +72,6 @@ pub(super) async fn connect(
     body.finish().map_err(invalid_params)?;
     let connecting = sessions.connect(&caller, connect).await;
     let connecting = connecting.map_err(|error| invalid_params(error.into()))?;
-    let status = if connecting.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let view = ConnectingView {
         status: if connecting.is_connected {
             Connection::Connected
@@ -80,5 +81,5 @@ pub(super) async fn connect(
         qr_code: connecting.qr,
         session_id: connecting.session_id,
     };
-    Ok(once((status, Json(view)), connecting.replayed))
+    Ok(once((StatusCode::CREATED, Json(view)), connecting.replayed))
 }

@@ -50,16 +50,14 @@ pub struct Connecting {
     pub is_connected: bool,
     /// The code to scan, if there is one by now.
     pub qr: Option<String>,
-    /// The session is new, and not one that the user had.
-    pub is_new: bool,
     /// An earlier request with the same key has come to it: nothing was done.
     pub replayed: bool,
 }
 
 impl Connecting {
-    fn of(view: StatusView, is_new: bool, replayed: bool) -> Self {
+    fn of(view: StatusView, replayed: bool) -> Self {
         let StatusView { session_id, is_connected, qr, .. } = view;
-        Self { session_id, is_connected, qr, is_new, replayed }
+        Self { session_id, is_connected, qr, replayed }
     }
 }
 
@@ -94,15 +92,15 @@ impl Sessions {
         let parts = ["connect", whose.0, whose.1];
         let key = connect.idempotency_key.map(|key| created::key(key, &parts));
         let found = sessions.for_user(organization, whose, (new, key.clone()), caller.by()).await?;
-        let (row, is_new) = match found {
+        let row = match found {
             OfUser::Replayed(row, begun_at) => {
                 let view = self.begun(caller, &row.session_id, begun_at).await?;
-                return Ok(Connecting::of(view, false, true));
+                return Ok(Connecting::of(view, true));
             }
             OfUser::KeyReused => return Err(Error::KeyReused),
             OfUser::Gone => return Err(Error::MadeGone),
-            OfUser::New(row) => (*row, true),
-            OfUser::Before(row) => (self.take_up(caller, *row, &phone_number).await?, false),
+            OfUser::New(row) => *row,
+            OfUser::Before(row) => self.take_up(caller, *row, &phone_number).await?,
             OfUser::Connected => return Err(Error::Conflict(Conflict::UserConnected)),
             OfUser::TooMany => return Err(Error::Conflict(Conflict::TooManySessions)),
             OfUser::Exists => return Err(Error::Conflict(Conflict::SessionExists)),
@@ -113,7 +111,7 @@ impl Sessions {
             return Err(error.into());
         }
         let view = self.begun(caller, &row.session_id, begun_at).await?;
-        Ok(Connecting::of(view, is_new, false))
+        Ok(Connecting::of(view, false))
     }
 
     /// The session as soon as there is a code or a connection, or it is clear that there is none for now. A dial that is

@@ -39,6 +39,7 @@ pub(super) fn status_columns(
     session::ActiveModel {
         id: Unchanged(row.id.clone()),
         phone_number,
+        given_phone_number: changed(&row.given_phone_number, &before.given_phone_number),
         push_name: changed(&row.push_name, &before.push_name),
         account_jid,
         account_lid,

@@ -186,8 +186,8 @@ pub(super) fn decide(
     let before = row.status;
     status::apply(row, &event.event, at);
     present.room.moved(row, before);
-    let is_back = before != row.status && is_known_by_number(row);
-    if (says_whose_it_is(&event.event) || is_back) && is_connected_with_number(row) {
+    let becomes = before != row.status && (is_known_by_number(row) || whose::is_given(row));
+    if (says_whose_it_is(&event.event) || becomes) && is_connected_with_number(row) {
         let is_late = event.came() > event.until() + LATE;
         plan.became_connected(event, is_late.then(|| event.until()));
     }
@@ -239,7 +239,7 @@ fn is_so_again(row: &session::Model, event: &NewEvent, first: UnixMillis) -> boo
 }
 
 /// Whether somebody other than the caller says that a session is connected, and with which number. A number that is
-/// only known from before, or that was typed in, may be another account's by now.
+/// only known from before, or that was typed in since it was made, may be another account's by now.
 fn says_whose_it_is(event: &Event) -> bool {
     matches!(event, Event::Ready(account) if account.phone_number.is_some())
 }

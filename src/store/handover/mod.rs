@@ -168,6 +168,9 @@ pub(super) async fn at_ready(
     heir: &session::Model,
     by: Option<UnixMillis>,
 ) -> Result<Option<BTreeSet<EndpointId>>, DbErr> {
+    if heir.account_jid.is_none() && !has_its_number(txn, heir).await? {
+        return Ok(None);
+    }
     if heir.migrated_to.is_some() {
         // What runs elsewhere asks nobody whether it may come back.
         session::Entity::update_many()
@@ -196,6 +199,15 @@ pub(super) async fn at_ready(
     let (_, touched) = carry(txn, known, now, &By::default(), heir, sorted.sources).await?;
     moment!("handover.written");
     Ok(Some(touched))
+}
+
+/// Whether a session that has the number it was made with has it still: a caller may have changed it since the session was
+/// read. Its row has been written by now, so that nobody can any more.
+async fn has_its_number(txn: &DatabaseTransaction, heir: &session::Model) -> Result<bool, DbErr> {
+    let found = of_organization(&heir.organization_id)
+        .filter(session::COLUMN.id.eq(heir.id.clone()))
+        .filter(session::Column::PhoneNumber.eq(heir.phone_number.clone()));
+    Ok(found.one(txn).await?.is_some())
 }
 
 async fn by_hand(

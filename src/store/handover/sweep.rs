@@ -108,11 +108,14 @@ async fn swept(
     Ok((given.len() as u64, touched))
 }
 
-/// Whether a session's number is that of the account that it is connected as, and not merely what somebody has said.
+/// Whether a session's number is that of the account that it is connected as, or the one that it was made with, and not
+/// merely what somebody has said.
 fn is_known_by_number() -> SimpleExpr {
-    let number = Expr::col((session::Entity, session::Column::PhoneNumber));
-    let address = number.binary(BinOper::Custom("||"), Expr::val("@s.whatsapp.net"));
-    Expr::col((session::Entity, session::Column::AccountJid)).eq(address)
+    let own = |column| Expr::col((session::Entity, column));
+    let number = || own(session::Column::PhoneNumber);
+    let address = number().binary(BinOper::Custom("||"), Expr::val("@s.whatsapp.net"));
+    let is_given = own(session::Column::GivenPhoneNumber).eq(number());
+    own(session::Column::AccountJid).eq(address).or(is_given)
 }
 
 /// A column of a session.

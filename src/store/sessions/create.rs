@@ -227,6 +227,8 @@ impl Sessions {
         };
         Ok(session::Model {
             user_id: new.user_id,
+            // Of one that runs here its account is known as soon as it is connected.
+            given_phone_number: new.phone_number.clone().filter(|_| origin == Origin::External),
             phone_number: new.phone_number,
             desired_state: new.desired_state,
             is_notification: new.is_notification,
@@ -268,6 +270,7 @@ fn blank(
         origin,
         user_id: None,
         phone_number: None,
+        given_phone_number: None,
         push_name: None,
         account_jid: None,
         account_lid: None,

@@ -46,7 +46,8 @@ pub(in crate::http::api) fn receive() -> Operation {
              happened before the session came to be as it is (`timestamp`) does not \
              change how it is; a time in whole seconds stands for all of its second. An acknowledgement with nothing but its message's id waits \
              for the message, if that is not known yet: nothing is recorded then, and it is no repetition. One at level 0 says less than is known of a \
-             message, and is a repetition once that is known, or this is. A message that says neither by `fromMe` nor by its id whose it is was received if it is \
+             message, and is a repetition once that is known, or this is. One that says `fromMe: false` tells nothing here: it is neither recorded nor a \
+             repetition, however often it comes. A message that says neither by `fromMe` nor by its id whose it is was received if it is \
              told of as `message`, and told of as `message_create` it is the account's if it is from its number, or, outside of groups, that is not known. Within one second the order in which things come is what counts, and what was \
              told before is told of another moment only within a second of when it first came: later it is a repetition. With `external.auto_create`, a session that is not there is made by its first event that can be read, \
              posted with a token: under the id in the address, so however often and by however many it is posted, there is one.\n\nWhoever posts proves that he may as `webhookAuth` of the session says: `token` by a manager's token; `secret` \
@@ -120,8 +121,8 @@ fn report(id: &'static str) -> Operation {
             "The session is found by `vps_session_id` of its `sessionData`, and by nothing else. `status` is `connected`, `disconnected` or \
              `reconnecting`, a status as sessions have it, or a state of whatsapp-web.js.\n\nWhat the operator has set as \
              `external.webhook_secret_key` is to be shown in a header. It names no organization: what is reported is of the one that \
-             `external.report_organization` names, the first unless the operator has said another or any. Who shows a manager's token in the same header reports of sessions of the token's \
-             organization alone, and needs no key.",
+             `external.report_organization` names, the first unless the operator has said another or any; sessions of others are not found by it. Who shows a manager's token in the same header reports of sessions of the token's \
+             organization alone, and needs no key, be one set or not.",
         )
         .header(text("webhook-secret-key", "The key, or a manager's token.").example("wag_example"))
         .header(text("x-webhook-secret", "The same.").example("wag_example"))
@@ -170,10 +171,9 @@ pub(in crate::http::api) fn connect() -> Operation {
             phone_number("phone_number", "The number that he will link.").required(),
         ])
         .idempotent()
-        .answers::<ConnectingView>(201, "A new session.", example.clone())
         .answers::<ConnectingView>(
-            200,
-            "A session that the user had; or that an earlier request with this key came to, as it is now.",
+            201,
+            "A new session; or one that the user had, or that an earlier request with this key came to, as it is now.",
             example,
         )
         .says("Idempotency-Replayed", "`true`, if an earlier request with this key came to it.")
