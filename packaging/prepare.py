@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MADE = ROOT / "packaging" / "made"
+# The standard texts, as SPDX has them, by their names there.
+STANDARD = ROOT / "packaging" / "licenses"
 COMPLETIONS = {"bash": "wagate", "zsh": "_wagate", "fish": "wagate.fish"}
 # As files of licences are called, whatever follows.
 NAMES = ("licen", "copying", "notice", "unlicense", "copyright")
@@ -81,6 +84,20 @@ def texts(package: dict) -> list[str]:
     return [it.read_text(errors="replace").strip() for it in sorted(files)]
 
 
+def authors(package: dict) -> str:
+    return ", ".join(package["authors"]) or package["repository"] or f"the authors of {package['name']}"
+
+
+def standard(package: dict) -> list[str]:
+    """The texts of the first of the declared licences that all are here; for a crate without a text of its own."""
+    for choice in re.split(r" OR |/", package["license"] or ""):
+        files = [STANDARD / f"{name.strip('() ')}.txt" for name in choice.split(" AND ")]
+        if all(it.is_file() for it in files):
+            # Only that of MIT says whose it is.
+            return [it.read_text().strip().replace("<year> <copyright holders>", authors(package)) for it in files]
+    sys.exit(f"{package['name']} has no text of its licence, and packaging/licenses none of {package['license']}")
+
+
 def sources_under_agpl(package: dict) -> int:
     folder = pathlib.Path(package["manifest_path"]).parent
     files = (it for it in folder.rglob("*.rs") if it.is_file())
@@ -91,7 +108,7 @@ def licences(packages: list[dict]) -> str:
     whose: dict[str, list[str]] = {}
     lines = [
         "Crates that are linked into wagate, with the licence that each declares; their texts follow, each",
-        "once. A crate without a text of its own is under the standard text of what it declares.",
+        "once. For a crate without a text of its own it is the standard text of what it declares.",
         "",
     ]
     for package in packages:
@@ -101,15 +118,22 @@ def licences(packages: list[dict]) -> str:
         if count:
             line += f"; {count} of its files say AGPL-3.0-only in their headers"
         lines.append(line)
-        found = texts(package)
-        if not found:
-            authors = ", ".join(package["authors"]) or package["repository"] or "its authors"
-            lines.append(f"    without a text; by {authors}")
-        for text in found:
+        for text in texts(package) or standard(package):
             whose.setdefault(text, []).append(name)
     for text, names in sorted(whose.items(), key=lambda it: it[1]):
         lines += ["", "=" * 100, ", ".join(names), "=" * 100, "", text]
     return "\n".join(lines) + "\n"
+
+
+def headers(package: dict) -> dict:
+    """What its files say that it does not declare."""
+    count = sources_under_agpl(package)
+    if not count:
+        return {}
+    return {
+        "evidence": {"licenses": [{"license": {"id": "AGPL-3.0-only"}}]},
+        "properties": [{"name": "wagate:headers", "value": f"{count} of its files say AGPL-3.0-only in their headers"}],
+    }
 
 
 def bill(packages: list[dict], version: str) -> str:
@@ -122,6 +146,7 @@ def bill(packages: list[dict], version: str) -> str:
             "version": it["version"],
             "purl": f"pkg:cargo/{it['name']}@{it['version']}",
             **({"licenses": [{"expression": it["license"].replace("/", " OR ")}]} if it["license"] else {}),
+            **headers(it),
         }
         for it in packages
     ]

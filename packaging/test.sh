@@ -138,6 +138,19 @@ guide=$(sed -n 's|^Documentation=.*file://\([^ ]*\).*|\1|p' "$root/usr/lib/syste
 [[ -s $root$guide ]] || fail "the unit names $guide, which is not there"
 zcat "$root/usr/share/doc/wagate/third-party-licences.txt.gz" | grep '^wacore-libsignal .*AGPL-3.0-only' >/dev/null ||
     fail "the licences do not tell of the AGPL"
+python3 - "$root/usr/share/doc/wagate" <<'TEXTS' || fail "a crate is without its licence's text"
+import gzip, json, pathlib, re, sys
+
+folder = pathlib.Path(sys.argv[1])
+bill = json.loads((folder / "wagate.cdx.json").read_text())
+text = gzip.decompress((folder / "third-party-licences.txt.gz").read_bytes()).decode()
+# Above each text are the names of those whose it is.
+named = {name for names in re.findall(r"={100}\n(.*)\n={100}\n\n\S", text) for name in names.split(", ")}
+crates = {f"{it['name']} {it['version']}" for it in bill["components"]}
+print(*sorted(crates - named), sep="\n", end="\n" if crates - named else "", file=sys.stderr)
+agpl = [it["name"] for it in bill["components"] if "AGPL-3.0-only" in json.dumps(it.get("evidence"))]
+sys.exit(crates != named or len(crates) < 100 or agpl != ["wacore-libsignal"])
+TEXTS
 bash systemd/check.sh "$root/usr/bin/wagate" >/dev/null || fail "systemd does not like the units"
 as_daemon /usr/bin/wagate check-config | grep -F /etc/wagate/wagate.toml >/dev/null || fail "the configuration is not read"
 

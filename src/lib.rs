@@ -46,6 +46,13 @@ pub mod traces;
 pub mod vault;
 pub mod webhook;
 
+/// Of which commit this build is, as far as whoever built it has said (`WAGATE_REVISION`). Nothing else of the build is told, and
+/// no time: the same sources are the same program.
+pub const REVISION: &str = match option_env!("WAGATE_REVISION") {
+    Some(revision) if !revision.is_empty() => revision,
+    _ => "unknown",
+};
+
 /// Whether this build may talk to the simulated WhatsApp of `tests/simulator`, and so does not check
 /// the server's certificate chain. Never true of a release build.
 pub const SIMULATOR: bool = cfg!(feature = "simulator");

@@ -7,6 +7,7 @@
 //! A line never holds a message, a phone number, a token or a QR code.
 
 use std::{
+    any::Any,
     backtrace::{Backtrace, BacktraceStatus},
     io::IsTerminal,
     panic::{self, PanicHookInfo},
@@ -133,12 +134,7 @@ fn filter(log: &config::Log) -> EnvFilter {
 
 /// A panic is contained where its task is looked after; here it only reaches the log.
 fn log_panic(info: &PanicHookInfo<'_>) {
-    let payload = info.payload();
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
+    let message = message(info.payload());
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     // Taken only when `RUST_BACKTRACE` asks for it.
     let backtrace = Backtrace::capture();
@@ -154,9 +150,35 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     );
 }
 
+/// What a panic says of itself, as far as it stands in the source. One that was made of values may quote them, as that of a
+/// slice of a text quotes the text: the place must be enough.
+fn message(payload: &(dyn Any + Send)) -> &'static str {
+    match payload.downcast_ref::<&'static str>() {
+        Some(written) => written,
+        None if payload.is::<String>() => "a formatted message, which is left out",
+        None => "no message",
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::panic::{catch_unwind, panic_any};
+
     use crate::config::{Level, Log};
+
+    #[test]
+    fn a_panic_is_logged_with_what_stands_in_the_source_and_with_no_value() {
+        let body = "Zürich is where we meet".to_owned();
+        let cut = body.clone();
+        let panicked = catch_unwind(move || cut[..2].len()).unwrap_err();
+        let quoted = panicked.downcast_ref::<String>().expect("a message that was formatted");
+        assert!(quoted.contains(&body), "it quotes nothing: {quoted}");
+        assert_eq!(super::message(&*panicked), "a formatted message, which is left out");
+        let panicked = catch_unwind(|| panic!("a bug")).unwrap_err();
+        assert_eq!(super::message(&*panicked), "a bug");
+        let panicked = catch_unwind(|| panic_any(17)).unwrap_err();
+        assert_eq!(super::message(&*panicked), "no message");
+    }
 
     #[test]
     fn what_is_not_ours_is_limited_to_errors_unless_named() {

@@ -7,6 +7,7 @@
 //! - `world.rs`: the simulator, and the daemons started beside it.
 //! - `tour.rs`: what to try.
 //! - `story.rs`: the life of a session, step by step. `steps.rs`: running and timing one.
+//! - `readme.rs`: the README's lines, as a newcomer pastes them.
 //! - `stream.rs`: reading server-sent events. `camera.rs`: reading a QR code off an image.
 
 #![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
@@ -19,6 +20,7 @@ mod gateway;
 mod http;
 
 mod camera;
+mod readme;
 mod steps;
 mod story;
 mod stream;

@@ -11,6 +11,7 @@ use crate::{
     camera,
     failure::Failure,
     http::{Http, accepted},
+    readme,
     steps::{Failed, Steps},
     stream::EventStream,
     world::{FRIEND, OWNER, World},
@@ -51,6 +52,10 @@ pub(crate) async fn play(world: &World, steps: &mut Steps) -> Result<(), Failed>
         })
         .await?;
     steps.run("log out: the phone lists no device any more", scene.log_out()).await?;
+    let lines = readme::follow(world, &daemon);
+    steps
+        .run("the README's lines, with another session: the contact reads what they send", lines)
+        .await?;
     steps.run("stop the daemon for good", stopped(daemon)).await
 }
 

@@ -29,13 +29,13 @@ mod tenants;
 mod token;
 mod webhook;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::LazyLock};
 
 use clap::{Parser, Subcommand};
 
 use self::output::complain;
 use crate::{
-    SIMULATOR,
+    REVISION, SIMULATOR,
     config::{self, Flag, Loaded, Sources},
 };
 
@@ -43,15 +43,14 @@ use crate::{
 const USAGE: u8 = 64;
 
 /// What `--version` says; a build that may talk to the simulator does not hide it.
-const VERSION: &str = if SIMULATOR {
-    concat!(env!("CARGO_PKG_VERSION"), " (simulator)")
-} else {
-    env!("CARGO_PKG_VERSION")
-};
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let build = if SIMULATOR { ", simulator" } else { "" };
+    format!("{} (revision {REVISION}{build})", env!("CARGO_PKG_VERSION"))
+});
 
 /// WhatsApp session gateway: many linked devices, one daemon, one database, HTTP.
 #[derive(Debug, Parser)]
-#[command(name = "wagate", version = VERSION)]
+#[command(name = "wagate", version = VERSION.as_str())]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

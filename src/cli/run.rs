@@ -33,7 +33,7 @@ pub(super) fn run(config: Config, read: &str, sources: Sources) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tracing::info!(config.file = read, "Starting wagate {VERSION}");
+    tracing::info!(config.file = read, "Starting wagate {}", VERSION.as_str());
     if SIMULATOR {
         tracing::warn!("This build does not check who answers as WhatsApp: it is for tests only");
     }

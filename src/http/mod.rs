@@ -249,6 +249,7 @@ pub fn admin_router(state: HttpState) -> Router {
 
 fn surrounded(routes: Vec<route::Route>, mut state: HttpState) -> Router {
     state.document = Document::of(&routes);
+    state.traffic.expect(routes.iter());
     let elder =
         routes.iter().map(route::Route::statement).filter(|it| it.errors == route::Errors::Elder);
     let elder = elder::Elder::of(elder.map(|it| it.path));

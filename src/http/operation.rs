@@ -286,6 +286,11 @@ pub(super) fn operation(id: &'static str, tag: Tag, summary: &'static str) -> Op
 }
 
 impl Operation {
+    /// The statuses of its responses that are no problems.
+    pub(super) fn expected(&self) -> impl Iterator<Item = u16> + '_ {
+        self.responses.iter().map(|response| response.status)
+    }
+
     /// What the summary leaves open.
     pub(super) fn about(mut self, about: &'static str) -> Self {
         self.about = about;

@@ -9,8 +9,13 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::route::{Route, Statement};
+
 /// Upper bounds of answers' times, in seconds.
 const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// What any route may answer through no fault of its caller's: a mistake of ours, and a database that is away.
+const OWN_FAULTS: [u16; 2] = [500, 503];
 
 /// What an address is called that is no route's.
 const NO_ROUTE: &str = "-";
@@ -83,6 +88,20 @@ impl fmt::Debug for Traffic {
 }
 
 impl Traffic {
+    /// Begins with a zero for each answer that is to be expected of these routes: a rate over what was not there before its
+    /// first time would miss it.
+    pub(super) fn expect<'a>(&self, routes: impl Iterator<Item = &'a Route>) {
+        for route in routes {
+            let Statement { method, path, .. } = route.statement();
+            for status in route.operation().expected().chain(OWN_FAULTS) {
+                let method = word(method);
+                let answer = Answer { method, route: (*path).to_owned(), status };
+                drop(self.answers.get_or_create(&answer));
+            }
+            drop(self.seconds.get_or_create(&Asked { route: (*path).to_owned() }));
+        }
+    }
+
     /// A request was answered; of a stream, it was begun. `route` is as the table writes it, none for an
     /// address that is nowhere in it.
     pub(super) fn answered(

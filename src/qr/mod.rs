@@ -62,7 +62,7 @@ pub enum Error {
 
     /// The runtime is shutting down, or rendering panicked.
     #[error("rendering was cut short")]
-    CutShort(#[source] tokio::task::JoinError),
+    CutShort,
 }
 
 /// What an image is of, and how: equal keys are equal images.
@@ -125,7 +125,8 @@ impl Renderer {
         let code = code.to_owned();
         let image = tokio::task::spawn_blocking(move || draw(&code, format, layout))
             .await
-            .map_err(Error::CutShort)??;
+            // A panic may quote what was to be drawn; its hook has said where it was.
+            .map_err(|_| Error::CutShort)??;
         self.cache.put(key, image.clone());
         Ok(image)
     }

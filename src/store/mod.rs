@@ -59,6 +59,7 @@ pub mod messages;
 pub mod meta;
 pub mod nodes;
 pub mod organizations;
+pub mod outbox;
 pub mod page;
 #[cfg(test)]
 mod peer;

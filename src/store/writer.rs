@@ -31,6 +31,7 @@ use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use entity::{UnixMillis, kind::EventKind};
@@ -269,6 +270,12 @@ impl Writer {
     /// How many units of work and events wait for their turn.
     pub fn waiting(&self) -> usize {
         self.lanes.iter().map(lane::Queue::waiting).sum()
+    }
+
+    /// For how long the one of them has waited that was handed over first.
+    pub fn longest_wait(&self) -> Duration {
+        let oldest = self.lanes.iter().filter_map(lane::Queue::oldest).min();
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether more units wait where [`Self::run_aside`] writes than one group takes.

@@ -1,15 +1,19 @@
 //! `/metrics`: which figures there are, and who may see them.
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
 use entity::{
     kind::EventKind,
     state::{Role, SessionStatus},
 };
 use reqwest::Method;
-use sea_orm::{ActiveEnum as _, Iterable as _};
-use serde_json::Value;
-use wagate::{http::Limits, store::retention::Table};
+use sea_orm::{ActiveEnum as _, ConnectionTrait as _, Iterable as _, Statement};
+use serde_json::{Value, json};
+use wagate::{
+    REVISION,
+    http::{Limits, Statement as Route, routes},
+    store::{outbox::OUTBOX, retention::Table},
+};
 
 use crate::{
     database::{Kind, on, on_each},
@@ -43,8 +47,15 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
             let series = format!("wagate_sessions{{status=\"{}\"}}", status.word());
             assert_eq!(figures.get(&series), "0");
         }
+        // The same words as the program's own.
         let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(figures.get(&format!("wagate_build_info{{version=\"{version}\"}}")), "1");
+        let build = format!(r#"wagate_build_info{{version="{version}",revision="{REVISION}"}}"#);
+        assert_eq!(figures.get(&build), "1");
+        let said = Command::new(env!("CARGO_BIN_EXE_wagate")).arg("--version").output().unwrap();
+        assert_eq!(
+            String::from_utf8(said.stdout).unwrap(),
+            format!("wagate {version} (revision {REVISION}, simulator)\n")
+        );
         assert_eq!(figures.get("wagate_database_up"), "1");
         assert_eq!(figures.get("wagate_events_total"), "0");
         for table in Table::ALL {
@@ -66,6 +77,8 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
             "wagate_secrets_unopened_total",
             "wagate_dials_waiting",
             "wagate_dials_under_way",
+            "wagate_outbox_waiting",
+            "wagate_outbox_oldest_seconds",
         ] {
             assert_eq!(figures.get(series), "0");
         }
@@ -83,12 +96,24 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
             let value: f64 = figures.get(series).parse().expect("a figure");
             assert!(value > 0.0, "{series} is {value}");
         }
+        figures.get("wagate_store_oldest_seconds");
         figures.get("wagate_runtime_parks_total");
         figures.get("wagate_runtime_queued_tasks");
         figures.get("wagate_runtime_busy_seconds_total");
+        // So is each route, with what it may answer.
+        for Route { method, path, .. } in routes(&Limits::default()) {
+            for status in ["500", "503"] {
+                let labels = format!(r#"{{method="{method}",route="{path}",status="{status}"}}"#);
+                assert_eq!(figures.get(&format!("wagate_http_requests_total{labels}")), "0");
+            }
+            let taken = format!(r#"wagate_http_request_seconds_count{{route="{path}"}}"#);
+            assert_eq!(figures.get(&taken), "0");
+        }
+        let made = r#"{method="POST",route="/api/whatsapp/session",status="201"}"#;
+        assert_eq!(figures.get(&format!("wagate_http_requests_total{made}")), "0");
         // Looking is counted, once it was answered.
         let looks = r#"wagate_http_requests_total{method="GET",route="/metrics",status="200"}"#;
-        assert!(!figures.0.contains(looks));
+        assert_eq!(figures.get(looks), "0");
         let figures = Figures::of(&app).await;
         assert_eq!(figures.get(looks), "1");
 
@@ -102,6 +127,57 @@ async fn figures_are_there_from_the_start_and_name_no_tenant() {
         for secret in secrets {
             assert!(!figures.0.contains(secret), "{secret} in\n{}", figures.0);
         }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_to_be_sent_is_counted_and_grows_old_while_its_session_is_connected() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        app.session("shop").await;
+        let message = json!({ "to": "15550002222", "text": "later", "queue": true });
+        let queued = app.post("/api/whatsapp/session/shop/messages", message).await;
+        assert_eq!(queued.status, 202, "{}", queued.text());
+        app.clock.advance(Duration::from_secs(90));
+        let figures = Figures::of(&app).await;
+        assert_eq!(figures.get("wagate_outbox_waiting"), "1");
+        assert_eq!(figures.get("wagate_outbox_oldest_seconds"), "0");
+        app.connect("shop").await;
+        let figures = Figures::of(&app).await;
+        assert_eq!(figures.get("wagate_outbox_waiting"), "1");
+        assert_eq!(figures.get("wagate_outbox_oldest_seconds"), "90");
+        // What is sent waits no more.
+        database.execute("UPDATE message SET status = 'sent'").await;
+        let figures = Figures::of(&app).await;
+        assert_eq!(figures.get("wagate_outbox_waiting"), "0");
+        assert_eq!(figures.get("wagate_outbox_oldest_seconds"), "0");
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_without_a_look_at_what_was_sent() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let db = database.connect().await;
+        let (explain, column) = match database.kind {
+            Kind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+            Kind::Postgres => {
+                // Nobody uses an index of a table without rows, if he may read all of it.
+                db.execute_unprepared("SET enable_seqscan = off").await.unwrap();
+                ("EXPLAIN", 0)
+            }
+        };
+        let ask = Statement::from_string(db.get_database_backend(), format!("{explain} {OUTBOX}"));
+        let rows = db.query_all_raw(ask).await.unwrap();
+        db.close().await.unwrap();
+        let plan: Vec<String> =
+            rows.iter().map(|row| row.try_get_by_index(column).unwrap()).collect();
+        assert!(plan.iter().any(|line| line.contains("idx-message-waiting")), "{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains("SCAN session")), "{plan:#?}");
         app.close().await;
     })
     .await;
@@ -188,12 +264,10 @@ async fn figures_take_the_operator_s_token_unless_they_are_opened() {
 async fn dashboard_and_alerts_ask_for_figures_that_there_are() {
     on(Kind::Sqlite, async |database| {
         let app = App::start(database).await;
-        // What is asked for is counted once it was answered.
-        Figures::of(&app).await;
         let figures = Figures::of(&app).await;
         let is_there = |name: &str| {
             let mut lines = figures.0.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-            // A family is there before its first series; its endings are the format's.
+            // The endings are the format's.
             let endings = ["", "_total", "_bucket", "_info"];
             lines.any(|line| {
                 let family = line.split(' ').next().unwrap_or_default();

@@ -1,7 +1,9 @@
 //! How much a process writes into its log: what happens on sessions, and not what is said in them.
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
+use wagate::descriptors;
 use wagate_simulator::{Fault, Lasting, Options, Simulator};
 
 use crate::{
@@ -41,6 +43,39 @@ async fn messages_add_nothing_to_the_log_however_many_they_are() {
     // A session may have something to say of itself now and then.
     assert!(more.len() < MESSAGES / 20, "{} lines: {more:#?}", more.len());
     daemon.terminate().await;
+    whatsapp.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_has_one_line_and_the_start_says_how_many_sessions_there_is_room_for() {
+    let whatsapp = Simulator::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let installation = Installation::new(directory.path(), None, &whatsapp);
+    let daemon = installation.start();
+    let limit = descriptors::limit().expect("the tests have a limit");
+    let room = descriptors::sessions_within(limit);
+    let said = format!("{limit} descriptors are enough for about {room} sessions");
+    assert!(installation.log().contains(&said), "{}", installation.log());
+    let asked = [
+        (Method::GET, "/", 200),
+        (Method::GET, "/api/whatsapp/session/list-realtime", 200),
+        (Method::GET, "/api/whatsapp/session/status/nobody", 404),
+        (Method::POST, "/livez", 405),
+        (Method::GET, "/nowhere", 404),
+        // Asked by machines, all day long.
+        (Method::GET, "/livez", 204),
+        (Method::GET, "/readyz", 204),
+    ];
+    for (method, path, status) in &asked {
+        for _ in 0..3 {
+            let answer = daemon.request(method.clone(), path).send().await.unwrap();
+            assert_eq!(answer.status(), *status, "{path}");
+        }
+    }
+    daemon.terminate().await;
+    let log = std::fs::read_to_string(directory.path().join("log")).unwrap();
+    let answered = log.lines().filter(|line| line.contains("Answered")).count();
+    assert_eq!(answered, 3 * 5, "{log}");
     whatsapp.stop().await;
 }
 

@@ -14,10 +14,12 @@ use std::{
 
 use reqwest::StatusCode;
 use tokio_util::task::TaskTracker;
+use wagate_simulator::{Options, Simulator};
 
 use crate::{
+    process::Installation,
     program::{Process, command, ended},
-    world::http_client,
+    world::{ALICE, http_client},
 };
 
 /// More than anything takes that is waited for.
@@ -116,6 +118,31 @@ async fn systemd_hears_of_the_start_signs_of_life_a_reload_and_the_end_in_that_o
     daemon.signal("-TERM");
     assert_eq!(systemd.hears_news()[0], "STOPPING=1");
     assert_eq!(daemon.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_is_said_when_the_sessions_that_are_to_run_have_begun_to() {
+    let whatsapp = Simulator::start(Options::default()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let installation = Installation::new(dir.path(), None, &whatsapp);
+    let daemon = installation.start();
+    let code = daemon.code("sales").await.unwrap();
+    whatsapp.phone(ALICE).unwrap().scan(&code).await.unwrap();
+    daemon.paired("sales").await.unwrap();
+    daemon.terminate().await;
+
+    let systemd = Systemd::listening(dir.path());
+    let (socket, log) = (systemd.path.clone(), dir.path().join("log"));
+    // The log as it is at that moment.
+    let hears = std::thread::spawn(move || (systemd.hears(), fs::read_to_string(log).unwrap()));
+    let daemon = installation.try_start(&[("NOTIFY_SOCKET", socket.to_str().unwrap())]).unwrap();
+    let (said, log) = hears.join().unwrap();
+    assert_eq!(said[0], "READY=1", "{said:?}");
+    assert!(log.contains("Resuming 1 sessions"), "{log}");
+    assert_eq!(log.matches("Listening on ").count(), 2, "{log}");
+    daemon.connected("sales").await.unwrap();
+    daemon.terminate().await;
+    whatsapp.stop().await;
 }
 
 #[tokio::test]

@@ -40,6 +40,10 @@ async fn each(test: impl AsyncFn(&Installation, &Simulator, &Phone)) {
         daemon.paired("sales").await.unwrap();
         daemon.terminate().await;
         test(&installation, &whatsapp, &phone).await;
+        // Where it was is said, and not what the panic says: that one is made of values.
+        let log = std::fs::read_to_string(directory.path().join("log")).unwrap();
+        assert!(log.contains("A task panicked at src/fault.rs:"), "{log}");
+        assert!(!log.contains("a test wants a panic"), "{log}");
         assert!(whatsapp.violations().is_empty(), "{:#?}", whatsapp.violations());
         whatsapp.stop().await;
     })

@@ -9,8 +9,10 @@ use std::{
     },
 };
 
+use entity::state::SessionStatus;
 use futures_util::{FutureExt as _, future::join_all};
 use reqwest::{Method, StatusCode};
+use wagate::event::{AuthFailure, Event};
 
 use crate::{
     database::{Kind, on, on_each},
@@ -43,6 +45,23 @@ async fn a_schema_that_lacks_steps_is_no_readiness_and_a_newer_one_is() {
         // It lives all the same: a restart would not help.
         let lives = app.anonymous(Method::GET, "/livez").send().await.unwrap();
         assert_eq!(lives.status(), StatusCode::NO_CONTENT);
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_has_failed_is_no_lack_of_readiness() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        for (id, failure) in
+            [("refused", AuthFailure::ClientOutdated), ("locked", AuthFailure::AccountLocked)]
+        {
+            app.session(id).await;
+            app.happen(id, Event::AuthFailure(failure)).await;
+            assert_eq!(app.row(id).await.status, SessionStatus::AuthFailure);
+        }
+        assert_eq!(ready(&app).await, StatusCode::NO_CONTENT);
         app.close().await;
     })
     .await;

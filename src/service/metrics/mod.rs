@@ -7,8 +7,11 @@
 mod known;
 mod library;
 mod meta;
+mod outbox;
 mod process;
 mod webhooks;
+
+use std::sync::atomic::AtomicU64;
 
 use entity::state::{Role, SessionStatus};
 use prometheus_client::{
@@ -21,6 +24,7 @@ use sea_orm::{ActiveEnum as _, Iterable as _};
 use self::library::LibraryCounters;
 use super::{Error, Meta, Principal};
 use crate::{
+    REVISION,
     delivery::Deliveries,
     event::Group,
     session::{DialStats, SendStats, Sessions},
@@ -66,7 +70,7 @@ impl Metrics {
         // Made anew each time: two who ask at once must not see each other's half.
         let mut registry = Registry::default();
         more(&mut registry);
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("revision", REVISION)]);
         registry.register("wagate_build", "Which wagate this is", build);
         process::register(&mut registry);
         register_writer(&mut registry, self.store.writer());
@@ -83,6 +87,7 @@ impl Metrics {
 
         register_dials(&mut registry, &self.sessions.dial_stats());
         register_sends(&mut registry, self.sessions.send_stats());
+        outbox::register(&mut registry, &self.store).await;
         webhooks::register(&mut registry, &self.store, &self.deliveries.stats()).await;
 
         meta::register(&mut registry, &self.store, self.meta.figures()).await;
@@ -136,6 +141,10 @@ fn register_writer(registry: &mut Registry, writer: &Writer) {
     let waiting = Gauge::<i64>::default();
     waiting.set(i64::try_from(writer.waiting()).unwrap_or(i64::MAX));
     registry.register("wagate_store_waiting", "Units and events not yet written", waiting);
+    let oldest = Gauge::<f64, AtomicU64>::default();
+    oldest.set(writer.longest_wait().as_secs_f64());
+    let help = "How long the one of them has waited that has waited for longest";
+    registry.register("wagate_store_oldest_seconds", help, oldest);
 }
 
 fn register_dials(registry: &mut Registry, stats: &DialStats) {

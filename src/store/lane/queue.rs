@@ -1,9 +1,15 @@
 //! The callers' end of a lane: what is handed over, and those who wait for a place.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use sea_orm::DbErr;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{
@@ -27,7 +33,37 @@ pub(in crate::store) struct Job {
     /// How often it has taken too long, alone, on a database that takes writes.
     pub(super) overran: u32,
     /// Its place in the queue, free again once it is answered.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place in the queue.
+struct Place {
+    number: u64,
+    taken: Arc<std::sync::Mutex<Taken>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Since when each place is taken that is, in the order in which they were.
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    since: BTreeMap<u64, Instant>,
+}
+
+impl Place {
+    fn take(taken: &Arc<std::sync::Mutex<Taken>>, permit: OwnedSemaphorePermit) -> Self {
+        let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = all.next;
+        all.next += 1;
+        all.since.insert(number, Instant::now());
+        Self { number, taken: Arc::clone(taken), _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).since.remove(&self.number);
+    }
 }
 
 impl Job {
@@ -71,6 +107,7 @@ pub(in crate::store) struct Queue {
     /// Held from asking for a place to being queued, in the order of asking.
     patient_turns: Mutex<()>,
     impatient_turns: Mutex<()>,
+    taken: Arc<std::sync::Mutex<Taken>>,
     /// Changes with each step of the lane.
     steps: watch::Receiver<u64>,
     ended: CancellationToken,
@@ -89,6 +126,7 @@ impl Queue {
             impatient: Arc::new(Semaphore::new(PLACES)),
             patient_turns: Mutex::default(),
             impatient_turns: Mutex::default(),
+            taken: Arc::default(),
             steps,
             ended,
         }
@@ -114,13 +152,14 @@ impl Queue {
             Err(_) => turns.lock().await,
         };
         // Tried first, so that handing over takes nothing of the task's budget as long as it need not wait.
-        let place = match places.clone().try_acquire_owned() {
-            Ok(place) => place,
+        let permit = match places.clone().try_acquire_owned() {
+            Ok(permit) => permit,
             Err(TryAcquireError::NoPermits) => {
                 places.clone().acquire_owned().await.map_err(|_| Error::Stopped)?
             }
             Err(TryAcquireError::Closed) => return Err(Error::Stopped),
         };
+        let place = Place::take(&self.taken, permit);
         self.jobs
             .send(Job { key: key.into(), patience, lease, work, overran: 0, _place: place })
             .map_err(|_| Error::Stopped)
@@ -129,6 +168,12 @@ impl Queue {
     /// How many have a place.
     pub(in crate::store) fn waiting(&self) -> usize {
         2 * PLACES - self.patient.available_permits() - self.impatient.available_permits()
+    }
+
+    /// Since when the one waits that has had its place for longest.
+    pub(in crate::store) fn oldest(&self) -> Option<Instant> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.since.first_key_value().map(|(_, since)| *since)
     }
 
     /// Waits until the lane has come a step further: a group has ended, however it did, or was tried again.
@@ -151,5 +196,53 @@ impl Queue {
     /// Says when everything taken was answered, however the lane ends.
     pub(in crate::store) fn ended(&self) -> CancellationToken {
         self.ended.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use sea_orm::DatabaseTransaction;
+
+    use super::*;
+    use crate::store::writer::Unit;
+
+    struct Nothing;
+
+    impl Unit for Nothing {
+        fn attempt<'a>(
+            &'a mut self,
+            _: &'a DatabaseTransaction,
+        ) -> BoxFuture<'a, Result<(), DbErr>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn answer(self: Box<Self>, _: Result<(), Error>) {}
+    }
+
+    #[tokio::test]
+    async fn the_oldest_is_the_first_that_was_not_answered_yet() {
+        let (jobs, mut arrivals) = mpsc::unbounded_channel();
+        let (_steps, steps) = watch::channel(0);
+        let queue = Queue::new(jobs, steps, CancellationToken::new());
+        assert_eq!(queue.oldest(), None);
+        let mut handed_over = Vec::new();
+        for patience in [Patience::Wait, Patience::Fail, Patience::Wait] {
+            let work = Work::Unit(Box::new(Nothing));
+            queue.submit("key", patience, None, work).await.unwrap();
+            handed_over.push(Instant::now());
+        }
+        assert!(queue.oldest().unwrap() <= handed_over[0]);
+        let first = arrivals.recv().await.unwrap();
+        // That it was taken out is no answer.
+        assert!(queue.oldest().unwrap() <= handed_over[0]);
+        // One that was answered before those who came earlier makes nobody younger.
+        let second = arrivals.recv().await.unwrap();
+        second.answer(Ok(None));
+        assert!(queue.oldest().unwrap() <= handed_over[0]);
+        first.answer(Ok(None));
+        assert!(queue.oldest().unwrap() >= handed_over[1]);
+        arrivals.recv().await.unwrap().answer(Ok(None));
+        assert_eq!(queue.oldest(), None);
     }
 }

@@ -15,7 +15,7 @@ const FIGURES: &str = "# HELP wagate_sessions Sessions by status.\n# TYPE wagate
 
 pub(in crate::http::api) fn index() -> Operation {
     let example = json!({
-        "name": "wagate", "version": "0.1.0",
+        "name": "wagate", "version": "0.2.0",
         "sessions": "/api/whatsapp/session/list-realtime", "events": "/api/whatsapp/events",
         "openapi": "/openapi.json", "docs": "/docs",
     });
