@@ -123,6 +123,7 @@ mod meta_stop;
 mod meta_storm;
 mod meta_strays;
 mod node;
+mod nodes_limits_wire;
 mod nodes_lost_wire;
 mod nodes_status_wire;
 mod nodes_wire;
