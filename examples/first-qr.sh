@@ -40,6 +40,12 @@ echo "token:        $token"
 answer=$(ask "$token" POST /api/whatsapp/session --json "{\"sessionId\": \"$session\"}") || refused
 echo "session:      $session"
 
-# Waits up to half a minute for the first code.
-ask "$token" GET "/api/whatsapp/session/$session/qr.png?wait=30" --output "$file"
+# Waits up to half a minute for the first code. What comes is no image before it is known that it is none of the
+# problems that there are.
+ask "$token" GET "/api/whatsapp/session/$session/qr.png?wait=30" --output "$file.part" || {
+    cat "$file.part" >&2
+    rm -f "$file.part"
+    exit 1
+}
+mv "$file.part" "$file"
 echo "QR code:      $file (scan it with WhatsApp: Linked devices, Link a device)"

@@ -16,6 +16,7 @@ mod doctor;
 mod migrate;
 mod org;
 mod output;
+mod person;
 mod progress;
 mod rekey;
 mod reload;

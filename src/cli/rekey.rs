@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::{complain, say},
+    person,
     progress::Progress,
     runtime,
     tenants::json as shown,
@@ -18,7 +19,7 @@ use crate::{
     clock::Clock,
     config::Config,
     daemon,
-    store::keys,
+    store::{audit::By, keys},
     vault::{
         MasterKeyId,
         source::{self, Source},
@@ -94,13 +95,14 @@ async fn rotate(config: &Config, options: &Options) -> Result<Rotated, Failure> 
     // Also ends a rotation that was interrupted.
     let old = source.find(true, |key| key.opens(&wrapped))?;
     let (before, now) = (old.id(), Clock::system().now());
+    let by = By::machine_user(person::user());
 
     if let Some(path) = &options.new_key {
         let new = source::read_or_create(path)?;
         if new == old {
             return Err(Failure::Same(path.clone()));
         }
-        let data_keys = keys::rewrap(&store, &old, &new, now).await?;
+        let data_keys = keys::rewrap(&store, &old, &new, &by, now).await?;
         let new_key = path.clone();
         return Ok(Rotated {
             data_keys,
@@ -114,7 +116,7 @@ async fn rotate(config: &Config, options: &Options) -> Result<Rotated, Failure> 
     let rotation = source.prepare()?;
     // Should this fail, the new key stays where it is: whether the database took it is not known when
     // the connection broke during the commit. The next start, or rotation, finds out.
-    let data_keys = keys::rewrap(&store, &old, rotation.key(), now).await?;
+    let data_keys = keys::rewrap(&store, &old, rotation.key(), &by, now).await?;
     let retired = source.promote()?;
     Ok(Rotated {
         data_keys,

@@ -2,7 +2,8 @@
 //! that may run, and what is said of it.
 //!
 //! The services are the daemon's own, so the rules are the same and the audit log has every change, by
-//! nobody's token and from no address: whoever can read the database is its operator.
+//! nobody's token and from no address, with the name that the system has for who did it: whoever can read the database is
+//! its operator.
 
 use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     output::{complain, say},
-    runtime,
+    person, runtime,
 };
 use crate::{
     clock::Clock,
@@ -109,7 +110,7 @@ where
             tokens: Tokens::new(store.clone()),
             audit: Audit::new(store.clone()),
             store: store.clone(),
-            operator: Principal::at_the_machine(first.id),
+            operator: Principal::at_the_machine(first.id, person::user()),
         };
         work(&tenants).await
     };

@@ -7,17 +7,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::rule::{Rule, Ruled};
 
-/// Limits of requests. Each daemon counts what it is asked itself.
+/// Limits of requests. What is not said to be of all daemons together, each counts for itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Requests of one token.
+    /// Requests of one token, of all daemons together that share the database: each gives its part, whatever the others are
+    /// asked.
     pub per_token: Rate,
-    /// Requests of one token at once, after a pause.
+    /// Requests of one token at once, after a pause; shared like the rate, but each daemon gives one at least.
     pub per_token_burst: u32,
-    /// Requests from one address, of whatever token; of IPv6, from one network of 64 bits.
+    /// Requests from one address, of whatever token; of IPv6, from one network of 64 bits. Daemons share it as they share a
+    /// token's.
     pub per_address: Rate,
-    /// Requests from one address at once, after a pause.
+    /// Requests from one address at once, after a pause; shared likewise.
     pub per_address_burst: u32,
     /// What one address may show that opens nothing: tokens, signatures and secrets together, verify tokens of Meta's, and keys
     /// of the status webhook, each kind for itself. Where there was more, the next one that is wrong is told to wait; of a

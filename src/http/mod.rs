@@ -171,7 +171,8 @@ impl HttpState {
         shutdown: CancellationToken,
         work: TaskTracker,
     ) -> Self {
-        let meters = Meters::new(&limits, services.clock().clone());
+        let daemons = services.sessions.daemons();
+        let meters = Meters::new(&limits, services.clock().clone(), daemons);
         Self {
             work,
             meta_posts: MetaPosts::new(&limits, services.clock()),

@@ -151,17 +151,24 @@ pub struct Principal {
     pub role: Role,
     /// Where the request comes from, as far as that is known.
     pub address: Option<IpAddr>,
+    /// What the system calls them, at the command line.
+    pub machine_user: Option<String>,
 }
 
 impl Principal {
-    /// Whoever can read the database: the operator, at the command line.
-    pub const fn at_the_machine(organization_id: OrganizationId) -> Self {
-        Self { organization_id, token_id: None, role: Role::Operator, address: None }
+    /// Whoever can read the database: the operator, at the command line, as this user of the system.
+    pub fn at_the_machine(organization_id: OrganizationId, user: String) -> Self {
+        let machine_user = Some(user);
+        Self { organization_id, token_id: None, role: Role::Operator, address: None, machine_user }
     }
 
     /// Who does something, for the audit log.
     pub fn by(&self) -> By {
-        By { token_id: self.token_id.clone(), address: self.address }
+        By {
+            token_id: self.token_id.clone(),
+            address: self.address,
+            machine_user: self.machine_user.clone(),
+        }
     }
 
     /// Refuses callers below `role`.

@@ -232,6 +232,7 @@ impl Tokens {
             token_id: Some(token.id),
             role: token.role,
             address: None,
+            machine_user: None,
         })
     }
 
@@ -282,6 +283,7 @@ impl Tokens {
             token_id: Some(token.id),
             role,
             address: None,
+            machine_user: None,
         })
     }
 

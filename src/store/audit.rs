@@ -21,9 +21,19 @@ pub struct By {
     /// Nobody's, when it was done at the machine itself.
     pub token_id: Option<TokenId>,
     pub address: Option<IpAddr>,
+    /// Whoever was at the command line there, as the system calls them.
+    pub machine_user: Option<String>,
 }
 
-/// Writes an entry, in the transaction of the change. `detail` is an object without secrets.
+impl By {
+    /// Somebody at the command line.
+    pub fn machine_user(name: String) -> Self {
+        Self { machine_user: Some(name), ..Self::default() }
+    }
+}
+
+/// Writes an entry, in the transaction of the change. `detail` is an object without secrets; who was at the command line
+/// is added to it, as there is neither token nor address then.
 pub(super) async fn write(
     txn: &DatabaseTransaction,
     organization: &OrganizationId,
@@ -32,6 +42,10 @@ pub(super) async fn write(
     (action, target): (AuditAction, &str),
     detail: &Value,
 ) -> Result<(), DbErr> {
+    let mut detail = detail.clone();
+    if let Some(user) = &by.machine_user {
+        detail["by"] = json!({ "via": "command line", "user": user });
+    }
     audit::Model {
         id: AuditId::new(at, in_order(rand::random())),
         organization_id: organization.clone(),
@@ -68,6 +82,7 @@ pub(super) async fn write_done(
     let by = entry.map_or_else(By::default, |entry| By {
         token_id: entry.token_id,
         address: entry.address.and_then(|address| address.parse().ok()),
+        machine_user: None,
     });
     write(txn, organization, &by, at, (done, target), &json!({})).await
 }
@@ -76,12 +91,13 @@ pub(super) async fn write_done(
 /// the operator's own. Nowhere, while there is none.
 pub(super) async fn write_of_daemon(
     txn: &DatabaseTransaction,
+    by: &By,
     at: UnixMillis,
     what: (AuditAction, &str),
     detail: &Value,
 ) -> Result<(), DbErr> {
     let Some(first) = organizations::first(txn).await? else { return Ok(()) };
-    write(txn, &first.id, &By::default(), at, what, detail).await
+    write(txn, &first.id, by, at, what, detail).await
 }
 
 /// Which entries are wanted.
@@ -120,7 +136,7 @@ impl Audit {
                 let (node, detail) = (node.clone(), json!({ "keys": keys }));
                 Box::pin(async move {
                     let what = (AuditAction::ConfigurationChanged, node.as_str());
-                    write_of_daemon(txn, at, what, &detail).await
+                    write_of_daemon(txn, &By::default(), at, what, &detail).await
                 })
             })
             .await

@@ -21,7 +21,8 @@ use sea_orm_migration::{IntoSchemaManagerConnection, SchemaManager};
 use serde_json::json;
 
 use super::{
-    Error, Patience, Store, audit,
+    Error, Patience, Store,
+    audit::{self, By},
     connect::{Connector, OpenError, Options},
     error::Fault,
     group::WRITE,
@@ -304,13 +305,14 @@ pub async fn rewrap(
     options: &Options,
     old: &MasterKey,
     new: &MasterKey,
+    by: &By,
     at: UnixMillis,
 ) -> Result<usize, RekeyError> {
     let connector = Connector::new(options.clone())?;
     let db = connector.writer().await.map_err(OpenError::Connect)?;
     let mut turn = 1;
     let rewrapped = loop {
-        match rewrap_in(&db, old, new, at).await {
+        match rewrap_in(&db, old, new, by, at).await {
             Err(RekeyError::Database(err))
                 if Fault::of(&err) == Fault::Contention && turn < TURNS =>
             {
@@ -327,6 +329,7 @@ async fn rewrap_in(
     db: &DatabaseConnection,
     old: &MasterKey,
     new: &MasterKey,
+    by: &By,
     at: UnixMillis,
 ) -> Result<usize, RekeyError> {
     let txn = db.begin_with_options(WRITE).await.map_err(RekeyError::Database)?;
@@ -356,7 +359,8 @@ async fn rewrap_in(
         let (before, after) = (old.id(), new.id());
         let detail = json!({ "before": before.as_str(), "dataKeys": keys.len() });
         let what = (AuditAction::MasterKeyRotated, after.as_str());
-        audit::write_of_daemon(&txn, at, what, &detail).await.map_err(RekeyError::Database)?;
+        let written = audit::write_of_daemon(&txn, by, at, what, &detail).await;
+        written.map_err(RekeyError::Database)?;
     }
     txn.commit().await.map_err(RekeyError::Database)?;
     Ok(keys.len())

@@ -243,6 +243,16 @@ async fn an_unknown_session_is_made_only_where_the_operator_wants_that() {
         app.get("/api/whatsapp/session/new-2").await.problem(404, "SESSION_NOT_FOUND");
         let all: Value = app.get("/api/whatsapp/session/list-realtime").await.json();
         assert_eq!(all["summary"]["total"], 2);
+        // Who has made each is written down once, and from where.
+        let made = app.get("/api/audit?action=session_created").await.json();
+        let made: Vec<_> = made["data"].as_array().unwrap().iter().collect();
+        let mut targets: Vec<_> = made.iter().map(|it| it["target"].as_str().unwrap()).collect();
+        targets.sort_unstable();
+        assert_eq!(targets, ["new-1", "new-3"]);
+        for entry in made {
+            assert_eq!(entry["address"], "127.0.0.1", "{entry}");
+            assert!(entry["tokenId"].as_str().is_some_and(|it| it.starts_with("tok_")), "{entry}");
+        }
         app.close().await;
     })
     .await;

@@ -1,8 +1,10 @@
 //! What browsers are told: who may call from where, and what nobody shall do with an answer.
 
+use std::collections::BTreeSet;
+
 use axum::http::HeaderValue;
 use reqwest::{Method, StatusCode};
-use wagate::http::{Edge, Limits, Origins};
+use wagate::http::{self, Edge, Limits, Origins};
 
 use crate::{
     database::{Kind, on},
@@ -72,6 +74,52 @@ async fn pages_of_other_origins_may_call_only_when_they_are_named() {
         }
         // Tokens are sent by pages, never by browsers themselves.
         assert_eq!(answer.header("access-control-allow-credentials"), "");
+        app.close().await;
+    })
+    .await;
+}
+
+/// The addresses whose routes a page of this origin may call, as their preflights say.
+async fn open_to(app: &App, origin: &str) -> BTreeSet<(String, &'static str)> {
+    let mut open = BTreeSet::new();
+    for route in http::routes(&Limits::default()) {
+        let request = app
+            .anonymous(Method::OPTIONS, &route.path.replace(['{', '}'], ""))
+            .header("origin", origin)
+            .header("access-control-request-method", route.method.as_str())
+            .header("access-control-request-headers", "authorization");
+        let answer = Answer::to(request).await;
+        match answer.header("access-control-allow-origin") {
+            "" => assert!(!answer.status.is_success(), "{route:?}: {}", answer.status),
+            "*" => {
+                open.insert((route.method.to_string(), route.path));
+            }
+            other => panic!("{route:?} is open to {other}"),
+        }
+    }
+    open
+}
+
+#[tokio::test]
+async fn without_origins_pages_may_report_statuses_and_nothing_else() {
+    on(Kind::Sqlite, async |database| {
+        let app = App::start(database).await;
+        let reports = ["/api/whatsapp/status-webhook", "/functions/v1/whatsapp-status-webhook"];
+        let reports = reports.map(|path| ("POST".to_owned(), path));
+        assert_eq!(open_to(&app, APP).await, BTreeSet::from(reports));
+        let routes = http::routes(&Limits::default());
+        let stated = routes.iter().filter(|route| route.is_for_all_origins);
+        assert_eq!(stated.count(), 2, "what a route says of itself is what it does");
+        app.close().await;
+    })
+    .await;
+    on(Kind::Sqlite, async |database| {
+        let edge = Edge { origins: Origins::Any, ..Edge::default() };
+        let app = App::behind(database.open().await, Limits::default(), edge).await;
+        let all = http::routes(&Limits::default());
+        let all: BTreeSet<_> =
+            all.iter().map(|route| (route.method.to_string(), route.path)).collect();
+        assert_eq!(open_to(&app, APP).await, all);
         app.close().await;
     })
     .await;

@@ -24,6 +24,7 @@ struct Subject {
 /// Things that the lists of one endpoint and one session are about.
 struct Ours {
     webhook: String,
+    delivery: String,
     organization: String,
     campaign: String,
     account: String,
@@ -37,9 +38,12 @@ impl Ours {
         let account = set_up(app, &app.token, complete(NUMBER, WABA, SECRET)).await;
         told(app, "16505551234", "wamid.first").await;
         let conversations = app.get("/api/conversations").await.json();
+        // The oldest, which no other has to go before.
+        let owed = log(app, &webhook).await;
         let campaign = app.post("/api/campaigns", json!({ "name": "Walked" })).await.json();
         let id = |of: &Value| of["id"].as_str().unwrap().to_owned();
         Self {
+            delivery: id(owed.last().unwrap()),
             webhook,
             organization: app.organization.to_string(),
             campaign: id(&campaign["data"]),
@@ -53,6 +57,7 @@ impl Ours {
         let path = path
             .replace("{sessionId}", "walked")
             .replace("{webhookId}", &self.webhook)
+            .replace("{deliveryId}", &self.delivery)
             .replace("{organizationId}", &self.organization)
             .replace("{campaignId}", &self.campaign)
             .replace("{accountId}", &self.account)
@@ -118,6 +123,12 @@ impl Ours {
                 let path = format!("/api/webhooks/{}/replay", self.webhook);
                 app.post(&path, json!({ "after_sequence": 0 })).await
             }
+            "listDeliveryAttempts" => {
+                let retry = format!("/api/webhooks/events/{}/retry", self.delivery);
+                let retried = app.post(&retry, json!({})).await;
+                app.deliveries.drive().await.unwrap();
+                retried
+            }
             "listDeliveries" | "listMessages" | "listEvents" | "listSessionEvents" => {
                 app.hear("walked", &format!("1555000{number:04}"), "hello").await;
                 return;
@@ -159,6 +170,41 @@ fn lists() -> Vec<(String, String, BTreeSet<String>)> {
     }
     assert!(lists.len() >= 10, "{lists:?}");
     lists
+}
+
+/// Lists that do not grow, and so have no pages.
+const SHORT: [&str; 2] = ["listEventTypes", "listProblems"];
+
+#[test]
+fn whatever_answers_a_list_that_grows_has_pages() {
+    let document = contract::document();
+    let of_schema = |schema: &Value| {
+        let mut schema = schema;
+        while let Some(shared) = schema["$ref"].as_str() {
+            schema = document.pointer(shared.trim_start_matches('#')).unwrap();
+        }
+        schema.clone()
+    };
+    let mut without = BTreeSet::new();
+    for methods in document["paths"].as_object().unwrap().values() {
+        for operation in methods.as_object().unwrap().values() {
+            let parameters = operation["parameters"].as_array().unwrap();
+            let contents = operation["responses"]
+                .as_object()
+                .unwrap()
+                .iter()
+                .filter(|(status, _)| status.starts_with('2'))
+                .filter_map(|(_, response)| response["content"].as_object())
+                .flat_map(|contents| contents.values());
+            let lists = contents
+                .map(|content| of_schema(&of_schema(&content["schema"])["properties"]["data"]))
+                .any(|data| data["type"] == "array");
+            if lists && !parameters.iter().any(|it| it["name"] == "limit") {
+                without.insert(operation["operationId"].as_str().unwrap());
+            }
+        }
+    }
+    assert_eq!(without, BTreeSet::from(SHORT));
 }
 
 /// The next page, and how to ask for the one after it.

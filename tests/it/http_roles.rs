@@ -202,6 +202,43 @@ async fn every_route_is_open_from_its_role_upwards_and_to_nobody_below() {
     .await;
 }
 
+#[tokio::test]
+async fn what_is_open_to_anybody_asks_nothing_of_a_token_whosever_it_is() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let ours = Ours::make(&app).await;
+        let mut shown = vec![None, Some(app.stranger(database).await), Some(Tokens::new_secret())];
+        for role in ROLES {
+            shown.push(Some(app.token_of(&app.organization, role).await));
+        }
+        let mut tried = 0;
+        for route in http::routes(&Limits::default()) {
+            if route.access != Access::Anybody {
+                continue;
+            }
+            let path = ours.address(&route);
+            let mut seen = Vec::new();
+            for secret in &shown {
+                let mut request = app.anonymous(route.method.clone(), &path);
+                if let Some(secret) = secret {
+                    request = request.bearer_auth(secret);
+                }
+                let answer = Answer::to(request).await;
+                // Meta shows a signature and a verify token, and neither is a bearer token.
+                let asks_for_more = route.operation.contains("Meta");
+                let is_refused = matches!(answer.status.as_u16(), 401 | 403);
+                assert!(asks_for_more || !is_refused, "{route:?}: {}", answer.text());
+                seen.push(answer.status);
+            }
+            assert!(seen.iter().all(|status| *status == seen[0]), "{route:?}: {seen:?}");
+            tried += 1;
+        }
+        assert!(tried >= 15, "{tried}");
+        app.close().await;
+    })
+    .await;
+}
+
 /// A request as another organization would have to make it to reach our things, if that could be.
 async fn as_stranger(app: &App, route: &Statement, path: &str, secret: &str) -> Answer {
     let mut body = Map::new();

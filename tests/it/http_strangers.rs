@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A stranger's organization and the secret of an administrator of it.
-async fn stranger(app: &App) -> (String, String) {
+pub(crate) async fn stranger(app: &App) -> (String, String) {
     let made = app.post("/api/organizations", json!({ "name": "Stranger" })).await.json();
     let id = made["data"]["id"].as_str().unwrap().to_owned();
     let request = app.request(Method::POST, "/api/tokens").header("x-organization", &id);
@@ -25,7 +25,7 @@ async fn stranger(app: &App) -> (String, String) {
 }
 
 /// Makes one of everything in the first organization. What its things are called, by their names in addresses.
-async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
+pub(crate) async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
     let body = json!({ "url": receiver, "event_types": ["*"] });
     let (webhook, _) = endpoint(app, body).await;
     app.session("only-ours").await;
@@ -67,7 +67,7 @@ async fn furnish(app: &App, receiver: &str) -> BTreeMap<&'static str, String> {
 }
 
 /// The same as something that never was: as long, and of the same kind.
-fn never(things: &BTreeMap<&'static str, String>) -> BTreeMap<&'static str, String> {
+pub(crate) fn never(things: &BTreeMap<&'static str, String>) -> BTreeMap<&'static str, String> {
     let other = |(name, id): (&&'static str, &String)| {
         let never = match *name {
             "sessionId" => "never-was".to_owned(),
@@ -87,7 +87,7 @@ fn address(route: &Statement, things: &BTreeMap<&'static str, String>) -> String
 }
 
 /// An answer as it can be compared: status, headers and body, without when it was given.
-fn whole(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
+pub(crate) fn whole(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
     let headers = answer.headers.iter().filter(|(name, _)| name.as_str() != "date");
     let mut headers: Vec<_> = headers
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))

@@ -16,6 +16,7 @@ use crate::{
     database::on_each,
     http_app::{self, Answer, App},
     meta,
+    secrets::{Secret, dump, found_in},
 };
 
 async fn post_as(app: &App, secret: &str, path: &str, body: Value) -> Answer {
@@ -44,6 +45,45 @@ async fn tenant(app: &App, name: &str) -> (Value, String) {
     assert_eq!(token.status, 201, "{}", token.text());
     assert_eq!(token.header("cache-control"), "no-store");
     (organization, token.json()["data"]["secret"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_token_s_text_is_in_no_dump_of_the_database() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let made = app.post("/api/tokens", json!({ "role": "admin", "label": "in clear" })).await;
+        let made = made.json()["data"].clone();
+        let text = |of: &Value| of["secret"].as_str().unwrap().to_owned();
+        let rotate = format!("/api/tokens/{}/rotate", made["id"].as_str().unwrap());
+        let rotated = app.post(&rotate, json!({ "overlapSeconds": 600 })).await.json();
+        // One that was revoked as well, and one for a key, which is answered again without it.
+        let gone =
+            app.post("/api/tokens", json!({ "role": "viewer" })).await.json()["data"].clone();
+        app.delete(&format!("/api/tokens/{}", gone["id"].as_str().unwrap())).await;
+        let keyed = app.request(Method::POST, "/api/tokens").header("idempotency-key", "k");
+        let keyed = Answer::to(http_app::json(keyed, &json!({ "role": "viewer" }))).await.json();
+        let texts = [&made, &rotated["data"], &gone, &keyed["data"]].map(text);
+        // All but the one that is gone are in use, which is written down.
+        for secret in texts.iter().chain([&app.token]).filter(|it| **it != text(&gone)) {
+            assert_eq!(get_as(&app, secret, "/").await.status, 200);
+        }
+        let secret = |text: &String| -> Vec<Secret> {
+            // With its prefix, and what is behind it.
+            let bare = text.strip_prefix("wag_").unwrap();
+            [text.as_str(), bare].map(|it| (text.clone(), it.as_bytes().to_vec())).into()
+        };
+        let secrets: Vec<_> = texts.iter().chain([&app.token]).flat_map(secret).collect();
+        let clear = [("a label".to_owned(), b"in clear".to_vec())];
+        let look = || {
+            let bytes = dump(database);
+            assert_eq!(found_in(&bytes, &clear), ["a label"]);
+            assert_eq!(found_in(&bytes, &secrets), Vec::<String>::new(), "{database:?}");
+        };
+        look();
+        app.close().await;
+        look();
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use std::{
 use reqwest::{Certificate, StatusCode};
 use std::io::{BufRead as _, BufReader};
 
+use tokio::time::Instant;
+
 use crate::{program, world::DEADLINE};
 
 /// Makes a certificate for this machine that signs itself.
@@ -137,6 +139,31 @@ async fn a_certificate_is_replaced_at_sighup_and_one_of_no_use_is_not_taken() {
         new.get(format!("{plain}/livez")).timeout(Duration::from_secs(20)).send().await.is_err()
     );
     assert!(answers(&daemon, &new).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_was_renewed_is_served_without_anybody_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, first_key) = certificate(dir.path(), "first");
+    let (second, second_key) = certificate(dir.path(), "second");
+    let (served, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+    fs::copy(&first, &served).unwrap();
+    fs::copy(&first_key, &key).unwrap();
+    let daemon = Daemon::start(&dir.path().join("state"), &served, &key);
+    assert!(answers(&daemon, &client(&first)).await);
+    // Both at once, as far as whoever looks from time to time can tell: each is renamed into its place.
+    for (renewed, place) in [(&second_key, &key), (&second, &served)] {
+        let beside = dir.path().join("renewed");
+        fs::copy(renewed, &beside).unwrap();
+        fs::rename(&beside, place).unwrap();
+    }
+    // It looks by its own clock, every ten seconds. Between the two renames it may have found half of it.
+    let (old, new) = (client(&first), client(&second));
+    let deadline = Instant::now() + DEADLINE;
+    while !answers(&daemon, &new).await {
+        assert!(Instant::now() < deadline, "the certificate of before is served");
+    }
+    assert!(!answers(&daemon, &old).await);
 }
 
 #[test]

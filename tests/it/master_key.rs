@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use wagate::{
     clock::Clock,
     store::{
+        audit::By,
         connect::{OpenError, Options},
         keys,
     },
@@ -128,10 +129,15 @@ async fn the_master_key_of_a_database_newer_than_the_program_is_not_rotated() {
         // It may become newer once the keys were looked at.
         let options = Options::new(database.url.as_str());
         let first = key_in(&world.state_dir().join("master.key"));
-        let refused =
-            keys::rewrap(&options, &first, &database::master_key(), Clock::system().now())
-                .await
-                .unwrap_err();
+        let refused = keys::rewrap(
+            &options,
+            &first,
+            &database::master_key(),
+            &By::default(),
+            Clock::system().now(),
+        )
+        .await
+        .unwrap_err();
         assert!(matches!(refused, keys::RekeyError::Open(OpenError::Newer(_))), "{refused}");
         assert!(dump(database) == before, "nothing was written");
         world.end().await;
@@ -183,6 +189,12 @@ async fn the_master_key_is_rotated_under_load_and_the_old_one_is_refused() {
         assert_eq!(log[0]["target"], key_in(&world.state_dir().join("master.key")).id().as_str());
         assert_eq!(log[0]["detail"]["before"], log[1]["target"]);
         assert_eq!((&log[0]["tokenId"], &log[0]["detail"]["dataKeys"]), (&Value::Null, &1.into()));
+        // By whoever called the program.
+        for entry in log {
+            let by = &entry["detail"]["by"];
+            assert_eq!(by["via"], "command line", "{entry}");
+            assert!(by["user"].as_str().is_some_and(|user| !user.is_empty()), "{entry}");
+        }
 
         world.stop_daemon().await;
         world.start_daemon().await;
@@ -220,7 +232,9 @@ async fn a_rotation_that_is_killed_anywhere_leaves_a_key_that_opens_the_database
         // After that, before the files changed places.
         let old = key_in(&path);
         let rotation = own.prepare().unwrap();
-        keys::rewrap(&options, &old, rotation.key(), Clock::system().now()).await.unwrap();
+        keys::rewrap(&options, &old, rotation.key(), &By::default(), Clock::system().now())
+            .await
+            .unwrap();
         let new = rotation.key().clone();
         drop(rotation);
         world.stop_daemon().await;

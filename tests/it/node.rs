@@ -64,18 +64,23 @@ impl<'a> Cluster<'a> {
 
     /// Starts a daemon that reaches the database by this URL.
     pub(crate) fn start_through(&self, name: &'static str, url: &str) -> Node {
-        self.start_with(name, url, None)
+        self.start_with(name, url, &[])
     }
 
     /// Starts a daemon that stops still at a moment, as `src/fault.rs` says.
     pub(crate) fn start_to_be_paused(&self, name: &'static str, moment: &str) -> Node {
-        self.start_with(name, &self.database.url, Some(moment))
+        self.start_with(name, &self.database.url, &[("PAUSE_WAGATE_AT", moment)])
     }
 
-    fn start_with(&self, name: &'static str, url: &str, paused_at: Option<&str>) -> Node {
+    /// Starts a daemon that is configured so, besides.
+    pub(crate) fn start_configured(&self, name: &'static str, more: &[(&str, &str)]) -> Node {
+        self.start_with(name, &self.database.url, more)
+    }
+
+    fn start_with(&self, name: &'static str, url: &str, more: &[(&str, &str)]) -> Node {
         let state = self.directory.path().join(name);
         let log = self.directory.path().join(format!("{name}.log"));
-        Node::start(name, &state, log, url, &self.whatsapp, self.lease, paused_at)
+        Node::start(name, &state, log, url, &self.whatsapp, self.lease, more)
     }
 
     /// Pairs sessions, whose first codes are asked of this daemon.
@@ -150,7 +155,7 @@ impl Node {
         url: &str,
         whatsapp: &Simulator,
         lease: &str,
-        paused_at: Option<&str>,
+        more: &[(&str, &str)],
     ) -> Self {
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_wagate"))
@@ -172,7 +177,7 @@ impl Node {
             .env("WAGATE_WHATSAPP__URL", whatsapp.url())
             .env("WAGATE_WHATSAPP__VERSION", "2.3000.1042742319")
             .env("WAGATE_WHATSAPP__DIAL_RATE_PER_SECOND", "1000")
-            .envs(paused_at.map(|moment| ("PAUSE_WAGATE_AT", moment)))
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -193,8 +198,12 @@ impl Node {
         Self { name, child, base, token, http: http_client(), log }
     }
 
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+        self.http.request(method, self.address(path)).bearer_auth(&self.token)
     }
 
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {

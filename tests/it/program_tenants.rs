@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     database::{Database, on_each},
@@ -19,6 +19,12 @@ fn told(mut command: Command, words: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What the system calls whoever runs this test.
+fn user() -> String {
+    let output = Command::new("id").arg("-un").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_are_made_at_the_command_line_while_the_daemon_runs_and_take_effect_at_once() {
     on_each(async |database: &Database| {
@@ -26,7 +32,7 @@ async fn tenants_are_made_at_the_command_line_while_the_daemon_runs_and_take_eff
         let state = dir.path().join("state");
         let wagate = || {
             let mut command = command(&state);
-            command.env("WAGATE_DATABASE__URL", &database.url);
+            command.env("WAGATE_DATABASE__URL", &database.url).env_remove("SUDO_USER");
             command
         };
         let daemon = Process::of(wagate(), &state);
@@ -61,7 +67,8 @@ async fn tenants_are_made_at_the_command_line_while_the_daemon_runs_and_take_eff
         let list = told(wagate(), &["token", "list", "--org", "2"]).to_string();
         assert!(list.contains(id) && !list.contains("wag_"), "{list}");
 
-        // Written down, by nobody's token and from no address.
+        // Written down, by nobody's token and from no address, but with who it was.
+        let user = user();
         let url = format!("{}/api/audit", daemon.base());
         let audit = http_client().get(url).bearer_auth(next_secret).send().await.unwrap();
         let audit: Value = audit.json().await.unwrap();
@@ -71,6 +78,7 @@ async fn tenants_are_made_at_the_command_line_while_the_daemon_runs_and_take_eff
             .iter()
             .map(|entry| {
                 assert_eq!((&entry["tokenId"], &entry["address"]), (&Value::Null, &Value::Null));
+                assert_eq!(entry["detail"]["by"], json!({ "via": "command line", "user": user }));
                 entry["action"].as_str().unwrap()
             })
             .collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use entity::{UnixMillis, id::AttemptId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,12 +14,16 @@ use crate::{
 
 /// What the log has under these filters, read two at a time.
 async fn walk(app: &App, endpoint: &str, filters: &str) -> Vec<Value> {
+    walk_list(app, &format!("/api/webhooks/{endpoint}/events"), 2, filters).await
+}
+
+async fn walk_list(app: &App, list: &str, limit: usize, filters: &str) -> Vec<Value> {
     let (mut rows, mut place) = (Vec::new(), String::new());
     loop {
-        let path = format!("/api/webhooks/{endpoint}/events?limit=2{filters}{place}");
+        let path = format!("{list}?limit={limit}{filters}{place}");
         let page = app.get(&path).await.json();
         let data = page["data"].as_array().unwrap();
-        assert!(data.len() <= 2);
+        assert!(data.len() <= limit);
         rows.extend(data.iter().cloned());
         match page["next_cursor"].as_str() {
             Some(cursor) => place = format!("&cursor={cursor}"),
@@ -92,6 +97,65 @@ async fn the_log_is_read_by_pages_newest_first_under_its_filters() {
         ] {
             app.get(&format!("{path}?{bad}")).await.invalid(&[pointer]);
         }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn past_two_hundred_tries_the_latest_are_shown_and_all_can_be_read() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        let (endpoint_id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
+        app.session("shop").await;
+        app.hear("shop", "4911", "hello").await;
+        receiver.next([500, 200].map(Behaviour::status));
+        app.deliveries.drive().await.unwrap();
+        let id = walk(&app, &endpoint_id, "").await[0]["id"].as_str().unwrap().to_owned();
+        let path = format!("/api/webhooks/events/{id}");
+        let shown = async || app.get(&path).await.json()["data"].clone();
+        let seen = shown().await;
+        assert_eq!(seen["attempt_log"].as_array().unwrap().len(), 1);
+        assert_eq!(seen["has_older_attempts"], false);
+        let first = seen["attempt_log"][0].clone();
+
+        // As many as a receiver that never answers well is called with, in the course of time.
+        let began = app.clock.now().0;
+        for number in 2..=200_i32 {
+            let at = UnixMillis(began + i64::from(number));
+            let attempt = AttemptId::new(at, 0);
+            let row = format!(
+                "INSERT INTO webhook_attempt (id, delivery_id, endpoint_id, number, started_at, \
+                 duration_ms, status, error) VALUES ('{attempt}', '{id}', '{endpoint_id}', {number}, {}, 1, \
+                 500, 'server_error')",
+                at.0
+            );
+            database.execute(&row).await;
+        }
+        let seen = shown().await;
+        assert_eq!(seen["attempt_log"].as_array().unwrap().len(), 200);
+        assert_eq!((&seen["attempt_log"][0], &seen["has_older_attempts"]), (&first, &json!(false)));
+
+        app.clock.advance(Duration::from_hours(1));
+        app.deliveries.drive().await.unwrap();
+        let seen = shown().await;
+        let log = seen["attempt_log"].as_array().unwrap();
+        assert_eq!((log.len(), &seen["has_older_attempts"]), (200, &json!(true)));
+        assert_eq!((&log[0]["number"], &log[199]["status"]), (&json!(2), &json!(200)));
+
+        // The list has all of them, the newest first.
+        let attempts = format!("{path}/attempts");
+        let mut all = walk_list(&app, &attempts, 50, "").await;
+        assert_eq!(all.len(), 201);
+        let failed = walk_list(&app, &attempts, 50, "&failed=true").await;
+        assert_eq!(failed, all[1..]);
+        let good = walk_list(&app, &attempts, 50, "&failed=false").await;
+        assert_eq!(good, all[..1]);
+        all.reverse();
+        assert_eq!((&all[0], &all[1..]), (&first, log.as_slice()));
+        let strange = format!("/api/webhooks/events/{}/attempts", "dlv_00000000000000000000000000");
+        app.get(&strange).await.problem(404, "DELIVERY_NOT_FOUND");
         app.close().await;
     })
     .await;

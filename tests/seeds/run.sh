@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs examples/seeds.sh, and the page of examples/react, against a fresh daemon beside a simulated WhatsApp. WAGATE and
-# SIMULATOR name built binaries; MODULES is where the page's modules are kept between runs.
+# Runs examples/seeds.sh, and opens the page of examples/react and that of the API, against a fresh daemon beside a
+# simulated WhatsApp. WAGATE and SIMULATOR name built binaries; MODULES is where the page's modules are kept between runs.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d)
@@ -49,11 +49,12 @@ sh "$here/../../examples/seeds.sh"
 # Built and opened where nothing else is: the clone stays as it is.
 page=${MODULES:-"$scratch/page"}
 mkdir -p "$page"
-cp "$here"/../../examples/react/*.* "$page"
+cp "$here"/../../examples/react/*.* "$here/docs.mjs" "$page"
 cd "$page"
 cmp -s package-lock.json installed || npm ci --silent --no-audit --no-fund
 cp package-lock.json installed
 node check.mjs
+node docs.mjs
 if grep -q "$WEBHOOK_SECRET_KEY\|whsec_\|5511999999999" "$scratch/log"; then
     echo "a secret or a phone number is in the log" >&2
     exit 1

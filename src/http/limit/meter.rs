@@ -45,15 +45,21 @@ impl<K: Eq + Hash + Clone> Meter<K> {
 
     /// Takes one for this caller, if there is one.
     pub(super) fn take(&self, caller: &K, now: Duration) -> Verdict {
+        self.take_of(self.quota, caller, now)
+    }
+
+    /// The same of a part of the quota. What is kept is when all is there again, and a part takes as long for that as the
+    /// whole: so it goes on to hold when the part becomes another.
+    pub(super) fn take_of(&self, part: Quota, caller: &K, now: Duration) -> Verdict {
         let mut taken = self.taken();
         if let Some(full_at) = taken.by_caller.get_mut(caller) {
-            return self.quota.take(full_at, now);
+            return part.take(full_at, now);
         }
         if taken.by_caller.len() >= self.most && !taken.sweep(self.most, now) {
-            return self.quota.take(&mut taken.by_others, now);
+            return part.take(&mut taken.by_others, now);
         }
         let full_at = taken.by_caller.entry(caller.clone()).or_default();
-        self.quota.take(full_at, now)
+        part.take(full_at, now)
     }
 
     /// What [`take`](Self::take) would answer.

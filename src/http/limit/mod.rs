@@ -11,7 +11,8 @@
 //!
 //! What is left is told with every answer, as `draft-ietf-httpapi-ratelimit-headers` has it
 //! (`RateLimit-Policy`, `RateLimit`) and as most clients know it (`X-RateLimit-…`, times in seconds from
-//! now). A daemon limits what it is asked itself: with several of them, each has limits of its own.
+//! now). A daemon limits what it is asked itself. Of several that share a database each gives its part of what a token and an
+//! address may ask, so that all together give no more; what opens nothing each counts for itself.
 
 mod crowd;
 mod known;
@@ -23,7 +24,10 @@ mod streams;
 use std::{
     hash::Hash,
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +62,8 @@ const MOST_CALLERS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Meters {
     clock: Clock,
+    /// Daemons that live, as far as we know: they share what a token or an address may ask.
+    daemons: Arc<AtomicU64>,
     /// Held for no longer than it takes to copy them.
     inner: Arc<RwLock<Inner>>,
     streams: Streams,
@@ -97,8 +103,9 @@ pub(super) struct Told {
 }
 
 impl Meters {
-    pub(super) fn new(limits: &Limits, clock: Clock) -> Self {
-        let this = Self { clock, inner: Arc::default(), streams: Streams::new(limits) };
+    pub(super) fn new(limits: &Limits, clock: Clock, daemons: Arc<AtomicU64>) -> Self {
+        let streams = Streams::new(limits);
+        let this = Self { clock, daemons, inner: Arc::default(), streams };
         this.set(limits);
         this
     }
@@ -127,14 +134,19 @@ impl Meters {
     /// A request of this token.
     pub(super) fn of_token(&self, token: &TokenId) -> Option<Told> {
         let meter = self.now().tokens?;
-        let verdict = meter.take(token, self.clock.monotonic());
-        Some(Told { name: "token", quota: meter.quota(), verdict })
+        Some(self.take("token", &meter, token))
     }
 
     fn of_address(&self, address: IpAddr) -> Option<Told> {
         let meter = self.now().addresses?;
-        let verdict = meter.take(&neighbourhood(address), self.clock.monotonic());
-        Some(Told { name: "address", quota: meter.quota(), verdict })
+        Some(self.take("address", &meter, &neighbourhood(address)))
+    }
+
+    /// Takes one of our part.
+    fn take<K: Eq + Hash + Clone>(&self, name: &'static str, meter: &Meter<K>, whose: &K) -> Told {
+        let daemons = u32::try_from(self.daemons.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let quota = meter.quota().shared_by(daemons);
+        Told { name, quota, verdict: meter.take_of(quota, whose, self.clock.monotonic()) }
     }
 
     /// Refuses an address from which too much of this was shown that opens nothing.
@@ -272,7 +284,7 @@ mod tests {
             per_token: Some(Quota::new(1, Duration::from_hours(1), burst)),
             ..Limits::default()
         };
-        let meters = Meters::new(&per_token(1), clock);
+        let meters = Meters::new(&per_token(1), clock, Arc::new(AtomicU64::new(1)));
         let token = TokenId::new(entity::UnixMillis(0), 1);
         let is_allowed = || meters.of_token(&token).is_none_or(|told| told.refused().is_none());
         assert!(is_allowed() && !is_allowed());
@@ -282,6 +294,25 @@ mod tests {
         assert!(is_allowed() && is_allowed() && !is_allowed());
         meters.set(&Limits::default());
         assert!(is_allowed());
+    }
+
+    #[test]
+    fn a_daemon_that_comes_or_goes_changes_the_part_of_what_was_not_taken_yet() {
+        let (clock, daemons) = (Clock::manual(entity::UnixMillis(0)), Arc::new(AtomicU64::new(1)));
+        let per_token = Some(Quota::new(1, Duration::from_hours(1), 8));
+        let limits = Limits { per_token, ..Limits::default() };
+        let meters = Meters::new(&limits, clock, Arc::clone(&daemons));
+        let token = TokenId::new(entity::UnixMillis(0), 1);
+        let allowed = |most: u32| {
+            let is_allowed = || meters.of_token(&token).is_none_or(|it| it.refused().is_none());
+            (0..most).filter(|_| is_allowed()).count()
+        };
+        assert_eq!(allowed(4), 4);
+        // Half of it is left, and half of that is ours.
+        daemons.store(2, Ordering::Relaxed);
+        assert_eq!(allowed(1), 1);
+        daemons.store(1, Ordering::Relaxed);
+        assert_eq!(allowed(9), 2);
     }
 
     #[test]

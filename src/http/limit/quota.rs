@@ -30,6 +30,14 @@ impl Quota {
         Self { burst: burst.max(1), interval: (per / requests.max(1)).max(Duration::from_nanos(1)) }
     }
 
+    /// The part of it that each of so many daemons gives, so that all together give it. Where there are more of them than
+    /// there could be taken at once, each gives one all the same.
+    pub(super) fn shared_by(self, daemons: u32) -> Self {
+        let daemons = daemons.max(1);
+        let burst = (self.burst / daemons).max(1);
+        Self { burst, interval: self.interval.saturating_mul(daemons) }
+    }
+
     /// How many can be taken at once.
     pub(super) fn burst(self) -> u32 {
         self.burst
@@ -84,6 +92,21 @@ mod tests {
             let owed = u128::from(requests) * 120 / u128::from(per) + u128::from(burst);
             assert!(given.abs_diff(owed) <= 1, "{given} of {owed}");
         }
+    }
+
+    #[test]
+    fn daemons_that_share_a_quota_give_no_more_than_it_together() {
+        let (whole, minute) = (Quota::new(10, Duration::from_secs(1), 12), Duration::from_mins(1));
+        for daemons in 1..=12 {
+            let part = given(whole.shared_by(daemons), Duration::from_millis(1), minute);
+            let all = part * u128::from(daemons);
+            let owed = given(whole, Duration::from_millis(1), minute);
+            // Each may be one short: of the burst, and of what has come by the end.
+            let short = 2 * u128::from(daemons);
+            assert!(all <= owed + u128::from(daemons) && all + short >= owed, "{all} of {owed}");
+        }
+        assert_eq!(whole.shared_by(100).burst(), 1);
+        assert_eq!(whole.shared_by(0), whole);
     }
 
     #[test]

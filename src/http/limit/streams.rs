@@ -87,6 +87,7 @@ mod tests {
             token_id: Some(TokenId::new(now, token)),
             role,
             address: None,
+            machine_user: None,
         }
     }
 

@@ -94,7 +94,7 @@ impl Meta {
                 seen: Some(seen),
                 most: u64::MAX,
                 key: None,
-                by: By { token_id: None, address },
+                by: By { address, ..By::default() },
                 action: is_news.then_some(AuditAction::MetaAccountVerified),
             };
             if self.store.meta().put(putting).await? != Put::Raced {

@@ -5,7 +5,11 @@ mod input;
 mod migrate;
 mod qr;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use entity::{
     UnixMillis,
@@ -144,6 +148,11 @@ impl Sessions {
     /// What time it is.
     pub fn now(&self) -> UnixMillis {
         self.store.clock().now()
+    }
+
+    /// How many daemons share the database, as far as this one knows from time to time.
+    pub fn daemons(&self) -> Arc<AtomicU64> {
+        self.manager.daemons()
     }
 
     /// The state of one session.

@@ -2,7 +2,7 @@
 
 use entity::{
     UnixMillis,
-    id::{DeliveryId, EndpointId},
+    id::{AttemptId, DeliveryId, EndpointId},
     state::Role,
     webhook::{attempt, delivery, event, health, state::DeliveryState},
 };
@@ -10,7 +10,7 @@ use entity::{
 use super::Webhooks;
 use crate::{
     service::{Conflict, Error, Principal, Thing},
-    store::webhooks::{Figures, LogFilter, Retried},
+    store::webhooks::{AttemptFilter, Figures, LogFilter, Retried},
     webhook::EventType,
 };
 
@@ -29,7 +29,18 @@ pub struct Detail {
     pub row: delivery::Model,
     /// None if retention has deleted it.
     pub event: Option<event::Model>,
+    /// The latest, the oldest of them first.
     pub attempts: Vec<attempt::Model>,
+    /// Whether there are older ones.
+    pub has_older_attempts: bool,
+}
+
+/// Which tries of a delivery are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Tries {
+    pub has_failed: Option<bool>,
+    /// The last one already seen.
+    pub after: Option<AttemptId>,
 }
 
 impl Webhooks {
@@ -75,9 +86,29 @@ impl Webhooks {
     /// Looks one delivery up.
     pub async fn delivery(&self, caller: &Principal, id: &DeliveryId) -> Result<Detail, Error> {
         caller.require(Role::Viewer)?;
-        let found = self.store.webhooks().delivery(&caller.organization_id, id).await?;
-        let (row, event, attempts) = found.ok_or(NOT_FOUND)?;
-        Ok(Detail { row, event, attempts })
+        let organization = &caller.organization_id;
+        let most = SHOWN_ATTEMPTS + 1;
+        let found = self.store.webhooks().delivery(organization, id, most as u64).await?;
+        let (row, event, mut attempts) = found.ok_or(NOT_FOUND)?;
+        let has_older_attempts = attempts.len() > SHOWN_ATTEMPTS;
+        attempts.truncate(SHOWN_ATTEMPTS);
+        attempts.reverse();
+        Ok(Detail { row, event, attempts, has_older_attempts })
+    }
+
+    /// Tries of a delivery, the newest first; one more than `limit` if there are.
+    pub async fn attempts(
+        &self,
+        caller: &Principal,
+        id: &DeliveryId,
+        tries: Tries,
+        limit: u64,
+    ) -> Result<Vec<attempt::Model>, Error> {
+        caller.require(Role::Viewer)?;
+        let filter = AttemptFilter { has_failed: tries.has_failed, before: tries.after };
+        let organization = &caller.organization_id;
+        let found = self.store.webhooks().attempts(organization, id, &filter, limit).await?;
+        found.ok_or(NOT_FOUND)
     }
 
     /// Has a delivery sent at once, in the place of whenever it would have been. With until when it waits all the
@@ -97,6 +128,9 @@ impl Webhooks {
         }
     }
 }
+
+/// Tries that are shown with a delivery; the rest is a list of its own.
+const SHOWN_ATTEMPTS: usize = 200;
 
 /// What figures are about unless somebody says otherwise, in milliseconds.
 const DAY: i64 = 24 * 3_600_000;

@@ -33,7 +33,7 @@ use crate::{
 
 pub use self::{
     input::EndpointInput,
-    log::{Detail, Query},
+    log::{Detail, Query, Tries},
     replay::Range,
 };
 pub use crate::store::webhooks::{EndpointFilter, Figures};

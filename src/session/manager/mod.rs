@@ -22,7 +22,10 @@ mod slot;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,6 +111,11 @@ impl Sessions {
     /// Whether the sessions that run here are surely ours.
     pub fn holds(&self) -> bool {
         self.ownership.holds()
+    }
+
+    /// How many daemons share the database, as far as we know: kept to what we see when we look.
+    pub fn daemons(&self) -> Arc<AtomicU64> {
+        self.ownership.nodes()
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -195,6 +195,11 @@ impl Ownership {
         Ok(owner.filter(|node| node.id != *me.node()).map(|node| node.name))
     }
 
+    /// How many daemons live, we among them: kept to what we see when we look.
+    pub(super) fn nodes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.nodes)
+    }
+
     /// Whether somebody else lives, as far as we know.
     pub(super) fn is_alone(&self) -> bool {
         self.nodes.load(Ordering::Relaxed) <= 1

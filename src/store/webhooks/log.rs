@@ -2,7 +2,7 @@
 
 use entity::{
     UnixMillis,
-    id::{DeliveryId, EndpointId, OrganizationId},
+    id::{AttemptId, DeliveryId, EndpointId, OrganizationId},
     webhook::{
         attempt, delivery, endpoint, event, health,
         state::{DeliveryState, EndpointState},
@@ -28,6 +28,14 @@ pub struct LogFilter {
     pub event_type: Option<String>,
     /// Only those before it, as the list goes.
     pub before: Option<DeliveryId>,
+}
+
+/// Which tries of a delivery are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct AttemptFilter {
+    pub has_failed: Option<bool>,
+    /// Only those before it, as the list goes.
+    pub before: Option<AttemptId>,
 }
 
 /// What became of a delivery that was to be sent again.
@@ -70,29 +78,66 @@ impl Webhooks {
         Ok(query.all(self.store.reader()).await?)
     }
 
-    /// One delivery, with its event (unless that was deleted by retention) and its attempts.
+    /// One delivery, with its event (unless that was deleted by retention) and its latest attempts, the newest first.
     pub async fn delivery(
         &self,
         organization: &OrganizationId,
         id: &DeliveryId,
+        attempts: u64,
     ) -> Result<Option<(delivery::Model, Option<event::Model>, Vec<attempt::Model>)>, Error> {
-        let db = self.store.reader();
-        let found = delivery::Entity::find_by_id(id.clone())
-            .filter(delivery::COLUMN.organization_id.eq(organization.clone()))
-            .one(db)
-            .await?;
-        let Some(row) = found else { return Ok(None) };
-        let mut event = event::Entity::find_by_id(row.event_id.clone()).one(db).await?;
+        let Some(row) = self.delivery_row(organization, id).await? else { return Ok(None) };
+        let mut event =
+            event::Entity::find_by_id(row.event_id.clone()).one(self.store.reader()).await?;
         if let Some(event) = &mut event {
             self.open_event(event).await?;
         }
-        let attempts = attempt::Entity::find()
-            .filter(attempt::COLUMN.delivery_id.eq(id.clone()))
-            .order_by_asc(attempt::COLUMN.id)
-            .limit(200)
-            .all(db)
-            .await?;
+        let attempts = self.attempts_of(id, &AttemptFilter::default(), attempts).await?;
         Ok(Some((row, event, attempts)))
+    }
+
+    /// Attempts of a delivery, the newest first; none if there is no such delivery.
+    pub async fn attempts(
+        &self,
+        organization: &OrganizationId,
+        id: &DeliveryId,
+        filter: &AttemptFilter,
+        limit: u64,
+    ) -> Result<Option<Vec<attempt::Model>>, Error> {
+        if self.delivery_row(organization, id).await?.is_none() {
+            return Ok(None);
+        }
+        self.attempts_of(id, filter, limit).await.map(Some)
+    }
+
+    async fn delivery_row(
+        &self,
+        organization: &OrganizationId,
+        id: &DeliveryId,
+    ) -> Result<Option<delivery::Model>, Error> {
+        let found = delivery::Entity::find_by_id(id.clone())
+            .filter(delivery::COLUMN.organization_id.eq(organization.clone()));
+        Ok(found.one(self.store.reader()).await?)
+    }
+
+    async fn attempts_of(
+        &self,
+        id: &DeliveryId,
+        filter: &AttemptFilter,
+        limit: u64,
+    ) -> Result<Vec<attempt::Model>, Error> {
+        let mut query = attempt::Entity::find()
+            .filter(attempt::COLUMN.delivery_id.eq(id.clone()))
+            .order_by_desc(attempt::COLUMN.id)
+            .limit(limit);
+        query = match filter.has_failed {
+            Some(true) => query.filter(attempt::COLUMN.error.is_not_null()),
+            Some(false) => query.filter(attempt::COLUMN.error.is_null()),
+            None => query,
+        };
+        if let Some(before) = &filter.before {
+            query = query.filter(attempt::COLUMN.id.lt(before.clone()));
+        }
+        Ok(query.all(self.store.reader()).await?)
     }
 
     /// Has a delivery sent at once, in the place of whenever it would have been, however it had ended. It goes before all

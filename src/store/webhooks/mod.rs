@@ -54,7 +54,7 @@ pub use self::{
     create::{Making, NewEndpoint},
     due::Waiting,
     endpoints::{EndpointFilter, Target},
-    log::{LogFilter, Retried},
+    log::{AttemptFilter, LogFilter, Retried},
     replay::{Cancelled, NewReplay},
     settle::{AttemptRecord, Ending, Settled, Settlement},
     stats::Figures,

@@ -16,7 +16,8 @@ const TOKEN: &str = "^tok_[0-9A-HJKMNP-TV-Z]{26}$";
 const ABOUT: &str = "Changes of configuration and credentials in the organization, the newest first. No secret is ever in it. A session is deleted in \
                      two steps: `session_deletion_asked` when somebody asks for it, and `session_deleted`, by the same, when it is gone. A token that is \
                      rotated is `token_created` with what it `replaces`, and of the old one `token_rotated` while it is good for a while yet, or \
-                     `token_revoked`.\n\nWhat is done at the machine itself has neither token nor address. What is about the daemon and all its tenants is in \
+                     `token_revoked`.\n\nWhat is done at the command line of the machine itself has neither token nor address; `detail.by` says so, \
+                     with the `user` of the system who did it (of `sudo`, who called that). What is about the daemon and all its tenants is in \
                      the first organization's log: `token_created` of the token in `operator.token`, `master_key_rotated` with the names of the new \
                      key and of the one before, and `configuration_changed` with the keys whose values are others than they were, and never the values; \
                      its target is the daemon's name.";

@@ -10,8 +10,8 @@ use super::{
     stats::StatsView,
     types::TypeView,
     views::{
-        DeliveryDetailView, DeliveryView, DetailView, EndpointView, Page, RegisteredView,
-        RetriedView, TestView,
+        AttemptView, DeliveryDetailView, DeliveryView, DetailView, EndpointView, Page,
+        RegisteredView, RetriedView, TestView,
     },
 };
 use crate::{
@@ -330,14 +330,29 @@ pub(super) fn show_stats() -> Operation {
     .answers::<Success<StatsView>>(200, "Its figures.", success(&stats))
 }
 
+/// One try.
+fn attempt() -> Value {
+    json!({
+        "id": "att_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "number": 1, "started_at": AT, "duration_ms": 41,
+        "peer": "192.0.2.7:443", "status": 200, "error": null, "response": "ok",
+    })
+}
+
+pub(super) fn list_attempts() -> Operation {
+    operation("listDeliveryAttempts", Tag::Webhooks, "Every try of a delivery")
+        .about("The newest first.")
+        .query([flag("failed", "Only tries that failed, or only those that did not.")])
+        .query(place())
+        .answers::<Page<AttemptView>>(200, "A page of tries.", page(&attempt()))
+}
+
 pub(super) fn show_delivery() -> Operation {
-    let attempt = json!({
-        "number": 1, "started_at": AT, "duration_ms": 41, "peer": "192.0.2.7:443", "status": 200,
-        "error": null, "response": "ok",
-    });
     let event = json!({ "session_id": "shop-1", "occurred_at": AT, "data": {} });
-    let detail = with(delivery(), &json!({ "event": event, "attempt_log": [attempt] }));
-    operation("getDelivery", Tag::Webhooks, "One delivery, with its event and every try")
+    let detail = with(
+        delivery(),
+        &json!({ "event": event, "attempt_log": [attempt()], "has_older_attempts": false }),
+    );
+    operation("getDelivery", Tag::Webhooks, "One delivery, with its event and its latest tries")
         .answers::<Success<DeliveryDetailView>>(200, "The delivery.", success(&detail))
 }
 

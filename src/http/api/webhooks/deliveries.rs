@@ -2,13 +2,13 @@
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use entity::{
-    id::DeliveryId,
-    webhook::{delivery, state::DeliveryState},
+    id::{AttemptId, DeliveryId},
+    webhook::{attempt, delivery, state::DeliveryState},
 };
 
 use super::{
     LONGEST, USUAL,
-    views::{DeliveryDetailView, DeliveryView, Page, RetriedView, one_of},
+    views::{AttemptView, DeliveryDetailView, DeliveryView, Page, RetriedView, one_of},
 };
 use crate::{
     event::payload::rfc3339,
@@ -20,7 +20,10 @@ use crate::{
         fields::Parameters,
         path::{DeliveryPath, EndpointPath},
     },
-    service::{Webhooks, webhooks::Query},
+    service::{
+        Webhooks,
+        webhooks::{Query, Tries},
+    },
     webhook::EventType,
 };
 
@@ -57,6 +60,25 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     parameters.finish()?;
     Ok(ok(DeliveryDetailView::from(webhooks.delivery(&caller, &id).await?)))
+}
+
+#[tracing::instrument(name = "http.webhooks.attempts", skip_all)]
+pub(super) async fn attempts(
+    State(webhooks): State<Webhooks>,
+    Caller(caller): Caller,
+    DeliveryPath(id): DeliveryPath,
+    mut parameters: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let limit = parameters.number("limit", 1..=LONGEST).and_then(|limit| limit.try_into().ok());
+    let tries = Tries {
+        has_failed: parameters.flag("failed"),
+        after: parameters.parsed("cursor", str::parse::<AttemptId>),
+    };
+    parameters.finish()?;
+    let limit = limit.unwrap_or(USUAL);
+    let found = webhooks.attempts(&caller, &id, tries, limit + 1).await?;
+    let id = |row: &attempt::Model| row.id.to_string();
+    Ok(Json(Page::of(found, limit, id, AttemptView::from)))
 }
 
 /// 202: it is due now.

@@ -54,6 +54,12 @@ pub(super) fn routes() -> Vec<Route> {
             .with_elder_errors(),
         get("/api/webhooks/{webhookId}/stats", Viewer, stats::show, about::show_stats()),
         get("/api/webhooks/events/{deliveryId}", Viewer, deliveries::show, about::show_delivery()),
+        get(
+            "/api/webhooks/events/{deliveryId}/attempts",
+            Viewer,
+            deliveries::attempts,
+            about::list_attempts(),
+        ),
         post(
             "/api/webhooks/events/{deliveryId}/retry",
             Manager,

@@ -1,7 +1,7 @@
 //! What endpoints and deliveries look like.
 
 use entity::{
-    id::{DeliveryId, EndpointId, EventId, GapId, SecretId, SessionId},
+    id::{AttemptId, DeliveryId, EndpointId, EventId, GapId, SecretId, SessionId},
     webhook::{
         attempt, delivery, endpoint, gap, secret,
         state::{Cause, DeliveryState, DisabledReason, EndpointState, Format, Ordering},
@@ -270,7 +270,10 @@ pub(super) struct DeliveryDetailView {
     #[serde(flatten)]
     delivery: DeliveryView,
     event: Option<EventView>,
+    /// The latest 200 tries, the oldest of them first.
     attempt_log: Vec<AttemptView>,
+    /// Whether there are older ones: `GET /api/webhooks/events/{deliveryId}/attempts` has them all.
+    has_older_attempts: bool,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -286,6 +289,7 @@ pub(super) struct EventView {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeliveryAttempt")]
 pub(super) struct AttemptView {
+    id: AttemptId,
     number: i32,
     started_at: Timestamp,
     duration_ms: i32,
@@ -299,6 +303,7 @@ pub(super) struct AttemptView {
 impl From<attempt::Model> for AttemptView {
     fn from(row: attempt::Model) -> Self {
         Self {
+            id: row.id,
             number: row.number,
             started_at: rfc3339(row.started_at),
             duration_ms: row.duration_ms,
@@ -319,7 +324,8 @@ impl From<Detail> for DeliveryDetailView {
                 .unwrap_or_else(|_| RawValue::NULL.to_owned()),
         });
         let attempt_log = detail.attempts.into_iter().map(Into::into).collect();
-        Self { delivery: detail.row.into(), event, attempt_log }
+        let has_older_attempts = detail.has_older_attempts;
+        Self { delivery: detail.row.into(), event, attempt_log, has_older_attempts }
     }
 }
 
