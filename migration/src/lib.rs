@@ -56,6 +56,7 @@ mod m20261130_000700_replaced_tokens;
 mod m20261130_000710_dial_pause;
 mod m20261130_000800_meta_people;
 mod m20261130_000860_message_recipients;
+mod m20261130_000870_meta_claims;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000710_dial_pause::Migration),
             Box::new(m20261130_000800_meta_people::Migration),
             Box::new(m20261130_000860_message_recipients::Migration),
+            Box::new(m20261130_000870_meta_claims::Migration),
         ]
     }
 }
