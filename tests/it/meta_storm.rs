@@ -68,8 +68,10 @@ impl Owed {
 /// Text and status of each row of a list of messages, by its id.
 pub(crate) fn rows(listed: &[Value]) -> BTreeMap<String, (String, &str)> {
     let text = |it: &Value, name: &str| it[name].as_str().unwrap().to_owned();
-    let row = |it| (text(it, "waId"), (text(it, "body"), it["status"].as_str().unwrap()));
-    let rows: BTreeMap<_, _> = listed.iter().map(row).collect();
+    let rows: BTreeMap<_, _> = listed
+        .iter()
+        .map(|it| (text(it, "waId"), (text(it, "body"), it["status"].as_str().unwrap())))
+        .collect();
     assert_eq!(rows.len(), listed.len(), "something is there twice");
     rows
 }
@@ -228,7 +230,7 @@ async fn storm(database: &Database, seed: u64) {
     let other = app.token_of(&id.parse().unwrap(), entity::state::Role::Admin).await;
     let tokens = [app.token.clone(), other];
     for (n, (token, owed)) in tokens.iter().zip(&meta.owed).enumerate() {
-        check(&app, &(n + 1).to_string(), token, (owed, &campaigns[n])).await;
+        check(&app, &(n + 1).to_string(), token, (owed, campaigns[n].as_str())).await;
     }
     let left = database.count("SELECT count(*) FROM meta_event WHERE state <> 'processed'").await;
     assert_eq!(left, 0, "seed {seed}");
