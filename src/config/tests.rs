@@ -154,7 +154,7 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
         ),
         (
             [("WAGATE_RETENTION__META", "never")],
-            "retention.message_statuses: must not be shorter than retention.meta: what is carried \
+            "retention.message_statuses (default): must not be shorter than retention.meta: what is carried \
              out again would be told again",
         ),
         (
