@@ -57,6 +57,7 @@ mod m20261130_000710_dial_pause;
 mod m20261130_000800_meta_people;
 mod m20261130_000860_message_recipients;
 mod m20261130_000870_given_numbers;
+mod m20261130_000880_meta_claims;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -112,6 +113,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000800_meta_people::Migration),
             Box::new(m20261130_000860_message_recipients::Migration),
             Box::new(m20261130_000870_given_numbers::Migration),
+            Box::new(m20261130_000880_meta_claims::Migration),
         ]
     }
 }

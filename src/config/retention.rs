@@ -126,6 +126,15 @@ impl Ruled for Retention {
             holds: |it| it.message_statuses.is_at_least(8 * DAY),
         },
         Rule {
+            key: "retention.message_statuses",
+            must: "must not be shorter than retention.meta: what is carried out again would be told again",
+            holds: |it| match (it.message_statuses.0, it.meta.0) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(statuses), Some(meta)) => statuses >= meta,
+            },
+        },
+        Rule {
             key: "retention.contacts",
             must: "must be 8days or longer, or \"never\": Meta repeats itself for a week",
             holds: |it| it.contacts.is_at_least(8 * DAY),

@@ -153,6 +153,16 @@ fn a_mistake_is_one_line_with_the_key_and_its_origin() {
              and 1000",
         ),
         (
+            [("WAGATE_RETENTION__META", "never")],
+            "retention.message_statuses (default): must not be shorter than retention.meta: what is carried \
+             out again would be told again",
+        ),
+        (
+            [("WAGATE_RETENTION__MESSAGE_STATUSES", "29days")],
+            "retention.message_statuses (environment variable WAGATE_RETENTION__MESSAGE_STATUSES): \
+             must not be shorter than retention.meta: what is carried out again would be told again",
+        ),
+        (
             [("WAGATE_LOG__LEVEL", "loud")],
             "log.level (environment variable WAGATE_LOG__LEVEL): expected one of off, error, warn, \
              info, debug, trace",

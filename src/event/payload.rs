@@ -88,8 +88,8 @@ pub fn data(event: &Event, known: Known<'_>, care: Option<&Care>) -> Value {
         Event::Ciphertext(message) => {
             json!({ "message": ciphertext_data(message, own, channel) })
         }
-        Event::Ack(ack) => ack_data(ack, there),
-        Event::Call(call) => json!({ "call": call_data(call) }),
+        Event::Ack(ack) => ack_data(ack, there, channel),
+        Event::Call(call) => json!({ "call": call_data(call, channel) }),
         Event::Reported(report) => report_data(report),
         Event::Group(change) => json!({ "group": group_data(change) }),
         Event::Unknown { name, data } => json!({ "event": name, "data": data }),
@@ -158,7 +158,7 @@ fn ends<'a>(
     }
 }
 
-fn ack_data(ack: &Ack, id: Option<&MessageId>) -> Value {
+fn ack_data(ack: &Ack, id: Option<&MessageId>, channel: Origin) -> Value {
     let to = public_address(&ack.chat);
     let mut message = json!({ "id": ack.wa_id, "to": to, "fromMe": true });
     if let Some(id) = id {
@@ -170,10 +170,11 @@ fn ack_data(ack: &Ack, id: Option<&MessageId>) -> Value {
         "by": public_address(&ack.by),
         "error": ack.error,
         "timestamp": ack.at.as_secs(),
+        "channel": channel.word(),
     })
 }
 
-fn call_data(call: &Call) -> Value {
+fn call_data(call: &Call, channel: Origin) -> Value {
     json!({
         "id": call.id,
         "from": public_address(&call.from),
@@ -181,6 +182,7 @@ fn call_data(call: &Call) -> Value {
         "isGroup": call.group,
         "stage": call.stage,
         "timestamp": call.at.as_secs(),
+        "channel": channel.word(),
     })
 }
 

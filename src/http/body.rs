@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
 use super::{Limits, code::Code, error::ApiError, fields::Fields, problem::Problem};
+use crate::service::FieldError;
 
 /// How much of a body that is too large is still taken, and for how long.
 const DISCARD_BYTES: usize = 8 << 20;
@@ -29,6 +30,10 @@ pub(crate) struct Unneeded(pub(crate) Fields);
 /// The same, as large as a message may be.
 #[derive(Debug)]
 pub(crate) struct LargeJsonObject(pub(crate) Fields);
+
+/// The same, or a table: what comes as `text/csv` is an object whose member `csv` it is.
+#[derive(Debug)]
+pub(crate) struct LargeJsonOrTable(pub(crate) Fields);
 
 impl<S> FromRequest<S> for JsonObject
 where
@@ -68,6 +73,29 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let limits = Limits::from_ref(state);
         read(request, limits.large_body, limits.body_time).await.map(Self)
+    }
+}
+
+impl<S> FromRequest<S> for LargeJsonOrTable
+where
+    S: Send + Sync,
+    Limits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if is_encoded(request.headers())
+            || essence(request.headers()).is_none_or(|it| it != "text/csv")
+        {
+            return LargeJsonObject::from_request(request, state).await.map(|it| Self(it.0));
+        }
+        let limits = Limits::from_ref(state);
+        let table = whole(request.into_body(), limits.large_body, limits.body_time).await?;
+        let Ok(table) = std::str::from_utf8(&table) else {
+            let fault = FieldError::new("csv", "must be UTF-8");
+            return Err(Problem::invalid(vec![fault]).into());
+        };
+        Ok(Self(Fields::new(Map::from_iter([("csv".to_owned(), table.into())]))))
     }
 }
 
@@ -136,13 +164,20 @@ impl Kind {
         if is_encoded(headers) {
             return Self::Other;
         }
-        let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Self::Unsaid };
-        let Ok(kind) = kind.to_str() else { return Self::Other };
-        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if !headers.contains_key(header::CONTENT_TYPE) {
+            return Self::Unsaid;
+        }
+        let Some(essence) = essence(headers) else { return Self::Other };
         let is_json = essence == "application/json"
             || essence.strip_prefix("application/").is_some_and(|it| it.ends_with("+json"));
         if is_json { Self::Json } else { Self::Other }
     }
+}
+
+/// The type that a body says it is of, without its parameters; None if it does not say, or not in a way that can be read.
+fn essence(headers: &HeaderMap) -> Option<String> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
@@ -190,7 +225,7 @@ fn object(body: &[u8]) -> Result<Fields, ApiError> {
 fn members(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let malformed = |detail: String| {
         let mut problem = Problem::of(Code::MalformedJson);
-        problem.errors.push(crate::service::FieldError { pointer: String::new(), detail });
+        problem.errors.push(FieldError { pointer: String::new(), detail });
         ApiError::from(problem)
     };
     // The message names line and column, and repeats nothing of the body.

@@ -245,6 +245,8 @@ pub(super) struct Operation {
     pub(super) body: Option<Vec<Field>>,
     /// Whether the body may have other members besides.
     pub(super) is_open: bool,
+    /// An example of the table that may be there in its place, as `text/csv`.
+    pub(super) table: Option<&'static str>,
     /// An example of a body that is read as bytes.
     pub(super) posted: Option<Value>,
     pub(super) responses: Vec<Response>,
@@ -277,6 +279,7 @@ pub(super) fn operation(id: &'static str, tag: Tag, summary: &'static str) -> Op
         headers: Vec::new(),
         body: None,
         is_open: false,
+        table: None,
         posted: None,
         responses: Vec::new(),
         problems: Vec::new(),
@@ -347,6 +350,12 @@ impl Operation {
     pub(super) fn open_body(mut self, members: impl IntoIterator<Item = Field>) -> Self {
         self.is_open = true;
         self.body(members)
+    }
+
+    /// Its member `csv` may be the body itself.
+    pub(super) const fn or_table(mut self, example: &'static str) -> Self {
+        self.table = Some(example);
+        self
     }
 
     /// It takes bytes, whatever is in them; usually this.

@@ -145,6 +145,7 @@ fn flat() -> Value {
                     "push_name": { "type": "string" },
                     "target_id": { "type": "string" },
                     "offline": { "type": "boolean" },
+                    "channel": { "type": "string" },
                 },
                 "required": ["event_id", "event_type", "sequence"],
             },

@@ -149,7 +149,6 @@ impl Change<'_> {
             with => with.unwrap_or_default(),
         };
         let with = people.get(&with).unwrap_or(&with);
-        let lane = sha256(&[number.as_bytes(), with.as_bytes()]);
         Item {
             kind,
             event_type: storable(event_type),
@@ -158,8 +157,18 @@ impl Change<'_> {
             object_id: id.or_else(|| entry.id.clone()).map(|it| storable(&it)),
             at: at.and_then(plausible),
             dedup_key: bounded(key),
-            lane: lane[..16].to_owned(),
+            lane: lane(self.number.as_deref(), with),
         }
+    }
+
+    /// When the newest of what it tells happened; None if it does not say. Of somebody's past it is when it was told.
+    pub fn newest(&self, entry: &Entry<'_>) -> Option<UnixMillis> {
+        if self.field == "history" {
+            return entry.time.and_then(plausible);
+        }
+        let all = self.items(entry).into_iter().map(|it| it.at);
+        // One that says nothing may be the newest.
+        all.max_by_key(|at| at.map_or(i64::MAX, |at| at.0)).flatten()
     }
 
     /// The key of what has no id: what it says, of whom, and when.
@@ -177,6 +186,13 @@ impl Change<'_> {
 fn only(people: &BTreeMap<String, String>) -> Option<&str> {
     let first = people.values().next()?;
     people.values().all(|it| it == first).then_some(first.as_str())
+}
+
+/// The lane of what a number exchanges with whoever is called so.
+pub fn lane(number: Option<&str>, with: &str) -> String {
+    let mut lane = sha256(&[number.unwrap_or("-").as_bytes(), with.as_bytes()]);
+    lane.truncate(16);
+    lane
 }
 
 /// A hash of parts, which do not run together.

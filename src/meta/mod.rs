@@ -20,7 +20,7 @@ mod surrogates;
 
 pub use self::{
     envelope::{Change, Entry, Envelope},
-    items::{Item, Kind},
+    items::{Item, Kind, lane},
     names::Names,
     read::{Call, Listing, Message, Person, Renamed, Status, Told, Unreadable},
     signature::{Signature, is_signed_by},

@@ -9,11 +9,13 @@ use entity::{
     message, session,
     state::{MessageStatus, Origin, Role, SessionStatus},
 };
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{Error, FieldError, Principal, Thing, recipient, sessions, text};
 use crate::{
     fault::moment,
+    meta::paired,
     session::{self as live, NOT_ON_WHATSAPP, SendError, Sessions as Manager},
     store::{
         Store,
@@ -102,6 +104,19 @@ impl Messages {
         let session = sessions::find(&self.store, caller, session).await?;
         let found = self.store.messages().find(&caller.organization_id, &session.id, id).await?;
         Ok((found.ok_or(Error::NotFound(Thing::Message))?, session.origin))
+    }
+
+    /// A message that the caller has seen as Meta has told it; None of any other, and where it was not kept.
+    pub async fn as_told(
+        &self,
+        channel: Origin,
+        row: &message::Model,
+    ) -> Result<Option<Box<RawValue>>, Error> {
+        if channel != Origin::Cloud {
+            return Ok(None);
+        }
+        let raw = self.store.raw(row).await?.and_then(|raw| String::from_utf8(raw).ok());
+        Ok(raw.and_then(|raw| RawValue::from_string(paired(&raw).into_owned()).ok()))
     }
 
     /// Lists a session's messages, the newest first; those of one conversation if `chat` names one

@@ -77,6 +77,7 @@ fn flat(event: &event::Model, client_id: i64) -> Vec<u8> {
         ("target_id", message["targetId"].clone()),
         ("interaction", message["interaction"].clone()),
         ("offline", message["offline"].clone()),
+        ("channel", message["channel"].clone()),
     ] {
         if !value.is_null() {
             metadata.insert(name.to_owned(), value);
@@ -133,6 +134,7 @@ mod tests {
             "id": "3EB0", "messageId": "msg_1", "body": "Hello from WhatsApp!", "type": "text",
             "from": "5511999999999@c.us", "to": "5511888888888@c.us", "chat": "5511999999999@c.us",
             "author": null, "fromMe": false, "isGroup": false, "timestamp": 1_762_352_580,
+            "channel": "embedded",
         } });
         let body = body(Format::Flat, &event("message.received", &payload), 1);
         let body: Value = serde_json::from_slice(&body).unwrap();
@@ -143,6 +145,7 @@ mod tests {
           "from": "5511999999999",
           "message_id": "3EB0",
           "metadata": {
+            "channel": "embedded",
             "chat": "5511999999999@c.us",
             "event_id": "evt_01K9A6CHD00000000000000007",
             "event_type": "message.received",

@@ -13,7 +13,7 @@ pub fn example(kind: EventType) -> Value {
         EventType::MessageAck => ack(3),
         EventType::Call => json!({ "call": {
             "id": "0A1B2C3D4E5F", "from": "15550100300@c.us", "isVideo": false, "isGroup": false,
-            "stage": "offer", "timestamp": 1_762_352_580,
+            "stage": "offer", "timestamp": 1_762_352_580, "channel": "embedded",
         } }),
         EventType::GroupJoined => group("add", None),
         EventType::GroupLeft => group("remove", None),
@@ -135,7 +135,8 @@ const fn may_be_missing(kind: EventType) -> &'static [&'static str] {
             &["body", "messageId", "targetId", "pushName"]
         }
         // Earlier ones have none.
-        EventType::MessageSent | EventType::MessageAck => &["messageId"],
+        EventType::MessageSent | EventType::MessageAck => &["messageId", "channel"],
+        EventType::Call => &["channel"],
         EventType::MetaAccountSilent | EventType::MetaAccountRecovered => &["appSubscribed"],
         EventType::SessionChangeState => &["reason", "message", "code", "nextAttemptAt"],
         _ => &[],
@@ -215,6 +216,7 @@ fn ack(level: i16) -> Value {
             "to": "15550100300@c.us", "fromMe": true,
         },
         "ack": level, "by": "15550100300@c.us", "error": null, "timestamp": 1_762_352_580,
+        "channel": "embedded",
     })
 }
 

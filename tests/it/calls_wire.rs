@@ -27,7 +27,23 @@ async fn a_call_is_told_when_it_rings_and_when_it_ends_and_once_each_over_a_rest
         let rung = until_calls(world, 1).await;
         assert_eq!((&rung[0]["id"], &rung[0]["stage"]), (&call.clone().into(), &"offer".into()));
         assert_eq!(rung[0]["from"], format!("{BOB}@c.us"));
-        assert_eq!(rung[0]["isVideo"], false);
+        assert_eq!((&rung[0]["isVideo"], &rung[0]["channel"]), (&false.into(), &"embedded".into()));
+        bob.send_text(ALICE, "Did you hear it?").await.unwrap();
+        let written = world.until_messages("sales", 1).await;
+        assert_eq!(written[0]["channel"], "embedded");
+        let sent = world.send("sales", BOB, "No").await;
+        world.until_ack("sales", &sent, 1).await;
+        let told = world.events("sales").await.into_iter();
+        let told = told.filter(|(name, _)| matches!(name.as_str(), "message" | "message_ack"));
+        let told: Vec<_> = told
+            .map(|(name, data)| (name, data["channel"].clone(), data["message"]["channel"].clone()))
+            .collect();
+        let embedded = Value::from("embedded");
+        for (name, of_event, of_message) in &told {
+            let said = if name == "message" { of_message } else { of_event };
+            assert_eq!(*said, embedded, "{told:?}");
+        }
+        assert!(told.len() >= 2, "{told:?}");
 
         phone.wait_confirmed().await.unwrap();
         world.stop_daemon().await;

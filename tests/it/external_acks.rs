@@ -72,6 +72,24 @@ async fn acknowledgements_in_any_order_with_any_repetitions_give_the_same_level(
             .map(|row| (row["waId"].as_str().unwrap().to_owned(), row["ack"].as_i64().unwrap()))
             .collect();
         assert_eq!(reached, expected);
+        // All of it says where it came from.
+        let call = json!({ "call": { "id": "c", "from": "4915110000001@c.us", "timestamp": now } });
+        assert_eq!(app.tell("shop", "call", call).await.status, 200);
+        let page = "/api/whatsapp/session/shop/events/page?after=0&limit=1000";
+        let told = app.get(page).await.json()["data"].as_array().unwrap().clone();
+        let channel = |it: &Value| match it["event"].as_str().unwrap() {
+            "message_ack" => it["data"]["channel"].clone(),
+            "call" => it["data"]["call"]["channel"].clone(),
+            _ => it["data"]["message"]["channel"].clone(),
+        };
+        let is_of = |name: &str| told.iter().filter(|it| it["event"] == name).count();
+        assert!(is_of("message_ack") > 0 && is_of("call") == 1, "{told:#?}");
+        let of_messages = |it: &&Value| {
+            let word = it["event"].as_str().unwrap();
+            matches!(word, "message" | "message_create" | "message_ack" | "call")
+        };
+        let other = told.iter().filter(of_messages).find(|it| channel(it) != "external");
+        assert_eq!(other, None);
         app.close().await;
     })
     .await;

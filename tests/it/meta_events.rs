@@ -83,12 +83,15 @@ async fn the_log_is_filtered_by_state_type_time_and_account() {
             "metadata": { "phone_number_id": "2" },
             "statuses": [{ "id": "c", "status": "read", "timestamp": "1799990003" }],
         } });
-        let all = [
+        let mut all = [
             told("a", 1_799_990_001, "1"),
             told("b", 1_799_990_002, "2"),
             status,
             told("d", 1_799_990_004, "404"),
         ];
+        for n in [0, 1, 3] {
+            all[n]["value"]["messages"][0]["from"] = json!("16505551234");
+        }
         let body = changes(WABA, &all).to_string();
         assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
         let account = one["id"].as_str().unwrap();
@@ -115,6 +118,24 @@ async fn the_log_is_filtered_by_state_type_time_and_account() {
             ("colour=red", "/colour"),
         ] {
             app.get(&format!("{EVENTS}?{query}")).await.invalid(&[pointer]);
+        }
+        app.meta.drive().await.unwrap();
+        for (query, found) in [
+            ("processed=true", &["d", "c", "b", "a"][..]),
+            ("processed=false", &[]),
+            ("processed=true&type=message&unrouted=false", &["b", "a"]),
+        ] {
+            assert_eq!(ids(&app, query).await, found, "{query}");
+        }
+        // Carried out again is what was told within these times, or of this account.
+        let within = json!({ "from": "2027-01-15T05:13:22Z", "to": "2027-01-15T05:13:24Z" });
+        for (wanted, again) in [(within, &["c", "b"][..]), (json!({ "account": account }), &["a"])]
+        {
+            let asked = app.post(&format!("{EVENTS}/reprocess"), wanted).await;
+            assert_eq!(asked.json()["data"]["events"], again.len(), "{}", asked.text());
+            assert_eq!(ids(&app, "processed=false").await, again);
+            app.meta.drive().await.unwrap();
+            assert_eq!(ids(&app, "processed=true").await.len(), 4);
         }
         app.close().await;
     })

@@ -12,7 +12,7 @@ use wagate_simulator::{Options, Simulator};
 use crate::{
     database::on_each,
     meta::{SECRET, SHARED, complete},
-    meta_storm::{Owed, Simulated, state},
+    meta_storm::{Owed, Simulated, called, rows},
     process::{Installation, Process},
 };
 
@@ -97,7 +97,14 @@ async fn a_daemon_that_is_killed_under_meta_s_posts_has_all_it_took_once() {
             ask(&daemon, owner, Method::POST, "/api/meta/accounts", Some(&account)).await;
         }
         let mut meta = Simulated::new(9);
-        let mut left: Vec<usize> = (0..meta.bodies.len()).collect();
+        // The audience is there before anything is told, and is changed by each status that comes.
+        let mut campaigns = Vec::new();
+        for ((owner, number), owed) in owners.into_iter().zip(&meta.owed) {
+            campaigns.push(begin(&daemon, owner, &format!("meta_{number}"), owed).await);
+        }
+        // One is told when all others are carried out.
+        let last = meta.bodies[1].clone();
+        let mut left: Vec<usize> = (0..meta.bodies.len()).filter(|n| *n != 1).collect();
         left.shuffle(&mut meta.rng);
         // The largest is under way when it is killed first.
         let largest = left.iter().position(|n| *n == 0).unwrap();
@@ -125,9 +132,20 @@ async fn a_daemon_that_is_killed_under_meta_s_posts_has_all_it_took_once() {
             }
         }
         assert_eq!(kills, KILLS);
-        for ((owner, number), owed) in owners.into_iter().zip(&meta.owed) {
+        for (owner, _) in owners {
             carried_out(&daemon, owner).await;
-            check(&daemon, owner, &format!("meta_{number}"), owed).await;
+        }
+        // Killed while it carries out what it has taken, and nobody posts anything.
+        assert!(post(&daemon, &last).await);
+        let waiting = "/api/meta/events?state=waiting&limit=1";
+        let waiting = ask(&daemon, None, Method::GET, waiting, None).await;
+        assert_ne!(waiting["data"], json!([]), "all is carried out already");
+        daemon.kill();
+        daemon = installation.start();
+        for (n, (owner, number)) in owners.into_iter().enumerate() {
+            carried_out(&daemon, owner).await;
+            let told = (&meta.owed[n], campaigns[n].as_str());
+            check(&daemon, owner, &format!("meta_{number}"), told).await;
         }
         daemon.terminate().await;
     })
@@ -161,14 +179,27 @@ async fn all(daemon: &Process, owner: Option<&str>, path: &str) -> Vec<Value> {
     }
 }
 
+/// A campaign that is sent from a number, with its audience. Its path.
+async fn begin(daemon: &Process, owner: Option<&str>, session: &str, owed: &Owed) -> String {
+    let campaign = json!({ "name": "All", "sessionId": session });
+    let campaign = ask(daemon, owner, Method::POST, "/api/campaigns", Some(&campaign)).await;
+    let path = format!("/api/campaigns/{}", campaign["data"]["id"].as_str().unwrap());
+    let members = json!({ "members": owed.audience() });
+    ask(daemon, owner, Method::POST, &format!("{path}/audience"), Some(&members)).await;
+    path
+}
+
 /// Everything that was told is there, once, and nothing else.
-async fn check(daemon: &Process, owner: Option<&str>, session: &str, owed: &Owed) {
+async fn check(
+    daemon: &Process,
+    owner: Option<&str>,
+    session: &str,
+    (owed, campaign): (&Owed, &str),
+) {
     let text = |it: &Value, name: &str| it[name].as_str().unwrap().to_owned();
     let path = format!("/api/whatsapp/session/{session}");
     let kept = all(daemon, owner, &format!("{path}/messages")).await;
-    let found: BTreeMap<_, _> =
-        kept.iter().map(|it| (text(it, "waId"), text(it, "body"))).collect();
-    assert_eq!((kept.len(), &found), (owed.messages.len(), &owed.messages));
+    assert_eq!(rows(&kept), owed.rows());
     // Each was told of once.
     let (mut told, mut after) = (Vec::new(), 0);
     loop {
@@ -182,19 +213,16 @@ async fn check(daemon: &Process, owner: Option<&str>, session: &str, owed: &Owed
     let once: BTreeSet<_> = told.iter().collect();
     assert_eq!((told.len(), once), (owed.messages.len(), owed.messages.keys().collect()));
     // And every message that went out has come as far as it was told.
-    let campaign = json!({ "name": "All", "sessionId": session });
-    let campaign = ask(daemon, owner, Method::POST, "/api/campaigns", Some(&campaign)).await;
-    let audience = format!("/api/campaigns/{}/audience", text(&campaign["data"], "id"));
-    let members: Vec<_> = owed
-        .statuses
-        .keys()
-        .enumerate()
-        .map(|(n, id)| json!({ "phoneNumber": format!("1650555{n:04}"), "messageId": id }))
-        .collect();
-    ask(daemon, owner, Method::POST, &audience, Some(&json!({ "members": members }))).await;
-    let states = all(daemon, owner, &audience).await;
-    let states: BTreeMap<_, _> =
-        states.iter().map(|it| (text(it, "messageId"), text(it, "state"))).collect();
-    let expected = owed.statuses.iter().map(|(id, words)| (id.clone(), state(words).to_owned()));
-    assert_eq!(states, expected.collect());
+    let states = all(daemon, owner, &format!("{campaign}/audience")).await;
+    let states = states.iter().map(|it| (text(it, "messageId"), text(it, "state")));
+    assert_eq!(states.collect::<BTreeMap<_, _>>(), owed.states());
+    // The sums were written with each status, and counting anew finds the same.
+    let sums = ask(daemon, owner, Method::GET, &format!("{campaign}/statistics"), None).await;
+    assert_eq!(sums["data"], owed.sums());
+    let recount = format!("{campaign}/recount");
+    let count = ask(daemon, owner, Method::POST, &recount, Some(&json!({}))).await["data"].clone();
+    assert_eq!((&count["drift"], &count["statistics"]), (&json!(false), &owed.sums()));
+    let people = all(daemon, owner, "/api/contacts").await;
+    let talks = all(daemon, owner, "/api/conversations").await;
+    assert_eq!(called(&people, &talks), owed.people());
 }

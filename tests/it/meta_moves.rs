@@ -1,5 +1,7 @@
 //! Accounts come, go and are pointed at other numbers while what was told of them waits: it is where its number's is.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -7,7 +9,8 @@ use crate::{
     database::{Database, on_each},
     http_app::{Answer, App},
     meta::{
-        NUMBER, SECRET, SHARED, WABA, changes, complete, deliver, each, log, message, set_up, text,
+        NUMBER, SECRET, SHARED, WABA, ask, changes, complete, deliver, each, log, message, set_up,
+        tenant, text,
     },
 };
 
@@ -261,6 +264,56 @@ async fn what_is_about_several_that_take_nothing_is_of_none_in_particular_and_wh
         assert!(told.iter().any(|(_, session)| session == "meta_2"), "{told:?}");
         let failed = app.get("/api/meta/events?state=failed").await.json()["data"].clone();
         assert_eq!(failed, json!([]));
+        app.close().await;
+    })
+    .await;
+}
+
+/// Meta tries for a week to tell what it was not answered for.
+#[tokio::test]
+async fn what_was_told_of_a_number_before_it_was_another_organization_s_is_not_the_other_s() {
+    on_each(async |database: &Database| {
+        let app = App::start(database).await;
+        let (_, one) = tenant(&app, "one").await;
+        let (_, two) = tenant(&app, "two").await;
+        let account = set_up(&app, &one, complete("1", WABA, SECRET)).await;
+        let says = async |id: &str, at: i64| {
+            let mut change = message("1", id, id);
+            change["value"]["messages"][0]["timestamp"] = json!(at.to_string());
+            let body = changes(WABA, &[change]).to_string();
+            assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+            app.meta.drive().await.unwrap();
+        };
+        let has = async |token: &str| each(&log(&app, token).await, "objectId");
+        let before = app.clock.now().as_secs();
+        says("a", before).await;
+        assert_eq!(
+            ask(&app, &one, Method::DELETE, &path(&account), &Value::Null).await.status,
+            204
+        );
+        app.clock.advance(Duration::from_hours(1));
+        set_up(&app, &two, complete("1", WABA, SECRET)).await;
+        // The retry of something that was the other's, and something of its own.
+        says("late", before + 1).await;
+        says("own", app.clock.now().as_secs()).await;
+        assert_eq!(
+            (has(&one).await, has(&two).await),
+            (vec!["a".to_owned()], vec!["own".to_owned()])
+        );
+        let home = log(&app, &app.token).await;
+        assert_eq!(each(&home, "objectId"), ["late"]);
+        assert_eq!((&home[0]["unrouted"], &home[0]["accountId"]), (&json!(true), &Value::Null));
+        // Nor does it get it by asking for what was told before.
+        let again = "/api/meta/events/reprocess";
+        assert_eq!(ask(&app, &two, Method::POST, again, &json!({})).await.status, 202);
+        app.meta.drive().await.unwrap();
+        assert_eq!(has(&two).await, ["own"]);
+        let kept = "SELECT count(*) FROM message WHERE wa_id = 'late'";
+        assert_eq!(database.count(kept).await, 0);
+        // Its own number of long ago, which nobody else had, is all its own.
+        set_up(&app, &two, complete("2", WABA, SECRET)).await;
+        told(&app, "2", &["old"]).await;
+        assert_eq!(has(&two).await, ["old", "own"]);
         app.close().await;
     })
     .await;

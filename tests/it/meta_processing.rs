@@ -1,5 +1,7 @@
 //! What Meta told is carried out: once, in the order of each conversation, and what cannot be is failed alone.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -181,6 +183,29 @@ async fn what_cannot_be_read_is_failed_alone_with_its_reason() {
         for line in ["wagate_meta_received_total 2", "wagate_meta_processed_total 2", "wagate_meta_failed_total 3", "wagate_meta_lag_seconds 0"] {
             assert!(metrics.text().contains(line), "{line}\n{}", metrics.text());
         }
+        app.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_lag_is_how_long_the_oldest_has_waited() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let lag = async || {
+            let metrics = app.get("/metrics").await.text().to_owned();
+            let line = metrics.lines().find_map(|it| it.strip_prefix("wagate_meta_lag_seconds "));
+            line.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+        };
+        for id in ["a", "b"] {
+            let body = crate::meta::text(WABA, NUMBER, id, "hi").to_string();
+            assert_eq!(deliver(&app, SHARED, SECRET, body.as_bytes()).await.status, 200);
+            app.clock.advance(Duration::from_secs(90));
+        }
+        assert_eq!(lag().await, "180");
+        app.meta.drive().await.unwrap();
+        assert_eq!(lag().await, "0");
         app.close().await;
     })
     .await;

@@ -230,6 +230,50 @@ async fn whoever_is_named_otherwise_each_time_is_heard_in_his_order() {
     .await;
 }
 
+/// Somebody's lane is by his number, or by Meta's id where that is all that is said.
+#[tokio::test]
+async fn whoever_is_named_by_meta_s_id_alone_does_not_overtake_what_waits_under_his_number() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
+        let mut both = hello("16505551111", "a1", "before");
+        both["messages"][0]["from_user_id"] = json!("US.1");
+        let by_id = |user: &str, id: &str| {
+            let mut value = hello("", id, "behind");
+            value["messages"][0]["from_user_id"] = json!(user);
+            value
+        };
+        tell(&app, &[both]).await;
+        refuse(database, "poison").await;
+        // In one body, and in another that comes when the first one is put off.
+        tell(&app, &[hello("16505551111", "a2", "poison"), by_id("US.1", "a3")]).await;
+        tell(&app, &[by_id("US.1", "a4"), by_id("US.2", "b1")]).await;
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "b1"]);
+        let waiting = app.get("/api/meta/events?state=waiting").await.json();
+        let waiting = waiting["data"].as_array().unwrap().clone();
+        assert_eq!(each(&waiting, "objectId"), ["a2", "a3", "a4"]);
+        // What stands behind was not tried.
+        let tries: i64 = waiting.iter().map(|it| it["attempts"].as_i64().unwrap()).sum();
+        assert_eq!(tries, 1, "{waiting:#?}");
+        // Nor while another daemon has it in hand.
+        app.clock.advance(Duration::from_secs(2));
+        let lease = Duration::from_mins(1);
+        let taken = app.store.meta().claim(&app.organization, "other", 1, lease).await.unwrap();
+        assert_eq!(taken[0].object_id.as_deref(), Some("a2"));
+        allow(database).await;
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "b1"]);
+        app.clock.advance(2 * lease);
+        app.meta.drive().await.unwrap();
+        assert_eq!(each(&messages(&app).await, "waId"), ["a1", "a2", "a3", "a4", "b1"]);
+        let order = database.query("SELECT seq FROM event e JOIN message m ON e.dedupe_key = m.dedupe_key WHERE m.wa_id LIKE 'a%' ORDER BY m.wa_id").await;
+        let order: Vec<i64> = order.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        assert!(order.is_sorted() && order.len() == 4, "{order:?}");
+        app.close().await;
+    })
+    .await;
+}
+
 /// Three messages of the past, and one that cannot be read.
 fn past() -> serde_json::Value {
     let one = |id: &str, text: &str| json!({ "from": "16505551234", "id": id, "timestamp": "1739230955", "type": "text", "text": { "body": text } });

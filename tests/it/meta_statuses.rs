@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     database::{Database, on_each},
-    http_app::App,
+    http_app::{Answer, App},
     meta::{NUMBER, SECRET, SHARED, WABA, complete, deliver, get, set_up, tenant},
-    meta_processing::{SESSION, hello, tell},
+    meta_processing::{SESSION, hello, messages, tell},
 };
 
 pub(crate) fn status(id: &str, word: &str, at: i64) -> Value {
@@ -19,6 +20,17 @@ pub(crate) fn status(id: &str, word: &str, at: i64) -> Value {
     }
     status["pricing"] = json!({ "billable": true, "category": "marketing" });
     json!({ "statuses": [status] })
+}
+
+/// Tells of a message that was written on the phone.
+async fn echo(app: &App, id: &str) {
+    let echo = json!({ "metadata": { "phone_number_id": NUMBER, "display_phone_number": "15550783881" }, "message_echoes": [
+        { "from": "15550783881", "to": "16505551234", "id": id, "timestamp": "1799999000", "type": "text", "text": { "body": "mine" } },
+    ] });
+    let body =
+        crate::meta::changes(WABA, &[json!({ "field": "smb_message_echoes", "value": echo })]);
+    assert_eq!(deliver(app, SHARED, SECRET, body.to_string().as_bytes()).await.status, 200);
+    app.meta.drive().await.unwrap();
 }
 
 /// A campaign that is sent from the number, which has had a message before.
@@ -53,7 +65,7 @@ fn outcome(words: &BTreeSet<&str>) -> (&'static str, usize) {
 }
 
 /// The sums over what each message was told.
-fn expected(told: &BTreeMap<String, BTreeSet<&str>>) -> Value {
+pub(crate) fn expected(told: &BTreeMap<String, BTreeSet<&str>>) -> Value {
     let outcomes: Vec<_> = told.values().map(outcome).collect();
     let reached = |level| outcomes.iter().filter(|(_, it)| *it >= level).count();
     json!({
@@ -111,8 +123,22 @@ async fn any_order(database: &Database, seed: u64) {
     if !early.is_empty() {
         add(&app, &campaign, json!(early)).await;
     }
-    for batch in posts.chunks(7) {
+    // Half of them are written on the phone, and come before what is told of them, after, or in between.
+    let batches: Vec<_> = posts.chunks(7).collect();
+    let mut echoes = Vec::new();
+    for id in told.keys() {
+        if rng.random_bool(0.5) {
+            echoes.push((id.clone(), rng.random_range(0..=batches.len())));
+        }
+    }
+    for (n, batch) in batches.iter().enumerate() {
+        for (id, _) in echoes.iter().filter(|(_, moment)| *moment == n) {
+            echo(&app, id).await;
+        }
         tell(&app, batch).await;
+    }
+    for (id, _) in echoes.iter().filter(|(_, moment)| *moment == batches.len()) {
+        echo(&app, id).await;
     }
     add(&app, &campaign, json!(late)).await;
     posts.shuffle(&mut rng);
@@ -124,6 +150,21 @@ async fn any_order(database: &Database, seed: u64) {
         assert_eq!(member["state"], outcome(of).0, "{of:?}");
         assert_eq!(member["error"].is_null(), !of.contains("failed"), "{member:#}");
         assert_eq!(member["readAt"].is_null(), !of.contains("read"));
+    }
+    // Each row says what its message has come to, and why if it has failed.
+    let rows = messages(&app).await;
+    let rows: Vec<_> = rows.iter().filter(|row| row["fromMe"] == true).collect();
+    assert_eq!(rows.len(), echoes.len());
+    for row in rows {
+        let of = &told[row["waId"].as_str().unwrap()];
+        let word = outcome(of).0;
+        assert_eq!(
+            row["status"],
+            if word == "attached" { "sent" } else { word },
+            "{of:?}: {row:#}"
+        );
+        let error = (word == "failed").then_some("131026");
+        assert_eq!(row["error"], json!(error), "{of:?}: {row:#}");
     }
     let count = app.post(&format!("{campaign}/recount"), json!({})).await.json()["data"].clone();
     assert_eq!((&count["drift"], &count["statistics"]), (&json!(false), &expected(&told)));
@@ -143,13 +184,12 @@ async fn a_status_that_comes_before_its_message_is_the_message_s_when_it_comes()
     on_each(async |database| {
         let app = App::start(database).await;
         set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
-        tell(&app, &[status("wamid.1", "read", 1_799_999_002), status("wamid.1", "sent", 1_799_999_000)]).await;
-        let echo = json!({ "metadata": { "phone_number_id": NUMBER, "display_phone_number": "15550783881" }, "message_echoes": [
-            { "from": "15550783881", "to": "16505551234", "id": "wamid.1", "timestamp": "1799999000", "type": "text", "text": { "body": "mine" } },
-        ] });
-        let body = crate::meta::changes(WABA, &[json!({ "field": "smb_message_echoes", "value": echo })]);
-        assert_eq!(deliver(&app, SHARED, SECRET, body.to_string().as_bytes()).await.status, 200);
-        app.meta.drive().await.unwrap();
+        tell(
+            &app,
+            &[status("wamid.1", "read", 1_799_999_002), status("wamid.1", "sent", 1_799_999_000)],
+        )
+        .await;
+        echo(&app, "wamid.1").await;
         let shown = async || {
             let page = app.get(&format!("/api/whatsapp/session/{SESSION}/messages")).await.json();
             let row = &page["data"][0];
@@ -161,11 +201,18 @@ async fn a_status_that_comes_before_its_message_is_the_message_s_when_it_comes()
         assert_eq!(shown().await.1, 3);
         tell(&app, &[status("wamid.1", "played", 1_799_999_009)]).await;
         assert_eq!(shown().await, (json!("played"), json!(4), Value::Null));
-        let told = database.query("SELECT payload FROM event WHERE kind = 'message_ack' ORDER BY seq").await;
-        let told: Vec<i64> = told.iter().map(|row| {
-            let payload: String = row.try_get_by_index(0).unwrap();
-            serde_json::from_str::<Value>(&payload).unwrap()["ack"].as_i64().unwrap()
-        }).collect();
+        let told = database
+            .query("SELECT payload FROM event WHERE kind = 'message_ack' ORDER BY seq")
+            .await;
+        let told: Vec<i64> = told
+            .iter()
+            .map(|row| {
+                let payload: String = row.try_get_by_index(0).unwrap();
+                let data: Value = serde_json::from_str(&payload).unwrap();
+                assert_eq!(data["channel"], "cloud", "{data:#}");
+                data["ack"].as_i64().unwrap()
+            })
+            .collect();
         assert_eq!(told, [3, 4]);
         app.close().await;
     })
@@ -179,19 +226,18 @@ async fn a_message_that_was_sent_and_failed_has_failed_in_either_order() {
         let app = App::start(database).await;
         set_up(&app, &app.token, complete(NUMBER, WABA, SECRET)).await;
         for (id, order) in [("wamid.1", ["sent", "failed"]), ("wamid.2", ["failed", "sent"])] {
-            let echo = json!({ "metadata": { "phone_number_id": NUMBER, "display_phone_number": "15550783881" }, "message_echoes": [
-                { "from": "15550783881", "to": "16505551234", "id": id, "timestamp": "1799999000", "type": "text", "text": { "body": "mine" } },
-            ] });
-            let body = crate::meta::changes(WABA, &[json!({ "field": "smb_message_echoes", "value": echo })]);
-            assert_eq!(deliver(&app, SHARED, SECRET, body.to_string().as_bytes()).await.status, 200);
-            app.meta.drive().await.unwrap();
+            echo(&app, id).await;
             for word in order {
                 tell(&app, &[status(id, word, 1_799_999_001)]).await;
             }
             let page = app.get(&format!("/api/whatsapp/session/{SESSION}/messages")).await.json();
             let rows = page["data"].as_array().unwrap();
             let row = rows.iter().find(|row| row["waId"] == id).unwrap();
-            assert_eq!((&row["status"], &row["ack"]), (&json!("failed"), &json!(-1)), "{id}: {row}");
+            assert_eq!(
+                (&row["status"], &row["ack"]),
+                (&json!("failed"), &json!(-1)),
+                "{id}: {row}"
+            );
         }
         app.close().await;
     })
@@ -214,6 +260,18 @@ async fn an_audience_is_added_in_bulk_from_either_form_and_found_page_by_page() 
         let csv = "phone_number,name,message_id\r\n16505550001,,wamid.1\n\"16505550003\",\"Three, 3\",\n16505550002,,\n";
         let added = app.post(&path, json!({ "csv": csv })).await.json()["data"].clone();
         assert_eq!(added, json!({ "added": 1, "attached": 1, "unchanged": 1 }));
+        // The same table as the body itself, with one more.
+        let table = async |kind: &str, body: Vec<u8>| {
+            Answer::to(app.request(Method::POST, &path).header("content-type", kind).body(body)).await
+        };
+        let longer = format!("{csv}16505550004,Vier,\n");
+        let added = table("text/csv; charset=utf-8", longer.into_bytes()).await;
+        assert_eq!(added.status, 200, "{}", added.text());
+        assert_eq!(added.json()["data"], json!({ "added": 1, "attached": 0, "unchanged": 3 }));
+        for wrong in [&b"name\nx"[..], b"", b"phone_number\n\xff"] {
+            table("text/csv", wrong.to_vec()).await.invalid(&["/csv"]);
+        }
+        table("text/plain", csv.into()).await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
         let (mut seen, mut cursor) = (Vec::new(), String::new());
         loop {
             let page = app.get(&format!("{path}?limit=2{cursor}")).await.json();
@@ -226,9 +284,9 @@ async fn an_audience_is_added_in_bulk_from_either_form_and_found_page_by_page() 
         let seen: Vec<_> = seen.iter().map(|it| (it["phoneNumber"].as_str().unwrap(), &it["name"], &it["state"])).collect();
         let (one, three) = (json!("One"), json!("Three, 3"));
         let (attached, pending) = (json!("attached"), json!("pending"));
-        assert_eq!(seen, [("16505550001", &one, &attached), ("16505550002", &Value::Null, &attached), ("16505550003", &three, &pending)]);
+        assert_eq!(seen, [("16505550001", &one, &attached), ("16505550002", &Value::Null, &attached), ("16505550003", &three, &pending), ("16505550004", &json!("Vier"), &pending)]);
         let pending = app.get(&format!("{path}?state=pending")).await.json();
-        assert_eq!(pending["data"].as_array().unwrap().len(), 1);
+        assert_eq!(pending["data"].as_array().unwrap().len(), 2);
         // All or none.
         let taken = json!({ "members": [{ "phoneNumber": "16505550009" }, { "phoneNumber": "16505550008", "messageId": "wamid.1" }] });
         app.post(&path, taken).await.invalid(&["/members/1/messageId"]);
@@ -247,7 +305,7 @@ async fn an_audience_is_added_in_bulk_from_either_form_and_found_page_by_page() 
             refused.invalid(&["/csv"]);
             assert!(refused.text().contains("twice"), "{}", refused.text());
         }
-        assert_eq!(sums(&app, &campaign).await["audience"], 3);
+        assert_eq!(sums(&app, &campaign).await["audience"], 4);
         // Drift is seen, and mended.
         database.execute("UPDATE campaign_statistics SET sent = 7").await;
         let count = app.post(&format!("{campaign}/recount"), json!({})).await.json()["data"].clone();

@@ -6,12 +6,14 @@ use std::{
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     database::{Database, on_each},
     http_app::App,
     meta::{SECRET, SHARED, ask, complete, deliver, get, set_up, tenant},
+    meta_statuses::expected,
 };
 
 const WORDS: [&str; 5] = ["sent", "delivered", "read", "played", "failed"];
@@ -21,7 +23,71 @@ const WORDS: [&str; 5] = ["sent", "delivered", "read", "played", "failed"];
 pub(crate) struct Owed {
     /// Text by id of the message.
     pub(crate) messages: BTreeMap<String, String>,
+    /// Those that were written on the phone, of which nobody is told.
+    pub(crate) echoes: BTreeMap<String, String>,
     pub(crate) statuses: BTreeMap<String, BTreeSet<&'static str>>,
+    /// With whom messages were exchanged.
+    people: BTreeSet<String>,
+}
+
+impl Owed {
+    /// Text and status of each message's row, by its id.
+    pub(crate) fn rows(&self) -> BTreeMap<String, (String, &'static str)> {
+        let received = self.messages.iter().map(|(id, text)| (id, text, "received"));
+        let echoes = self.echoes.iter().map(|(id, text)| {
+            let told = self.statuses.get(id).map_or("attached", state);
+            (id, text, if told == "attached" { "sent" } else { told })
+        });
+        received.chain(echoes).map(|(id, text, word)| (id.clone(), (text.clone(), word))).collect()
+    }
+
+    /// An audience: everybody who was sent a message of which something is told.
+    pub(crate) fn audience(&self) -> Value {
+        let members = self.statuses.keys().enumerate();
+        members
+            .map(|(n, id)| json!({ "phoneNumber": format!("1650555{n:04}"), "messageId": id }))
+            .collect()
+    }
+
+    /// The state of each of its members, by the message's id.
+    pub(crate) fn states(&self) -> BTreeMap<String, String> {
+        self.statuses.iter().map(|(id, words)| (id.clone(), state(words).to_owned())).collect()
+    }
+
+    /// What the campaign's sums come to.
+    pub(crate) fn sums(&self) -> Value {
+        expected(&self.statuses)
+    }
+
+    /// The contacts that there are to be, as each is called, and the conversations with them.
+    pub(crate) fn people(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        (self.people.clone(), self.people.iter().map(|it| format!("{it}@c.us")).collect())
+    }
+}
+
+/// Text and status of each row of a list of messages, by its id.
+pub(crate) fn rows(listed: &[Value]) -> BTreeMap<String, (String, &str)> {
+    let text = |it: &Value, name: &str| it[name].as_str().unwrap().to_owned();
+    let rows: BTreeMap<_, _> = listed
+        .iter()
+        .map(|it| (text(it, "waId"), (text(it, "body"), it["status"].as_str().unwrap())))
+        .collect();
+    assert_eq!(rows.len(), listed.len(), "something is there twice");
+    rows
+}
+
+/// What lists of contacts and of conversations call them.
+pub(crate) fn called(contacts: &[Value], talks: &[Value]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let word = |it: &Value| it.as_str().unwrap().to_owned();
+    let names = contacts.iter().flat_map(|it| it["identities"].as_array().unwrap());
+    let names: BTreeSet<_> = names.map(|it| word(&it["value"])).collect();
+    let chats: BTreeSet<_> = talks.iter().map(|it| word(&it["chat"])).collect();
+    assert_eq!(
+        (contacts.len(), talks.len()),
+        (names.len(), chats.len()),
+        "somebody is there twice"
+    );
+    (names, chats)
 }
 
 /// Meta: what it will post, and what is to come of it.
@@ -39,38 +105,56 @@ impl Simulated {
         changes.shuffle(&mut meta.rng);
         let mut left = &changes[..];
         // As many as Meta puts into one body; then fewer.
-        let mut size = 1000;
+        let mut sizes = [1000, 200].into_iter();
         while !left.is_empty() {
+            let size = sizes.next().unwrap_or_else(|| meta.rng.random_range(1..60));
             let (batch, rest) = left.split_at(size.min(left.len()));
             meta.bodies.push(Self::body(batch));
-            (left, size) = (rest, meta.rng.random_range(1..120));
+            left = rest;
         }
         meta
     }
 
-    /// One message or one status, of one organization, which is remembered.
+    /// One message, one that was written on the phone or one status, of one organization, which is remembered.
     fn change(&mut self, n: usize) -> Value {
         let whose = self.rng.random_range(0..2);
         let owed = &mut self.owed[whose];
-        let mut value = json!({ "metadata": { "phone_number_id": (whose + 1).to_string() } });
+        let own = format!("1555000000{whose}");
+        let mut value = json!({ "metadata": {
+            "phone_number_id": (whose + 1).to_string(), "display_phone_number": own,
+        } });
+        let (to, out) = {
+            let out = self.rng.random_range(0..90);
+            (format!("165055500{:02}", out % 17), format!("wamid.out.{out}"))
+        };
+        let mut field = "messages";
         if self.rng.random_bool(0.5) {
             let id = format!("wamid.in.{n}");
             let text = format!("ä {n} of {whose}");
+            let from = format!("165055500{:02}", n % 17);
             value["messages"] = json!([{
-                "from": format!("165055500{:02}", n % 17), "id": id, "timestamp": "1799999000",
+                "from": from, "id": id, "timestamp": "1799999000",
                 "type": "text", "text": { "body": text },
             }]);
             owed.messages.insert(id, text);
+            owed.people.insert(from);
+        } else if self.rng.random_bool(0.15) {
+            field = "smb_message_echoes";
+            let text = format!("ä {out} of {whose}");
+            value["message_echoes"] = json!([{
+                "from": own, "to": to, "id": out, "timestamp": "1799999000",
+                "type": "text", "text": { "body": text },
+            }]);
+            owed.echoes.insert(out, text);
+            owed.people.insert(to);
         } else {
-            let id = format!("wamid.out.{}", self.rng.random_range(0..90));
             let word = WORDS[self.rng.random_range(0..WORDS.len())];
             value["statuses"] = json!([{
-                "id": id, "status": word, "timestamp": "1799999001",
-                "recipient_id": format!("165055500{:02}", n % 17),
+                "id": out, "status": word, "timestamp": "1799999001", "recipient_id": to,
             }]);
-            owed.statuses.entry(id).or_default().insert(word);
+            owed.statuses.entry(out).or_default().insert(word);
         }
-        json!({ "field": "messages", "value": value })
+        json!({ "field": field, "value": value })
     }
 
     fn body(changes: &[Value]) -> String {
@@ -118,6 +202,11 @@ async fn storm(database: &Database, seed: u64) {
     let (id, other) = tenant(&app, &format!("other {seed}")).await;
     set_up(&app, &app.token, complete("1", "77", SECRET)).await;
     set_up(&app, &other, complete("2", "77", SECRET)).await;
+    // The audience is there before anything is told, and is changed by each status that comes.
+    let campaigns = [
+        begin(&app, "1", &app.token, &meta.owed[0]).await,
+        begin(&app, "2", &other, &meta.owed[1]).await,
+    ];
     let mut posts: Vec<usize> = (0..meta.bodies.len()).collect();
     for n in 0..meta.bodies.len() {
         posts.extend(vec![n; meta.rng.random_range(0..3)]);
@@ -139,10 +228,9 @@ async fn storm(database: &Database, seed: u64) {
     app.clock.advance(Duration::from_mins(2));
     app.meta.drive().await.unwrap();
     let other = app.token_of(&id.parse().unwrap(), entity::state::Role::Admin).await;
-    for (number, token, owed) in
-        [("1", app.token.clone(), &meta.owed[0]), ("2", other, &meta.owed[1])]
-    {
-        check(&app, number, &token, owed).await;
+    let tokens = [app.token.clone(), other];
+    for (n, (token, owed)) in tokens.iter().zip(&meta.owed).enumerate() {
+        check(&app, &(n + 1).to_string(), token, (owed, campaigns[n].as_str())).await;
     }
     let left = database.count("SELECT count(*) FROM meta_event WHERE state <> 'processed'").await;
     assert_eq!(left, 0, "seed {seed}");
@@ -158,23 +246,31 @@ pub(crate) fn state(words: &BTreeSet<&'static str>) -> &'static str {
     }
 }
 
+/// A campaign that is sent from a number, with its audience. Its path.
+async fn begin(app: &App, number: &str, token: &str, owed: &Owed) -> String {
+    let body = json!({ "name": "All", "sessionId": format!("meta_{number}") });
+    let campaign = ask(app, token, Method::POST, "/api/campaigns", &body).await;
+    let path = format!("/api/campaigns/{}", campaign.json()["data"]["id"].as_str().unwrap());
+    let members = json!({ "members": owed.audience() });
+    let added = ask(app, token, Method::POST, &format!("{path}/audience"), &members).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    path
+}
+
 /// Everything that was told is there, once, and nothing else.
-async fn check(app: &App, number: &str, token: &str, owed: &Owed) {
+async fn check(app: &App, number: &str, token: &str, (owed, campaign): (&Owed, &str)) {
     let session = format!("meta_{number}");
-    let (mut found, mut cursor) = (BTreeMap::new(), String::new());
+    let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
         let path = format!("/api/whatsapp/session/{session}/messages?limit=500{cursor}");
         let page = get(app, token, &path).await.json();
-        for row in page["data"].as_array().unwrap() {
-            let (id, body) = (row["waId"].as_str().unwrap(), row["body"].as_str().unwrap());
-            assert!(found.insert(id.to_owned(), body.to_owned()).is_none(), "{id} is there twice");
-        }
+        found.extend(page["data"].as_array().unwrap().iter().cloned());
         match page["nextCursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
         }
     }
-    assert_eq!(found, owed.messages);
+    assert_eq!(rows(&found), owed.rows());
     // Each was told of once.
     let (mut told, mut after) = (Vec::new(), 0);
     loop {
@@ -193,30 +289,6 @@ async fn check(app: &App, number: &str, token: &str, owed: &Owed) {
     let once: BTreeSet<_> = ids.iter().cloned().collect();
     assert_eq!((ids.len(), once), (owed.messages.len(), owed.messages.keys().cloned().collect()));
     // The levels never go down, and end where all that was told ends.
-    let campaign = ask(
-        app,
-        token,
-        reqwest::Method::POST,
-        "/api/campaigns",
-        &json!({ "name": "All", "sessionId": session }),
-    )
-    .await;
-    let campaign = format!("/api/campaigns/{}", campaign.json()["data"]["id"].as_str().unwrap());
-    let members: Vec<_> = owed
-        .statuses
-        .keys()
-        .enumerate()
-        .map(|(n, id)| json!({ "phoneNumber": format!("1650555{n:04}"), "messageId": id }))
-        .collect();
-    let added = ask(
-        app,
-        token,
-        reqwest::Method::POST,
-        &format!("{campaign}/audience"),
-        &json!({ "members": members }),
-    )
-    .await;
-    assert_eq!(added.status, 200, "{}", added.text());
     let page = get(app, token, &format!("{campaign}/audience?limit=500")).await.json();
     let page = page["data"].as_array().unwrap();
     assert_eq!(page.len(), owed.statuses.len());
@@ -242,4 +314,17 @@ async fn check(app: &App, number: &str, token: &str, owed: &Owed) {
         };
         assert_eq!(last, (state != "attached").then(|| of(state)), "{words:?}");
     }
+    // The sums were written with each status, and counting anew finds the same.
+    let sums = get(app, token, &format!("{campaign}/statistics")).await.json();
+    assert_eq!(sums["data"], owed.sums());
+    let recount = format!("{campaign}/recount");
+    let count = ask(app, token, Method::POST, &recount, &json!({})).await.json()["data"].clone();
+    assert_eq!((&count["drift"], &count["statistics"]), (&json!(false), &owed.sums()));
+    let list = async |path: &str| {
+        let page = get(app, token, path).await.json();
+        page["data"].as_array().unwrap().clone()
+    };
+    let (people, talks) =
+        (list("/api/contacts?limit=500").await, list("/api/conversations?limit=500").await);
+    assert_eq!(called(&people, &talks), owed.people());
 }

@@ -1,16 +1,16 @@
 //! What Meta tells of numbers that nobody has set up: it is an organization's only where nobody else's it can be.
 
 use reqwest::Method;
-use sea_orm::{ConnectionTrait as _, Statement};
+use sea_orm::{ConnectionTrait as _, DatabaseBackend, QueryTrait as _, Statement};
 use serde_json::{Value, json};
 use wagate::{
     http::Limits,
     service::meta::{Open, Options},
-    store::meta::LET_GO_STRAY,
+    store::meta::{LET_GO_STRAY, of_verify_token},
 };
 
 use crate::{
-    database::{Kind, on_each},
+    database::{Database, Kind, on_each},
     http_app::{Answer, App, json as with_json},
     meta::{
         SECRET, SHARED, SHORT, ask, changes, complete, deliver, each, log, message, set_up, tenant,
@@ -250,26 +250,46 @@ async fn what_was_told_before_a_number_was_set_up_is_whose_the_number_is_when_he
     .await;
 }
 
+/// How the database would do something.
+async fn plan(database: &Database, what: &str) -> Vec<String> {
+    let db = database.connect().await;
+    let explain = match database.kind {
+        Kind::Sqlite => "EXPLAIN QUERY PLAN",
+        Kind::Postgres => {
+            db.execute_unprepared("SET enable_seqscan = off").await.unwrap();
+            "EXPLAIN"
+        }
+    };
+    let plan = Statement::from_string(db.get_database_backend(), format!("{explain} {what}"));
+    let rows = db.query_all_raw(plan).await.unwrap();
+    db.close().await.unwrap();
+    let column = if database.kind == Kind::Sqlite { 3 } else { 0 };
+    rows.iter().map(|row| row.try_get_by_index(column).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_verify_token_is_looked_up_in_its_index() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let backend = match database.kind {
+            Kind::Sqlite => DatabaseBackend::Sqlite,
+            Kind::Postgres => DatabaseBackend::Postgres,
+        };
+        let ask = of_verify_token("x").build(backend).to_string();
+        let plan = plan(database, &ask).await;
+        assert!(plan.iter().any(|line| line.contains("idx-meta_account-verify_hash")), "{plan:#?}");
+        app.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_let_go_of_is_found_without_reading_all_that_its_owner_was_told() {
     on_each(async |database| {
         let app = App::start(database).await;
-        let db = database.connect().await;
-        let explain = match database.kind {
-            Kind::Sqlite => "EXPLAIN QUERY PLAN",
-            Kind::Postgres => {
-                db.execute_unprepared("SET enable_seqscan = off").await.unwrap();
-                "EXPLAIN"
-            }
-        };
-        let ask = format!("{explain} {LET_GO_STRAY}");
-        let ask = ["$1", "$2", "$3"].iter().fold(ask, |ask, it| ask.replace(it, "'x'"));
-        let plan = Statement::from_string(db.get_database_backend(), ask);
-        let rows = db.query_all_raw(plan).await.unwrap();
-        db.close().await.unwrap();
-        let column = if database.kind == Kind::Sqlite { 3 } else { 0 };
-        let plan: Vec<String> =
-            rows.iter().map(|row| row.try_get_by_index(column).unwrap()).collect();
+        let ask = ["$1", "$2", "$3"];
+        let ask = ask.iter().fold(LET_GO_STRAY.to_owned(), |ask, it| ask.replace(it, "'x'"));
+        let plan = plan(database, &ask).await;
         assert!(!plan.iter().any(|line| line.contains("LIST SUBQUERY")), "{plan:#?}");
         let looks_up = |line: &String| line.contains("organization_id=? AND dedup_key=?");
         assert!(database.kind != Kind::Sqlite || plan.iter().any(looks_up), "{plan:#?}");

@@ -51,6 +51,8 @@ pub struct Model {
     pub session_key: Option<SessionKey>,
     /// When Meta told something last, if nothing came for so long that its owner was told so.
     pub silent_since: Option<UnixMillis>,
+    /// Since when it has this number and app, if another organization had the number before. What is older is the other's.
+    pub claimed_at: Option<UnixMillis>,
     /// Another number after every change.
     pub version: i64,
     pub created_at: UnixMillis,

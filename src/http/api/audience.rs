@@ -16,7 +16,7 @@ use crate::{
     event::payload::{Timestamp, rfc3339},
     http::{
         auth::Caller,
-        body::{LargeJsonObject, Unneeded},
+        body::{LargeJsonOrTable, Unneeded},
         error::ApiError,
         fields::{Fields, LONGEST_PAGE, Parameters, USUAL_PAGE},
         idempotency::idempotency_key,
@@ -136,7 +136,7 @@ pub(super) async fn add(
     CampaignPath(id): CampaignPath,
     parameters: Parameters,
     headers: HeaderMap,
-    LargeJsonObject(mut body): LargeJsonObject,
+    LargeJsonOrTable(mut body): LargeJsonOrTable,
 ) -> Result<Response, ApiError> {
     parameters.finish()?;
     let key = idempotency_key(&headers)?;

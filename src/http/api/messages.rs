@@ -14,7 +14,7 @@ use entity::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{media::MediaView, ok, with};
 use crate::{
@@ -67,6 +67,10 @@ pub(super) struct MessageView {
     /// `referred_product`); what was too large is named in `omitted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     interaction: Option<Map<String, Value>>,
+    /// All that Meta has told of one that came by its Cloud API, as it was written. Of a message that is asked for by its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Value>")]
+    raw: Option<Box<RawValue>>,
     /// What comes with it: an image, a video, a sound, a document or a sticker.
     media: Option<MediaView>,
     push_name: Option<String>,
@@ -110,6 +114,7 @@ impl MessageView {
             r#type: row.kind,
             body: row.body,
             target_id: row.target_wa_id,
+            raw: None,
             interaction: row.interaction.and_then(|it| serde_json::from_str(&it).ok()),
             push_name: row.push_name,
             timestamp: rfc3339(row.sent_at),
@@ -175,7 +180,9 @@ pub(super) async fn show(
     parameters.finish()?;
     let (message, channel) = messages.find(&caller, &session, &id).await?;
     let media = media.describe(channel, &message).await?;
-    Ok(ok(MessageView::of((session, channel), message, media)))
+    let raw = messages.as_told(channel, &message).await?;
+    let view = MessageView::of((session, channel), message, media);
+    Ok(ok(MessageView { raw, ..view }))
 }
 
 /// A page of messages, the newest first.

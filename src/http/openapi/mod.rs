@@ -137,6 +137,10 @@ impl Writer {
         });
         if let Some(members) = &operation.body {
             written["requestBody"] = body(members, operation.is_open);
+            if let Some(table) = operation.table {
+                written["requestBody"]["content"]["text/csv"] =
+                    json!({ "schema": { "type": "string" }, "example": table });
+            }
         } else if let Some(example) = &operation.posted {
             written["requestBody"] = json!({
                 "required": true,

@@ -53,6 +53,7 @@ impl Meta {
             last_verified_at: None,
             session_key: None,
             silent_since: None,
+            claimed_at: None,
             version: 0,
             created_at: now,
             updated_at: now,
@@ -97,6 +98,14 @@ impl Meta {
             }
         }
         let secrets = self.app_secrets(&before, &mut row, input, new_secret).await?;
+        if is_new
+            || row.phone_number_id != before.phone_number_id
+            || row.app_print != before.app_print
+        {
+            let number = &row.phone_number_id;
+            let was = self.store.meta().was_anothers(&row.organization_id, number).await?;
+            row.claimed_at = was.then(|| self.now());
+        }
         let access_token = match &input.access_token {
             Change::To(token) => Some(Open::from(token.clone())),
             Change::Clear => {

@@ -26,6 +26,15 @@ pub(super) struct Signer {
     pub(super) closed: Option<Closed>,
 }
 
+impl Signer {
+    /// Whether its organization has the number only since then, and another had it before. Meta tells whole seconds: what
+    /// was within the second of the claim is taken for later.
+    fn is_after(&self, entry: &Entry<'_>, change: &Change<'_>) -> bool {
+        let Some(claimed_at) = self.row.claimed_at else { return false };
+        change.newest(entry).is_some_and(|at| at.as_secs() < claimed_at.as_secs())
+    }
+}
+
 /// What is known of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
@@ -101,7 +110,12 @@ impl Routing<'_> {
         if let Some(number) = &change.number {
             let of_number = self.signers.iter().filter(|it| it.row.phone_number_id == *number);
             if let Some(signer) = of_number.min_by_key(|it| !it.is_current) {
-                return vec![Owner::of(signer)];
+                // Meta goes on telling for a week what it was not answered for, to whoever has the number by then.
+                return vec![if signer.is_after(entry, change) {
+                    Owner::stray(self.home.clone(), None)
+                } else {
+                    Owner::of(signer)
+                }];
             }
             let mut those = by_organization.into_iter();
             return vec![match (those.next(), those.next()) {

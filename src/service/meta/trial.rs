@@ -135,6 +135,7 @@ mod tests {
             last_verified_at: None,
             session_key: None,
             silent_since: None,
+            claimed_at: None,
             version: 0,
             created_at: now,
             updated_at: now,

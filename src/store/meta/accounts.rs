@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use entity::{
     id::{MetaAccountId, OrganizationId, SessionKey},
     meta::{account, state::MetaStatus},
+    session,
+    state::Origin,
 };
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait as _, Select, Statement,
 };
 
-use super::Meta;
+use super::{Meta, carry::session_name};
 use crate::store::{Error, page::Page};
 
 /// Which accounts are wanted.
@@ -51,6 +53,22 @@ impl Meta {
             .one(self.store.reader())
             .await?;
         Ok(found)
+    }
+
+    /// Whether another organization has, or had, messages of a phone number.
+    pub async fn was_anothers(
+        &self,
+        organization: &OrganizationId,
+        phone_number_id: &str,
+    ) -> Result<bool, Error> {
+        let found = session::Entity::find()
+            .filter(session::COLUMN.session_id.eq(session_name(phone_number_id, "")))
+            .filter(session::COLUMN.origin.eq(Origin::Cloud))
+            .filter(session::COLUMN.organization_id.ne(organization.clone()))
+            .limit(1)
+            .one(self.store.reader())
+            .await?;
+        Ok(found.is_some())
     }
 
     /// An organization's account whose messages are kept under a session.
@@ -97,7 +115,7 @@ impl Meta {
 
     /// The accounts with this verify token, whosever they are, by its hash.
     pub async fn with_verify_token(&self, hash: &str) -> Result<Vec<account::Model>, Error> {
-        self.of_everybody(Condition::all().add(account::COLUMN.verify_hash.eq(hash))).await
+        self.of_everybody(has_verify_token(hash)).await
     }
 
     /// The account whose own path ends so.
@@ -163,8 +181,6 @@ impl Meta {
     async fn of_everybody(&self, condition: Condition) -> Result<Vec<account::Model>, Error> {
         let those = account::Entity::find().filter(condition);
         let reader = self.store.reader();
-        let oldest =
-            |those: Select<account::Entity>| those.order_by_asc(account::COLUMN.id).limit(MOST);
         let found = oldest(those.clone()).all(reader).await?;
         if u64::try_from(found.len()).is_ok_and(|found| found < MOST) {
             return Ok(found);
@@ -185,4 +201,17 @@ impl Meta {
         }
         Ok(found)
     }
+}
+
+/// The accounts with this verify token, whosever they are, by its hash.
+pub fn of_verify_token(hash: &str) -> Select<account::Entity> {
+    oldest(account::Entity::find().filter(has_verify_token(hash)))
+}
+
+fn has_verify_token(hash: &str) -> Condition {
+    Condition::all().add(account::COLUMN.verify_hash.eq(hash))
+}
+
+fn oldest(those: Select<account::Entity>) -> Select<account::Entity> {
+    those.order_by_asc(account::COLUMN.id).limit(MOST)
 }

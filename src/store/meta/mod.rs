@@ -3,11 +3,12 @@
 //! - `accounts.rs`: looking accounts up, by whatever a request has. `change.rs`: making and changing them.
 //!   `sealed.rs`: their secrets, and the hashes by which they are found.
 //! - `ingest.rs`: keeping what was posted, once. `log.rs`: what was told, for its owner.
-//! - `claim.rs`: taking what is to be carried out. `carry/`: carrying it out. `reprocess.rs`: having it done again.
+//! - `claim.rs`: taking what is to be carried out. `aliases.rs`: what waits before it in another lane. `carry/`: carrying it out. `reprocess.rs`: having it done again.
 //!   `closed.rs`: what was refused, as its account takes nothing.
 //! - `outbox/`: what is to be sent. `silence.rs`: accounts of which nothing is told any more.
 
 mod accounts;
+mod aliases;
 mod carry;
 mod change;
 mod claim;
@@ -23,7 +24,8 @@ mod strays;
 use super::Store;
 
 pub use self::{
-    accounts::{AccountFilter, MOST as MOST_ACCOUNTS},
+    accounts::{AccountFilter, MOST as MOST_ACCOUNTS, of_verify_token},
+    aliases::Aliases,
     carry::{Carried, Effect, Exchanged, PARTLY_UNWRITTEN, Steps, Work},
     change::{Put, Putting},
     claim::Whose,

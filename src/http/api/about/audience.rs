@@ -33,7 +33,7 @@ pub(in crate::http::api) fn add() -> Operation {
     operation("addCampaignAudience", Tag::Campaigns, "Add to an audience, or say which message went to whom")
         .about(
             "All of them or none, 5,000 at most. Whoever is there already is changed as far as something else is said, so a request can be sent \
-             again. With a `messageId`, which is Meta's id of a message or \
+             again. A table may be the body itself, as `text/csv`. With a `messageId`, which is Meta's id of a message or \
              our own of one that was sent here (`msg_…`), what Meta tells of that message counts for them: also what was told before, and that it was refused.",
         )
         .body([
@@ -41,6 +41,7 @@ pub(in crate::http::api) fn add() -> Operation {
                 .example(json!([{ "phoneNumber": "16505551234", "name": "Sheena" }])),
             text("csv", "The same as a table: a first line with `phone_number`, and `name` and `message_id` if they are there."),
         ])
+        .or_table("phone_number,name\n16505551234,Sheena\n")
         .idempotent()
         .answers::<Success<AddedView>>(
             200,

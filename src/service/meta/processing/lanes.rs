@@ -1,15 +1,19 @@
 //! What was taken, by conversation.
 //!
 //! A row's lane is by the first thing that somebody is called by, and Meta may call him by another the next time: by his number, by
-//! its own id of him, or by both. So lanes are joined that share anything he is called by.
+//! its own id of him, or by both. So lanes are joined that share anything he is called by, in what was taken or by what is known of him;
+//! and what waits in another lane of his, and was not taken with the rest, is looked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Taken;
-use crate::store::meta::{Effect, Exchanged, Work};
+use crate::{
+    meta::lane,
+    store::meta::{Aliases, Effect, Exchanged, Work},
+};
 
 /// Everything of one conversation together, in its order; with the conversations in the order of their first things.
-pub(super) fn joined(taken: Vec<Taken>) -> Vec<Vec<Taken>> {
+pub(super) fn joined(taken: Vec<Taken>, aliases: &Aliases) -> Vec<Vec<Taken>> {
     let mut sets = Sets { above: (0..taken.len()).collect() };
     {
         let mut lanes = HashMap::<&str, usize>::new();
@@ -18,7 +22,10 @@ pub(super) fn joined(taken: Vec<Taken>) -> Vec<Vec<Taken>> {
             sets.join(at, *lanes.entry(&row.lane).or_insert(at));
             let Ok(work) = work else { continue };
             for name in called(work) {
-                sets.join(at, *names.entry((work.number.as_deref(), name)).or_insert(at));
+                let others = aliases.get(name).into_iter().flatten().map(String::as_str);
+                for name in others.chain([name]) {
+                    sets.join(at, *names.entry((work.number.as_deref(), name)).or_insert(at));
+                }
             }
         }
     }
@@ -27,6 +34,25 @@ pub(super) fn joined(taken: Vec<Taken>) -> Vec<Vec<Taken>> {
         all.entry(sets.first(at)).or_default().push(taken);
     }
     all.into_values().collect()
+}
+
+/// All that anybody is called by with whom something of this is exchanged.
+pub(super) fn names(taken: &[Taken]) -> BTreeSet<String> {
+    let works = taken.iter().filter_map(|it| it.work.as_ref().ok());
+    works.flat_map(called).map(str::to_owned).collect()
+}
+
+/// The lanes that a conversation's things may have besides those that these have.
+pub(super) fn elsewhere(conversation: &[Taken], aliases: &Aliases) -> BTreeSet<String> {
+    let mut lanes = BTreeSet::new();
+    for work in conversation.iter().filter_map(|it| it.work.as_ref().ok()) {
+        let others = called(work).into_iter().filter_map(|name| aliases.get(name)).flatten();
+        lanes.extend(others.map(|name| lane(work.number.as_deref(), name)));
+    }
+    for Taken { row, .. } in conversation {
+        lanes.remove(&row.lane);
+    }
+    lanes
 }
 
 /// What those are called by with whom something is exchanged.

@@ -157,7 +157,14 @@ impl Processor {
                 return Err(error);
             }
         };
-        let lanes = lanes::joined(read).into_iter().map(|lane| self.in_order(lane));
+        let conversations = match self.in_their_turn(claim, read).await {
+            Ok(conversations) => conversations,
+            Err(error) => {
+                self.store.meta().let_go(Whose::Claim(claim)).await?;
+                return Err(error);
+            }
+        };
+        let lanes = conversations.into_iter().map(|lane| self.in_order(lane));
         let ends: Vec<_> = stream::iter(lanes).buffer_unordered(SIDE_BY_SIDE).collect().await;
         let is_whole = ends.iter().all(|end| matches!(end, Ok(true)));
         if !is_whole {
@@ -165,6 +172,37 @@ impl Processor {
             self.store.meta().let_go(Whose::Claim(claim)).await?;
         }
         ends.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+    }
+
+    /// What was taken, by conversation, without what has something before it that somebody else has in hand, or that is tried again
+    /// later, in another lane of whoever it is with. That stands behind it until somebody looks again.
+    async fn in_their_turn(
+        &self,
+        claim: i64,
+        taken: Vec<Taken>,
+    ) -> Result<Vec<Vec<Taken>>, store::Error> {
+        let meta = self.store.meta();
+        let Some(organization) = taken.first().map(|it| it.row.organization_id.clone()) else {
+            return Ok(Vec::new());
+        };
+        let aliases = meta.aliases(&organization, &lanes::names(&taken)).await?;
+        let mut conversations = lanes::joined(taken, &aliases);
+        let elsewhere: Vec<_> =
+            conversations.iter().map(|it| lanes::elsewhere(it, &aliases)).collect();
+        let all = elsewhere.iter().flatten().cloned().collect();
+        let waiting = meta.first_waiting(&organization, &all, claim).await?;
+        let mut behind = Vec::new();
+        for (conversation, lanes) in conversations.iter_mut().zip(&elsewhere) {
+            let Some(first) = lanes.iter().filter_map(|lane| waiting.get(lane)).min() else {
+                continue;
+            };
+            let before = conversation.iter().take_while(|it| it.row.id < *first).count();
+            behind.extend(conversation.split_off(before).into_iter().map(|it| it.row.id));
+        }
+        if !behind.is_empty() {
+            meta.stand_behind(&organization, (claim, behind), CHECK).await?;
+        }
+        Ok(conversations)
     }
 
     /// Carries out what is of one conversation. False if not all of it.

@@ -30,7 +30,7 @@ pub use self::steps::{PARTLY_UNWRITTEN, Steps};
 pub(in crate::store::meta) use self::{
     message::Door,
     sent::{accepted, failed, is_nameless},
-    session::{of_account, own},
+    session::{name as session_name, of_account, own},
 };
 use super::{Meta, closed};
 use crate::{

@@ -119,7 +119,7 @@ pub(in crate::store::meta) fn own(account: &account::Model) -> Option<String> {
 }
 
 /// `meta_106540352242922`, with the end of a key behind it if there must be.
-fn name(number: &str, key: &str) -> SessionId {
+pub(in crate::store::meta) fn name(number: &str, key: &str) -> SessionId {
     let number: String = number.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
     let tail = key.get(key.len().saturating_sub(8)..).unwrap_or_default();
     let name =
