@@ -32,7 +32,7 @@ async fn a_call_is_told_when_it_rings_and_when_it_ends_and_once_each_over_a_rest
         let written = world.until_messages("sales", 1).await;
         assert_eq!(written[0]["channel"], "embedded");
         let sent = world.send("sales", BOB, "No").await;
-        world.until_ack("sales", &sent, 1).await;
+        world.until_ack("sales", &sent, 2).await;
         let told = world.events("sales").await.into_iter();
         let told = told.filter(|(name, _)| matches!(name.as_str(), "message" | "message_ack"));
         let told: Vec<_> = told

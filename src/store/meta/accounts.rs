@@ -55,7 +55,8 @@ impl Meta {
         Ok(found)
     }
 
-    /// Whether another organization has, or had, messages of a phone number.
+    /// Whether another organization had messages of a phone number that none but this one has now. Whoever claims a number that
+    /// somebody has is told by an app of his own, and of what that one signs nothing is somebody else's.
     pub async fn was_anothers(
         &self,
         organization: &OrganizationId,
@@ -68,7 +69,16 @@ impl Meta {
             .limit(1)
             .one(self.store.reader())
             .await?;
-        Ok(found.is_some())
+        if found.is_none() {
+            return Ok(false);
+        }
+        let has = account::Entity::find()
+            .filter(account::COLUMN.phone_number_id.eq(phone_number_id))
+            .filter(account::COLUMN.organization_id.ne(organization.clone()))
+            .limit(1)
+            .one(self.store.reader())
+            .await?;
+        Ok(has.is_none())
     }
 
     /// An organization's account whose messages are kept under a session.
