@@ -110,7 +110,7 @@ async fn a_daemon_that_is_killed_under_meta_s_posts_has_all_it_took_once() {
         let largest = left.iter().position(|n| *n == 0).unwrap();
         let end = left.len() - 1;
         left.swap(largest, end);
-        let (mut kills, mut lost) = (0, 0);
+        let (mut kills, mut unanswered) = (0, 0);
         while let Some(n) = left.pop() {
             let body = meta.bodies[n].clone();
             let mut is_told = if kills < KILLS {
@@ -123,8 +123,8 @@ async fn a_daemon_that_is_killed_under_meta_s_posts_has_all_it_took_once() {
             } else {
                 post(&daemon, &body).await
             };
-            if is_told && lost < LOST && meta.rng.random_bool(0.3) {
-                (lost, is_told) = (lost + 1, false);
+            if is_told && unanswered < LOST && meta.rng.random_bool(0.3) {
+                (unanswered, is_told) = (unanswered + 1, false);
             }
             if !is_told {
                 let place = meta.rng.random_range(0..=left.len());
