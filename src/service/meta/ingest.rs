@@ -54,6 +54,7 @@ impl Meta {
         signature: &Signature,
         bytes: &Bytes,
     ) -> Result<Vec<OrganizationId>, Error> {
+        let _posting = self.crowd.join();
         let Proved { signers, fit, app } = match self.proof(door, signature, bytes).await? {
             Proof::Nobody => {
                 return Err(match door {

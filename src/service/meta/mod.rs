@@ -5,7 +5,7 @@
 //!   what a request proves is in it (`proof.rs`). `trial.rs`: which secrets it is tried with, `apps.rs`: where it names nobody;
 //!   `judge.rs`: trying them. `posted.rs`: what is
 //!   kept of it; `routing.rs`: whose each change is; `strays.rs`: nobody's, which is somebody's by now. `threads.rs`: where what is long is hashed and read.
-//! - `processing/`: what was told is carried out. `log.rs`: what was told, for its owner; and having it done again.
+//! - `processing/`: what was told is carried out; `crowd.rs`: while many post, less of it at a time. `log.rs`: what was told, for its owner; and having it done again.
 //!   `figures.rs`: how much of it there was. `silence.rs`: accounts of which nothing is told any more.
 //! - `sending/`: what goes out, and that something was read.
 //!
@@ -20,6 +20,7 @@
 mod accounts;
 mod apps;
 mod challenge;
+mod crowd;
 mod figures;
 mod ingest;
 mod input;
@@ -42,7 +43,7 @@ use std::{sync::Arc, time::Duration};
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
-use self::{apps::Apps, figures::Figures, judge::Judge, strays::InHand, threads::Threads};
+use self::{apps::Apps, crowd::Crowd, figures::Figures, judge::Judge, strays::InHand, threads::Threads};
 use super::{Error, Thing, text};
 use crate::{
     graph::{self, Graph},
@@ -105,6 +106,7 @@ pub struct Meta {
     /// The organization that an installation begins with.
     home: Arc<OnceCell<OrganizationId>>,
     figures: Arc<Figures>,
+    crowd: Crowd,
     apps: Apps,
     judge: Judge,
     threads: Threads,
@@ -121,6 +123,7 @@ impl Meta {
             options: options.into(),
             home: Arc::default(),
             figures: Arc::default(),
+            crowd: Crowd::default(),
             apps: Apps::default(),
             judge: Judge::new(threads.clone()),
             threads,

@@ -17,7 +17,7 @@ use entity::meta::event;
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Meta, figures::Figures, threads::Threads, turn::Turn};
+use super::{Meta, crowd::Crowd, figures::Figures, threads::Threads, turn::Turn};
 use crate::store::{
     self, Store,
     meta::{Carried, PARTLY_UNWRITTEN, Steps, Whose, Work},
@@ -61,6 +61,7 @@ pub struct Processor {
     /// What this daemon is called by claims.
     me: String,
     figures: Arc<Figures>,
+    crowd: Crowd,
     threads: Threads,
     turn: Turn,
 }
@@ -78,6 +79,7 @@ impl Meta {
             store: self.store.clone(),
             me: me.to_owned(),
             figures: self.figures.clone(),
+            crowd: self.crowd.clone(),
             threads: Threads::default(),
             turn: Turn::default(),
         }
@@ -223,6 +225,7 @@ impl Processor {
     async fn one(&self, row: &event::Model, mut work: Work) -> Result<bool, store::Error> {
         let meta = self.store.meta();
         work.steps = Steps::of(row);
+        let _place = self.crowd.give_way().await;
         let mut ended = meta.carry_out(&work, LEASE).await;
         for _ in 1..PARTS {
             match &ended {
