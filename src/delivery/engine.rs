@@ -347,10 +347,9 @@ impl Deliveries {
             };
             let (shared, ended) = (self.shared.clone(), self.ended.clone());
             self.tries.spawn(async move {
-                let now = || shared.clock.now();
                 let was_set = shared.jumps().look(&shared.clock).is_some();
                 let settled = match target {
-                    None => postpone(claimed, now()),
+                    None => postpone(claimed, shared.clock.now()),
                     // By a clock that was set just now it may seem to be too old.
                     Some(_) if was_set => release(claimed),
                     Some(target) => {
@@ -358,7 +357,7 @@ impl Deliveries {
                         tokio::select! {
                             biased;
                             () = shared.cut.cancelled() => release(kept),
-                            settled = attempt(&shared.client, &target, claimed, now) => settled,
+                            settled = attempt(&shared.client, &target, claimed, &shared.clock) => settled,
                         }
                     }
                 };
