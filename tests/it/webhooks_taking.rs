@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_mins(1);
 /// What is due for this endpoint.
 async fn look(app: &App, endpoint: &str, ordering: Ordering) -> Found {
     let endpoint = endpoint.parse().unwrap();
-    let wanted = [Claiming { endpoint, ordering, limit: 10, probe: false }];
+    let wanted = [Claiming { endpoint, ordering, limit: 10, shared: None, probe: false }];
     app.store.webhooks().find_due(&wanted).await.unwrap()
 }
 
@@ -153,8 +153,13 @@ async fn what_is_tried_again_and_what_is_new_have_half_of_the_places_each() {
             );
 
             let places = async |limit: usize| {
-                let wanted =
-                    [Claiming { endpoint: id.parse().unwrap(), ordering, limit, probe: false }];
+                let wanted = [Claiming {
+                    endpoint: id.parse().unwrap(),
+                    ordering,
+                    limit,
+                    shared: None,
+                    probe: false,
+                }];
                 let found = app.store.webhooks().find_due(&wanted).await.unwrap();
                 let taken = take(&app, "test", found).await;
                 let again = taken.iter().filter(|it| it.attempts > 0).count();

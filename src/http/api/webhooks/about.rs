@@ -104,8 +104,8 @@ fn settings() -> Vec<Field> {
         texts("phone_numbers", "Only events of sessions with these numbers; of all, if there are none.").example(json!([])),
         named_texts("headers", "Sent along with each request. Never shown again.").example(json!({ "X-Source": "wagate" })),
         word("ordering", Ordering::WORDS, "In which order it is told of events.").usually("none").example("none"),
-        number("max_in_flight", limits::IN_FLIGHT, "Requests at a time, of each daemon that shares the database.").usually(4).example(4),
-        number("rate_per_second", limits::RATE, "Requests a second, of each daemon that shares the database; `null` for any number.").example(50),
+        number("max_in_flight", limits::IN_FLIGHT, "Requests at a time, of all daemons together that share the database.").usually(4).example(4),
+        number("rate_per_second", limits::RATE, "Requests a second, of all daemons together that share the database: each gives its part, whatever the others are asked for. `null` for any number.").example(50),
         number("timeout_ms", limits::TIMEOUT_MS, "Milliseconds that a request may take.").usually(15_000).example(15_000),
         number("max_retries", limits::RETRIES, "Tries after the first; `null` for as many as fit.").example(10),
         number("max_age_seconds", 60..=i64::from(i32::MAX), "For how long a delivery is tried: at most as long as the operator has configured.")
