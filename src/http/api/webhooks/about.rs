@@ -31,6 +31,7 @@ const AT: &str = "2025-01-20T10:00:00.000Z";
 const URL: &str = "https://receiver.example.com/whatsapp";
 const ID: &str = "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const FINGERPRINT: &str = "3570c5eb";
 
 fn endpoint() -> Value {
     json!({
@@ -55,8 +56,7 @@ fn with(mut value: Value, members: &Value) -> Value {
 }
 
 fn detail() -> Value {
-    let secret =
-        json!({ "id": "sec_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "created_at": AT, "expires_at": null });
+    let secret = json!({ "id": "sec_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "fingerprint": FINGERPRINT, "created_at": AT, "expires_at": null });
     with(endpoint(), &json!({ "secrets": [secret], "gaps": [] }))
 }
 
@@ -194,7 +194,7 @@ fn detailed(operation: Operation, about: &'static str) -> Operation {
 
 pub(super) fn show() -> Operation {
     let operation = operation("getWebhook", Tag::Webhooks, "One webhook endpoint")
-        .about("With its secrets (without what is secret in them) and with what it has missed by being disabled.");
+        .about("With its secrets (of each a `fingerprint`, and nothing that is secret in it) and with what it has missed by being disabled.");
     detailed(operation, "The endpoint.")
 }
 
