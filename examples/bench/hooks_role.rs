@@ -224,7 +224,7 @@ async fn endpoint(
         ordering: Ordering::None,
         max_in_flight: 4,
         rate_per_second: None,
-        timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(15),
         max_retries: None,
         max_age: Duration::from_hours(72),
     };

@@ -58,6 +58,7 @@ mod m20261130_000800_meta_people;
 mod m20261130_000860_message_recipients;
 mod m20261130_000870_given_numbers;
 mod m20261130_000880_meta_claims;
+mod m20261130_000890_keyless_deliveries;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -114,6 +115,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000860_message_recipients::Migration),
             Box::new(m20261130_000870_given_numbers::Migration),
             Box::new(m20261130_000880_meta_claims::Migration),
+            Box::new(m20261130_000890_keyless_deliveries::Migration),
         ]
     }
 }

@@ -1,6 +1,9 @@
 //! What the configuration means for each part.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use tokio_util::task::TaskTracker;
 
@@ -53,6 +56,7 @@ pub(super) fn deliveries(
     store: &Store,
     home: &str,
     own: Own,
+    daemons: Arc<AtomicU64>,
     tracker: &TaskTracker,
 ) -> Result<Deliveries, reqwest::Error> {
     let webhooks = &config.webhooks;
@@ -69,6 +73,7 @@ pub(super) fn deliveries(
         concurrency: webhooks.concurrency as usize,
         disable_after: webhooks.disable_after,
         node: home.to_owned(),
+        daemons,
     };
     Ok(Deliveries::new(store.clone(), options, client, tracker))
 }

@@ -181,8 +181,8 @@ impl Daemon {
         let background = TaskTracker::new();
         // A port that was found when 0 was asked for, too.
         let own = Own::new([address].into_iter().chain(admin.as_ref().map(|(_, at)| *at)));
-        let deliveries =
-            deliveries(&config, &store, &home, own, &background).map_err(StartError::Webhooks)?;
+        let deliveries = deliveries(&config, &store, &home, own, sessions.daemons(), &background)
+            .map_err(StartError::Webhooks)?;
 
         let stop = Stop::new();
         let services = service::Services::new(

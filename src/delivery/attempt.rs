@@ -8,8 +8,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use super::{
     answer::{Reply, fetch},
     client::Client,
+    jumps::Jumps,
 };
 use crate::{
+    clock::Clock,
     store::webhooks::{AttemptRecord, Claimed, Ending, Settled, Target},
     webhook::{body::body, health::Sign, schedule, sign},
 };
@@ -83,9 +85,9 @@ pub(super) async fn attempt(
     client: &Client,
     target: &Target,
     claimed: Claimed,
-    now: impl Fn() -> UnixMillis + Send + Sync,
+    clock: &Clock,
 ) -> Settled {
-    let started_at = now();
+    let (started_at, jumps) = (clock.now(), Jumps::new(clock));
     let too_old = claimed.expires_at.0 > 0 && claimed.expires_at <= started_at;
     let event = match &claimed.event {
         _ if too_old => return given_up(claimed, "expired"),
@@ -93,9 +95,17 @@ pub(super) async fn attempt(
         Some(event) => event,
     };
     let payload = body(target.row.format, event, target.client_id);
-    let reply = send(client, target, event.id.as_str(), payload, &now).await;
-    let (ending, sign) = judge(&reply, target, &claimed, now());
-    let made = record(&reply, started_at);
+    let reply = send(client, target, event.id.as_str(), payload, || clock.now()).await;
+    // A clock that was set meanwhile makes nothing older: it is judged by the time before that, and what comes of it is
+    // written by the time as it is now.
+    let jump = jumps.look(clock).unwrap_or(0);
+    let moved = |at: UnixMillis, by: i64| UnixMillis(at.0.saturating_add(by));
+    let (ending, sign) = judge(&reply, target, &claimed, moved(clock.now(), -jump));
+    let ending = match ending {
+        Ending::Retry(at) => Ending::Retry(moved(at, jump)),
+        other => other,
+    };
+    let made = record(&reply, moved(started_at, jump));
     let called = Some(target.kept_url.clone());
     Settled { attempt: Some(made), sign: Some(sign), called, ..untried(claimed, ending, None) }
 }

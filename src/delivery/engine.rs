@@ -347,10 +347,9 @@ impl Deliveries {
             };
             let (shared, ended) = (self.shared.clone(), self.ended.clone());
             self.tries.spawn(async move {
-                let now = || shared.clock.now();
                 let was_set = shared.jumps().look(&shared.clock).is_some();
                 let settled = match target {
-                    None => postpone(claimed, now()),
+                    None => postpone(claimed, shared.clock.now()),
                     // By a clock that was set just now it may seem to be too old.
                     Some(_) if was_set => release(claimed),
                     Some(target) => {
@@ -358,7 +357,7 @@ impl Deliveries {
                         tokio::select! {
                             biased;
                             () = shared.cut.cancelled() => release(kept),
-                            settled = attempt(&shared.client, &target, claimed, now) => settled,
+                            settled = attempt(&shared.client, &target, claimed, &shared.clock) => settled,
                         }
                     }
                 };
@@ -373,6 +372,8 @@ impl Deliveries {
     fn wanted(&self, waiting: &[Waiting], looked: &mut Looked) -> Vec<Claiming> {
         let now = self.shared.clock.now();
         let time = self.shared.clock.monotonic();
+        let daemons = self.shared.options.daemons.load(Atomic::Relaxed).max(1);
+        let daemons = u32::try_from(daemons).unwrap_or(u32::MAX);
         let mut lanes = self.shared.lanes();
         let mut open: Vec<(&Waiting, bool)> = Vec::new();
         let mut wants = Vec::new();
@@ -390,10 +391,7 @@ impl Deliveries {
                     0
                 }
                 Breaker::HalfOpen => usize::from(under_way == 0),
-                Breaker::Closed => {
-                    let most = usize::try_from(endpoint.max_in_flight).unwrap_or(1);
-                    most.saturating_sub(under_way)
-                }
+                Breaker::Closed => places(endpoint, under_way),
             };
             if places == 0 {
                 continue;
@@ -401,7 +399,7 @@ impl Deliveries {
             let (allowed, wait) = lanes.allowance(
                 &endpoint.id,
                 &endpoint.organization_id,
-                endpoint.rate_per_second,
+                endpoint.rate_per_second.map(|rate| f64::from(rate.max(1)) / f64::from(daemons)),
                 time,
             );
             if allowed == 0 {
@@ -430,6 +428,8 @@ impl Deliveries {
                     endpoint: endpoint.id.clone(),
                     ordering: endpoint.ordering,
                     limit,
+                    shared: (daemons > 1)
+                        .then(|| places(endpoint, lanes.in_flight_of(&endpoint.id))),
                     probe,
                 });
             }
@@ -461,6 +461,11 @@ impl Deliveries {
         let now = || self.shared.clock.now();
         send(&self.shared.client, target, event.id.as_str(), payload, now).await
     }
+}
+
+/// How many more requests an endpoint may have at a time than are under way.
+fn places(endpoint: &Waiting, under_way: usize) -> usize {
+    usize::try_from(endpoint.max_in_flight).unwrap_or(1).saturating_sub(under_way)
 }
 
 fn complain(error: &store::Error) {

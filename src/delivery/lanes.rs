@@ -17,8 +17,8 @@ use crate::store::webhooks::Target;
 /// A success is written down for the endpoint once in so long while nothing is wrong with it.
 const GRAIN: Duration = Duration::from_secs(1);
 
-/// After this a bucket that nobody takes from is full: what it holds is what comes in a second, and the
-/// lowest rate is one.
+/// The least time in which a bucket that nobody takes from is full: what it holds is what comes in a second, and
+/// one at least.
 const FULL: Duration = Duration::from_secs(1);
 
 /// All endpoints that this process has had to do with lately.
@@ -47,6 +47,7 @@ struct Lane {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     tokens: f64,
+    rate: f64,
     filled_at: Option<Duration>,
 }
 
@@ -54,6 +55,7 @@ impl Bucket {
     /// Fills up for the time that has passed; how many there are, and when there will be one.
     fn fill(&mut self, rate: f64, now: Duration) -> (usize, Duration) {
         let burst = rate.max(1.0);
+        self.rate = rate;
         let passed = self.filled_at.map(|at| now.saturating_sub(at));
         self.tokens =
             passed.map_or(burst, |passed| (self.tokens + passed.as_secs_f64() * rate).min(burst));
@@ -96,16 +98,16 @@ impl Lanes {
         })
     }
 
-    /// How many requests an endpoint's rate allows now; and if none, when one.
+    /// How many requests an endpoint's rate allows now, as far as it is ours; and if none, when one.
     pub(super) fn allowance(
         &mut self,
         endpoint: &EndpointId,
         organization: &OrganizationId,
-        rate: Option<i32>,
+        rate: Option<f64>,
         now: Duration,
     ) -> (usize, Duration) {
         let Some(rate) = rate else { return (usize::MAX, Duration::ZERO) };
-        self.lane(endpoint, organization).bucket.fill(f64::from(rate.max(1)), now)
+        self.lane(endpoint, organization).bucket.fill(rate, now)
     }
 
     /// Notes that a request begins.
@@ -174,7 +176,8 @@ impl Lanes {
     pub(super) fn forget_idle(&mut self, now: Duration) {
         self.of.retain(|_, lane| {
             // A bucket that is not full must be remembered, or its rate would not hold.
-            let is_full = |at| now.saturating_sub(at) >= FULL;
+            let full = FULL.max(FULL.div_f64(lane.bucket.rate.max(f64::EPSILON)));
+            let is_full = |at| now.saturating_sub(at) >= full;
             lane.in_flight > 0 || !lane.bucket.filled_at.is_none_or(is_full)
         });
     }
@@ -191,13 +194,13 @@ mod tests {
         let delivery = DeliveryId::new(UnixMillis(1), 1);
         let mut lanes = Lanes::default();
         let at = Duration::from_millis;
-        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1), at(0)).0, 1);
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1.0), at(0)).0, 1);
         lanes.begin(&delivery, &endpoint, &organization);
         lanes.forget_idle(at(5_000));
         lanes.end(&delivery, &endpoint);
-        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1), at(500)).0, 0);
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1.0), at(500)).0, 0);
         lanes.forget_idle(at(1_000));
-        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1), at(1_400)).0, 1);
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(1.0), at(1_400)).0, 1);
         lanes.forget_idle(at(2_400));
         assert!(lanes.of.is_empty());
     }
@@ -212,5 +215,23 @@ mod tests {
         assert_eq!((none, wait), (0, at(100)));
         assert_eq!(bucket.fill(10.0, at(350)).0, 3);
         assert_eq!(bucket.fill(10.0, at(60_000)).0, 10);
+    }
+
+    #[test]
+    fn what_is_less_than_one_a_second_is_remembered_until_there_is_one() {
+        let (endpoint, organization) =
+            (EndpointId::new(UnixMillis(1), 1), OrganizationId::new(UnixMillis(1), 1));
+        let delivery = DeliveryId::new(UnixMillis(1), 1);
+        let mut lanes = Lanes::default();
+        let at = Duration::from_secs;
+        // One a second, shared by four.
+        assert_eq!(lanes.allowance(&endpoint, &organization, Some(0.25), at(0)).0, 1);
+        lanes.begin(&delivery, &endpoint, &organization);
+        lanes.end(&delivery, &endpoint);
+        lanes.forget_idle(at(3));
+        let later = lanes.allowance(&endpoint, &organization, Some(0.25), at(3));
+        assert_eq!(later, (0, at(1)));
+        lanes.forget_idle(at(7));
+        assert!(lanes.of.is_empty());
     }
 }

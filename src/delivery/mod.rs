@@ -23,7 +23,8 @@
 //! - An endpoint that is slow or dead holds its own places only, no organization can hold all, and an
 //!   open breaker holds none.
 //!
-//! Concurrency and rate are an endpoint's at one daemon: two daemons on one database are twice as fast.
+//! What an endpoint may have at a time is counted over all daemons on one database, where more than one is known to live;
+//! of its rate, each gives its part (`lanes.rs`).
 
 mod answer;
 mod attempt;
@@ -36,7 +37,10 @@ mod own;
 mod replays;
 mod settler;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 pub use self::{
     answer::Reply,
@@ -54,6 +58,8 @@ pub struct Options {
     pub disable_after: Duration,
     /// What this daemon signs its claims with; the same after a restart.
     pub node: String,
+    /// How many daemons share the database, we among them, as far as we know.
+    pub daemons: Arc<AtomicU64>,
 }
 
 /// How long requests in progress may go on after a stop was asked for.

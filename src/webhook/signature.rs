@@ -6,7 +6,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ring::hmac;
+use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 /// What a secret's text begins with.
@@ -65,6 +65,14 @@ impl SigningSecret {
     /// The secret as its owner is shown it, once.
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&*self.0))
+    }
+
+    /// What its owner can tell it by, and nobody learn it from: eight hexadecimal digits, the first of the SHA-256 of
+    /// `fingerprint:` and the secret as it was shown.
+    pub fn fingerprint(&self) -> String {
+        let shown = Zeroizing::new(format!("fingerprint:{}", *Zeroizing::new(self.reveal())));
+        let hash = digest::digest(&digest::SHA256, shown.as_bytes());
+        hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The bytes, to be sealed.

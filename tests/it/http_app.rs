@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -156,7 +156,8 @@ impl App {
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let deliveries = deliveries_beside(Own::new([address]), &store, "test", &tasks);
+        let deliveries =
+            deliveries_beside(Own::new([address]), &store, "test", sessions.daemons(), &tasks);
         let longest = Duration::from_hours(72);
         let services = Services::new(&store, sessions.clone(), &deliveries, longest, meta)
             .with_external(external);
@@ -363,11 +364,18 @@ fn media_settings() -> MediaSettings {
 
 /// An engine that may call this machine: by its addresses, and as `receiver.test`.
 pub(crate) fn deliveries(store: &Store, node: &str, tasks: &TaskTracker) -> Deliveries {
-    deliveries_beside(Own::default(), store, node, tasks)
+    // The application's own is there, too.
+    deliveries_beside(Own::default(), store, node, Arc::new(2.into()), tasks)
 }
 
 /// The same, of a daemon that listens.
-fn deliveries_beside(own: Own, store: &Store, node: &str, tasks: &TaskTracker) -> Deliveries {
+fn deliveries_beside(
+    own: Own,
+    store: &Store,
+    node: &str,
+    daemons: Arc<AtomicU64>,
+    tasks: &TaskTracker,
+) -> Deliveries {
     let targets = TargetPolicy {
         addresses: AddressPolicy {
             allow: vec!["127.0.0.0/8".parse().unwrap()],
@@ -381,6 +389,7 @@ fn deliveries_beside(own: Own, store: &Store, node: &str, tasks: &TaskTracker) -
         concurrency: 64,
         disable_after: Duration::from_hours(120),
         node: node.to_owned(),
+        daemons,
     };
     Deliveries::new(store.clone(), options, client, tasks)
 }

@@ -230,6 +230,7 @@ mod webhooks_register;
 mod webhooks_reorder;
 mod webhooks_replay;
 mod webhooks_retry_after;
+mod webhooks_shared;
 mod webhooks_stepping;
 mod webhooks_taking;
 mod webhooks_trouble;

@@ -1,4 +1,4 @@
-//! The machine's clock is set while deliveries wait.
+//! The machine's clock is set while deliveries wait, and while they are under way.
 
 use std::time::Duration;
 
@@ -81,4 +81,71 @@ async fn a_clock_that_is_set_days_ahead_has_nothing_given_up() {
         .await;
     })
     .await;
+}
+
+/// A daemon that sends by itself; the clock is set while a request is under way, which is then answered with 500. Gives
+/// how long the delivery waits for its next try.
+async fn with_one_under_way(
+    database: &Database,
+    set: impl Fn(&App),
+    then: impl AsyncFn(&App, i64),
+) {
+    let app = App::start(database).await;
+    let receiver = Receiver::start().await;
+    let (id, _) = endpoint(&app, json!({ "url": receiver.url() })).await;
+    app.session("shop").await;
+    let gate = receiver.hold();
+    let stop = CancellationToken::new();
+    let running = app.deliveries.clone().run(stop.clone());
+    let meanwhile = async {
+        app.hear("shop", "4911", "under way").await;
+        receiver.arrived(1).await;
+        set(&app);
+        receiver.release();
+        // The clock's being set is known before the answer comes: another round has begun since.
+        app.hear("shop", "4912", "meanwhile").await;
+        receiver.arrived(2).await;
+        while app.store.webhooks().backlog().await.unwrap() != (0, 1) {}
+        receiver.next([Behaviour::status(500)]);
+        gate.notify_one();
+        while app.store.webhooks().backlog().await.unwrap().1 != 0 {}
+        let waits =
+            "SELECT COALESCE(MAX(next_at), 0) FROM webhook_delivery WHERE state = 'pending'";
+        let waits = database.count(waits).await - app.clock.now().0;
+        then(&app, waits).await;
+        app.clock.advance(Duration::from_millis(6_100));
+        receiver.arrived(3).await;
+        while app.store.webhooks().backlog().await.unwrap() != (0, 0) {}
+        app.deliveries.upkeep().await.unwrap();
+        let rows = log(&app, &id).await;
+        assert!(rows.iter().all(|row| row["status"] == "succeeded"), "{rows:?}");
+        assert_eq!(app.deliveries.stats().exhausted, 0);
+        stop.cancel();
+    };
+    tokio::join!(running, meanwhile);
+    app.close().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_under_way_while_the_clock_is_set_is_judged_by_the_time_before() {
+    let (day, hours) = (Duration::from_hours(24), Duration::from_hours(5));
+    let sets: [fn(&App, Duration); 2] =
+        [|app, by| app.clock.set_ahead(by), |app, by| app.clock.set_back(by)];
+    for (set, by) in sets.into_iter().zip([4 * day, hours]) {
+        let by = &by;
+        on_each(async |database| {
+            let set = |app: &App| set(app, *by);
+            with_one_under_way(database, set, async |app, waits| {
+                assert!((4_000..=6_000).contains(&waits), "{waits} ms until it is tried again");
+                // It has as long left as it had, though it was being sent when the clock was set.
+                let ends = "SELECT MIN(expires_at) FROM webhook_delivery WHERE attempts = 1 \
+                            AND state = 'pending'";
+                let left = database.count(ends).await - app.clock.now().0;
+                let three_days = 3 * 24 * 3_600_000;
+                assert!(left >= three_days - 1_000, "{left}");
+            })
+            .await;
+        })
+        .await;
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entity::webhook::state::DeliveryState;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use wagate::event::{Ack, AckLevel, Event};
@@ -239,6 +239,13 @@ async fn while_it_is_paused_everything_waits_for_it() {
     .await;
 }
 
+/// As a receiver makes it of its own.
+fn fingerprint(secret: &str) -> String {
+    let hash =
+        ring::digest::digest(&ring::digest::SHA256, format!("fingerprint:{secret}").as_bytes());
+    hash.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[tokio::test]
 async fn secrets_overlap_while_they_are_rotated() {
     on_each(async |database| {
@@ -250,6 +257,17 @@ async fn secrets_overlap_while_they_are_rotated() {
         let rotated = app.post(&format!("/api/webhooks/{id}/secret/rotate"), body).await.json();
         let new = rotated["data"]["secret"].as_str().unwrap();
         assert_eq!(rotated["data"]["old_secrets_until"], "2027-01-15T09:00:00.000Z");
+        // Each can be told by its fingerprint, and learned from nothing that is shown.
+        let shown = app.get(&format!("/api/webhooks/{id}")).await.json()["data"].clone();
+        let prints = |secrets: &[&str]| -> Vec<Value> {
+            secrets.iter().map(|it| fingerprint(it).into()).collect()
+        };
+        let told: Vec<_> = shown["secrets"].as_array().unwrap().iter().collect();
+        let told: Vec<_> = told.iter().map(|it| it["fingerprint"].clone()).collect();
+        assert_eq!(told, prints(&[new, &old]));
+        for secret in [new, &old] {
+            assert!(!shown.to_string().contains(secret.trim_start_matches("whsec_")));
+        }
         app.hear("shop", "4911", "x").await;
         app.deliveries.drive().await.unwrap();
         let request = receiver.requests().remove(0);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use entity::webhook::state::{Format, Ordering};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use wagate::{
     store::{
@@ -20,7 +20,7 @@ use crate::{
     http_app::App,
     receiver::Receiver,
     webhooks_api::log,
-    world::{World, calls_this_machine},
+    world::{Answer, World, calls_this_machine},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,6 +52,42 @@ async fn a_daemon_calls_receivers_beside_it_and_never_itself() {
         let beside = format!("http://localhost:{}/", receiver.address.port());
         let made = world.post("/api/webhooks", json!({ "url": beside })).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        world.end().await;
+    })
+    .await;
+}
+
+/// Whatever else is configured: with the defaults nothing is sent in clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_being_configured_otherwise_a_daemon_takes_no_address_without_tls() {
+    on_each(async |database| {
+        let world = World::start_with(database, Options::default(), |config| {
+            assert!(config.webhooks.require_https, "as it comes");
+            // By name or number, its address is none that could be refused.
+            config.webhooks.allow_cidrs.0 = vec!["127.0.0.0/8".parse().unwrap()];
+            config.webhooks.ports.0 = Vec::new();
+        })
+        .await;
+        let receiver = Receiver::start().await;
+        let clear = format!("http://127.0.0.1:{}/", receiver.address.port());
+        let secure = clear.replace("http:", "https:");
+        let refused = |answer: &Answer, pointer: &str| {
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+            assert_eq!(answer.body["errors"][0]["pointer"], pointer, "{}", answer.body);
+            let why = answer.body["errors"][0]["detail"].as_str().unwrap();
+            assert!(why.contains("https"), "{why}");
+        };
+        for url in [&*clear, "http://example.com/", "HTTP://example.com:8080/"] {
+            refused(&world.post("/api/webhooks", json!({ "url": url })).await, "/url");
+        }
+        let register = json!({ "phone_number": "6281234567890", "webhook_url": clear });
+        refused(&world.post("/api/webhooks/register", register).await, "/webhook_url");
+        let made = world.post("/api/webhooks", json!({ "url": secure })).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        let path = format!("/api/webhooks/{}", made.body["data"]["id"].as_str().unwrap());
+        let moved = world.request(Method::PATCH, &path).json(&json!({ "url": clear }));
+        refused(&Answer::of(moved).await, "/url");
+        assert_eq!(receiver.count(), 0);
         world.end().await;
     })
     .await;

@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_mins(1);
 /// What is due for this endpoint.
 async fn look(app: &App, endpoint: &str, ordering: Ordering) -> Found {
     let endpoint = endpoint.parse().unwrap();
-    let wanted = [Claiming { endpoint, ordering, limit: 10, probe: false }];
+    let wanted = [Claiming { endpoint, ordering, limit: 10, shared: None, probe: false }];
     app.store.webhooks().find_due(&wanted).await.unwrap()
 }
 
@@ -153,8 +153,13 @@ async fn what_is_tried_again_and_what_is_new_have_half_of_the_places_each() {
             );
 
             let places = async |limit: usize| {
-                let wanted =
-                    [Claiming { endpoint: id.parse().unwrap(), ordering, limit, probe: false }];
+                let wanted = [Claiming {
+                    endpoint: id.parse().unwrap(),
+                    ordering,
+                    limit,
+                    shared: None,
+                    probe: false,
+                }];
                 let found = app.store.webhooks().find_due(&wanted).await.unwrap();
                 let taken = take(&app, "test", found).await;
                 let again = taken.iter().filter(|it| it.attempts > 0).count();
@@ -169,6 +174,54 @@ async fn what_is_tried_again_and_what_is_new_have_half_of_the_places_each() {
             assert_eq!(places(4).await, (0, 1));
             assert_eq!(app.delete(&format!("/api/webhooks/{id}")).await.status, 204);
         }
+        app.close().await;
+    })
+    .await;
+}
+
+/// What comes first are two hundred and more of one conversation whose head is under way.
+#[tokio::test]
+async fn behind_a_long_conversation_the_heads_of_others_are_found_and_nothing_else() {
+    on_each(async |database| {
+        let app = App::start(database).await;
+        let receiver = Receiver::start().await;
+        app.session("shop").await;
+        let body = json!({ "url": receiver.url(), "ordering": "by_conversation" });
+        let (id, _) = endpoint(&app, body).await;
+        for n in 0..250 {
+            app.hear("shop", "4911", &n.to_string()).await;
+        }
+        let first = look(&app, &id, Ordering::ByConversation).await;
+        let first = take(&app, "test", first).await;
+        assert_eq!(first.len(), 1, "the head of the one conversation");
+        assert!(
+            take(&app, "test", look(&app, &id, Ordering::ByConversation).await).await.is_empty()
+        );
+        for n in 0..24 {
+            app.hear("shop", &format!("4912{}", n % 12), &n.to_string()).await;
+        }
+        let numbers = |taken: &[Claimed]| -> Vec<_> {
+            taken.iter().map(|it| it.event.as_ref().unwrap().seq).collect()
+        };
+        let after = first[0].event.as_ref().unwrap().seq + 249;
+        let taken = take(&app, "test", look(&app, &id, Ordering::ByConversation).await).await;
+        assert_eq!(numbers(&taken), (1..=10).map(|n| after + n).collect::<Vec<_>>());
+        let taken = take(&app, "test", look(&app, &id, Ordering::ByConversation).await).await;
+        assert_eq!(numbers(&taken), [after + 11, after + 12]);
+        assert!(
+            take(&app, "test", look(&app, &id, Ordering::ByConversation).await).await.is_empty()
+        );
+        // A breaker's probe is one of them, too.
+        app.store.webhooks().recover("test").await.unwrap();
+        let wanted = [Claiming {
+            endpoint: id.parse().unwrap(),
+            ordering: Ordering::ByConversation,
+            limit: 1,
+            shared: None,
+            probe: true,
+        }];
+        let found = app.store.webhooks().find_due(&wanted).await.unwrap();
+        assert_eq!(numbers(&take(&app, "test", found).await), numbers(&first));
         app.close().await;
     })
     .await;

@@ -10,7 +10,7 @@ use wagate_simulator::{Options, ReceiptPolicy, Simulator};
 use crate::{
     database::{self, Kind, on_each},
     process::{Installation, Process},
-    receiver::{Receiver, Request},
+    receiver::{Behaviour, Receiver, Request},
     world::{ALICE, BOB, World, calls_this_machine},
 };
 
@@ -157,6 +157,66 @@ async fn an_endpoint_of_one_session_goes_on_hearing_of_it_when_it_was_paired_aga
         })
         .await;
     }
+}
+
+/// The first try of each is refused. The process is killed while they wait for the second, and while the second is under
+/// way.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_retries_wait_and_while_they_are_under_way_none_is_lost() {
+    on_each(async |database| {
+        let whatsapp = Simulator::start(Options::default()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let installation = Installation::new(directory.path(), database.server_url(), &whatsapp);
+        let receiver = Receiver::start().await;
+        let bob = whatsapp.contact(BOB).unwrap();
+
+        let mut daemon: Process = installation.start();
+        let code = daemon.code("sales").await.unwrap();
+        whatsapp.phone(ALICE).unwrap().scan(&code).await.unwrap();
+        daemon.paired("sales").await.unwrap();
+        let body = json!({ "url": receiver.url(), "event_types": ["message.received"] });
+        let (status, body) = daemon.post("/api/webhooks", body).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        let owed = format!("/api/webhooks/{}/events", body["data"]["id"].as_str().unwrap());
+        let all = async |daemon: &Process, is: &dyn Fn(&Value) -> bool| {
+            while !daemon.get(&owed).await["data"].as_array().unwrap().iter().all(is) {}
+        };
+
+        // Fewer than open the breaker.
+        let mut messages = BTreeSet::new();
+        for round in 0..2 {
+            let first = receiver.count();
+            receiver.next([500; 4].map(Behaviour::status));
+            for n in 0..4 {
+                messages.insert(bob.send_text(ALICE, &format!("{round} {n}")).await.unwrap());
+            }
+            receiver.arrived(first + 4).await;
+            all(&daemon, &|it| it["attempts"].as_i64() >= Some(1)).await;
+            daemon.kill();
+            let gate = receiver.hold();
+            daemon = installation.start();
+            receiver.arrived(first + 5).await;
+            daemon.kill();
+            receiver.release();
+            gate.notify_waiters();
+            daemon = installation.start();
+            daemon.connected("sales").await.unwrap();
+            all(&daemon, &|it| it["status"] == "succeeded").await;
+        }
+        let mut tries: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for request in receiver.requests() {
+            let message = request.json()["data"]["message"]["id"].as_str().unwrap().to_owned();
+            tries.entry(message).or_default().push(request.id().to_owned());
+        }
+        assert_eq!(tries.keys().cloned().collect::<BTreeSet<_>>(), messages);
+        for (message, ids) in tries {
+            assert!(ids.len() >= 2, "{message} was refused once, and taken later: {ids:?}");
+            assert!(ids.iter().all(|id| *id == ids[0]), "{message}: {ids:?}");
+        }
+        daemon.terminate().await;
+        whatsapp.stop().await;
+    })
+    .await;
 }
 
 /// Endpoints, and messages of one round: some ten thousand deliveries in all.

@@ -61,7 +61,8 @@ pub struct Endpoint {
 #[derive(Clone, Debug)]
 pub struct EndpointDetail {
     pub endpoint: Endpoint,
-    pub secrets: Vec<secret::Model>,
+    /// Each with what its owner can tell it by.
+    pub secrets: Vec<(secret::Model, Option<String>)>,
     pub gaps: Vec<gap::Model>,
 }
 
@@ -218,7 +219,8 @@ impl Webhooks {
         let webhooks = self.store.webhooks();
         let row = self.row(caller, id).await?;
         let health = webhooks.healths(std::slice::from_ref(id)).await?.pop();
-        let (secrets, gaps) = (webhooks.secrets(id).await?, webhooks.gaps(id).await?);
+        let secrets = webhooks.known_secrets(&caller.organization_id, id).await?;
+        let gaps = webhooks.gaps(id).await?;
         Ok(EndpointDetail { endpoint: Endpoint { row, health }, secrets, gaps })
     }
 

@@ -14,10 +14,10 @@ use entity::{
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
 use serde_json::json;
 
-use super::{Claiming, fanout::STRICT};
+use super::{Claiming, conversations, fanout::STRICT};
 
 /// A delivery that could be taken, with its event.
-#[derive(Debug, FromQueryResult)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub(super) struct Candidate {
     pub(super) id: DeliveryId,
     pub(super) organization_id: OrganizationId,
@@ -38,7 +38,7 @@ pub(super) struct Candidate {
 /// When what somebody has asked for by hand is due: before what is due at once.
 pub(super) const BY_HAND: i64 = -1;
 
-const COLUMNS: &str = "d.id, d.organization_id, d.endpoint_id, d.event_id, d.event_type, d.seq, \
+pub(super) const COLUMNS: &str = "d.id, d.organization_id, d.endpoint_id, d.event_id, d.event_type, d.seq, \
      d.order_key, d.attempts, d.created_at, d.expires_at, e.session_key, e.session_id, e.payload, \
      e.occurred_at";
 
@@ -52,6 +52,7 @@ pub(super) async fn candidates(
     for statement in statements(db.get_database_backend(), wanted, now) {
         found.extend(Candidate::find_by_statement(statement).all(db).await?);
     }
+    conversations::look_further(db, wanted, now, &mut found).await?;
     found.sort_by_key(|candidate| candidate.seq);
     Ok(found)
 }
@@ -101,9 +102,9 @@ fn sqlite(ordering: Ordering, probe: bool) -> String {
 fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &str) -> String {
     // A probe asks whether the receiver is back, and not with one that is given up without asking.
     let young = if probe { " AND (expires_at = 0 OR expires_at > $2)" } else { "" };
-    let head = match ordering {
-        Ordering::None => "TRUE",
-        Ordering::ByConversation => FIRST,
+    let by_conversation = match ordering {
+        Ordering::None => false,
+        Ordering::ByConversation => true,
         // The head of its one queue, if that is due; what waits behind it is not looked at.
         Ordering::Strict => {
             return format!(
@@ -120,10 +121,19 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
     // A probe asks whether the receiver is back: what it has refused before is the worse question, and
     // with a few that it always refuses the breaker would not close for a day.
     let of = |condition: &str| {
-        format!(
-            "SELECT * FROM webhook_delivery d WHERE endpoint_id = {endpoint} AND state = 'pending' \
-             AND {condition}{young} AND {head} ORDER BY next_at, seq LIMIT {limit}"
-        )
+        let most = if by_conversation { NEAR.to_string() } else { limit.to_owned() };
+        let in_turn = format!(
+            "SELECT * FROM webhook_delivery WHERE endpoint_id = {endpoint} AND state = 'pending' \
+             AND {condition}{young} ORDER BY next_at, seq LIMIT {most}"
+        );
+        if by_conversation {
+            format!(
+                "SELECT * FROM ({in_turn}) AS d WHERE d.order_key IS NULL OR {FIRST} \
+                 ORDER BY next_at, seq LIMIT {limit}"
+            )
+        } else {
+            in_turn
+        }
     };
     let again_goes_first = if probe { "FALSE" } else { "TRUE" };
     let (first, again) = (of("next_at <= 0"), of("next_at > 0 AND next_at <= $2"));
@@ -134,6 +144,10 @@ fn due(ordering: Ordering, probe: bool, columns: &str, endpoint: &str, limit: &s
          THEN 0 ELSE 2 END AS turn FROM ({again}) AS a) AS due ORDER BY turn, next_at, seq LIMIT {limit}"
     )
 }
+
+/// So many of what is due are asked whether they are the first of their conversations. Where these are not enough, the
+/// conversations themselves are looked through: see `conversations.rs`.
+pub(super) const NEAR: u32 = 200;
 
 /// Nothing that must go out before `d` is still open.
 pub(super) const FIRST: &str = "NOT EXISTS (SELECT 1 FROM webhook_delivery b \

@@ -5,7 +5,7 @@
 //! that each is still pending, its endpoint still active, and nothing before it still open where order
 //! matters. Whoever takes one leaves a token, and a result without that token counts for nothing.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use entity::{
     UnixMillis,
@@ -17,6 +17,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use super::{
     LANE, PATIENCE, Webhooks, among,
     candidates::{Candidate, FIRST, candidates},
+    elsewhere::elsewhere,
     joined, sealed,
 };
 use crate::{
@@ -31,6 +32,8 @@ pub struct Claiming {
     pub ordering: Ordering,
     /// At most so many.
     pub limit: usize,
+    /// Less what other daemons have under way to it, at most so many; none where there are no others.
+    pub shared: Option<usize>,
     /// The breaker is half open: this is the one probe.
     pub probe: bool,
 }
@@ -41,6 +44,8 @@ pub struct Found {
     candidates: Vec<Candidate>,
     /// Endpoints of which the one delivery is a probe.
     probes: Vec<EndpointId>,
+    /// What may be taken for endpoints to which other daemons send, too, with what they have.
+    shared: HashMap<EndpointId, usize>,
     at: UnixMillis,
 }
 
@@ -82,7 +87,9 @@ impl Webhooks {
         let is_found = |it: &&Claiming| candidates.iter().any(|at| at.endpoint_id == it.endpoint);
         let probes = wanted.iter().filter(|it| it.probe).filter(is_found);
         let probes = probes.map(|it| it.endpoint.clone()).collect();
-        Ok(Found { candidates, probes, at })
+        let shared = wanted.iter().filter(is_found);
+        let shared = shared.filter_map(|it| Some((it.endpoint.clone(), it.shared?))).collect();
+        Ok(Found { candidates, probes, shared, at })
     }
 
     /// Takes what was found, as far as it can still be taken.
@@ -92,12 +99,13 @@ impl Webhooks {
         found: Found,
         lease: Duration,
     ) -> Result<Vec<Claimed>, Error> {
-        let Found { candidates, probes, at } = found;
-        if candidates.is_empty() {
+        let at = found.at;
+        if found.candidates.is_empty() {
             return Ok(Vec::new());
         }
         let claim: i64 = rand::random();
-        let taken = self.mark(me, claim, &candidates, probes.clone(), at, at + lease).await?;
+        let taken = self.mark(me, claim, &found, at + lease).await?;
+        let Found { candidates, probes, .. } = found;
 
         let mut claimed = Vec::with_capacity(taken.len());
         for candidate in candidates {
@@ -124,26 +132,43 @@ impl Webhooks {
         &self,
         me: &str,
         claim: i64,
-        candidates: &[Candidate],
-        probes: Vec<EndpointId>,
-        now: UnixMillis,
+        found: &Found,
         until: UnixMillis,
     ) -> Result<Vec<DeliveryId>, Error> {
-        let of_probe: Vec<_> = candidates
-            .iter()
-            .filter(|it| probes.contains(&it.endpoint_id))
-            .map(|it| (it.endpoint_id.clone(), it.id.clone()))
-            .collect();
-        let others: Vec<_> = candidates
-            .iter()
-            .filter(|it| !probes.contains(&it.endpoint_id))
-            .map(|it| it.id.clone())
-            .collect();
-        let me = me.to_owned();
+        let now = found.at;
+        let all = found.candidates.iter();
+        let all: Arc<[_]> = all.map(|it| (it.endpoint_id.clone(), it.id.clone())).collect();
+        let probes = found.probes.clone();
+        let (me, shared) = (me.to_owned(), found.shared.clone());
         let taken = self.store.writer().run(LANE, PATIENCE, move |txn| {
-            let (me, of_probe, mut ids) = (me.clone(), of_probe.clone(), others.clone());
+            let (me, all, probes, mut shared) =
+                (me.clone(), all.clone(), probes.clone(), shared.clone());
             Box::pin(async move {
                 let database = txn.get_database_backend();
+                if !shared.is_empty() {
+                    let endpoints: Vec<_> = shared.keys().cloned().collect();
+                    for (endpoint, count) in elsewhere(txn, &me, &endpoints, now).await? {
+                        if let Some(places) = shared.get_mut(&endpoint) {
+                            *places = places.saturating_sub(count);
+                        }
+                    }
+                }
+                let mut has_place = |endpoint: &EndpointId| match shared.get_mut(endpoint) {
+                    None => true,
+                    Some(0) => false,
+                    Some(places) => {
+                        *places -= 1;
+                        true
+                    }
+                };
+                let (mut of_probe, mut ids) = (Vec::new(), Vec::new());
+                for (endpoint, id) in all.iter().filter(|(endpoint, _)| has_place(endpoint)) {
+                    if probes.contains(endpoint) {
+                        of_probe.push((endpoint, id.clone()));
+                    } else {
+                        ids.push(id.clone());
+                    }
+                }
                 for (endpoint, id) in of_probe {
                     // Whoever moves the hold on may send the probe.
                     let hold = format!(

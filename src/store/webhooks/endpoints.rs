@@ -104,7 +104,7 @@ impl Webhooks {
     }
 
     /// The secrets that requests to an endpoint are signed with, the newest first.
-    pub async fn secrets(&self, id: &EndpointId) -> Result<Vec<secret::Model>, Error> {
+    pub(super) async fn secrets(&self, id: &EndpointId) -> Result<Vec<secret::Model>, Error> {
         let rows = secret::Entity::find()
             .filter(secret::COLUMN.endpoint_id.eq(id.clone()))
             .order_by_desc(secret::COLUMN.id)

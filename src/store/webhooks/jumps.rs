@@ -33,11 +33,11 @@ impl Webhooks {
         ))
         .await?;
         // How long it is kept is left: another daemon's clock, or this one when it is put right, would find it too old.
-        self.each_waiting(&format!("next_at = {waits}")).await
+        self.each("('pending')", &format!("next_at = {waits}")).await
     }
 
-    /// The clock was set ahead by so much. What waits has as long left as it had, and an endpoint has failed for
-    /// as long as it had. Returns how many deliveries it was.
+    /// The clock was set ahead by so much. What waits or is being sent has as long left as it had, and an endpoint has
+    /// failed for as long as it had. Returns how many deliveries it was.
     pub async fn clock_went_ahead(&self, by: Duration) -> Result<u64, Error> {
         let now = self.store.clock().now().0;
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
@@ -48,20 +48,21 @@ impl Webhooks {
         ))
         .await?;
         // What had grown too old before stays so.
-        self.each_waiting(&format!(
+        let set = format!(
             "expires_at = CASE WHEN expires_at <= {before} THEN expires_at \
              WHEN expires_at + {by} > {now} + {AGE} THEN {now} + {AGE} ELSE expires_at + {by} END"
-        ))
-        .await
+        );
+        // In one go: what is being sent may wait the next moment, and is not to be given twice as long.
+        self.each("('pending', 'claimed')", &set).await
     }
 
-    /// Changes each delivery that waits, once; a few hundred at a time.
-    async fn each_waiting(&self, set: &str) -> Result<u64, Error> {
+    /// Changes each delivery in one of these states, once; a few hundred at a time.
+    async fn each(&self, states: &str, set: &str) -> Result<u64, Error> {
         let db = self.store.reader();
         let (mut after, mut total) = (String::new(), 0);
         loop {
             let ask = format!(
-                "SELECT id FROM webhook_delivery WHERE state = 'pending' AND id > $1 \
+                "SELECT id FROM webhook_delivery WHERE state IN {states} AND id > $1 \
                  ORDER BY id LIMIT {CHUNK}"
             );
             let ask =
@@ -71,10 +72,10 @@ impl Webhooks {
             let ids = ids.collect::<Result<Vec<_>, _>>()?;
             let Some(last) = ids.last() else { return Ok(total) };
             after = last.to_string();
-            // Whoever took one meanwhile goes by the clock as it is.
+            // What has another state meanwhile goes by the clock as it is.
             total += self
                 .write(format!(
-                    "UPDATE webhook_delivery SET {set} WHERE id IN ({}) AND (state || '') = 'pending'",
+                    "UPDATE webhook_delivery SET {set} WHERE id IN ({}) AND (state || '') IN {states}",
                     list(&ids)
                 ))
                 .await?;

@@ -4,7 +4,8 @@
 //!   about sessions themselves.
 //! - `endpoints.rs`, `create.rs`, `changes.rs`: a tenant's endpoints, making each once, and changing them.
 //!   `choosing.rs`: which sessions they choose, when one takes over from others. `sealed.rs`: their secrets.
-//! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it.
+//! - `due.rs`, `candidates.rs`, `claim.rs`, `settle.rs`: what is to be sent, by whom, and what came of it. `conversations.rs`:
+//!   what is to be sent where much waits behind little. `elsewhere.rs`: what other daemons have under way.
 //! - `upkeep.rs`: leases of the dead, what is too old, what nobody will be told any more. `jumps.rs`: the clock was set.
 //! - `log.rs`: what was sent, for its owner. `stats.rs`: how often, and how quickly. `replay.rs`: what is to be
 //!   sent again, `stepping.rs`: a step of it, `stretch.rs`: its next events. `missed.rs`: what an endpoint that is disabled
@@ -19,8 +20,10 @@ mod candidates;
 mod changes;
 pub(super) mod choosing;
 mod claim;
+mod conversations;
 mod create;
 mod due;
+mod elsewhere;
 mod endpoints;
 mod fanout;
 mod jumps;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use entity::{
-    id::{EndpointId, SecretId},
+    id::{EndpointId, OrganizationId, SecretId},
     webhook::{endpoint, secret},
 };
 
@@ -72,6 +72,21 @@ pub(in crate::store) fn seal_old_notice(sealer: &Sealer, payload: &mut String) -
 }
 
 impl Webhooks {
+    /// The secrets of an endpoint, each with what its owner can tell it by: none of one that does not open.
+    pub async fn known_secrets(
+        &self,
+        organization: &OrganizationId,
+        id: &EndpointId,
+    ) -> Result<Vec<(secret::Model, Option<String>)>, Error> {
+        let sealer = self.store.sealer(organization, Patience::Fail).await?;
+        let rows = self.secrets(id).await?;
+        let told = |row: secret::Model| {
+            let fingerprint = open_secret(&sealer, &row).ok().map(|it| it.fingerprint());
+            (row, fingerprint)
+        };
+        Ok(rows.into_iter().map(told).collect())
+    }
+
     /// An endpoint as its owner knows it.
     pub(super) async fn opened(&self, mut row: endpoint::Model) -> Result<endpoint::Model, Error> {
         let sealer = self.store.sealer(&row.organization_id, Patience::Fail).await?;

@@ -11,6 +11,7 @@ use crate::http::{
 
 const STREAM: &str = "Server-sent events: first a `snapshot` of the sessions as they are, then what happens, as it happens. A client that \
                       reconnects with `Last-Event-ID`, as browsers do, misses nothing; what retention has deleted meanwhile is told as a `gap`. \
+                      What a session has seen goes with it: when the session is deleted, `session.deleted` is what stays. \
                       Who follows a session's status by its events: `qr` is `qr_generated`, `authenticated` and `loading_screen` are `loading`, \
                       `ready` is `session_connected`, `change_state` is `connecting`, `auth_failure` is `auth_failure`, and `disconnected` is \
                       `session_not_connected`, or `error` where its reason is `failed`. A `loading_screen` of a connected session tells of the \
@@ -25,6 +26,7 @@ const STREAMED: &str = "event: snapshot\nid: 16\ndata: {\"sessions\":[],\"timest
                         : still here\n\n";
 
 const PAGE: &str = "Events after a number, the oldest first: begin with `after=0`, and go on with the `cursor` of the page before. \
+                    What a session has seen goes with it: when the session is deleted, `session.deleted` is what stays. \
                     With `wait`, an empty page waits for something to happen.";
 
 fn example() -> Value {

@@ -31,6 +31,7 @@ const AT: &str = "2025-01-20T10:00:00.000Z";
 const URL: &str = "https://receiver.example.com/whatsapp";
 const ID: &str = "ep_01JJ2Q8ZK4XG0V3M5N7P9R1T3V";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const FINGERPRINT: &str = "3570c5eb";
 
 fn endpoint() -> Value {
     json!({
@@ -55,8 +56,7 @@ fn with(mut value: Value, members: &Value) -> Value {
 }
 
 fn detail() -> Value {
-    let secret =
-        json!({ "id": "sec_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "created_at": AT, "expires_at": null });
+    let secret = json!({ "id": "sec_01JJ2Q8ZK4XG0V3M5N7P9R1T3V", "fingerprint": FINGERPRINT, "created_at": AT, "expires_at": null });
     with(endpoint(), &json!({ "secrets": [secret], "gaps": [] }))
 }
 
@@ -104,8 +104,8 @@ fn settings() -> Vec<Field> {
         texts("phone_numbers", "Only events of sessions with these numbers; of all, if there are none.").example(json!([])),
         named_texts("headers", "Sent along with each request. Never shown again.").example(json!({ "X-Source": "wagate" })),
         word("ordering", Ordering::WORDS, "In which order it is told of events.").usually("none").example("none"),
-        number("max_in_flight", limits::IN_FLIGHT, "Requests at a time, of each daemon that shares the database.").usually(4).example(4),
-        number("rate_per_second", limits::RATE, "Requests a second, of each daemon that shares the database; `null` for any number.").example(50),
+        number("max_in_flight", limits::IN_FLIGHT, "Requests at a time, of all daemons together that share the database.").usually(4).example(4),
+        number("rate_per_second", limits::RATE, "Requests a second, of all daemons together that share the database: each gives its part, whatever the others are asked for. `null` for any number.").example(50),
         number("timeout_ms", limits::TIMEOUT_MS, "Milliseconds that a request may take.").usually(15_000).example(15_000),
         number("max_retries", limits::RETRIES, "Tries after the first; `null` for as many as fit.").example(10),
         number("max_age_seconds", 60..=i64::from(i32::MAX), "For how long a delivery is tried: at most as long as the operator has configured.")
@@ -194,7 +194,7 @@ fn detailed(operation: Operation, about: &'static str) -> Operation {
 
 pub(super) fn show() -> Operation {
     let operation = operation("getWebhook", Tag::Webhooks, "One webhook endpoint")
-        .about("With its secrets (without what is secret in them) and with what it has missed by being disabled.");
+        .about("With its secrets (of each a `fingerprint`, and nothing that is secret in it) and with what it has missed by being disabled.");
     detailed(operation, "The endpoint.")
 }
 

@@ -120,6 +120,8 @@ pub(super) struct DetailView {
 #[schemars(rename = "WebhookSecret")]
 pub(super) struct SecretView {
     id: SecretId,
+    /// The first eight hexadecimal digits of the SHA-256 of `fingerprint:` and the secret as it was shown.
+    fingerprint: Option<String>,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
 }
@@ -152,15 +154,18 @@ impl From<gap::Model> for GapView {
 
 impl DetailView {
     pub(super) fn of(detail: EndpointDetail, now: entity::UnixMillis) -> Self {
-        let live = |row: &secret::Model| row.expires_at.is_none_or(|until| until > now);
+        let live = |(row, _): &(secret::Model, Option<String>)| {
+            row.expires_at.is_none_or(|until| until > now)
+        };
         Self {
             endpoint: EndpointView::of(detail.endpoint, now),
             secrets: detail
                 .secrets
                 .into_iter()
                 .filter(live)
-                .map(|row| SecretView {
+                .map(|(row, fingerprint)| SecretView {
                     id: row.id,
+                    fingerprint,
                     created_at: rfc3339(row.created_at),
                     expires_at: row.expires_at.map(rfc3339),
                 })
