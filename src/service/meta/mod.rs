@@ -43,7 +43,9 @@ use std::{sync::Arc, time::Duration};
 use entity::{id::OrganizationId, meta::account};
 use tokio::sync::OnceCell;
 
-use self::{apps::Apps, crowd::Crowd, figures::Figures, judge::Judge, strays::InHand, threads::Threads};
+use self::{
+    apps::Apps, crowd::Crowd, figures::Figures, judge::Judge, strays::InHand, threads::Threads,
+};
 use super::{Error, Thing, text};
 use crate::{
     graph::{self, Graph},
