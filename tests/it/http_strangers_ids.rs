@@ -63,10 +63,11 @@ const MADE: [(&str, &str, &str); 2] =
 const TIMES: [(&str, &str); 2] = [("listMetaEvents", "from"), ("reprocessMetaEvents", "from")];
 
 /// Told with a 400 that it is not there.
-const LOOKED_UP: [(&str, &str); 3] = [
+const LOOKED_UP: [(&str, &str); 4] = [
     ("addCampaignAudience", "messageId"),
     ("sendMetaMessage", "replyTo"),
     ("sendMetaMessage", "to"),
+    ("migrateSessions", "from"),
 ];
 
 /// Whether a member of this name takes an id, as far as its name tells.
