@@ -44,6 +44,8 @@ const IDS: [(&str, &str, &str); 35] = [
     ("migrateSessions", "from", "sessionId"),
     ("reportStatus", "sessionId", "vpsSessionId"),
     ("reportStatusToFunction", "sessionId", "vpsSessionId"),
+    // Before a session of the stranger's has such a user.
+    ("connectUser", "user_id", "userId"),
     ("changeSession", "userId", "userId"),
     ("changeMetaAccount", "appId", "appId"),
     ("changeMetaAccount", "wabaId", "wabaId"),
@@ -52,7 +54,6 @@ const IDS: [(&str, &str, &str); 35] = [
     // What follows makes things that are called so.
     ("upsertMetaAccount", "phoneNumberId", "phoneNumberId"),
     ("changeMetaAccount", "phoneNumberId", "phoneNumberId"),
-    ("connectUser", "user_id", "userId"),
 ];
 
 /// Those that would be sessions of the stranger's own afterwards, and so are asked last.
@@ -139,6 +140,7 @@ fn rest(operation: &str) -> Value {
         "createWebhook" => json!({ "url": "https://receiver.test/" }),
         "registerWebhook" => json!({ "webhook_url": "https://receiver.test/" }),
         "sendMetaMessage" => json!({ "to": "16505551234", "text": "hello" }),
+        "changeMetaAccount" => json!({ "appSecret": THEIR_SECRET }),
         "upsertMetaAccount" => account("3", "4"),
         "connectUser" => json!({ "phone_number": "6281234567899" }),
         "reportStatus" | "reportStatusToFunction" => json!({ "status": "connected" }),
@@ -194,6 +196,8 @@ fn comparable(answer: &Answer, id: &str) -> (u16, Vec<(String, String)>, String)
         *value =
             value.strip_suffix(&end).map_or_else(|| plain(value), |it| format!("{it}/<asked>"));
     }
+    // A number's messages are kept under a session that is called after it.
+    let body = body.replace(&format!("\"meta_{id}\""), "\"meta_<asked>\"");
     (status, headers, plain(&body.replace(&asked, "\"<asked>\"")))
 }
 
