@@ -72,7 +72,8 @@ impl SigningSecret {
     pub fn fingerprint(&self) -> String {
         let shown = Zeroizing::new(format!("fingerprint:{}", *Zeroizing::new(self.reveal())));
         let hash = digest::digest(&digest::SHA256, shown.as_bytes());
-        hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        let first = hash.as_ref().first_chunk().copied().unwrap_or_default();
+        format!("{:08x}", u32::from_be_bytes(first))
     }
 
     /// The bytes, to be sealed.
