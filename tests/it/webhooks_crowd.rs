@@ -110,8 +110,8 @@ async fn beside_a_dead_one(ordering: &str, tries: RangeInclusive<usize>, rows: i
         let (id, _) = endpoint(&app, body).await;
         owe(database, &app, &id, ordering).await;
         rounds(&app, &receiver).await;
-        let tried = dead.count();
-        assert!(tries.contains(&tried), "{tried}");
+        let reached = dead.count();
+        assert!(tries.contains(&reached), "{reached}");
         // Looks for what nobody asks for cost no more.
         app.deliveries.upkeep().await.unwrap();
         app.close().await;

@@ -243,7 +243,7 @@ async fn while_it_is_paused_everything_waits_for_it() {
 fn fingerprint(secret: &str) -> String {
     let hash =
         ring::digest::digest(&ring::digest::SHA256, format!("fingerprint:{secret}").as_bytes());
-    hash.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:08x}", u32::from_be_bytes(*hash.as_ref().first_chunk().unwrap()))
 }
 
 #[tokio::test]
