@@ -99,13 +99,16 @@ unshare --mount --pid --fork --cgroup --uts --ipc --net --kill-child bash "$work
 parent=$!
 # Its end is no news.
 disown "$parent"
+# The socket of a systemd that has come up, as the booted system sees it.
+is_up() { [[ -n $boot ]] && nsenter -t "$boot" -m -r test -e /run/systemd/private 2>/dev/null; }
+boot=
 for _ in $(seq 100); do
     read -r boot _ <"/proc/$parent/task/$parent/children" || true
-    [[ -z $boot || ! -e /proc/$boot/root/run/systemd/private ]] || break
+    ! is_up || break
     kill -0 "$parent" 2>/dev/null || break
     sleep 0.1
 done
-if [[ -z $boot || ! -e /proc/$boot/root/run/systemd/private ]]; then
+if ! is_up; then
     echo "skipped: systemd cannot be booted here ($(tail -n 1 "$work/boot.log"))"
     # Where it must be tested, that is no answer.
     [[ -z ${WAGATE_TEST_REFUSE_SKIP:-} ]]

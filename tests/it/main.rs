@@ -88,6 +88,7 @@ mod http_tenants;
 mod http_tls;
 mod hung_up;
 mod idempotency;
+mod idempotency_all;
 mod layering;
 mod lessons;
 mod load;

@@ -17,7 +17,7 @@ const MANY: usize = 8;
 /// Things that are carried out at a time beside a crowd.
 const FEW: usize = 4;
 
-/// Posts that are not answered yet, and the few places beside them. Clones share them.
+/// Signed posts that are not on disk yet, and the few places beside them. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Crowd(Arc<Places>);
 
@@ -27,7 +27,7 @@ struct Places {
     few: Semaphore,
 }
 
-/// A post that is not answered yet.
+/// A signed post that is not on disk yet.
 #[derive(Debug)]
 pub(super) struct Posting(Arc<Places>);
 

@@ -54,7 +54,6 @@ impl Meta {
         signature: &Signature,
         bytes: &Bytes,
     ) -> Result<Vec<OrganizationId>, Error> {
-        let _posting = self.crowd.join();
         let Proved { signers, fit, app } = match self.proof(door, signature, bytes).await? {
             Proof::Nobody => {
                 return Err(match door {
@@ -93,7 +92,10 @@ impl Meta {
             // Meta is to tell it again, as long as it does.
             return Err(Refusal::Disabled.into());
         }
+        // Whoever has proved nothing is no crowd, and keeps nobody from anything.
+        let posting = self.crowd.join();
         self.store.meta().keep(kept).await?;
+        drop(posting);
         Figures::count(&self.figures.received);
         Ok(owners)
     }
